@@ -8,7 +8,17 @@ from pathlib import Path
 from benchmarks.libraries.catalogue import SERVICES
 from benchmarks.libraries.environments import PINS
 from jobsync_bench.formatting import table
-from jobsync_bench.report import PLOTS, TARGET_COLUMNS, circumstances, draw, page, target_rows, targets_table
+from jobsync_bench.report import (
+    PLOTS,
+    TARGET_COLUMNS,
+    TIME,
+    circumstances,
+    draw,
+    page,
+    target_rows,
+    targets_table,
+    time_table,
+)
 from jobsync_bench.results import Results
 from jobsync_bench.scenario import Scenario
 
@@ -32,28 +42,36 @@ To measure your own store: `jobsync bench --backend URL` (`pip install 'jobsync[
 def write_pages(results: Results, scenarios: Sequence[Scenario], folder: Path) -> None:
     """Write ``index.md``, a page for each scenario that was played, and the plots. Older ones are deleted.
 
-    After a run of some scenarios only, the pages of the others stay, and the new ones say when they were measured.
+    The pages of scenarios that are played only by name stay. After a run of some scenarios only, the pages of all others stay,
+    and the new ones say when they were measured.
     """
     played = {series.scenario for series in results.series}
     tried = {part.scenario for part in results.parts}
     is_whole = all(scenario.name in played | tried for scenario in scenarios if scenario.by_default)
+    index = folder / 'index.md'
+    before = index.read_text() if index.exists() else ''
     (folder / PLOTS).mkdir(parents=True, exist_ok=True)
     if is_whole:
+        kept = {scenario.name for scenario in scenarios if not scenario.by_default}
         for old in (*folder.glob('*.md'), *(folder / PLOTS).glob('*.png')):
-            old.unlink()
+            if old.stem not in kept:
+                old.unlink()
     some = [scenario for scenario in scenarios if scenario.name in played]
     drawn = draw(results, some, folder / PLOTS)
     for scenario in some:
         text = page(scenario, results, f'{PLOTS}/{scenario.name}.png' if scenario.name in drawn else None)
-        own = [] if is_whole else [*circumstances(results, scenario.name), targets_table(results, [scenario])]
+        own = (
+            []
+            if is_whole and scenario.by_default
+            else [*circumstances(results, scenario.name), targets_table(results, [scenario])]
+        )
         parts = [f'# {scenario.title}', *own, text]
         (folder / f'{scenario.name}.md').write_text('\n\n'.join(part.strip() for part in parts if part) + '\n')
-    index = folder / 'index.md'
-    index.write_text(_index(results, scenarios, folder) if is_whole else _renewed(index.read_text(), results, scenarios, folder))
+    index.write_text((_index if is_whole else _renewed)(before, results, scenarios, folder))
 
 
-def _index(results: Results, scenarios: Sequence[Scenario], folder: Path) -> str:
-    targets = targets_table(results, scenarios)
+def _index(before: str, results: Results, scenarios: Sequence[Scenario], folder: Path) -> str:
+    targets, spent = _targets(before, results, scenarios), time_table(results)
     rivals = '\n'.join(f'- **{each.name}** ({", ".join(PINS[each.rival])}): {each.about}' for each in SERVICES.values())
     parts = [
         _INTRODUCTION,
@@ -65,6 +83,8 @@ def _index(results: Results, scenarios: Sequence[Scenario], folder: Path) -> str
         _tree(scenarios, folder),
         '## Other libraries',
         rivals,
+        TIME if spent else '',
+        spent,
     ]
     return '\n\n'.join(part.strip() for part in parts if part) + '\n'
 
@@ -74,23 +94,28 @@ def _tree(scenarios: Sequence[Scenario], folder: Path) -> str:
     return '\n'.join(['```{toctree}', ':maxdepth: 1', '', *written, '```'])
 
 
-def _renewed(text: str, results: Results, scenarios: Sequence[Scenario], folder: Path) -> str:
-    """Return the index of an earlier run with the targets of the scenarios that were played now, and the list of all pages."""
+def _targets(before: str, results: Results, scenarios: Sequence[Scenario]) -> str:
+    """Return the table of targets. Those of scenarios that were not played now are as an earlier index has them."""
     played = {series.scenario for series in results.series}
-    cells = (line.strip('| ').split('|') for line in text.splitlines() if line.startswith('| '))
+    cells = (line.strip('| ').split('|') for line in before.splitlines() if line.startswith('| '))
     earlier = {cell[0].strip(): [each.strip() for each in cell] for cell in cells}
     rows = []
     for scenario in scenarios:
         for row in target_rows(results, [scenario]):
             last = earlier.get(row[0], [])
             rows.append(last if scenario.name not in played and len(last) == len(row) else row)
+    return table(TARGET_COLUMNS, rows) if rows else ''
+
+
+def _renewed(text: str, results: Results, scenarios: Sequence[Scenario], folder: Path) -> str:
+    """Return the index of an earlier run with the targets of the scenarios that were played now, and the list of all pages."""
     before, _, rest = text.partition('## Targets')
     after = rest.partition('## Other libraries')[2]
     parts = [
         before,
         '## Targets',
         _SOME,
-        table(TARGET_COLUMNS, rows),
+        _targets(text, results, scenarios),
         _ALL,
         _tree(scenarios, folder),
         '## Other libraries',

@@ -101,6 +101,8 @@ class Bench:
     """Notes for the reader of the report."""
     _stops: Sequence[threading.Event] = attrs.field(factory=list)
     """Events that end the run as soon as one of them is set."""
+    _turn: threading.RLock = attrs.field(factory=threading.RLock)
+    """Held by the bench that has the machine for itself. One for all stores that the scenario is played on at once."""
 
     @property
     def store(self) -> BenchStore:
@@ -160,6 +162,20 @@ class Bench:
         """Raise ``Interrupted`` if the run is to end. For threads other than the main thread, which signals do not reach."""
         if any(stop.is_set() for stop in self._stops):
             raise Interrupted(signal.SIGTERM)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have the machine for the block, where the scenario is played on several stores at once: the blocks do not overlap.
+
+        For parts that need the processors. What is outside of such blocks goes on meanwhile, so it must wait most of its time.
+        May be nested.
+        """
+        while not self._turn.acquire(timeout=0.5):
+            self.check()
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextmanager
     def alongside(self, action: Callable[[], object]) -> Iterator[None]:

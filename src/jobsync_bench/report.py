@@ -12,10 +12,12 @@ from jobsync_bench.tables import figure_table
 from jobsync_bench.targets import TargetResult, compare
 
 __all__ = [
-    'PLOTS', 'TARGET_COLUMNS', 'circumstances', 'draw', 'page', 'target_results', 'target_rows', 'targets_table', 'text', 'write',
+    'PLOTS', 'TARGET_COLUMNS', 'TIME', 'circumstances', 'draw', 'page', 'target_results', 'target_rows', 'targets_table', 'text',
+    'time_table', 'write',
 ]  # fmt: skip
 
 TARGET_COLUMNS = ('what', 'target', 'measured', '', 'the worst of all: in')
+TIME = '## Where the time of the run went'
 PLOTS = 'plots'
 """The folder of the plots, in the folder of the report."""
 
@@ -46,6 +48,8 @@ def text(
     for scenario in scenarios:
         if part := page(scenario, results, f'{PLOTS}/{scenario.name}.png' if scenario.name in pictures else None):
             parts += [f'## {scenario.title}', part]
+    if spent := time_table(results):
+        parts += [TIME, spent]
     return '\n\n'.join(filter(None, parts)) + '\n'
 
 
@@ -78,6 +82,13 @@ def page(scenario: Scenario, results: Results, picture: str | None) -> str:
         if here:
             parts += [f'**{figure.name}**: {figure.description}', figure_table(figure, here)]
     return '\n\n'.join(parts)
+
+
+def time_table(results: Results) -> str:
+    """Return the table of the time that each scenario took, the longest first; empty for results of an earlier version."""
+    spent = sorted(results.times().items(), key=lambda each: -each[1])
+    whole = [('all', results.took_sec)] if spent else []
+    return table(('scenario', 'took'), [[name, f'{seconds:,.0f} s'] for name, seconds in (*whole, *spent)]) if spent else ''
 
 
 def target_results(results: Results, scenarios: Iterable[Scenario]) -> list[tuple[Scenario, TargetResult]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Part:
     took_sec: float
     fault: str = ''
     """Why the scenario was not played to its end; empty if it was."""
+    began_sec: float | None = None
+    """When it began, from the begin of the run; None in files of earlier versions. Several stores are played at once."""
 
 
 @attrs.define
@@ -52,6 +54,14 @@ class Results:
         """Return the series of one scenario, on all stores."""
         return (series for series in self.series if series.scenario == scenario)
 
+    def times(self) -> dict[str, float]:
+        """Return the seconds that each scenario took on all its stores, in the order of the run. Stores at once share them."""
+        spans: dict[str, list[tuple[float, float]]] = {}
+        for part in self.parts:
+            if part.began_sec is not None:
+                spans.setdefault(part.scenario, []).append((part.began_sec, part.began_sec + part.took_sec))
+        return {name: _covered(each) for name, each in spans.items()}
+
     def write(self, path: Path) -> None:
         """Write the results to a file, atomically."""
         draft = path.with_name(path.name + '.part')
@@ -73,6 +83,15 @@ class Results:
             return cls(**{name: _PARSERS.get(name, _as_it_is)(value) for name, value in content.items()})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise JobsyncError(f'{path} holds no results of a benchmark: {type(error).__name__}: {error}') from error
+
+
+def _covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Return how much time some spans cover together."""
+    covered, until = 0.0, 0.0
+    for begin, end in sorted(spans):
+        covered += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return covered
 
 
 def _plain(_instance: object, _field: object, value: Any) -> Any:

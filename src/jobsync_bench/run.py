@@ -57,36 +57,42 @@ def run(
     signal ends the run (see ``interruptible``): ``Interrupted`` passes on after the measurements so far are kept.
     """
     parts = list(_parts(scenarios, places))
-    started, begun = time.monotonic(), 0
+    started, number = time.monotonic(), 0
     for scenario, group in groupby(parts, key=lambda part: part[0]):
         here = [place for _, place in group]
         for first in range(0, len(here), scenario.at_once):
             some = here[first : first + scenario.at_once]
             for place in some:
-                begun += 1
-                progress.begin(f'{scenario.title}, {place.name}' if place else scenario.title, begun, len(parts))
+                number += 1
+                progress.begin(f'{scenario.title}, {place.name}' if place else scenario.title, number, len(parts))
             try:
-                _play_all(results, scenario, some, progress, baselines)
+                _play_all(results, scenario, some, progress, baselines, started)
             except Interrupted as stopped:
                 results.stopped_by = stopped.signal.name
                 raise
             finally:
                 results.took_sec = round(time.monotonic() - started, 1)
                 keep(results)
+        progress.say(f'{scenario.name} took {results.times()[scenario.name]:.0f} s')
 
 
 def _play_all(
-    results: Results, scenario: Scenario, places: Sequence[Place | None], progress: ProgressReporter, baselines: Baselines | None
+    results: Results,
+    scenario: Scenario,
+    places: Sequence[Place | None],
+    progress: ProgressReporter,
+    baselines: Baselines | None,
+    begun: float,
 ) -> None:
     """Play a scenario on several places at the same time, or on one place in the calling thread."""
     if len(places) == 1:
-        _play(results, scenario, places[0], progress, baselines, [])
+        _play(results, scenario, places[0], progress, baselines, [], threading.RLock(), begun)
         return
-    stop = threading.Event()
+    stop, turn = threading.Event(), threading.RLock()
 
     def play(place: Place | None) -> None:
         with suppress(Interrupted):
-            _play(results, scenario, place, progress, baselines, [stop])
+            _play(results, scenario, place, progress, baselines, [stop], turn, begun)
 
     threads: list[AwaitedThread] = []
     try:
@@ -114,6 +120,8 @@ def _play(
     progress: ProgressReporter,
     baselines: Baselines | None,
     stops: Sequence[threading.Event],
+    turn: threading.RLock,
+    begun: float,
 ) -> None:
     started, fault = time.monotonic(), ''
     try:
@@ -121,7 +129,7 @@ def _play(
             store = stack.enter_context(place.open()) if place else None
             if store is not None and store.version:
                 results.versions[f'{store.name} server'] = store.version
-            bench = Bench(scenario, store, results.quick, progress, baselines, stack, results.series, results.notes, stops)
+            bench = Bench(scenario, store, results.quick, progress, baselines, stack, results.series, results.notes, stops, turn)
             scenario.play(bench)
     except Exception as error:  # noqa: BLE001  (after a failure of one scenario the others are still played)
         fault = ' '.join(f'{type(error).__name__}: {error}'.splitlines()[:1])
@@ -130,4 +138,5 @@ def _play(
         fault = 'stopped'
         raise
     finally:
-        results.parts.append(Part(scenario.name, place.name if place else '', round(time.monotonic() - started, 1), fault))
+        took = time.monotonic() - started
+        results.parts.append(Part(scenario.name, place.name if place else '', round(took, 1), fault, round(started - begun, 1)))

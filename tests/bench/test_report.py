@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 from benchmarks.pages import write_pages
 from tests.bench.made_up import FIVE_TIMES, made_up_results, scenario
 
 from jobsync_bench.figures import Series, Side
 from jobsync_bench.report import text, write
+from jobsync_bench.results import Part
 from jobsync_bench.scenario import Needs
 from jobsync_bench.targets import Pick, Target
 
@@ -110,3 +112,32 @@ def test_a_run_of_some_scenarios_renews_their_pages_only(tmp_path: Path) -> None
     assert '\nwalk\nswim\n```' in index
     write_pages(some, [SCENARIO, swim, scenario('run')], tmp_path)
     assert (tmp_path / 'index.md').read_text() == index
+
+
+def test_a_whole_run_keeps_the_pages_of_scenarios_that_are_played_only_by_name(tmp_path: Path) -> None:
+    """With their targets' last results: a run of many minutes is not to undo one of more."""
+    far = attrs.evolve(
+        scenario('swim', lambda _: None, Needs.NOTHING, Target('swim far', Pick('speed'), at_least=1.0)), by_default=False
+    )
+    swum = made_up_results()
+    swum.series = [Series('swim', 'speed', '', 'uphill', 'ours', Side.OURS, [7.0])]
+    swum.parts.clear()
+    scenarios = [SCENARIO, far, scenario('run')]
+    write_pages(made_up_results(), scenarios, tmp_path)
+    write_pages(swum, scenarios, tmp_path)
+    page = (tmp_path / 'swim.md').read_text()
+    assert 'Measured on 2026-01-02' in page
+    write_pages(made_up_results(), scenarios, tmp_path)
+    assert (tmp_path / 'swim.md').read_text() == page
+    index = (tmp_path / 'index.md').read_text()
+    assert '\nswim\n' in index
+    (line,) = (line for line in index.splitlines() if line.startswith('| swim far'))
+    assert '7.00 /s' in line
+
+
+def test_it_says_where_the_time_went() -> None:
+    """The longest scenario first; a file of an earlier version, which lacks the times, has no such table."""
+    results = made_up_results()
+    assert 'Where the time' not in text(results, [SCENARIO])
+    results.parts = [Part('run', '', 21.0, '', 0.0), Part('walk', '', 40.0, '', 21.0)]
+    assert rows(text(results, [SCENARIO]), 'scenario') == [['all', '61 s'], ['walk', '40 s'], ['run', '21 s']]

@@ -19,7 +19,7 @@ from jobsync_bench.bench import Bench, BenchStore, Party, Rounds
 from jobsync_bench.figures import Side
 from jobsync_bench.interrupts import Interrupted, interruptible
 from jobsync_bench.progress import PlainProgress
-from jobsync_bench.results import Results
+from jobsync_bench.results import Part, Results
 from jobsync_bench.run import Place, run
 from jobsync_bench.scenario import Needs, chosen
 
@@ -229,3 +229,30 @@ def test_what_is_done_aside_ends_when_ours_fails() -> None:
     run(results, [scenario(play=play)], [], TELLER)
     assert results.parts[0].fault == 'RuntimeError: it rained'
     assert time.monotonic() - started < 30
+
+
+def test_parts_that_need_the_machine_do_not_overlap() -> None:
+    """On stores that a scenario is played on at once; other parts do."""
+    inside, most, apart = 0, 0, threading.Barrier(2)
+
+    def play(bench: Bench) -> None:
+        nonlocal inside, most
+        apart.wait(60)
+        with bench.alone(), bench.alone():
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.05)
+            inside -= 1
+
+    results = Results(quick=True)
+    run(results, [scenario('walk', play, Needs.STORE, at_once=2)], STORES, TELLER)
+    assert most == 1
+    assert [part.fault for part in results.parts] == ['', '']
+
+
+def test_a_scenario_takes_the_time_of_all_its_stores() -> None:
+    """Of those that are played at once the longest counts."""
+    results = Results(quick=True)
+    results.parts = [Part('walk', 'one', 4.0, '', 1.0), Part('walk', 'two', 2.0, '', 2.0), Part('walk', 'three', 1.0, '', 5.0)]
+    results.parts += [Part('run', '', 2.0, '', 6.0), Part('of an earlier version', '', 9.0)]
+    assert results.times() == {'walk': 5.0, 'run': 2.0}

@@ -1,9 +1,10 @@
 """Many nodes in one process, each with its own threads. The nodes share a few backends.
 
 A node makes the same calls as in a process of its own, and all calls reach the store. Two things differ. One thread waits for the
-store's hints for all nodes of a host. And only a few calls are under way at once, because so many threads of one interpreter
-would delay each other; a call's time does not include its wait for a backend. Each backend keeps its connection, as that of a
-real node does, because to connect takes longer than to call.
+store's hints and takes them to all nodes of a host: threads of their own would all wake for every revision, in one interpreter.
+And only a few calls are under way at once, because so many threads of one interpreter would delay each other; a call's time does
+not include its wait for a backend. Each backend keeps its connection, as that of a real node does: connecting takes longer than a
+call.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
+import attrs
+
 from jobsync import CoordinationConfig, plugins
 from jobsync._core.agent.phase import Phase
-from jobsync._runtime import NodeRuntime
+from jobsync._runtime import NodeRuntime, clock
 from jobsync._runtime.startup import node_config
-from jobsync.backend import Backend, Hint
-from jobsync.backends._common.concerned import Concerned
+from jobsync.backend import Backend, BackendInfo
 from jobsync.testing.faults import FaultyBackend
 from jobsync_bench.processes.serving import order, serve
 
@@ -41,33 +43,32 @@ class Hints:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._refresh = 0
-        self._concerned = Concerned()
-        self._changed = threading.Condition()
+        self._nodes: list[NodeRuntime] = []
         threading.Thread(target=self._listen, name='jobsync-hints', daemon=True).start()
 
-    def _listen(self) -> None:
-        while True:
-            newest = self._backend.wait(self._refresh, _LISTEN_SEC)
-            with self._changed:
-                if newest > self._refresh:
-                    self._concerned.note(newest, newest.nodes if isinstance(newest, Hint) else None)
-                self._refresh = max(newest, self._refresh)
-                self._changed.notify_all()
+    def give_to(self, node: NodeRuntime) -> None:
+        """Give each later hint to this node too."""
+        self._nodes.append(node)
 
-    def wait(self, revision: int, timeout: float) -> int:
-        """See ``Backend.wait``."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._refresh > revision, timeout)
-            return self._concerned.hint(max(revision, self._refresh), revision)
+    def _listen(self) -> None:
+        known = 0
+        while True:
+            newest = self._backend.wait(known, _LISTEN_SEC)
+            if newest > known:
+                known = newest
+                for node in tuple(self._nodes):
+                    with node._lock:
+                        is_due = node.agent.hint(newest, clock.now())
+                    if is_due:
+                        node.wake()
 
 
 class Counted(FaultyBackend):
     """The backend of one node, which counts calls and their CPU, and times heartbeats."""
 
-    def __init__(self, inner: Backend, turns: SimpleQueue[Backend], hints: Hints) -> None:
+    def __init__(self, inner: Backend, turns: SimpleQueue[Backend]) -> None:
         super().__init__(inner)
-        self._turns, self._hints = turns, hints
+        self._turns = turns
         self.counts: Counter[str] = Counter()
         self.cpu: Counter[str] = Counter()
         """CPU nanoseconds by call. What the store takes is no part of it."""
@@ -87,9 +88,10 @@ class Counted(FaultyBackend):
                 self.heartbeats.append(time.perf_counter() - start)
             self._turns.put(backend)
 
-    def wait(self, revision: int, timeout: float) -> int:
-        """See ``Backend.wait``. Sends nothing."""
-        return self._hints.wait(revision, timeout)
+    @property
+    def info(self) -> BackendInfo:
+        """The declarations of the inner backend, except that the node itself need not wait for hints."""
+        return attrs.evolve(self.inner.info, push=False)
 
 
 class Host:
@@ -108,9 +110,10 @@ class Host:
             config = node_config(
                 f'node-{number:04}', self._config, self._backend.info, create=True, wait_on_enter=_FORM_SEC, announces=False
             )
-            way = Counted(self._backend, self._turns, self._hints)
+            way = Counted(self._backend, self._turns)
             node = NodeRuntime(way, config)
             self._nodes.append((node, way))
+            self._hints.give_to(node)
             node.start()
 
     def settled(self) -> int:

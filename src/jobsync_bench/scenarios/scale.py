@@ -12,10 +12,13 @@ __all__ = ['SCENARIO']
 
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
-    grow(bench, (20, 60) if bench.quick else (500, 2000), PROCESSES, intervals=4, changes=20, at_once=_AT_ONCE)
+    if bench.quick:
+        grow(bench, (20, 60), PROCESSES, intervals=2, moves=3, every_sec=2.0, at_once=20)
+    else:
+        grow(bench, _SIZES, PROCESSES, intervals=4, moves=10, every_sec=2.0, at_once=_AT_ONCE, pause_sec=_PAUSE_SEC)
 
 
-_AT_ONCE = 250
+_SIZES, _AT_ONCE, _PAUSE_SEC = (500, 750, 1000, 1250, 1500, 1750, 2000), 50, 5.0
 _MANY = case_of(2000)
 
 SCENARIO = Scenario(

@@ -62,8 +62,9 @@ SCENARIO = Scenario(
     means="""
         How long tasks have no owner when workers join, leave and are killed, and whether two workers ever own one task. Three
         workers call can_claim_task for a thousand tasks, again and again, while others join, leave and are killed. Only the
-        answers count. All settings are the defaults, and all workers run on one host, so that the others know at once of a
-        kill. Where they do not, the timeout applies: see the scenario timeouts.
+        answers count. The workers are forks of one process, so that no start of an interpreter loads the machine; all stores are
+        measured at once, because most of the time nothing happens. All settings are the defaults, and all workers run on one
+        host, so that the others know at once of a kill. Where they do not, the timeout applies: see the scenario timeouts.
     """,
     bounds="""
         "the limit" is the time if jobsync itself took none: calls of the store that must follow one another, each at the median
@@ -91,7 +92,7 @@ SCENARIO = Scenario(
     ),
     play=play,
     needs=Needs.PROCESSES,
-    at_once=2,
+    at_once=4,
     targets=(
         Target('join until it owns its share', Pick('settled', case='join', stores=_NETWORKED), at_most=1.0),
         *(

@@ -50,7 +50,7 @@ SCENARIO = Scenario(
     means="""
         How long the tasks of a killed worker have no owner where no other worker of its user runs on its host, or the whole host
         is gone. Eight clusters of three workers, side by side: in each, followers and leaders are killed in turns, with
-        known_death=False. All other settings are the defaults.
+        known_death=False. All other settings are the defaults. All stores are measured at once.
     """,
     bounds="""
         A dead worker cannot be distinguished from a slow one before its lease is over: "the limit" is the longest lease, 13.5 s
@@ -72,7 +72,7 @@ SCENARIO = Scenario(
     ),
     play=play,
     needs=Needs.PROCESSES,
-    at_once=2,
+    at_once=4,
     targets=(
         Target(
             'SIGKILL where deaths are not known, the longest gap, 99th percentile (timeout 15 s)',

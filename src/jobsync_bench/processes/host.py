@@ -2,9 +2,9 @@
 
 A node makes the same calls as in a process of its own, and all calls reach the store. Two things differ. One thread waits for the
 store's hints and takes them to all nodes of a host: threads of their own would all wake for every revision, in one interpreter.
-And only a few calls are under way at once, because so many threads of one interpreter would delay each other; a call's time does
-not include its wait for a backend. Each backend keeps its connection, as that of a real node does: connecting takes longer than a
-call.
+And only a few calls are under way at once, because so many threads of one interpreter would delay each other; the time of a call
+has no wait for a backend. As in a real node, no heartbeat waits for other calls: one backend is for heartbeats only. Each
+backend keeps its connection, as that of a real node does: connecting takes longer than a call.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ __all__ = ['main']
 P = ParamSpec('P')
 T = TypeVar('T')
 
-_AT_ONCE = 4
+_BACKENDS = 4
+"""One for heartbeats, the others for all other calls."""
 _LISTEN_SEC = 5.0
 _FORM_SEC = 3600.0
 
@@ -66,9 +67,9 @@ class Hints:
 class Counted(FaultyBackend):
     """The backend of one node, which counts calls and their CPU, and times heartbeats."""
 
-    def __init__(self, inner: Backend, turns: SimpleQueue[Backend]) -> None:
+    def __init__(self, inner: Backend, turns: SimpleQueue[Backend], turns_to_beat: SimpleQueue[Backend]) -> None:
         super().__init__(inner)
-        self._turns = turns
+        self._turns, self._turns_to_beat = turns, turns_to_beat
         self.counts: Counter[str] = Counter()
         self.cpu: Counter[str] = Counter()
         """CPU nanoseconds by call. What the store takes is no part of it."""
@@ -76,7 +77,8 @@ class Counted(FaultyBackend):
 
     def _call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         name = method.__name__
-        backend = self._turns.get()
+        turns = self._turns_to_beat if name == 'heartbeat' else self._turns
+        backend = turns.get()
         self.counts[name] += 1
         start, cpu = time.perf_counter(), time.thread_time_ns()
         try:
@@ -86,7 +88,7 @@ class Counted(FaultyBackend):
             self.cpu[name] += time.thread_time_ns() - cpu
             if name == 'heartbeat':
                 self.heartbeats.append(time.perf_counter() - start)
-            self._turns.put(backend)
+            turns.put(backend)
 
     @property
     def info(self) -> BackendInfo:
@@ -99,9 +101,10 @@ class Host:
 
     def __init__(self, backends: Sequence[Backend], config: CoordinationConfig) -> None:
         self._backend, self._config = backends[0], config
-        self._turns, self._hints = SimpleQueue[Backend](), Hints(backends[0])
-        for backend in backends:
+        self._turns, self._turns_to_beat, self._hints = SimpleQueue[Backend](), SimpleQueue[Backend](), Hints(backends[0])
+        for backend in backends[1:]:
             self._turns.put(backend)
+        self._turns_to_beat.put(backends[0])
         self._nodes: list[tuple[NodeRuntime, Counted]] = []
 
     def enter(self, first: int, end: int) -> None:
@@ -110,7 +113,7 @@ class Host:
             config = node_config(
                 f'node-{number:04}', self._config, self._backend.info, create=True, wait_on_enter=_FORM_SEC, announces=False
             )
-            way = Counted(self._backend, self._turns)
+            way = Counted(self._backend, self._turns, self._turns_to_beat)
             node = NodeRuntime(way, config)
             self._nodes.append((node, way))
             self._hints.give_to(node)
@@ -172,7 +175,7 @@ def main(url: str, namespace: str, tokens: int) -> None:
     """Host nodes until the end of the input. The nodes then end without leaving, because their store ends too."""
     config = CoordinationConfig(backend=url, appname=namespace, total_tokens=tokens, minimum_nodes=1)
     with ExitStack() as stack:
-        backends = [stack.enter_context(closing(plugins.connect(url, config.options))) for _ in range(_AT_ONCE)]
+        backends = [stack.enter_context(closing(plugins.connect(url, config.options))) for _ in range(_BACKENDS)]
         for backend in backends:
             backend.open(config.settings, True)
         host = Host(backends, config)

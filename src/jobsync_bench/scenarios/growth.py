@@ -25,7 +25,6 @@ PROCESSES = 12
 """How many processes share the nodes."""
 NETWORKED = ('postgresql', 'redis', 'etcd')
 _TOKENS = 10_000
-_SETTLE_SEC = 180.0
 _DETAILED = 500
 """From so many nodes on, what a growth costs is recorded call by call."""
 _INTERVAL_SEC = 5.0
@@ -37,16 +36,16 @@ def case_of(nodes: int) -> str:
     return f'{nodes} nodes'
 
 
-def settle(hosts: Sequence[ChildProcess], nodes: int) -> None:
-    """Wait until every node has its share. Raises ``TimeoutError`` after three minutes."""
+def settle(hosts: Sequence[ChildProcess], nodes: int, limit_sec: float = 180.0) -> None:
+    """Wait until every node has its share. Raises ``TimeoutError`` if that takes longer."""
     start = time.monotonic()
     while (settled := sum(request_all(hosts, 'settled'))) < nodes:
-        if time.monotonic() > start + _SETTLE_SEC:
-            raise TimeoutError(f'{settled} of {nodes} nodes have their share after {_SETTLE_SEC:.0f} s')
+        if time.monotonic() > start + limit_sec:
+            raise TimeoutError(f'{settled} of {nodes} nodes have their share after {limit_sec:.0f} s')
         time.sleep(0.1)
 
 
-def enter(bench: Bench, hosts: Sequence[ChildProcess], here: int, nodes: int) -> None:
+def enter(bench: Bench, hosts: Sequence[ChildProcess], here: int, nodes: int, limit_sec: float = 180.0) -> None:
     """Let a cluster grow at once, and record what that takes until every node has its share.
 
     The limit is the CPU of all nodes and of the store, spread over the processors of this machine. The first node, which leads,
@@ -66,7 +65,7 @@ def enter(bench: Bench, hosts: Sequence[ChildProcess], here: int, nodes: int) ->
         host.receive()
     took = None
     try:
-        settle(hosts, nodes)
+        settle(hosts, nodes, limit_sec)
         took = time.monotonic() - start
     finally:
         used = {who: seconds - before[who] for who, seconds in cpu_so_far(bench, hosts).items()}
@@ -175,6 +174,7 @@ def grow(
     every_sec: float = 1.0,
     at_once: int = 500,
     pause_sec: float = 0.0,
+    limit_sec: float = 180.0,
 ) -> None:
     """Let a cluster grow to each of these sizes, by so many nodes at once. Measure it, also while a task moves some times.
 
@@ -190,7 +190,7 @@ def grow(
                 while here < nodes:
                     first, here = here, min(here + at_once, nodes)
                     with bench.alone():
-                        enter(bench, hosts, first, here)
+                        enter(bench, hosts, first, here, limit_sec)
                     bench.pause(pause_sec)
                 bench.pause(2 * _INTERVAL_SEC)
                 measure(bench, hosts, nodes, intervals * _INTERVAL_SEC)

@@ -15,10 +15,12 @@ def play(bench: Bench) -> None:
     if bench.quick:
         grow(bench, (20, 60), PROCESSES, intervals=2, moves=3, every_sec=2.0, at_once=20)
     else:
-        grow(bench, _SIZES, PROCESSES, intervals=4, moves=10, every_sec=2.0, at_once=_AT_ONCE, pause_sec=_PAUSE_SEC)
+        grow(
+            bench, _SIZES, PROCESSES, intervals=3, moves=10, every_sec=2.0, at_once=_AT_ONCE, pause_sec=3.0, limit_sec=_LIMIT_SEC
+        )
 
 
-_SIZES, _AT_ONCE, _PAUSE_SEC = (500, 750, 1000, 1250, 1500, 1750, 2000), 50, 5.0
+_SIZES, _AT_ONCE, _LIMIT_SEC = (500, 1000, 1500, 2000), 100, 60.0
 _MANY = case_of(2000)
 
 SCENARIO = Scenario(

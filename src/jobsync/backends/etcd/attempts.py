@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import hashlib
 import json
 import secrets
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -19,18 +18,16 @@ import attrs
 
 from jobsync.backend import NodeRef, NodeState
 from jobsync.backends.etcd import requests
-from jobsync.backends.etcd.chunked_log import KeyValue, chunks
+from jobsync.backends.etcd.chunked_log import KeyValue
 from jobsync.backends.etcd.completed_items import CompletedItems
 from jobsync.backends.etcd.errors import Compacted
-from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
-from jobsync.backends.etcd.packing import packed, unpacked
+from jobsync.backends.etcd.item_records import FIRST, joined, record_chunks, record_name
+from jobsync.backends.etcd.json_form import UNREADABLE, from_form
+from jobsync.backends.etcd.packing import unpacked
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.store import EtcdStore, Write
 
 __all__ = ['AttemptLog', 'AttemptRecord', 'Attempts']
-
-FIRST = b'/000000'
-"""How the key of a record's first chunk ends, which is written last."""
 
 
 @attrs.frozen
@@ -46,12 +43,8 @@ class AttemptRecord:
 
     def chunks(self, prefix: bytes) -> list[KeyValue]:
         """Return the keys and values of the record, in the place of an equal one if it is small."""
-        content = to_json(list(self.items))
-        parts = chunks(b'', packed(content))
-        run = f'{self.name}\0{self.incarnation}\0{self.is_forgotten}\0'.encode()
-        name = hashlib.sha256(run + content).hexdigest()[:32] if len(parts) == 1 else secrets.token_hex(16)
-        first = to_json(attrs.evolve(self, items=())) + b'\n' + parts[0][1]
-        return [(prefix + name.encode() + key, value) for key, value in [(parts[0][0], first), *parts[1:]]]
+        run = f'{self.name}\0{self.incarnation}\0{self.is_forgotten}'
+        return record_chunks(prefix, run, attrs.evolve(self, items=()), self.items)
 
 
 def record_of(data: bytes) -> AttemptRecord | None:
@@ -177,9 +170,9 @@ class AttemptLog:
         """Yield name and date of each record from ``after`` on, and the record; None for one that cannot be read."""
         prefix = self._keys.attempts()
         found = self._store.range(prefix, at, deadline, prefix + after.encode('latin-1'), page=page)
-        for name, parts in groupby(found, key=lambda chunk: chunk[0][: -len(FIRST)]):
+        for name, parts in groupby(found, key=record_name):
             date = dt.date.fromisoformat(name.split(b'/')[-2].decode())
-            yield name, date, record_of(b''.join(value for _, value in parts))
+            yield name, date, record_of(joined(parts))
 
     def _written(self, reading: KeyReading, date: dt.date, since: int, deadline: float) -> Iterator[AttemptRecord]:
         """Yield the records of a date that were written after etcd's revision ``since``, in their order."""
@@ -188,8 +181,6 @@ class AttemptLog:
             if key.endswith(FIRST):
                 name = key[: -len(FIRST)]
                 # Most chunks of a large record were written before its first one.
-                record = record_of(value) or record_of(
-                    b''.join(part for _, part in self._store.range(name + b'/', reading.at, deadline))
-                )
+                record = record_of(value) or record_of(joined(self._store.range(name + b'/', reading.at, deadline)))
                 if record is not None:
                     yield record

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import hashlib
 import itertools
 import json
 import secrets
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import cast
 
@@ -22,10 +21,11 @@ import attrs
 from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance, Unclaimed
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.attempts import AttemptLog, Attempts
-from jobsync.backends.etcd.chunked_log import KeyValue, chunks
+from jobsync.backends.etcd.chunked_log import KeyValue
 from jobsync.backends.etcd.completed_items import CompletedItems, Seen, unchanged
-from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
-from jobsync.backends.etcd.packing import packed, unpacked
+from jobsync.backends.etcd.item_records import joined, record_chunks, record_name
+from jobsync.backends.etcd.json_form import UNREADABLE, from_form
+from jobsync.backends.etcd.packing import unpacked
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.store import EtcdStore, Write
 from jobsync.backends.single_writer import History
@@ -35,7 +35,6 @@ __all__ = ['EtcdHistory']
 Row = Claim | Audit | Rebalance
 
 ROWS: Mapping[HistoryKind, type[Claim | Audit]] = {HistoryKind.CLAIM: Claim, HistoryKind.AUDIT: Audit}
-CHUNK_NAME = len(b'/000000')
 MOST_ATTEMPTS = 8
 """After so many attempts that lost to completions of other nodes, a claim goes by what the last attempt has read."""
 
@@ -46,31 +45,6 @@ class Head:
 
     node: str
     at: dt.datetime
-
-
-def record_chunks(prefix: bytes, head: Head, items: Sequence[str], *, is_new: bool = False) -> list[KeyValue]:
-    """Return the keys and values of a record, in the place of an equal one unless ``is_new``."""
-    content = to_json(list(dict.fromkeys(items)))
-    parts = chunks(b'', packed(content))
-    name = hashlib.sha256(f'{head.node}\0'.encode() + content).hexdigest()[:32]
-    if is_new or len(parts) > 1:
-        # t=0  a node appends a record again: it writes all chunks of it but the first
-        # t=1  a purge, which read the record of before, finds it unchanged since, and deletes all its chunks
-        # t=2  the node puts the first chunk: the record is spoilt
-        # So a record of several chunks never takes another one's place.
-        name = secrets.token_hex(16)
-    first = to_json(head) + b'\n' + parts[0][1]
-    return [(prefix + name.encode() + key, value) for key, value in [(parts[0][0], first), *parts[1:]]]
-
-
-def record_name(chunk: KeyValue) -> bytes:
-    """Return the name of the record that a chunk belongs to."""
-    return chunk[0][:-CHUNK_NAME]
-
-
-def joined(parts: Iterable[KeyValue]) -> bytes:
-    """Return what the chunks of a record hold together."""
-    return b''.join(value for _, value in parts)
 
 
 def rows_of(kind: HistoryKind, name: bytes, data: bytes) -> list[Row]:
@@ -199,7 +173,7 @@ class EtcdHistory:
 
     def _record(self, kind: HistoryKind, node: str, items: Sequence[str], date: dt.date, deadline: float) -> list[KeyValue]:
         self._store.read_time(deadline)
-        return record_chunks(self._keys.history(kind, date), Head(node, self._store.time.earliest()), items)
+        return record_chunks(self._keys.history(kind, date), node, Head(node, self._store.time.earliest()), items)
 
     def history(
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None

@@ -19,7 +19,8 @@ from jobsync.backend import Audit, Claim, HistoryKind, Purged
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.attempts import AttemptLog
 from jobsync.backends.etcd.chunked_log import KeyValue
-from jobsync.backends.etcd.history import Head, Row, identity_of, joined, record_chunks, record_name, rows_of, time_of
+from jobsync.backends.etcd.history import Head, Row, identity_of, rows_of, time_of
+from jobsync.backends.etcd.item_records import joined, record_chunks, record_name
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.store import CHUNKS_AT_ONCE, EtcdStore
@@ -269,4 +270,4 @@ def _left(name: bytes, rows: Sequence[Row]) -> list[KeyValue]:
     """Return the record of the rows that are left of another one."""
     kept = [row for row in rows if isinstance(row, (Claim, Audit))]
     head = Head(kept[0].node, kept[0].created_on)
-    return record_chunks(name.rpartition(b'/')[0] + b'/', head, [row.item for row in kept], is_new=True)
+    return record_chunks(name.rpartition(b'/')[0] + b'/', head.node, head, [row.item for row in kept], is_new=True)

@@ -15,10 +15,11 @@ import sqlalchemy as sa
 from jobsync.backend import NodeRef, NodeState
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.dialect import Dialect
+from jobsync.backends.sql.schema import Tables
 from jobsync.backends.sql.sound import is_readable
 from jobsync.backends.sql.store import SqlTransaction
 
-__all__ = ['AT', 'BY', 'RUN', 'counted', 'forget_attempts', 'lost_attempts', 'lost_of', 'too_many']
+__all__ = ['AT', 'BY', 'RUN', 'audited', 'counted', 'forget_attempts', 'lost_attempts', 'lost_of', 'too_many']
 
 AT, BY = sa.bindparam('at', type_=sa.Date), sa.bindparam('by', type_=sa.String)
 RUN = sa.bindparam('run_incarnation', type_=sa.String)
@@ -87,9 +88,14 @@ def lost_attempts(tx: SqlTransaction, date: dt.date, at_least: int = 1) -> Mappi
 
 def find_lost(dialect: Dialect) -> Any:
     """Select the incomplete items of a date with so many lost attempts, and how many."""
-    claim, audit = dialect.tables.claim, dialect.tables.audit
-    is_completed = sa.exists().where(audit.c.item == claim.c.item, audit.c.date == claim.c.date)
+    claim = dialect.tables.claim
     lost = sa.func.sum(lost_in(dialect))
     may_be_lost = sa.or_(claim.c.incarnation.is_not(None), claim.c.lost > 0)
-    query = sa.select(claim.c.item, lost).where(claim.c.date == AT, may_be_lost, ~is_completed)
+    query = sa.select(claim.c.item, lost).where(claim.c.date == AT, may_be_lost, ~audited(dialect.tables))
     return query.group_by(claim.c.item).having(lost >= sa.bindparam('at_least', type_=sa.BigInteger))
+
+
+def audited(tables: Tables) -> sa.Exists:
+    """Return whether an audit, of any node, completes a claim."""
+    claim, audit = tables.claim, tables.audit
+    return sa.exists().where(audit.c.item == claim.c.item, audit.c.date == claim.c.date)

@@ -234,18 +234,12 @@ def incomplete(tx: SqlTransaction, date: dt.date | None, older_than: dt.timedelt
     newest_first = [claim.c.created_on.desc(), claim.c.node]
     place = sa.func.row_number().over(partition_by=[claim.c.item, claim.c.date], order_by=newest_first).label('place')
     query = sa.select(claim.c.item, claim.c.node, claim.c.date, claim.c.created_on, place)
-    query = query.where(~audited(tx), *are_sound(tx, claim))
+    query = query.where(~attempts.audited(tx.tables), *are_sound(tx, claim))
     if date is not None:
         query = query.where(claim.c.date == date)
     ranked = query.subquery()
     newest = sa.select(*list(ranked.c)[:-1]).where(ranked.c.place == 1, ranked.c.created_on <= state.now - older_than)
     return tuple(starmap(Claim, readable(tx.execute(newest.order_by(ranked.c.created_on, ranked.c.item)))))
-
-
-def audited(tx: SqlTransaction) -> sa.Exists:
-    """Return whether an audit, of any node, completes a claim."""
-    claim, audit = tx.tables.claim, tx.tables.audit
-    return sa.exists().where(audit.c.item == claim.c.item, audit.c.date == claim.c.date)
 
 
 def old_rows(tables: Tables, kind: HistoryKind, before: dt.datetime, limit: int, after: str) -> OldRows:

@@ -92,7 +92,7 @@ def read_locks(tx: SqlTransaction) -> LockReading:
 def edit_locks(tx: SqlTransaction, change: LockEdit) -> int:
     """See ``Backend.edit_locks``."""
     row = tx.execute(numbered_state).one_or_none()
-    state, lock = states.parse(row), table_of(tx.dialect, change.group)
+    state, lock = states.parse(row), table_of(tx.dialect, is_item=bool(change.group))
     assert row is not None
     revision = states.raised(state)
     wanted = {request.task_id: request for request in change.put}
@@ -112,9 +112,9 @@ def numbered_state(dialect: Dialect) -> sa.Select[Any]:
     return sa.select(*states.columns(dialect), dialect.tables.state.c.last_lock)
 
 
-def table_of(dialect: Dialect, group: str) -> sa.Table:
-    """Return the table of task locks, or of items if a group is given."""
-    return dialect.tables.item if group else dialect.tables.lock
+def table_of(dialect: Dialect, *, is_item: bool) -> sa.Table:
+    """Return the table of task locks or of items."""
+    return dialect.tables.item if is_item else dialect.tables.lock
 
 
 def columns_of(table: sa.Table) -> tuple[str, ...]:
@@ -135,7 +135,7 @@ def put(
         tasks = [request.task_id for request in requests]
         given.append({'place': place, 'tasks': tx.dialect.listed(tasks), **columns(kind, state.now)})
         place += len(tasks)
-    lock = table_of(tx.dialect, group)
+    lock = table_of(tx.dialect, is_item=bool(group))
     shared = {'tokens': state.settings.total_tokens, 'made_at': state.now, 'made_in': revision.number}
     in_group = {'item_group': group} if group else {}
     parameters = {'locks': tx.dialect.listed_rows(given), **shared, **in_group}
@@ -181,18 +181,9 @@ def is_in_group(lock: sa.Table) -> sa.ColumnElement[bool]:
     return lock.c.item_group == sa.bindparam('item_group', type_=sa.String) if 'item_group' in lock.c else sa.true()
 
 
-def add_locks(dialect: Dialect) -> sa.Insert:
-    """Insert the locks of those tasks that have none, numbered in their order. Each row given has the tasks of one kind."""
-    return insert_of(dialect, dialect.tables.lock, [], [])
-
-
-def add_items(dialect: Dialect) -> sa.Insert:
-    """Insert items as ``add_locks`` does locks."""
-    return insert_of(dialect, dialect.tables.item, ['item_group'], [sa.bindparam('item_group', type_=sa.String)])
-
-
-def insert_of(dialect: Dialect, lock: sa.Table, names: list[str], values: list[sa.ColumnElement[Any]]) -> sa.Insert:
-    """Insert locks or items, with other columns that have one value for all."""
+def insert_of(dialect: Dialect, *, is_item: bool) -> sa.Insert:
+    """Insert locks or items of those tasks that have none, numbered in their order. Each row given has the tasks of one kind."""
+    lock = table_of(dialect, is_item=is_item)
     types: dict[str, TypeEngine[Any]] = {
         'place': sa.BigInteger(),
         'tasks': sa.Text(),
@@ -203,27 +194,24 @@ def insert_of(dialect: Dialect, lock: sa.Table, names: list[str], values: list[s
     number = kind.c.place + tasks.c.key + (1 - dialect.first_key)
     shared = [kind.c[name] for name in columns_of(lock)]
     made = [sa.bindparam('made_at', type_=UtcDateTime), sa.bindparam('made_in', type_=sa.BigInteger)]
-    rows = sa.select(number, number + sa.bindparam('tokens', type_=sa.BigInteger), tasks.c.value, *shared, *made, *values)
+    group = {'item_group': sa.bindparam('item_group', type_=sa.String)} if is_item else {}
+    rows = sa.select(number, number + sa.bindparam('tokens', type_=sa.BigInteger), tasks.c.value, *shared, *made, *group.values())
     rows = rows.select_from(kind.join(tasks, sa.true()))
     rows = rows.where(~sa.exists(sa.select(lock.c.id).where(lock.c.task_id == tasks.c.value, is_in_group(lock))))
-    columns = ['id', 'token_id', 'task_id', *columns_of(lock), 'created_at', 'registered', *names]
+    columns = ['id', 'token_id', 'task_id', *columns_of(lock), 'created_at', 'registered', *group]
     return sa.insert(lock).from_select(columns, rows).execution_options(preserve_rowcount=True)
 
 
-def change_locks(dialect: Dialect) -> sa.Update:
-    """Update the locks of these ids to the rows given."""
-    return update_of(dialect, dialect.tables.lock)
-
-
-def change_items(dialect: Dialect) -> sa.Update:
-    """Update the items of these ids to the rows given."""
-    return update_of(dialect, dialect.tables.item)
-
-
-def update_of(dialect: Dialect, lock: sa.Table) -> sa.Update:
-    """Update locks or items."""
+def update_of(dialect: Dialect, *, is_item: bool) -> sa.Update:
+    """Update the locks or items of these ids to the rows given."""
+    lock = table_of(dialect, is_item=is_item)
     row = dialect.rows('locks', {name: lock.c[name].type for name in ('id', *columns_of(lock))})
     return sa.update(lock).where(lock.c.id == row.c.id).values({name: row.c[name] for name in columns_of(lock)})
+
+
+# A statement is built once for each function object.
+add_locks, add_items = (functools.partial(insert_of, is_item=is_item) for is_item in (False, True))
+change_locks, change_items = (functools.partial(update_of, is_item=is_item) for is_item in (False, True))
 
 
 def differs(row: sa.Row[Any], request: LockRequest, values: dict[str, Any]) -> bool:

@@ -60,7 +60,7 @@ def parse(row: sa.Row[Any], state: SqlState, problems: list[str]) -> Node:
         problems.append(f'{field} is {found!r}: read as {harmless}')
         return harmless
 
-    has_timeout = is_between(row.timeout_sec, 0, LONGEST_TIMEOUT_SEC) and row.timeout_sec > 0
+    has_timeout = is_upto(row.timeout_sec, LONGEST_TIMEOUT_SEC) and row.timeout_sec > 0
     return Node(
         name=row.name,
         incarnation=row.incarnation,
@@ -69,7 +69,7 @@ def parse(row: sa.Row[Any], state: SqlState, problems: list[str]) -> Node:
         holding=listed(row.holding),
         state=STATES[row.state],
         replaces=listed(row.replaces),
-        weight=sound('weight', is_between(row.weight, 0, MOST_WEIGHT), 1.0),
+        weight=sound('weight', is_upto(row.weight, MOST_WEIGHT), 1.0),
         timeout_sec=sound('timeout_sec', has_timeout, state.longest_timeout_sec),
         host=row.host,
         pid=row.pid,
@@ -86,6 +86,6 @@ def listed(text: str) -> frozenset[Any]:
     return NONE if text == '[]' else frozenset(json.loads(text))
 
 
-def is_between(value: object, least: float, most: float) -> bool:
-    """Return whether a value is a number within these bounds, which NaN is not."""
-    return isinstance(value, (int, float)) and least <= value <= most
+def is_upto(value: object, most: float) -> bool:
+    """Return whether a value is a number from 0 to ``most``, which NaN is not."""
+    return isinstance(value, (int, float)) and 0 <= value <= most

@@ -1,0 +1,41 @@
+"""Records of items, in the history and in the log of attempts: in chunks, a line of JSON and the items, compressed."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Sequence
+
+from jobsync.backends.etcd.chunked_log import KeyValue, chunks
+from jobsync.backends.etcd.json_form import to_json
+from jobsync.backends.etcd.packing import packed
+
+__all__ = ['FIRST', 'joined', 'record_chunks', 'record_name']
+
+FIRST = b'/000000'
+"""How the key of a record's first chunk ends, which is written last."""
+
+
+def record_chunks(prefix: bytes, of: str, head: object, items: Sequence[str], *, is_new: bool = False) -> list[KeyValue]:
+    """Return the keys and values of a record, in the place of one with the same items and the same ``of``, unless ``is_new``."""
+    content = to_json(list(dict.fromkeys(items)))
+    parts = chunks(b'', packed(content))
+    name = hashlib.sha256(f'{of}\0'.encode() + content).hexdigest()[:32]
+    if is_new or len(parts) > 1:
+        # t=0  a node appends a record again: it writes all chunks of it but the first
+        # t=1  a purge, which read the record of before, finds it unchanged since, and deletes all its chunks
+        # t=2  the node puts the first chunk: the record is spoilt
+        # So a record of several chunks never takes another one's place.
+        name = secrets.token_hex(16)
+    first = to_json(head) + b'\n' + parts[0][1]
+    return [(prefix + name.encode() + key, value) for key, value in [(parts[0][0], first), *parts[1:]]]
+
+
+def record_name(chunk: KeyValue) -> bytes:
+    """Return the name of the record that a chunk belongs to."""
+    return chunk[0][: -len(FIRST)]
+
+
+def joined(parts: Iterable[KeyValue]) -> bytes:
+    """Return what the chunks of a record hold together."""
+    return b''.join(value for _, value in parts)

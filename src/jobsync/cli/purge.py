@@ -7,13 +7,12 @@ import datetime as dt
 import click
 
 from jobsync._core.counting import counted
+from jobsync._worker.purging import KINDS
 from jobsync.cli.common import confirm, steering_command, yes_option
 from jobsync.cli.output import print_done
 from jobsync.cluster import Cluster
 
 __all__ = ['purge']
-
-KINDS = ('claim', 'audit', 'rebalance')
 
 
 @click.command()

@@ -26,6 +26,8 @@ from jobsync.rows import ClusterNode, ClusterStatus
 __all__ = ['COMMANDS']
 
 _NODES = ('name', 'state', 'leads', 'tokens', 'pins', 'holding', 'weight', 'drained', 'heartbeat', 'timeout', 'host', 'pid')
+_FIELDS = {'leads': 'is_leader', 'drained': 'is_drained', 'heartbeat': 'heartbeat_age_sec', 'timeout': 'timeout_sec'}
+"""Columns that have another name than the field they show."""
 _USUAL = {'holding': 0, 'pins': 0, 'drained': False, 'weight': 1}
 """What most nodes have: such columns go first where there is no room."""
 _MOST_PROBLEMS, _MOST_NODES = 20, 50
@@ -117,20 +119,8 @@ def _is_well(node: ClusterNode) -> bool:
 
 
 def _node(node: ClusterNode) -> list[object]:
-    return [
-        node['name'],
-        node['state'],
-        node['is_leader'],
-        node['tokens'],
-        node['pins'],
-        node['holding'],
-        node['weight'],
-        node['is_drained'],
-        age(node['heartbeat_age_sec']),
-        age(node['timeout_sec']),
-        node['host'],
-        node['pid'],
-    ]
+    shown = {**node, 'heartbeat_age_sec': age(node['heartbeat_age_sec']), 'timeout_sec': age(node['timeout_sec'])}
+    return [shown[_FIELDS.get(column, column)] for column in _NODES]
 
 
 @click.command()

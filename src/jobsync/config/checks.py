@@ -107,6 +107,14 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable() and 0 < len(value) <= _LONGEST_NAME
+
+
+def _is_iterable(value: object, kinds: tuple[type, ...] = (Iterable,)) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, (str, bytes, bytearray))
+
+
 # --- fields -----------------------------------------------------------------------------------------------------------------
 
 flag = Check(lambda value: isinstance(value, bool), 'True or False')
@@ -129,12 +137,11 @@ def choice(allowed: Collection[str]) -> Check:
     return Check(lambda value: isinstance(value, str) and value in allowed, f'one of {", ".join(allowed)}')
 
 
-def prefix(longest: int) -> Check:
-    """Return the check for the beginning of a SQL identifier."""
-    return Check(
-        lambda value: isinstance(value, str) and len(value) <= longest and bool(re.fullmatch('[A-Za-z_][A-Za-z0-9_]*', value)),
-        f'an identifier prefix: up to {longest} ASCII letters, digits and underscores, not starting with a digit',
-    )
+prefix = Check(
+    lambda value: isinstance(value, str) and bool(re.fullmatch('[A-Za-z_][A-Za-z0-9_]{0,31}', value)),
+    'an identifier prefix: up to 32 ASCII letters, digits and underscores, not starting with a digit',
+)
+"""The beginning of a SQL identifier."""
 
 
 def text(secret: bool = False) -> Callable[[Any, Any, Any], None]:
@@ -172,7 +179,7 @@ weight = number(0, 1_000_000)
 # --- arguments --------------------------------------------------------------------------------------------------------------
 
 node_name = Check(
-    lambda name: isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST_NAME and name == name.strip(),
+    lambda name: _is_name(name) and name == name.strip(),
     f'1 to {_LONGEST_NAME} printable characters, no space at either end',
 )
 """A node's name, which people read in a table and compare."""
@@ -192,7 +199,7 @@ history_kinds = Check(
     f'some of {", ".join(map(repr, _KINDS))}, in a list or tuple',
 )
 place_name = Check(
-    lambda name: isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST_NAME and name != '<lambda>',
+    lambda name: _is_name(name) and name != '<lambda>',
     f'a name of 1 to {_LONGEST_NAME} printable characters, the same on every node; a lambda has none',
 )
 """The name of a singleton or a schedule."""
@@ -209,12 +216,16 @@ def is_storable(value: str) -> bool:
     return '\0' not in value
 
 
+def _is_storable_text(value: object) -> bool:
+    return isinstance(value, str) and is_storable(value)
+
+
 _STORABLE = 'without NUL and lone surrogates'
-creator = Check(lambda value: isinstance(value, str) and bool(value) and is_storable(value), f'the name of a node, {_STORABLE}')
+creator = Check(lambda value: _is_storable_text(value) and bool(value), f'the name of a node, {_STORABLE}')
 """The node whose task locks are meant; never None, which would mean those of all nodes."""
-actor = Check(lambda value: isinstance(value, str) and bool(value) and is_storable(value), f'a name, {_STORABLE}')
+actor = Check(lambda value: _is_storable_text(value) and bool(value), f'a name, {_STORABLE}')
 """A person or program that changes a cluster."""
-reason = Check(lambda value: value is None or (isinstance(value, str) and is_storable(value)), f'a string or None, {_STORABLE}')
+reason = Check(lambda value: value is None or _is_storable_text(value), f'a string or None, {_STORABLE}')
 
 
 def _is_host(value: object) -> bool:
@@ -235,37 +246,19 @@ token = Check(lambda value: isinstance(value, numbers.Integral) and not isinstan
 rows = integer(0, _MOST_ROWS)
 limit = Check(lambda value: value is None or rows.is_allowed(value), f'{rows.allowed}, or None')
 attempts = integer(1, 100_000)
-names = Check(
-    lambda value: isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray)),
-    'names of nodes, in a list or another iterable',
-)
+names = Check(_is_iterable, 'names of nodes, in a list or another iterable')
 group = Check(
-    lambda value: (
-        isinstance(value, str)
-        and value.isprintable()
-        and 0 < len(value) <= _LONGEST_NAME
-        and value == value.strip()
-        and not value.startswith('#')
-    ),
+    lambda name: _is_name(name) and name == name.strip() and not name.startswith('#'),
     f'the name of a group: 1 to {_LONGEST_NAME} printable characters, no space at either end, no # at the beginning',
 )
 """A group of items."""
-cost = Check(
-    lambda value: _is_number(value) and 0 < value <= 1_000_000,
-    'a number above 0, at most 1000000',
-)
+cost = Check(lambda value: _is_number(value) and 0 < value <= 1_000_000, 'a number above 0, at most 1000000')
 """How much an item takes of a node's share, relative to the other items of its group."""
-items = Check(
-    lambda value: isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray)),
-    'an iterable of ids, such as a list; an empty one removes the group',
-)
+items = Check(_is_iterable, 'an iterable of ids, such as a list; an empty one removes the group')
 _NO_LOOP = '; for one task there is task(…)'
-tasks = Check(
-    lambda value: isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray)),
-    f'an iterable of tasks, such as a list{_NO_LOOP}, and for an asynchronous iterable AsyncJob',
-)
+tasks = Check(_is_iterable, f'an iterable of tasks, such as a list{_NO_LOOP}, and for an asynchronous iterable AsyncJob')
 async_tasks = Check(
-    lambda value: isinstance(value, (Iterable, AsyncIterable)) and not isinstance(value, (str, bytes, bytearray)),
+    lambda value: _is_iterable(value, (Iterable, AsyncIterable)),
     f'an iterable or asynchronous iterable of tasks, such as a list{_NO_LOOP}',
 )
 

@@ -90,7 +90,7 @@ class CoordinationConfig:
     backend: str | Backend | None = attrs.field(default=None, validator=_optional_store, repr=checks.hides_password)
     """The store: a URL such as ``sqlite:///jobs.db``, or a backend. None: taken from other sources (see ``resolve``)."""
 
-    appname: str | None = attrs.field(default=None, validator=attrs.validators.optional(checks.prefix(32)))
+    appname: str | None = attrs.field(default=None, validator=attrs.validators.optional(checks.prefix))
     """The namespace: a prefix of table names and keys. Clusters with different prefixes can share a store. None: taken from other
     sources (see ``resolve``), else ``sync_``."""
 

@@ -213,10 +213,8 @@ def _questions(feed: Feed) -> Iterator[Route]:
         async def answer(request: Request) -> Response:
             try:
                 return _json(await run_in_threadpool(lambda: question(feed.cluster(), request)))
-            except BackendUnavailable as error:
-                return _json({'error': str(error)}, 503)
             except JobsyncError as error:
-                return _json({'error': str(error)}, 400)
+                return _json({'error': str(error)}, 503 if isinstance(error, BackendUnavailable) else 400)
             except ValueError:
                 return _json(_NO_NUMBER, 400)
 

@@ -48,12 +48,8 @@ def steering_routes(feed: Feed, token: str) -> list[Route]:
                 arguments = await _arguments(request)
                 by = _text(arguments, 'by')
                 done = await run_in_threadpool(lambda: action(feed.cluster(), arguments))
-            except _Invalid as error:
-                return JSONResponse({'error': str(error)}, 400)
-            except BackendUnavailable as error:
-                return JSONResponse({'error': str(error)}, 503)
-            except JobsyncError as error:
-                return JSONResponse({'error': str(error)}, 400)
+            except (_Invalid, JobsyncError) as error:
+                return JSONResponse({'error': str(error)}, 503 if isinstance(error, BackendUnavailable) else 400)
             _log.warning('%s by %r from %s: %s', path, by, _client(request), json.dumps(arguments))
             feed.refresh()
             return JSONResponse(done)

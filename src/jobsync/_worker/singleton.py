@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import TypeVar
 
 from jobsync._core.redact import cut_repr
 from jobsync._runtime import clock
@@ -13,7 +14,9 @@ from jobsync._worker.task_log import TaskLog
 from jobsync._worker.tracing import TurnSpan
 from jobsync.errors import JobsyncError, NotOwned
 
-__all__ = ['POLL_SEC', 'Place', 'Singleton', 'Turn', 'TurnBase']
+__all__ = ['POLL_SEC', 'Place', 'Singleton', 'SingletonBase', 'Turn', 'TurnBase']
+
+T = TypeVar('T', bound='TurnBase')
 
 POLL_SEC = 0.1
 """How often a wait checks what this node owns. No I/O."""
@@ -110,29 +113,27 @@ class Place:
         self._task_log.abandon(self.key)
 
 
-class Singleton:
-    """A place that one worker of the whole cluster holds at a time, for ``with`` and ``for`` (see ``Job.singleton``)."""
+class SingletonBase:
+    """A place that one worker of the whole cluster holds at a time."""
 
     def __init__(self, place: Place) -> None:
         self._place, self._is_held = place, False
         self._span = TurnSpan(place.session.node_name, place.key)
 
-    def __enter__(self) -> Turn:
-        """Take the place if it is to be had, without waiting. The turn is false from the start otherwise."""
+    def _take(self, turn: type[T], take: Callable[[], bool]) -> T:
         place = self._place
         if self._is_held:
             raise JobsyncError(f'{cut_repr(place.key)} is held by this very object: make another one with job.singleton')
-        self._is_held = place.take()
+        self._is_held = take()
         try:
             if self._is_held:
                 self._span.begin()
-            return Turn(place.session, place.key, place.token, is_held=self._is_held)
+            return turn(place.session, place.key, place.token, is_held=self._is_held)
         except BaseException:  # of the program's code, which runs where a span begins, or of a signal's handler
-            self.__exit__(None, None, None)
+            self._give_back()
             raise
 
-    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
-        """Give the place back."""
+    def _give_back(self, error: BaseException | None = None) -> None:
         if self._is_held:
             try:
                 self._place.give_back()
@@ -141,12 +142,24 @@ class Singleton:
                 raise
             finally:
                 self._is_held = False
-                self._span.end(exc)
+                self._span.end(error)
+
+
+class Singleton(SingletonBase):
+    """A place that one worker of the whole cluster holds at a time, for ``with`` and ``for`` (see ``Job.singleton``)."""
+
+    def __enter__(self) -> Turn:
+        """Take the place if it is to be had, without waiting. The turn is false from the start otherwise."""
+        return self._take(Turn, self._place.take)
+
+    def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        """Give the place back."""
+        self._give_back(exc)
 
     def __del__(self) -> None:
         # t=0  the block ends, and ``__exit__`` is called
         # t=1  a signal's handler raises before its first step: no worker would ever get the place
-        self.__exit__(None, None, None)
+        self._give_back()
 
     def __iter__(self) -> Iterator[Turn]:
         """Yield a turn each time this worker holds the place, until the node is to leave."""

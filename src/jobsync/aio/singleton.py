@@ -7,10 +7,8 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from jobsync._core.redact import cut_repr
 from jobsync._runtime import clock
-from jobsync._worker.singleton import POLL_SEC, Place, TurnBase
-from jobsync._worker.tracing import TurnSpan
+from jobsync._worker.singleton import POLL_SEC, Place, SingletonBase, TurnBase
 from jobsync.aio.threads import Threads
 from jobsync.errors import JobsyncError
 
@@ -32,35 +30,19 @@ class AsyncTurn(TurnBase):
         return bool(self)
 
 
-class AsyncSingleton:
+class AsyncSingleton(SingletonBase):
     """A place that one worker of the whole cluster holds at a time, for ``async with`` and ``async for``."""
 
     def __init__(self, place: Place, threads: Threads) -> None:
-        self._place, self._threads, self._is_held = place, threads, False
-        self._span = TurnSpan(place.session.node_name, place.key)
+        super().__init__(place)
+        self._threads = threads
 
-    def _take(self) -> AsyncTurn:
-        place = self._place
-        if self._is_held:
-            raise JobsyncError(f'{cut_repr(place.key)} is held by this very object: make another one with job.singleton')
-        self._is_held = self._threads.call_here(place.take)  # no I/O
-        if self._is_held:
-            try:
-                self._span.begin()
-            except BaseException:  # code of the program runs where a span begins
-                self._give_back()
-                raise
-        return AsyncTurn(place.session, place.key, place.token, is_held=self._is_held)
-
-    def _give_back(self, error: BaseException | None = None) -> None:
-        if self._is_held:
-            self._place.give_back()
-            self._is_held = False
-            self._span.end(error)
+    def _turn(self) -> AsyncTurn:
+        return self._take(AsyncTurn, lambda: self._threads.call_here(self._place.take))  # no I/O
 
     async def __aenter__(self) -> AsyncTurn:
         """Take the place if it is to be had, without waiting. The turn is false from the start otherwise."""
-        return self._take()
+        return self._turn()
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -100,7 +82,7 @@ class _Turns(AsyncSingleton, AsyncIterator[AsyncTurn]):
         while not place.session.is_leaving:
             place.session.stir()
             if place.is_free_here:
-                if turn := self._take():
+                if turn := self._turn():
                     return turn
                 self._give_back()
             await asyncio.sleep(POLL_SEC)

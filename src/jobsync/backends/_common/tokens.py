@@ -1,16 +1,41 @@
-"""Token groups: what successive ones come to, and those of which a reader needs some tokens only."""
+"""Token groups: their compact form, what successive ones come to, and those of which a reader needs some tokens only."""
 
 from __future__ import annotations
 
+import sys
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 import attrs
 
 from jobsync.backend import TokenGroup
 
-__all__ = ['latest', 'only']
+__all__ = ['latest', 'only', 'packed_groups', 'unpacked_groups']
+
+
+def packed_groups(groups: Iterable[TokenGroup]) -> tuple[list[list[Any]], bytes]:
+    """Return groups as rows for JSON, and the numbers of the tokens of all groups, four bytes each."""
+    rows, numbers = list[list[Any]](), array('i')
+    for group in groups:
+        rows.append([group.owner, group.target, group.home, group.version, len(group.tokens)])
+        numbers.extend(group.tokens)
+    return rows, _little_endian(numbers).tobytes()
+
+
+def unpacked_groups(rows: Iterable[Sequence[Any]], numbers: bytes) -> Iterator[TokenGroup]:
+    """Yield the groups that were given to ``packed_groups``."""
+    tokens, at = _little_endian(array('i', numbers)), 0
+    for *row, count in rows:
+        yield TokenGroup(tokens[at : (at := at + count)], *row)
+
+
+def _little_endian(numbers: array[int]) -> array[int]:
+    """Return numbers in the byte order of a store, or back in that of this machine."""
+    if sys.byteorder == 'big':
+        numbers.byteswap()
+    return numbers
 
 
 def latest(groups: Iterable[TokenGroup]) -> tuple[TokenGroup, ...]:

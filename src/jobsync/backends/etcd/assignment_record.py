@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from array import array
 from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
 from jobsync.backend import Member, Pin, TokenGroup
-from jobsync.backends._common.tokens import latest
+from jobsync.backends._common.tokens import latest, packed_groups, unpacked_groups
 from jobsync.backends.etcd.packing import packed, unpacked
 from jobsync.errors import SchemaMismatch
 
@@ -32,13 +30,10 @@ class Record:
 
 def encoded(record: Record) -> bytes:
     """Return JSON, a zero byte, and the numbers of the tokens of all groups; compressed."""
-    groups = [[group.owner, group.target, group.home, group.version, len(group.tokens)] for group in record.groups]
+    groups, numbers = packed_groups(record.groups)
     members = [[name, *(attrs.astuple(member) if member else ())] for name, member in record.members.items()]
     head = [members, groups, [attrs.astuple(pin) for pin in record.pins], sorted(record.unpinned)]
-    numbers = array('i')
-    for group in record.groups:
-        numbers.extend(group.tokens)
-    return packed(json.dumps(head, separators=(',', ':')).encode() + b'\0' + _little(numbers).tobytes())
+    return packed(json.dumps(head, separators=(',', ':')).encode() + b'\0' + numbers)
 
 
 def decoded(data: bytes) -> Record:
@@ -46,25 +41,14 @@ def decoded(data: bytes) -> Record:
     try:
         head, _, tail = unpacked(data).partition(b'\0')
         members, groups, pins, unpinned = json.loads(head)
-        numbers, start, found = _little(array('i', tail)), 0, []
-        for owner, target, home, version, count in groups:
-            found.append(TokenGroup(numbers[start : start + count], owner, target, home, version))
-            start += count
         return Record(
             members={name: Member(*fields) if fields else None for name, *fields in members},
-            groups=found,
+            groups=list(unpacked_groups(groups, tail)),
             pins=[Pin(*pin) for pin in pins],
             unpinned=unpinned,
         )
     except (ValueError, TypeError, RecursionError) as error:
         raise SchemaMismatch(f'a part of the assignment cannot be read ({error!r}): another program has written it') from error
-
-
-def _little(numbers: array[int]) -> array[int]:
-    """Return numbers in the byte order of the store, or back in that of this machine."""
-    if sys.byteorder == 'big':
-        numbers.byteswap()
-    return numbers
 
 
 def latest_members(records: Iterable[Record], *, drop_gone: bool = False) -> dict[str, Member | None]:

@@ -9,14 +9,12 @@ long, the leader folds its oldest entries into the base.
 from __future__ import annotations
 
 import json
-import sys
-from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
 from jobsync.backend import Member, TokenGroup
+from jobsync.backends._common.tokens import packed_groups, unpacked_groups
 from jobsync.backends.redis.records import sealed, unsealed
 
 __all__ = ['Layer', 'entries_to_fold', 'is_long', 'packed', 'unpacked']
@@ -48,16 +46,9 @@ def entries_to_fold(base_size: int, sizes: Sequence[int]) -> int:
 
 def packed(layer: Layer, members: Mapping[str, Member | None] | None = None) -> bytes:
     """Return a layer, and the members that changed with it, as one blob."""
-    groups = [[group.owner, group.target, group.home, group.version, len(group.tokens)] for group in layer]
+    groups, body = packed_groups(layer)
     head = [groups, {name: attrs.astuple(member) if member else None for name, member in (members or {}).items()}]
-    body = b''.join(_little_endian(array('i', group.tokens)).tobytes() for group in layer)
     return sealed(b'layer', json.dumps(head).encode() + b'\n' + body)
-
-
-def _little_endian(numbers: array[int]) -> array[int]:
-    if sys.byteorder == 'big':
-        numbers.byteswap()
-    return numbers
 
 
 def unpacked(blob: bytes) -> tuple[Iterator[TokenGroup], Mapping[str, Member | None]]:
@@ -66,11 +57,4 @@ def unpacked(blob: bytes) -> tuple[Iterator[TokenGroup], Mapping[str, Member | N
         return iter(()), {}
     head, _, body = unsealed(b'layer', blob).partition(b'\n')
     found, members = json.loads(head)
-    groups = _groups(found, _little_endian(array('i', body)))
-    return groups, {name: Member(*fields) if fields else None for name, fields in members.items()}
-
-
-def _groups(rows: Iterable[Sequence[Any]], tokens: array[int]) -> Iterator[TokenGroup]:
-    at = 0
-    for *row, count in rows:
-        yield TokenGroup(tokens[at : (at := at + count)], *row)
+    return unpacked_groups(found, body), {name: Member(*fields) if fields else None for name, fields in members.items()}

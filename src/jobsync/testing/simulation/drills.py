@@ -177,27 +177,21 @@ class Drills:
 
     def drain(self) -> list[str]:
         """P2: give a node weight 0; it soon owns no token, and none is unowned for longer than a hand-over takes."""
-        node = self._world.random.choice(self._owners())
-        self._world.record(f'drill: {node.name} is drained')
-        node.weigh(0.0)
-        bound = 5.0 + 4 * self._steps_of_push
-        goal = self._all_owned
-        found = self._expect(
-            lambda: node.ownership.is_empty and goal(), bound, f'{node.name} owns', gap=1.0 + self._steps_of_push
-        )
-        node.weigh(node.agent.config.weight)
-        return found + self._expect(lambda: not unsettled(self._world), bound, 'it is not settled')
+        return self._set_aside('is drained', lambda node: node.weigh(0.0), lambda node: node.weigh(node.agent.config.weight))
 
     def stall(self) -> list[str]:
         """P2: the code of a node hangs; the node soon owns no token, and none is unowned for longer than a hand-over takes."""
+        return self._set_aside('makes no progress', lambda node: node.stall(True), lambda node: node.stall(False))
+
+    def _set_aside(self, how: str, begin: Callable[[SimNode], None], end: Callable[[SimNode], None]) -> list[str]:
         node = self._world.random.choice(self._owners())
-        self._world.record(f'drill: {node.name} makes no progress')
-        node.stall(True)
+        self._world.record(f'drill: {node.name} {how}')
+        begin(node)
         bound = 5.0 + 4 * self._steps_of_push
         found = self._expect(
             lambda: node.ownership.is_empty and self._all_owned(), bound, f'{node.name} owns', gap=1.0 + self._steps_of_push
         )
-        node.stall(False)
+        end(node)
         return found + self._expect(lambda: not unsettled(self._world), bound, 'it is not settled')
 
     # --- deaths -------------------------------------------------------------------------------------------------------------

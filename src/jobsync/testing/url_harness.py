@@ -31,6 +31,16 @@ def connect_to(url: str, prefix: str, namespace: str, **options: float) -> Backe
     return plugins.connect(url, BackendOptions(prefix + namespace, **options))
 
 
+def _command(method: Callable[[Harness], None]) -> Callable[[UrlHarness], None]:
+    """Make a method that runs the shell command for a method of ``Harness``."""
+
+    @functools.wraps(method)
+    def run(self: UrlHarness) -> None:
+        subprocess.run(self.commands[method.__name__], shell=True, check=True, timeout=120)  # noqa: S602 - the user's own command
+
+    return run
+
+
 class UrlHarness(Harness):
     """A harness for a store that need not be empty: the namespaces of each test begin with random letters of their own.
 
@@ -77,33 +87,10 @@ class UrlHarness(Harness):
         """See ``Harness``."""
         return functools.partial(connect_to, self.url, self.prefix)
 
-    def _run(self, name: str) -> None:
-        subprocess.run(self.commands[name], shell=True, check=True, timeout=120)  # noqa: S602 - the user's own command
-
-    def restart(self) -> None:
-        """See ``Harness``."""
-        self._run('restart')
-
-    def stop(self) -> None:
-        """See ``Harness``."""
-        self._run('stop')
-
-    def start(self) -> None:
-        """See ``Harness``."""
-        self._run('start')
-
-    def refuse_writes(self) -> None:
-        """See ``Harness``."""
-        self._run('refuse_writes')
-
-    def accept_writes(self) -> None:
-        """See ``Harness``."""
-        self._run('accept_writes')
-
-    def wipe(self) -> None:
-        """See ``Harness``."""
-        self._run('wipe')
-
-    def fail_over(self) -> None:
-        """See ``Harness``."""
-        self._run('fail_over')
+    restart = _command(Harness.restart)
+    stop = _command(Harness.stop)
+    start = _command(Harness.start)
+    refuse_writes = _command(Harness.refuse_writes)
+    accept_writes = _command(Harness.accept_writes)
+    wipe = _command(Harness.wipe)
+    fail_over = _command(Harness.fail_over)

@@ -80,6 +80,19 @@ def test_a_leader_that_is_late_for_a_moment_makes_few_nodes_poll() -> None:
     assert not polls(bench, others[FEW:], since)
 
 
+def test_where_all_next_in_line_have_stepped_back_another_node_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is later by what nodes leave to older ones."""
+    monkeypatch.setattr(monitor, 'FEW', 1)
+    bench = Bench(tokens=60)
+    leader, *others = bench.cluster(*NAMES)
+    bench.run(40.0)
+    for agent in (leader, *others[:HEIRS]):
+        bench.catch(agent, commands.TakeSnapshot)
+    since = len(bench.made)
+    bench.run_until(lambda: bench.leader == others[HEIRS].config.name, within=2 * TIMEOUT_SEC + 4 * INTERVAL_SEC)
+    assert len(polls(bench, others[HEIRS:], since)) < len(others)
+
+
 def test_where_all_next_in_line_die_with_the_leader_another_node_leads() -> None:
     """It is later than promise P3 has it for one node, by what nodes leave to older ones."""
     bench = Bench(tokens=60)

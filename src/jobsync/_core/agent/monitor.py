@@ -8,9 +8,9 @@ no candidate, when it becomes suspect, once when it is late, and once after it h
 A change makes nodes send heartbeats out of turn, and a heartbeat that is read an interval later is counted from there. So one
 more poll comes when all have sent theirs: by the leader after a hint, and by the nodes next in line after a new version.
 
-A snapshot of a large cluster is large, and a late leader gives all nodes the same reason to poll: if thousands did, the load
-would make it later still. So the oldest nodes (``FEW``) poll at once. The others wait for one more pulse, and then poll within
-two intervals, in the order in which they would lead. Where there is no leader, no node waits.
+A snapshot of a large cluster is large, and a leader that is late or steps back gives all nodes the same reason to poll: if
+thousands did, the load would make it later still. So the oldest nodes (``FEW``) poll at once. The others wait for one more pulse,
+and then poll within two intervals, in the order in which they would lead. Where there is no leader, no node waits.
 """
 
 from __future__ import annotations
@@ -96,17 +96,19 @@ class ClusterMonitor:
         self._detector.note_reading(now)
         if leader is not None and pulse.leader_heartbeat is not None:
             self._detector.note(leader.name, (leader.incarnation, pulse.leader_heartbeat), now)
-        led = leader is not None and pulse.leader_heartbeat is not None and (leads or pulse.leader_is_candidate)
+        led = leader is not None and pulse.leader_heartbeat is not None
+        # Each pulse says so until another node leads: if it made all nodes poll, none of them could get to it.
+        has_stepped_back = led and not leads and not pulse.leader_is_candidate
         is_unaware = leader == self._ref and not leads  # its call for the term got no answer, and an older node came between
         is_forming = known is None and pulse.version == INITIAL  # the nodes of a cluster that forms are counted, for people
         has_changed = known is not None and known.leadership != pulse.leadership
         # t=0  c takes a snapshot, in which a leads
         # t=1  b deregisters a, which has died; a pulse shows c that no node leads
         # t=2  the snapshot arrives: c has to poll once more
-        if not led or is_unaware or is_forming:
+        if not led or is_unaware or is_forming or (has_stepped_back and not self._patience):
             self._hinted = True
             self.poll(now)
-        elif has_changed:
+        elif has_changed or has_stepped_back:
             self._outdated_at = min(self._outdated_at, now)
             self.poll(now + self._patience)
         elif leader is not None and not leads:

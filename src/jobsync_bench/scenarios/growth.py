@@ -63,22 +63,25 @@ def enter(bench: Bench, hosts: Sequence[ChildProcess], here: int, nodes: int, li
         host.send('enter', *(here + (nodes - here) * part // len(others) for part in (number, number + 1)))
     for host in others:
         host.receive()
-    took = None
+    failure: TimeoutError | None = None
     try:
         settle(hosts, nodes, limit_sec)
-        took = time.monotonic() - start
-    finally:
-        used = {who: seconds - before[who] for who, seconds in cpu_so_far(bench, hosts).items()}
-        costs = request_all(hosts, 'cost')
-        leader = sum((Counter(cost['leader']) for cost in costs), Counter[str]())
-        for who, seconds in used.items():
-            bench.record('growth, CPU', f'{case}: {who}', [seconds], at=nodes)
-        bench.record('growth, plans', case, [float(leader['commit'])], at=nodes)
-        if nodes >= _DETAILED and (took is None or nodes % _DETAILED == 0):  # what the machine does not carry needs a profile
-            for call, times, cpu in calls_by_kind(costs, used['nodes']):
-                if times is not None:
-                    bench.record('growth, calls', f'{case}: {call}', [times])
-                bench.record('growth, CPU of calls', f'{case}: {call}', [cpu])
+    except TimeoutError as error:  # what the machine does not carry needs a profile
+        failure = error
+    took = time.monotonic() - start
+    used = {who: seconds - before[who] for who, seconds in cpu_so_far(bench, hosts).items()}
+    costs = request_all(hosts, 'cost')
+    leader = sum((Counter(cost['leader']) for cost in costs), Counter[str]())
+    for who, seconds in used.items():
+        bench.record('growth, CPU', f'{case}: {who}', [seconds], at=nodes)
+    bench.record('growth, plans', case, [float(leader['commit'])], at=nodes)
+    if nodes >= _DETAILED and (failure is not None or nodes % _DETAILED == 0):
+        for call, times, cpu in calls_by_kind(costs, used['nodes']):
+            if times is not None:
+                bench.record('growth, calls', f'{case}: {call}', [times])
+            bench.record('growth, CPU of calls', f'{case}: {call}', [cpu])
+    if failure is not None:
+        raise failure
     bench.record('settled', case, [took], at=nodes)
     bench.record('settled', case, [(used['nodes'] + used['store']) / (os.cpu_count() or 1)], who=LIMIT, side=Side.FLOOR, at=nodes)
 

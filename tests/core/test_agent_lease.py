@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import attrs
+import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 from tests.core.builders import token_of
 
@@ -12,6 +13,8 @@ from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
+from jobsync._core.agent.lease import Lease
+from jobsync._core.agent.ownership import Grant
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import INITIAL, Node, Pulse
 from jobsync.errors import Evicted
@@ -40,6 +43,33 @@ def test_a_slow_heartbeat_is_logged() -> None:
         bench.now += seconds
         bench.deliver(caught)
         assert [event.text for event in agent.events if isinstance(event, LogMessage) and event.level == 'slow'] == lines
+
+
+def test_a_token_that_shows_as_owned_may_be_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever another thread comes between two steps of the agent's: a worker that waits for a token begins its task then."""
+    seen = 0
+
+    def get(lease: Lease) -> Grant:
+        grant: Grant = vars(lease)['grant']
+        return grant
+
+    def set_(lease: Lease, grant: Grant) -> None:
+        nonlocal seen
+        if before := vars(lease).get('grant'):
+            seen += len(lease.ownership.tokens)
+            assert all(before[2][token] for token in lease.ownership.tokens)
+        vars(lease)['grant'] = grant
+
+    monkeypatch.setattr(Lease, 'grant', property(get, set_), raising=False)
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    agent.set_weight(0.0)
+    bench.run(20.0)
+    assert not agent.lease.ownership.tokens
+    agent.set_weight(1.0)
+    bench.run(20.0)
+    assert agent.lease.ownership.tokens
+    assert seen
 
 
 def test_the_lease_is_over_at_its_deadline() -> None:

@@ -190,8 +190,12 @@ class Lease:
         # A node that only gains, or waits for its acknowledgement, keeps its tokens: with a million it need not have them twice.
         deadline, _, mine = self.grant
         is_same = ownership.mine == self._ownership.mine
-        self._ownership = ownership
+        # t=0  the ownership is set
+        # t=1  a thread of the user sees that it owns a token by now, and may not claim the token's task
+        # t=2  the grant is set
+        # So the grant comes first.
         self.grant = ownership.granted(deadline, mine if is_same else None)
+        self._ownership = ownership
 
     # --- the lease ----------------------------------------------------------------------------------------------------------
 

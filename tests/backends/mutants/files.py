@@ -155,6 +155,8 @@ class StateFirst(files.FilesTransaction):
 class StateReplacedFirst(OnFiles):
     """Replaces the state, and what it stands for a moment later: a process that is killed in between leaves half of a commit."""
 
+    races = True
+
     @contextlib.contextmanager
     def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[files.FilesTransaction]:
         with super().transaction(bulk=bulk, create=create) as tx:

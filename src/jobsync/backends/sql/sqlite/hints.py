@@ -42,8 +42,9 @@ class Hints:
         """Take a row of ``news_query``.
 
         A new version, leader or timeline concerns every node, and so does the removal of a node. With none of these, nodes have
-        registered or left, or weights or locks have changed, which concerns the leader and those next in line. Two changes may
-        hide a third: a node that is removed, while another one registers, finds out with its next heartbeat.
+        registered or left, or weights or locks have changed, which concerns the leader and those next in line. Two kinds of
+        change look like these: the removal of a node while another one registers, and a manual edit of a node's row.
+        The node finds out with its next heartbeat.
         """
         with self._lock:
             last, self._last = self._last, tuple(row)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ['GROUP', 'CommandGroup']
 
 GROUP = 'jobsync.commands'
+_EXAMPLE = 'jobsync status --backend URL'
 
 
 class CommandGroup(click.Group):
@@ -27,6 +28,14 @@ class CommandGroup(click.Group):
     A command of its own wins over an entry point of that name. An entry point that cannot be loaded is listed with the reason,
     and fails with it when it is called; the other commands work.
     """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse what precedes a command, and say where its options belong if they are there."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            message = f'{error.option_name} is no option of {ctx.command_path}: options follow the command, as in {_EXAMPLE}'
+            raise click.NoSuchOption(error.option_name, message, ctx=ctx) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, sorted."""

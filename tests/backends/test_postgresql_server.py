@@ -12,7 +12,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import partial
 from urllib.parse import quote
 
 import pytest
@@ -21,7 +22,7 @@ from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.servers import PostgresServer, free_port
 
 from jobsync._core.assignment import TokenGroup
-from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Pin
+from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Opened, Pin
 from jobsync._event_log import event_log
 from jobsync.backend import BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
@@ -33,6 +34,7 @@ from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Mode, SqlTransaction
 from jobsync.errors import BackendUnavailable, ConfigError, Evicted, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
+from jobsync.testing.conformance.threads import race
 
 pytestmark = pytest.mark.postgres
 
@@ -419,6 +421,17 @@ class TestConnections:
             assert namespace.node(leader.name).heartbeat == 1
             assert [lock.task_id for lock in backend.read_locks().locks] == ['c\\d']
             assert len(backend.history(HistoryKind.REBALANCE)) == 1
+
+    @pytest.mark.parametrize('level', ['serializable', 'repeatable read'])
+    def test_first_starts_where_transactions_are_isolated_more(self, harness: PostgresqlHarness, level: str) -> None:
+        """A role or a database may have another level by default: workers that start together still make the tables once."""
+        url = f'{harness.url}%20-cdefault_transaction_isolation%3D{quote(level.replace(" ", chr(92) + " "))}'
+        options = BackendOptions(op_timeout_sec=100, bulk_timeout_sec=100)
+        with ExitStack() as stack:
+            backends = [stack.enter_context(closing(connect(url, options))) for _ in range(8)]
+            opened = race([partial(backend.open, SETTINGS, True) for backend in backends])
+            assert isinstance(opened[0], Opened), opened[0]
+            assert opened == [opened[0]] * len(backends)
 
     def test_a_reload_of_the_server_with_another_date_style(self, harness: PostgresqlHarness, server: PostgresServer) -> None:
         """Sessions that are open keep the style that jobsync reads."""

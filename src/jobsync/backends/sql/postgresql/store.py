@@ -290,7 +290,11 @@ class PostgresqlStore(SqlStore):
     def _beginning(self, mode: Mode, deadline: float, is_whole: bool) -> Sequence[str]:
         """Return the statements that begin a transaction; ``is_whole`` if it also ends in the message with these."""
         left = max(1, math.ceil((deadline - time.monotonic()) * 1000))
-        parts = ['BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY' if mode is Mode.READ else 'BEGIN']
+        # t=0  a begins to make the tables, and b waits for the lock that a holds
+        # t=1  a commits: b reads which tables there are
+        # A role or a database may have another isolation by default, in which b would read what was there at t=0.
+        level = 'REPEATABLE READ READ ONLY' if mode is Mode.READ else 'READ COMMITTED'
+        parts = [f'BEGIN ISOLATION LEVEL {level}']
         # SET LOCAL: behind a proxy, other clients share the session.
         parts.append(f'SET LOCAL statement_timeout = {left}')
         if not is_whole:

@@ -80,6 +80,20 @@ def test_a_leader_that_is_late_for_a_moment_makes_few_nodes_poll() -> None:
     assert not polls(bench, others[FEW:], since)
 
 
+def test_a_node_that_is_late_itself_does_not_take_the_leader_for_late() -> None:
+    """Where a store is slow and hundreds of heartbeats wait for it, a snapshot for each of them would make it slower."""
+    bench = Bench(tokens=60)
+    _, *others = bench.cluster(*NAMES)
+    bench.run(40.0)
+    late = others[HEIRS]
+    heartbeat = bench.catch(late, commands.Heartbeat)
+    since = len(bench.made)
+    bench.run(0.8 * INTERVAL_SEC)
+    bench.deliver(heartbeat)
+    bench.run(3 * INTERVAL_SEC)
+    assert not polls(bench, [late], since)
+
+
 def test_where_all_next_in_line_have_stepped_back_another_node_leads(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is later by what nodes leave to older ones."""
     monkeypatch.setattr(monitor, 'FEW', 1)

@@ -67,6 +67,11 @@ class FailureDetector:
         """Return whether the last reading is recent enough that the observer was not blind since."""
         return self._last_read_at is not None and now - self._last_read_at <= self.blind_after_sec
 
+    def first_read_at(self, name: str) -> float | None:
+        """Return when the last heartbeat of ``name`` was first read; None if none was."""
+        reading = self._first_read.get(name)
+        return None if reading is None else reading[1]
+
     def suspects(self, timeouts: Mapping[str, float], now: float) -> dict[str, Beat]:
         """Return the suspects among ``timeouts`` (name -> timeout in seconds), with the heartbeat each stopped at."""
         found = {}

@@ -112,21 +112,24 @@ class ClusterMonitor:
             self._outdated_at = min(self._outdated_at, now)
             self.poll(now + self._patience)
         elif leader is not None and not leads:
-            self._outdated_at = self._doubt_at(leader.name)
+            self._outdated_at = self._doubt_at(leader.name, now)
             if self.is_heir:
                 self._poll_again(now)
         if leads and known is not None and pulse.revision != known.revision:
             self._hinted = True
             self.poll(now)
 
-    def _doubt_at(self, leader: str) -> float:
-        """Return when the leader is late, if this node has not polled since its last heartbeat; else when it is suspect."""
-        timeout = self._timeout_of(leader)
-        due = self._detector.next_suspicion({leader: timeout})
-        if due is None:
+    def _doubt_at(self, leader: str, now: float) -> float:
+        """Return when the leader is late, if two pulses have shown the same heartbeat and no poll came since; else when suspect.
+
+        One pulse alone does not show that the leader is late: if the next one is not there in time, it is this node that is late.
+        """
+        read_at = self._detector.first_read_at(leader)
+        if read_at is None:
             return _FOREVER
-        read_at = due - timeout
-        return due if self._last_poll >= read_at else min(due, read_at + (1 + STEP) * self._config.heartbeat_interval_sec)
+        due = read_at + self._timeout_of(leader)
+        is_known = read_at == now or self._last_poll >= read_at
+        return due if is_known else min(due, read_at + (1 + STEP) * self._config.heartbeat_interval_sec)
 
     def read_version(self, members: Mapping[str, Member], now: float) -> None:
         """Take the members of a new version; a node that may lead next polls once the leader has acknowledged it too."""

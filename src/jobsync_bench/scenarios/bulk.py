@@ -97,7 +97,7 @@ def of_the_backend(bench: Bench, namespace: str, number: int) -> dict[str, Calla
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
     number = number_of(bench)
-    rounds = Rounds(3 if bench.quick else 7, least=3, seconds=25)
+    rounds = Rounds(2, least=2) if bench.quick else Rounds(7, least=3, seconds=25)
     jobs = of_a_job(bench, bench.store.namespace(), number)
     backends = of_the_backend(bench, bench.store.namespace(), number)
     for case in _CASES:

@@ -195,7 +195,7 @@ def grow(
                     with bench.alone():
                         enter(bench, hosts, first, here, limit_sec)
                     bench.pause(pause_sec)
-                bench.pause(2 * _INTERVAL_SEC)
+                bench.pause((1 if bench.quick else 2) * _INTERVAL_SEC)
                 measure(bench, hosts, nodes, intervals * _INTERVAL_SEC)
                 if nodes > 2:
                     move_tasks(bench, hosts, namespace, nodes, moves, every_sec)
@@ -207,7 +207,7 @@ def grow(
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
     if bench.quick:
-        grow(bench, (2, 40), processes=2, intervals=2, moves=5)
+        grow(bench, (2, 40), processes=2, intervals=1, moves=3)
     else:
         grow(bench, (2, 50, 500), PROCESSES, intervals=4, moves=20)
 

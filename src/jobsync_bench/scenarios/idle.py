@@ -71,7 +71,7 @@ def cost_of(reported: Mapping[str, float], traffic: Traffic) -> Cost:
 
 def measure(bench: Bench, stack: ExitStack) -> None:
     """Start a cluster, leave it idle, and record the cost of each node."""
-    settle_sec, measure_sec = (4.0, 20.0) if bench.quick else (10.0, 60.0)
+    settle_sec, measure_sec = (4.0, 10.0) if bench.quick else (10.0, 60.0)
     proxies = start_proxies(bench, stack)
     processes = stack.enter_context(nodes(bench, proxies))
 

@@ -97,7 +97,7 @@ def play(bench: Bench) -> None:
     number = 5_000 if bench.quick else 20_000
     for processes in (1, 4) if bench.quick else (1, 2, 4, 8):
         with team(bench, processes) as workers:
-            rounds = Rounds(3 if bench.quick else 7, least=2, seconds=7)
+            rounds = Rounds(2 if bench.quick else 7, least=2, seconds=7)
             ours = {'ours': partial(workers.round, number)}
             if processes == 1:
                 ours |= {who: partial(workers.round, number // 20, loop) for who, loop in _LOOPS.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.backends.redis_jobs import Cluster
 from tests.job.waiting import wait_until
+from tests.support.observing import changes_nothing, sees_what_there_is, something_to_see
 from tests.support.servers import EtcdServer
 from tests.support.timings import FAST
 
@@ -23,6 +24,7 @@ from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import channel
 from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.plugin import connect
+from jobsync.cluster import Cluster as Observer
 from jobsync.errors import BackendUnavailable, ConfigError
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
 
@@ -145,6 +147,26 @@ class TestPage:
             pytest.raises(ConfigError, match='grant its role readwrite'),
         ):
             backend.open(SETTINGS, create=True)
+
+    def test_to_look_takes_less(self, server: EtcdServer) -> None:
+        """A user with the permission to read sees all that there is, and changes nothing."""
+        assert 'needs the same with `read` in place of `readwrite`' in ' '.join(PAGE.split())
+        namespace = something_to_see(connect(server.url(), BackendOptions()))
+        watcher = [
+            [word.replace('jobsync', 'watcher') if word == 'jobsync' else word for word in command] for command in COMMANDS
+        ]
+        for command in watcher:
+            server.ctl(*('read' if word == 'readwrite' else word for word in command))
+        server.ctl('auth', 'enable')
+        with (
+            Observer(server.url('watcher:PASSWORD')) as cluster,
+            Observer(server.url('jobsync:PASSWORD')) as own,
+            closing(connect(server.url('jobsync:PASSWORD'), BackendOptions())) as backend,
+        ):
+            namespace.backend.close()
+            namespace.backend = backend
+            sees_what_there_is(cluster, own)
+            changes_nothing(cluster, namespace)
 
     def test_all_else_is_refused(self, guarded: EtcdServer, tmp_path: Path) -> None:
         """Other keys, users, roles, members, maintenance; what etcd refuses to nobody is what the page says."""

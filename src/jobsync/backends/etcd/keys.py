@@ -38,6 +38,8 @@ class EtcdKeys:
         """Prefix of the assignment's records."""
         self.locks = self.root + b'lock/'
         """Prefix of the task locks' records."""
+        self.nothing = self.root + b'history/nothing'
+        """A key that is never written."""
 
     def concern(self, revision: Revision, nodes: Iterable[str] | None) -> list[tuple[bytes, bytes]]:
         """Return what to write with a new revision so that those that watch know which nodes it concerns; nothing for all."""

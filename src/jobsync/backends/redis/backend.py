@@ -93,13 +93,14 @@ class RedisBackend:
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         """See ``Backend.open``."""
         deadline = self._namespace.deadline()
+        is_view = settings is None
         if not self._checked:
             with recognised(self._namespace.server, deadline):
                 check_server(self._namespace.pool, deadline)
-            (publishes,) = self._run('rights', deadline=deadline)
+            (publishes,) = self._run('rights', deadline=deadline, view=is_view)
             if publishes != b'1':
                 self._listener.poll('this user may not publish announcements')
-            self._checked = True
+            self._checked = not is_view
         total, function, format_, *timeline = self._run(
             'open',
             deadline=deadline,

@@ -5,6 +5,7 @@ tables, ``key`` and ``given``, that the script uses, and the names by which the 
 first lines:
 
 - ``namespace``: ``state`` is the state of the namespace; without one the script returns ``SchemaMismatch``;
+- ``view``: the same for a script that writes nothing, and so serves a user who may not write;
 - ``node``: ``node`` is the record of the run ``given.run``; unless exactly that run is joined, the script returns ``Evicted``;
 - ``nothing``: the script begins by itself.
 
@@ -29,6 +30,7 @@ ARGUMENTS_OF_ALL = ('durable', 'channel')
 REQUIRED = {
     'nothing': '',
     'namespace': "local state = enter() if not state then return {'SchemaMismatch'} end",
+    'view': "local state = enter(true) if not state then return {'SchemaMismatch'} end",
     'node': "local node = joined(given.name, given.run) if not node then return {'Evicted'} end",
 }
 

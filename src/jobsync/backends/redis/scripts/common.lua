@@ -26,12 +26,18 @@ end
 -- The commands of all scripts; PUBLISH is optional.
 local COMMANDS = {'DEL', 'GET', 'SET', 'HSET', 'HGET', 'HGETALL', 'HKEYS', 'HDEL', 'HINCRBY', 'RPUSH', 'LRANGE', 'LTRIM', 'ZADD',
     'ZREM', 'ZREVRANGE', 'ZRANGEBYLEX', 'ZLEXCOUNT', 'ZSCORE', 'ZMSCORE', 'TIME', 'INFO'}
+-- Those of the scripts that write nothing: a user who may only read has no others.
+local READING = {'GET', 'HGET', 'HGETALL', 'LRANGE', 'ZREVRANGE', 'ZRANGEBYLEX', 'ZMSCORE', 'TIME', 'INFO'}
+
+local function may(command)
+    return not redis.acl_check_cmd or redis.acl_check_cmd(command, key.state)
+end
 
 -- Fail before anything is written if a right has been taken away since the namespace was opened: a script that is refused halfway
 -- has written half. Redis before 7 has no such check.
-local function check_rights()
-    for _, command in ipairs(redis.acl_check_cmd and COMMANDS or {}) do
-        if not redis.acl_check_cmd(command, key.state) then
+local function check_rights(commands)
+    for _, command in ipairs(commands) do
+        if not may(command) then
             error({err = 'NOPERM this user has no permissions to run the ' .. command .. ' command'})
         end
     end
@@ -43,8 +49,9 @@ end
 -- keeps the last one as its second. In two cases the id changes without a failover, and the second id is empty: the same process
 -- begins another replication log (when its first replica arrives, for instance), or a process starts from its own files. The latter
 -- is the same store only if the files have everything that was acknowledged.
-local function enter()
-    check_rights()
+-- For a script that writes nothing (``is_view``) the user need not be allowed to write.
+local function enter(is_view)
+    check_rights(is_view and READING or COMMANDS)
     local flat = redis.call('HGETALL', key.state)
     if #flat == 0 then
         return nil
@@ -70,7 +77,10 @@ local function enter()
         -- t=0  a replica is promoted: its id is new and its second one is not empty, so ``store`` becomes another one
         -- t=1  the id changes again without a failover, in one of the two cases above
         -- t=2  a node that was paused reads ``store``. Had t=0 not stored it, the node would read the identity from before.
-        redis.call('HSET', key.state, 'replication', id, 'run', run, 'store', state.store)
+        -- Who may only read is no node, and leaves it to the nodes.
+        if not is_view or may('HSET') then
+            redis.call('HSET', key.state, 'replication', id, 'run', run, 'store', state.store)
+        end
     end
     return state
 end

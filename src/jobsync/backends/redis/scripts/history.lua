@@ -1,6 +1,6 @@
 -- Read claims, audits, rebalances, or the claims that no node has audited. Arguments that are not given are ''.
 --
--- REQUIRES: namespace
+-- REQUIRES: view
 -- TIME: bulk
 -- KEYS: state, claims, claims_by_date, audits, audits_by_date, rebalances, open
 -- ARGV: kind, date, item, limit

@@ -1,6 +1,6 @@
 -- Read which items have at least so many lost attempts.
 --
--- REQUIRES: namespace
+-- REQUIRES: view
 -- TIME: bulk
 -- KEYS: state, nodes, attempts
 -- ARGV: date, at_least

@@ -6,7 +6,7 @@
 --       dead: JSON, [run, heartbeat] of each node that does not count as registered; '' to replace no settings
 -- Returns: 'ok', total_tokens, hash_function, format, generation, timeline, timeline_store
 --          'SchemaMismatch', and the format that was found, or nothing if there is no namespace
-local state = enter()
+local state = enter(given.total_tokens == '')
 if not state then
     if given.create ~= '1' or given.total_tokens == '' then
         return {'SchemaMismatch'}

@@ -3,7 +3,7 @@
 -- The assignment is a base and a log. ``versions`` has the version of the base, then the version after each entry of the log. Base
 -- and entries are token groups, and with an entry the members that it changed, as the Python side packs them.
 --
--- REQUIRES: namespace
+-- REQUIRES: view
 -- TIME: bulk
 -- KEYS: state, members, base, log, versions, pins
 -- ARGV: since, pins

@@ -1,6 +1,6 @@
 -- Read all task locks.
 --
--- REQUIRES: namespace
+-- REQUIRES: view
 -- TIME: bulk
 -- KEYS: state, locks
 -- ARGV: none

@@ -1,6 +1,6 @@
 -- Read everything except tokens, pins, members and locks.
 --
--- REQUIRES: namespace
+-- REQUIRES: view
 -- KEYS: state, nodes
 -- ARGV: none
 -- Returns: 'ok', the 12 values of ``shared_fields``, time, locks_revision, longest_timeout, names and records of nodes in turn, in no order

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from queue import SimpleQueue
@@ -64,10 +64,34 @@ class Hints:
                         node.wake()
 
 
+class Turns:
+    """Backends that threads take in the order in which they came. Otherwise one may wait while others have many turns."""
+
+    def __init__(self, backends: Iterable[Backend]) -> None:
+        self._free, self._waiting, self._lock = deque(backends), deque[SimpleQueue[Backend]](), threading.Lock()
+
+    def take(self) -> Backend:
+        """Wait for a backend, and take it."""
+        with self._lock:
+            if self._free:
+                return self._free.popleft()
+            turn = SimpleQueue[Backend]()
+            self._waiting.append(turn)
+        return turn.get()
+
+    def give_back(self, backend: Backend) -> None:
+        """Give it to the thread that has waited longest, or keep it for the next one."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().put(backend)
+            else:
+                self._free.append(backend)
+
+
 class Counted(FaultyBackend):
     """The backend of one node, which counts calls and their CPU, and times heartbeats."""
 
-    def __init__(self, inner: Backend, turns: SimpleQueue[Backend], turns_to_beat: SimpleQueue[Backend]) -> None:
+    def __init__(self, inner: Backend, turns: Turns, turns_to_beat: Turns) -> None:
         super().__init__(inner)
         self._turns, self._turns_to_beat = turns, turns_to_beat
         self.counts: Counter[str] = Counter()
@@ -78,7 +102,7 @@ class Counted(FaultyBackend):
     def _call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         name = method.__name__
         turns = self._turns_to_beat if name == 'heartbeat' else self._turns
-        backend = turns.get()
+        backend = turns.take()
         self.counts[name] += 1
         start, cpu = time.perf_counter(), time.thread_time_ns()
         try:
@@ -88,7 +112,7 @@ class Counted(FaultyBackend):
             self.cpu[name] += time.thread_time_ns() - cpu
             if name == 'heartbeat':
                 self.heartbeats.append(time.perf_counter() - start)
-            turns.put(backend)
+            turns.give_back(backend)
 
     @property
     def info(self) -> BackendInfo:
@@ -101,10 +125,7 @@ class Host:
 
     def __init__(self, backends: Sequence[Backend], config: CoordinationConfig) -> None:
         self._backend, self._config = backends[0], config
-        self._turns, self._turns_to_beat, self._hints = SimpleQueue[Backend](), SimpleQueue[Backend](), Hints(backends[0])
-        for backend in backends[1:]:
-            self._turns.put(backend)
-        self._turns_to_beat.put(backends[0])
+        self._turns, self._turns_to_beat, self._hints = Turns(backends[1:]), Turns(backends[:1]), Hints(backends[0])
         self._nodes: list[tuple[NodeRuntime, Counted]] = []
 
     def enter(self, first: int, end: int) -> None:

@@ -209,7 +209,7 @@ def play(bench: Bench) -> None:
     if bench.quick:
         grow(bench, (2, 40), processes=2, intervals=1, moves=3)
     else:
-        grow(bench, (2, 50, 500), PROCESSES, intervals=4, moves=20)
+        grow(bench, (2, 50, 500), PROCESSES, intervals=3, moves=15)
 
 
 _MANY, _TWO = case_of(500), case_of(2)

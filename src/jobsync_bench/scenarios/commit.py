@@ -35,7 +35,7 @@ def play(bench: Bench) -> None:
                 return took
 
             case, many = case_of(tokens), tokens >= (100_000 if bench.quick else 1_000_000)
-            few, more = Rounds(2 if many else 3 if bench.quick else 5, least=2, seconds=30), Rounds(5 if many else 20)
+            few, more = Rounds(2 if many else 3, least=2, seconds=30), Rounds(5 if many else 10)
             bench.in_turns('join', case, {'ours': join}, few, at=tokens)
             once = Rounds(1, least=1) if many else few
             bench.in_turns('nothing', case, {'ours': leader.nothing}, once, at=tokens)

@@ -94,10 +94,10 @@ def team(bench: Bench, processes: int) -> Iterator[Team]:
 
 def play(bench: Bench) -> None:
     """See ``SCENARIO``."""
-    number = 5_000 if bench.quick else 20_000
+    number = 5_000 if bench.quick else 10_000
     for processes in (1, 4) if bench.quick else (1, 2, 4, 8):
         with team(bench, processes) as workers:
-            rounds = Rounds(2 if bench.quick else 7, least=2, seconds=7)
+            rounds = Rounds(2 if bench.quick else 5, least=2, seconds=5)
             ours = {'ours': partial(workers.round, number)}
             if processes == 1:
                 ours |= {who: partial(workers.round, number // 20, loop) for who, loop in _LOOPS.items()}

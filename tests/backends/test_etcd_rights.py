@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.backends.redis_jobs import Cluster
 from tests.job.waiting import wait_until
-from tests.support.observing import changes_nothing, sees_what_there_is, something_to_see
+from tests.support.observing import changes_nothing, observer, sees_what_there_is, something_to_see
 from tests.support.servers import EtcdServer
 from tests.support.timings import FAST
 
@@ -24,7 +24,6 @@ from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import channel
 from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.plugin import connect
-from jobsync.cluster import Cluster as Observer
 from jobsync.errors import BackendUnavailable, ConfigError
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
 
@@ -159,8 +158,8 @@ class TestPage:
             server.ctl(*('read' if word == 'readwrite' else word for word in command))
         server.ctl('auth', 'enable')
         with (
-            Observer(server.url('watcher:PASSWORD')) as cluster,
-            Observer(server.url('jobsync:PASSWORD')) as own,
+            observer(server.url('watcher:PASSWORD')) as cluster,
+            observer(server.url('jobsync:PASSWORD')) as own,
             closing(connect(server.url('jobsync:PASSWORD'), BackendOptions())) as backend,
         ):
             namespace.backend.close()

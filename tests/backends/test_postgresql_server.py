@@ -20,10 +20,9 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy.exc
 from tests.support.harnesses.postgresql import PostgresqlHarness
-from tests.support.observing import changes_nothing, sees_what_there_is, something_to_see
+from tests.support.observing import changes_nothing, observer, sees_what_there_is, something_to_see
 from tests.support.servers import PostgresServer, free_port
 
-from jobsync import Cluster
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Opened, Pin
 from jobsync._event_log import event_log
@@ -197,7 +196,7 @@ class TestRights:
             ),
         )
         url = f'postgresql://{role}:x@127.0.0.1:{server.port}/postgres?options=-csearch_path%3D{harness.schema}'
-        with Cluster(url) as cluster, Cluster(harness.url) as own:
+        with observer(url) as cluster, observer(harness.url) as own:
             sees_what_there_is(cluster, own)
             changes_nothing(cluster, namespace)
         harness.execute(f'DROP OWNED BY {role}', f'DROP ROLE {role}')

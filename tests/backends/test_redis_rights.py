@@ -13,7 +13,7 @@ import redis
 from tests.backends.redis_calls import DAY, Waiting, everything
 from tests.backends.redis_jobs import Cluster
 from tests.support.harnesses.redis import RedisHarness, eventually
-from tests.support.observing import QUESTIONS, changes_nothing, sees_what_there_is, something_to_see
+from tests.support.observing import QUESTIONS, changes_nothing, observer, sees_what_there_is, something_to_see
 from tests.support.servers import RedisServer, SentinelServer
 
 from jobsync._core.assignment import TokenGroup
@@ -21,7 +21,6 @@ from jobsync._core.records import Eviction, HistoryKind, LockEdit, LockFilter, L
 from jobsync._event_log import event_log
 from jobsync.backend import BackendOptions
 from jobsync.backends.redis.plugin import connect
-from jobsync.cluster import Cluster as Observer
 from jobsync.errors import ConfigError
 from jobsync.fencing import StaleFence, redis_set
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
@@ -218,7 +217,7 @@ class TestLooking:
     def test_the_page_grants_enough_to_look(self, namespace: Namespace, server: RedisServer) -> None:
         """Nothing that is read is refused."""
         server.ask('ACL', 'LOG', 'RESET')
-        with Observer(user(server, *TO_LOOK)) as cluster, Observer(server.url()) as own:
+        with observer(user(server, *TO_LOOK)) as cluster, observer(server.url()) as own:
             sees_what_there_is(cluster, own)
         assert server.ask('ACL', 'LOG') == ''
 
@@ -226,13 +225,13 @@ class TestLooking:
     def test_the_page_grants_no_more_than_that(self, namespace: Namespace, server: RedisServer, right: str) -> None:
         """Without any of its rights something is not read, and the error says why."""
         server.ask('SCRIPT', 'FLUSH')
-        with Observer(user(server, *TO_LOOK, f'-{right}')) as cluster, pytest.raises(ConfigError, match='may not'):
+        with observer(user(server, *TO_LOOK, f'-{right}')) as cluster, pytest.raises(ConfigError, match='may not'):
             for question in QUESTIONS.values():
                 question(cluster)
 
     def test_who_may_only_look_changes_nothing(self, namespace: Namespace, server: RedisServer) -> None:
         """Each change is refused before anything is written, and so is a node."""
-        with Observer(user(server, *TO_LOOK)) as cluster:
+        with observer(user(server, *TO_LOOK)) as cluster:
             changes_nothing(cluster, namespace)
         with closing(connect(user(server, *TO_LOOK), BackendOptions())) as backend, pytest.raises(ConfigError, match='may not'):
             backend.open(SETTINGS, create=True)
@@ -240,7 +239,7 @@ class TestLooking:
     def test_after_a_failover(self, namespace: Namespace, server: RedisServer) -> None:
         """A user who may not write down that the server is another one reads what a node reads, and the next node writes it."""
         server.ask('HSET', 'jobsync:{sync_}:state', 'replication', '0' * 40)
-        with Observer(user(server, *TO_LOOK)) as cluster:
+        with observer(user(server, *TO_LOOK)) as cluster:
             assert [node['name'] for node in cluster.nodes()] == ['leader']
         assert server.ask('HGET', 'jobsync:{sync_}:state', 'replication') == '0' * 40
         namespace.snapshot()
@@ -250,7 +249,7 @@ class TestLooking:
         """An operator sees the cluster whose nodes it refuses."""
         server.ask('CONFIG', 'SET', 'maxmemory', '1')
         try:
-            with Observer(server.url()) as cluster:
+            with observer(server.url()) as cluster:
                 for question in QUESTIONS.values():
                     question(cluster)
         finally:

@@ -13,7 +13,7 @@ from jobsync.backend import Backend
 from jobsync.errors import ConfigError
 from jobsync.testing.conformance.namespace import Namespace
 
-__all__ = ['QUESTIONS', 'changes_nothing', 'sees_what_there_is', 'something_to_see']
+__all__ = ['QUESTIONS', 'changes_nothing', 'observer', 'sees_what_there_is', 'something_to_see']
 
 DAY = dt.date(2026, 3, 2)
 LEADER = 'leader'
@@ -36,6 +36,11 @@ QUESTIONS: Mapping[str, Callable[[Cluster], object]] = {
     'names': lambda cluster: [node['name'] for node in cluster.nodes()],
     'leader': lambda cluster: cluster.status()['leader'],
 }
+
+
+def observer(url: str) -> Cluster:
+    """Return an observer of the namespace there that has time, also where the machine has none."""
+    return Cluster(url, op_timeout_sec=100, bulk_timeout_sec=100)
 
 
 def something_to_see(backend: Backend) -> Namespace:

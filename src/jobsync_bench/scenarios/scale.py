@@ -34,7 +34,7 @@ SCENARIO = Scenario(
         All simulated nodes and the server share the processors of one machine, and real nodes have machines of their own. So to
         settle takes the CPU of all nodes together, for which a hundred come at once, and a heartbeat also waits for other nodes.
         A growth that is not settled after a minute ends the scenario on that store: the calls of a growth, and their CPU, then
-        show with what the processors were busy. Two processors, with little other work, carried 1,200 nodes on Redis.
+        show with what the processors were busy. Two processors carried 1,801 nodes on Redis, 1,001 on etcd and 801 on PostgreSQL.
     """,
     figures=FIGURES,
     play=play,

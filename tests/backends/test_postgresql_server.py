@@ -14,13 +14,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import sqlalchemy.exc
 from tests.support.harnesses.postgresql import PostgresqlHarness
-from tests.support.observing import changes_nothing, observer, sees_what_there_is, something_to_see
 from tests.support.servers import PostgresServer, free_port
 
 from jobsync._core.assignment import TokenGroup
@@ -39,8 +37,6 @@ from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, p
 from jobsync.testing.conformance.threads import race
 
 pytestmark = pytest.mark.postgres
-
-PAGE = (Path(__file__).parents[2] / 'docs' / 'operate' / 'postgresql.md').read_text(encoding='utf-8')
 
 
 @pytest.fixture
@@ -182,23 +178,6 @@ class TestRights:
                 connection.exec_driver_sql('DELETE FROM sync_node')
                 connection.commit()
             assert backend.snapshot().nodes == ()
-        harness.execute(f'DROP OWNED BY {role}', f'DROP ROLE {role}')
-
-    def test_to_look_takes_less(self, harness: PostgresqlHarness, server: PostgresServer) -> None:
-        """A role with the rights that the page gives to one that only looks sees all that there is, and changes nothing."""
-        namespace, role = something_to_see(harness.connect()), f'watcher_{harness.schema}'
-        *_, usage, tables = PAGE[PAGE.index('CREATE ROLE jobs_watcher') :].partition('```')[0].split(';')[:-1]
-        harness.execute(
-            f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
-            *(
-                grant.replace('jobs_watcher', role).replace('SCHEMA jobs', f'SCHEMA {harness.schema}').replace('jobs.', '')
-                for grant in (usage, tables)
-            ),
-        )
-        url = f'postgresql://{role}:x@127.0.0.1:{server.port}/postgres?options=-csearch_path%3D{harness.schema}'
-        with observer(url) as cluster, observer(harness.url) as own:
-            sees_what_there_is(cluster, own)
-            changes_nothing(cluster, namespace)
         harness.execute(f'DROP OWNED BY {role}', f'DROP ROLE {role}')
 
     def test_without_rights(self, harness: PostgresqlHarness, server: PostgresServer) -> None:

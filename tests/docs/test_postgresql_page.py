@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from tests.docs.pages import DOCS, blocks
 from tests.job.waiting import wait_until
+from tests.support.observing import changes_nothing, observer, sees_what_there_is, something_to_see
 from tests.support.servers import PostgresServer
 
 import jobsync.database as db
-from jobsync import ConfigError, CoordinationConfig, Job
+from jobsync import ConfigError, CoordinationConfig, Job, plugins
+from jobsync.backend import BackendOptions
 
 pytestmark = pytest.mark.postgres
 
@@ -30,7 +33,7 @@ def config(server: PostgresServer, role: str) -> CoordinationConfig:
 
 def test_rights(server: PostgresServer) -> None:
     """The owner makes the tables; the worker, refused before its grant, then does all that a node does."""
-    roles, grant = SQL
+    roles, grant, _ = SQL
     server.psql(*roles.strip().splitlines(), database='docs')
     with Job('setup', coordination_config=config(server, 'jobs_owner'), wait_on_enter=60) as job:
         assert job.am_i_leader()
@@ -49,7 +52,7 @@ def test_rights(server: PostgresServer) -> None:
 
 def test_rights_are_exact(server: PostgresServer) -> None:
     """Two workers with what is granted hand tokens over and clean up; whatever is not granted is refused to them."""
-    roles, grant = SQL
+    roles, grant, _ = SQL
     server.psql(*roles.strip().splitlines(), database='docs')
     with Job('setup', coordination_config=config(server, 'jobs_owner'), wait_on_enter=60):
         server.psql(grant, database='docs')
@@ -67,6 +70,20 @@ def test_rights_are_exact(server: PostgresServer) -> None:
         for statement in REFUSED:
             with pytest.raises(Exception, match=r'permission denied|must be owner'):
                 db.execute(cn, statement)
+
+
+def test_rights_to_look(server: PostgresServer) -> None:
+    """A role that only looks sees all that there is, and changes nothing."""
+    roles, _, watcher = SQL
+    server.psql(*roles.strip().splitlines(), database='docs')
+    owner = f'postgresql://jobs_owner:x@127.0.0.1:{server.port}/docs'
+    with closing(plugins.connect(owner, BackendOptions('sync_'))) as backend:
+        namespace = something_to_see(backend)
+        server.psql(*filter(str.strip, watcher.split(';')), database='docs')
+        with observer(owner.replace('jobs_owner', 'jobs_watcher')) as cluster, observer(owner) as own:
+            sees_what_there_is(cluster, own)
+            changes_nothing(cluster, namespace)
+    server.psql('DROP OWNED BY jobs_watcher', 'DROP ROLE jobs_watcher', database='docs')
 
 
 TABLES = ('node', 'token', 'unowned', 'change', 'lock', 'rebalance', 'claim', 'audit', 'state')

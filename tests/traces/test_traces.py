@@ -24,9 +24,14 @@ SEARCHED = 120
 @pytest.mark.slow
 def test_traces_are_accepted_and_mutated_ones_are_refused() -> None:
     """Every trace is one of the specification, none is after a mutation, and every mutation is tried."""
-    trials = [tried(seed) for seed in range(TRACES)]
-    assert not [trial for trial in trials if not trial.is_right]
-    assert {trial.mutation for trial in trials} == MUTATIONS.keys()
+    untried = set(MUTATIONS)
+    for seed in range(SEARCHED):
+        trial = tried(seed)
+        assert trial.is_right, trial
+        untried.discard(trial.mutation)
+        if seed >= TRACES and not untried:
+            return
+    pytest.fail(f'not tried: {untried}')
 
 
 @pytest.mark.parametrize('broken', BREAKS)
@@ -40,7 +45,7 @@ def test_a_break_is_refused(broken: str) -> None:
 def test_an_absence_that_outlasts_a_return_is_refused() -> None:
     """A leader that counts the absence of a row from before the row came back does not wait for its last owner."""
     with patched(LeaderState, 'read_rows', lambda *_: None):
-        assert any('has no row, and is not waited for' in refusal(simulated(seed)) for seed in range(870, 870 + SEARCHED))
+        assert any('has no row, and is not waited for' in refusal(simulated(seed)) for seed in range(4 * SEARCHED))
 
 
 def test_the_checker_has_the_actions_of_the_module() -> None:

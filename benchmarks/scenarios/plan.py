@@ -32,7 +32,9 @@ def play(bench: Bench) -> None:
                 continue
             task = make(nodes, tokens)
             case = case_of(name, tokens, nodes)
-            bench.in_turns('plan', case, {'ours': partial(plans.seconds, task)}, Rounds(15, least=3, seconds=2))
+            bench.in_turns(
+                'plan', case, {'ours': partial(plans.seconds, task)}, Rounds(5 if bench.quick else 15, least=3, seconds=2)
+            )
             if tokens == max(SIZES)[0] and not bench.quick:
                 bench.record('memory', case, [plans.peak_mb(task)])
     tokens, nodes = _ITEMS

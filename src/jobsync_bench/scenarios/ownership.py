@@ -76,7 +76,7 @@ def play(bench: Bench) -> None:
             }
             floors = {who: partial(per_call, call, chosen['ours']) for who, call in calls.items()}
             case = f'{kind}, {"owned" if owned else "not owned"}'
-            bench.in_turns('call', case, ours, Rounds(9 if bench.quick else 99), floors=floors)
+            bench.in_turns('call', case, ours, Rounds(5 if bench.quick else 99), floors=floors)
 
 
 SCENARIO = Scenario(

@@ -85,12 +85,11 @@ def test_calls(store: str) -> None:
 
 @pytest.mark.parametrize('store', ['memory', pytest.param('sqlite', marks=pytest.mark.full)])
 def test_commit(store: str) -> None:
-    """Larger pools take their place on the axis."""
+    """Each pool takes its place on the axis; a quick run has one."""
     series = played('commit', store)
-    assert {figure: len(medians(series, figure)) for figure in ('join', 'nothing', 'read', 'look')} == dict.fromkeys(
-        ('join', 'nothing', 'read', 'look'), 2
-    )
-    assert {each.at for each in series} == {10_000, 100_000}
+    for figure in ('join', 'nothing', 'read', 'look'):
+        assert medians(series, figure).keys() == {'10,000 tokens'}
+    assert {each.at for each in series} == {10_000}
 
 
 @pytest.mark.parametrize('store', ['memory', pytest.param('sqlite', marks=pytest.mark.full)])

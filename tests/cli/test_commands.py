@@ -45,6 +45,7 @@ def test_an_option_before_its_command_is_told_from_a_mistake() -> None:
     result = invoke('--backend', 'memory://', 'status')
     assert result.exit_code == 2
     assert '--backend is no option of cli: options follow the command, as in jobsync status --backend URL' in result.output
+    assert '--version' in invoke('--verison').output
 
 
 PLUGIN = """

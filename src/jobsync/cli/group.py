@@ -34,8 +34,8 @@ class CommandGroup(click.Group):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            message = f'{error.option_name} is no option of {ctx.command_path}: options follow the command, as in {_EXAMPLE}'
-            raise click.NoSuchOption(error.option_name, message, ctx=ctx) from None
+            message = f'{error.option_name} is no option of {ctx.command_path}: options follow the command, as in {_EXAMPLE}.'
+            raise click.NoSuchOption(error.option_name, message, error.possibilities, ctx) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, sorted."""

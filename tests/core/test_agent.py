@@ -60,11 +60,11 @@ def test_a_cluster_shares_the_tokens() -> None:
 
 
 def test_other_settings_are_refused() -> None:
-    """A node whose settings are not the running cluster's fails for good with the next heartbeat, and says what differs."""
+    """A node whose settings are not the running cluster's fails for good with the second heartbeat, and says what differs."""
     bench = Bench()
     bench.cluster('a')
     stranger = bench.start('b', settings=Settings(8, 'xxh3'))
-    bench.run(5.5)
+    bench.run(10.5)
     assert stranger.phase is Phase.FAILED
     assert isinstance(stranger.failure, ConfigMismatch)
     assert 'total_tokens is 4 in the cluster and 8 here' in str(stranger.failure)
@@ -75,7 +75,7 @@ def test_a_failed_node_asks_for_nothing() -> None:
     bench = Bench()
     bench.cluster('a')
     stranger = bench.start('b', settings=Settings(8, 'xxh3'))
-    bench.run(5.5)
+    bench.run(10.5)
     assert [stranger.next(lane, bench.now) for lane in Lane] == [None] * len(Lane)
 
 

@@ -61,6 +61,19 @@ def test_a_name_that_stirs_is_in_use() -> None:
     assert former.is_settled
 
 
+def test_a_late_heartbeat_of_a_dead_run_is_no_life() -> None:
+    """A run that dies may leave one heartbeat under way: the newcomer counts anew, and takes the name."""
+    bench = Bench()
+    (former,) = bench.cluster('a')
+    under_way = bench.catch(former, commands.Heartbeat)
+    newcomer = restarted(bench, former)
+    bench.run(3.0)
+    bench.perform(under_way.call)
+    carried_out = bench.now
+    bench.run_until(lambda: newcomer.phase is Phase.MEMBER)
+    assert carried_out + 15.0 <= bench.now < carried_out + 16.0
+
+
 def test_a_newcomer_owns_nothing_while_it_watches() -> None:
     """Until the name is its own, a node has no lease."""
     bench = Bench()

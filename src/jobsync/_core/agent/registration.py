@@ -5,7 +5,8 @@
     t=0   the newcomer reads the record of its name: heartbeat 41
     t=15  the record still has heartbeat 41: the other process is dead, by its own timeout; the newcomer replaces (run, 41)
     or
-    t=3   the record has heartbeat 42: the other process is alive, and the newcomer raises ``NodeNameInUse``
+    t=3   the record has heartbeat 42, which a process that is over may have left under way: the newcomer counts anew
+    t=8   the record has heartbeat 43: the other process is alive, and the newcomer raises ``NodeNameInUse``
     or
     t=0   the host has proven that the other process is over: the newcomer replaces (run, 41) at once
 """
@@ -37,6 +38,8 @@ class NameRegistration:
         self._holder: Node | None = None
         """The record that has the name, as last read."""
         self._detector.clear()
+        self._changes = 0
+        """How often the record was seen to change. A process that is over may have left one heartbeat under way."""
 
     def registration(self, now: float) -> tuple[frozenset[str], tuple[str, int] | None]:
         """Return the incarnations that a registration declares over, and the (incarnation, heartbeat) it may replace, if any."""
@@ -68,6 +71,8 @@ class NameRegistration:
             text = f'node name {record.name!r} is registered by pid {record.pid} on {record.host}, which is over: taking it over'
             return now, text
         if before is not None and before.beat != record.beat:
+            self._changes += 1
+        if self._changes == 2:
             raise NodeNameInUse(
                 f'node name {record.name!r} is in use by a live process (pid {record.pid} on {record.host}); '
                 'give this worker another name, or stop the other one',
@@ -77,7 +82,7 @@ class NameRegistration:
             )
         announcement = (
             f'node name {record.name!r} is registered by pid {record.pid} on {record.host}; '
-            f'taking it over unless that process sends a heartbeat within {record.timeout_sec:g} s'
+            f'taking it over unless that process sends heartbeats within {record.timeout_sec:g} s'
         )
         over_at = self._detector.next_suspicion({record.name: record.timeout_sec}) or now
         return min(now + self._config.retry_sec, max(now, over_at)), announcement if before is None else None

@@ -3,8 +3,8 @@
 A node of weight 0 never does: it owns nothing, and the nodes that will are to say how many tokens there are.
 
 A store replaces settings while no node is registered. After a crash of all nodes their records are still there, so they are
-watched as rule R6 says of one name: a node whose heartbeat moves is alive, and the newcomer must not join; a node whose heartbeat
-does not move for its whole timeout is dead. The store compares the records once more when it replaces the settings.
+watched as rule R6 says of one name: a node whose heartbeat moves twice is alive, and the newcomer must not join; a node whose
+heartbeat does not move for its whole timeout is dead. The store compares the records once more when it replaces the settings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class SettingsWatch:
         self._config, self._opened = config, opened
         self._detector = FailureDetector(config.blind_after_sec)
         self._beats: frozenset[tuple[str, int]] | None = None
-        """The (incarnation, heartbeat) of each registered node at the first reading."""
+        """The (incarnation, heartbeat) of each registered node at the last reading."""
+        self._changed: set[str] = set()
+        """The incarnations seen to send a heartbeat. One that is over may have left one under way, so the second proves life."""
         self.poll_at = now
         """When to read the nodes next."""
         self.dead: frozenset[tuple[str, int]] | None = None
@@ -44,21 +46,23 @@ class SettingsWatch:
             raise TimelineChanged(f'the namespace has passed from {self._opened.timeline} to {snapshot.timeline}')
         nodes = [node for node in snapshot.nodes if node.state is NodeState.JOINED]
         beats = frozenset(node.beat for node in nodes)
-        if self._beats is not None and not beats <= self._beats:
+        before, self._beats = self._beats, beats
+        changed = set() if before is None else {incarnation for incarnation, _ in beats - before}
+        if changed & self._changed:
             self.refuse()
+        self._changed |= changed
         timeouts = {node.name: max(self._config.heartbeat_timeout_sec, node.timeout_sec) for node in nodes}
         self._detector.note_all(nodes, now)
         if len(self._detector.suspects(timeouts, now)) == len(nodes):
             self.dead = beats
         self.poll_at = now + self._config.retry_sec
-        first, self._beats = self._beats is None, beats
-        return self._announcement(max(timeouts.values())) if first and nodes else None
+        return self._announcement(max(timeouts.values())) if before is None and nodes else None
 
     def _announcement(self, timeout_sec: float) -> str:
         return (
             f'node {self._config.name!r} finds other settings in force ({self._differences}) '
             f'and nodes registered under them: {listed(self._detector.observed)}; '
-            f'replacing the settings unless one of these sends a heartbeat within {timeout_sec:g} s'
+            f'replacing the settings unless one of these sends heartbeats within {timeout_sec:g} s'
         )
 
     def blinded(self) -> None:

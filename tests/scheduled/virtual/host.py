@@ -103,6 +103,14 @@ class VirtualHost:
                 self.thread = thread
                 thread.greenlet.throw(GreenletExit)
         self.thread, sys.unraisablehook = None, before
+        # t=0  the run is over; a finalizer refers to a queue, which refers to this host and the threads that wait for it
+        # t=1  these refer to all of the run, the object among it that the finalizer is for: none would ever be collected
+        for thread in self._all:
+            thread.forget()
+        self._all.clear()
+        self._ready.clear()
+        self._timers.clear()
+        self._first = self._disturb = None
 
     @property
     def process(self) -> VirtualProcess:

@@ -74,6 +74,12 @@ class VirtualThread:
             self._state = 'over'
             self._host.wake(self._joining)
 
+    def forget(self) -> None:
+        """Refer to nothing that the thread ran, now that it has ended."""
+        self._target, self._args, self._kwargs = None, (), {}
+        self.process.main = None
+        self.process.things.clear()
+
     def is_alive(self) -> bool:
         """Return whether the thread has started and not ended."""
         return self._state == 'started'

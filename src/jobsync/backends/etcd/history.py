@@ -180,7 +180,8 @@ class EtcdHistory:
     ) -> Sequence[Row]:
         """See ``Backend.history``."""
         deadline = self._store.later()
-        return self._store.with_state(lambda reading: self._read(reading, [kind], date, deadline), deadline).history(
+        day = None if kind is HistoryKind.REBALANCE else date  # rebalances have no date
+        return self._store.with_state(lambda reading: self._read(reading, [kind], day, deadline), deadline).history(
             kind, limit, date, item
         )
 

@@ -147,7 +147,7 @@ class FilesBackend(SingleWriterBackend):
 
     def __init__(self, path: Path, options: BackendOptions) -> None:
         super().__init__(options)
-        self.path = path / options.namespace
+        self.path = path / self.options.namespace
 
     @contextlib.contextmanager
     def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[FilesTransaction]:

@@ -89,13 +89,17 @@ class Transaction(abc.ABC):
 
 
 class SingleWriterBackend(abc.ABC):
-    """A ``Backend`` without ``info``, ``transaction`` and ``current_revision``, which a subclass adds."""
+    """A ``Backend`` without ``info``, ``transaction`` and ``current_revision``, which a subclass adds.
+
+    Attributes:
+        options: The options, with the namespace in lower case, since namespaces that differ only in case are one.
+    """
 
     poll_sec = 0.05
     """How often ``wait`` reads the revision."""
 
     def __init__(self, options: BackendOptions) -> None:
-        self.options = options
+        self.options = attrs.evolve(options, namespace=options.namespace.lower())
         self._closed = threading.Event()
 
     @property

@@ -30,7 +30,7 @@ def spoil(path: Path, keys: list[str], way: str) -> None:
     record = content
     for name in above:
         record = record[name]
-    record[key] = {'timeout_sec': float('inf'), 'patterns': 7}.get(way, 'nonsense')
+    record[key] = float('inf') if way == 'timeout_sec' else 'nonsense'
     path.write_text(json.dumps(content))
 
 
@@ -39,7 +39,7 @@ class FilesHarness(Harness):
 
     abilities = frozenset({Ability.RESTART, Ability.PROCESSES, Ability.FAILOVER, Ability.WIPE, Ability.SPOIL, Ability.REFUSAL})
     stopped_sec = 0.5  # a lock of the operating system stays with a process that is stopped
-    node_spoils = ('record', 'weight', 'heartbeat', 'timeout_sec')
+    node_spoils = ('record', 'weight', 'heartbeat', 'timeout_sec', 'replaces')
     lock_spoils = ('record', 'patterns', 'expires_at')
 
     def __init__(self, folder: Path) -> None:

@@ -18,6 +18,8 @@ from jobsync.errors import BackendUnavailable
 __all__ = ['json_of', 'loaded', 'readable']
 
 T = TypeVar('T')
+LISTS = {'holding', 'patterns', 'replaces'}
+"""Fields of nodes and locks that are lists."""
 
 json_of = make_converter()
 configure_tagged_union(Record, json_of)
@@ -31,12 +33,20 @@ def one_by_one(kind: type[T], field: str, of: type, what: str) -> Callable[[Mapp
         whole, records, unreadable = rest({**value, field: {}}, kind), {}, {}
         for key, record in value[field].items():
             try:
-                records[key] = checked(json_of.structure(record, of), key)
+                records[key] = checked(json_of.structure(with_lists(record), of), key)
             except Exception as error:  # noqa: BLE001 - whatever a person has typed
                 unreadable[key] = Unreadable(what, key, f'{record!r} is left out: {error}')
         return attrs.evolve(whole, **{field: records, 'unreadable': {**whole.unreadable, **unreadable}})  # type: ignore[misc,attr-defined]
 
     return structure
+
+
+def with_lists(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the record; ``TypeError`` if a text is where a list belongs, which would be read as the list of its characters."""
+    for name in LISTS & record.keys():
+        if not isinstance(record[name], list):
+            raise TypeError(f'{name} is {record[name]!r}, which is no list')
+    return record
 
 
 def checked(record: Any, key: str) -> Any:

@@ -135,6 +135,8 @@ def test_a_failure_shows_what_was_compared(tmp_path: Path) -> None:
     (tmp_path / 'my_harness.py').write_text(HARNESS + WRONG)
     done = conformance('memory://', '--harness', 'my_harness:OnWrong', '--select', 'locks_revision_is', path=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
+    assert 'readings.py:' in done.stdout
+    assert ': assert namespace.snapshot().locks_revision == 0\n' in done.stdout
     assert 'assert 77 == 0' in done.stdout
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +46,7 @@ class Result:
     states: str
     """The property that the test checks: its docstring."""
     detail: str = ''
-    """The reason why the test failed or was not tried."""
+    """The reason why the test failed or was not tried; of a failure, first the line of the suite that failed."""
 
 
 class Recorder:
@@ -55,6 +56,7 @@ class Recorder:
         self._report = report
         self._total = 0
         self._pending: dict[str, Result] = {}
+        self._place = ''
         self.results: list[Result] = []
 
     def pytest_collection_finish(self, session: Any) -> None:
@@ -69,6 +71,10 @@ class Recorder:
                 states=' '.join((item.obj.__doc__ or '').split()),
             )
 
+    def pytest_runtest_makereport(self, item: pytest.Function, call: pytest.CallInfo[None]) -> None:
+        """Record where a test failed; its report comes next."""
+        self._place = place(call.excinfo, inspect.unwrap(item.function)) if call.excinfo else ''
+
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Record the result of a test; an error in setup or teardown counts as a failure, even of a test that was not tried."""
         result = self._pending[report.nodeid]
@@ -76,13 +82,24 @@ class Recorder:
             return
         if report.failed:
             crash = getattr(report.longrepr, 'reprcrash', None)
-            result = attrs.evolve(result, verdict=Verdict.FAILS, detail=crash.message if crash else str(report.longrepr))
+            detail = crash.message if crash else str(report.longrepr)
+            result = attrs.evolve(result, verdict=Verdict.FAILS, detail=f'{self._place}{detail}')
         elif report.skipped:
             result = attrs.evolve(result, verdict=Verdict.NOT_TRIED, detail=report.longrepr[2].removeprefix('Skipped: '))
         self._pending[report.nodeid] = result
         if report.when == 'teardown' or result.verdict is Verdict.FAILS:
             self.results.append(result)
             self._report(result, len(self.results), self._total)
+
+
+def place(error: pytest.ExceptionInfo[BaseException], test: Callable[..., object]) -> str:
+    """Return the last line of the test's module that was at work, as a line of text; empty if there is none.
+
+    An error that a backend raises has no word of the call that the test made, and of a comparison pytest shows the values alone.
+    """
+    path = test.__code__.co_filename
+    lines = [entry for entry in error.traceback if str(entry.path) == path]
+    return f'{Path(path).name}:{lines[-1].lineno + 1}: {" ".join(str(lines[-1].statement).split())}\n' if lines else ''
 
 
 def check_reached() -> None:
@@ -93,7 +110,8 @@ def check_reached() -> None:
             first.connect().open(SETTINGS, create=True)
         except BackendUnavailable as error:
             unreachable = error
-    first.close()
+    with contextlib.suppress(Exception):
+        first.close()
     if unreachable is not None:
         raise unreachable
 
@@ -118,5 +136,7 @@ def run(maker: Callable[[], Harness], report: Callable[[Result, int, int], None]
     for name in MODULES:
         sys.modules.pop(name, None)
     options = ['-p', 'no:terminal', '-p', 'no:cacheprovider', '-p', 'no:xdist', '-c', '/dev/null', '--rootdir', '/']
+    for limit in ('lines', 'chars'):
+        options += ['-o', f'truncation_limit_{limit}=0']  # the reader of a report cannot request more with -vv
     pytest.main([*options, '-k', select, f'{Path(__file__).with_name("runner_suite.py")}::TestBackend'], plugins=[recorder])
     return recorder.results

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import attrs
 import pytest
 
-from jobsync.backend import Eviction, LockEdit, LockFilter, Node, NodeRef, Snapshot, TokenGroup
+from jobsync.backend import Eviction, LockEdit, LockFilter, Node, NodeRef, Snapshot, TokenGroup, Unreadable
 from jobsync.errors import Evicted, NameTaken
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.namespace import NAMESPACE, SETTINGS, Namespace
@@ -32,7 +32,7 @@ class UnreadableTests:
             before = namespace.snapshot()
             harness.spoil_node(NAMESPACE, name, way)
             after = namespace.snapshot()
-            (report,) = (unreadable for unreadable in after.unreadable if unreadable.key == name)
+            report = report_of(name, after.unreadable)
             assert report.kind == 'node'
             assert report.problem
             assert others(after, name) == others(before, name)
@@ -128,7 +128,7 @@ class UnreadableTests:
             before = namespace.backend.read_locks()
             harness.spoil_lock(NAMESPACE, task, way)
             after = namespace.backend.read_locks()
-            (report,) = (unreadable for unreadable in after.unreadable if unreadable.key == task)
+            report = report_of(task, after.unreadable)
             assert report.kind == 'lock'
             assert report.problem
             assert after.locks == tuple(lock for lock in before.locks if lock.task_id != task)
@@ -187,6 +187,14 @@ def spoilt_locks(namespace: Namespace, harness: Harness) -> Iterator[str]:
         namespace.lock(task)
         harness.spoil_lock(NAMESPACE, task, way)
         yield task
+
+
+def report_of(key: str, unreadable: Sequence[Unreadable]) -> Unreadable:
+    """Return the one report of a record."""
+    found = [report for report in unreadable if report.key == key]
+    assert found, f'the record {key!r} was spoilt, and is not reported in `unreadable`: it is read as if nothing were wrong'
+    assert len(found) == 1, f'the record {key!r} is reported more than once: {found}'
+    return found[0]
 
 
 def others(snapshot: Snapshot, name: str) -> list[Node]:

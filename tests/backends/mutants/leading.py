@@ -23,6 +23,18 @@ from jobsync.backends.single_writer.assignment import AssignmentTable, Row
 
 
 @mutant
+class LeadershipEndsWithItsRun(Hands):
+    """A new run of the leader's name ends the leadership, though none was acquired."""
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        with self.store.changed:
+            super().register(node, timeline, at_least, replacing)
+            leadership = self.state.leadership
+            if leadership.node and leadership.node.name == node.ref.name:
+                self.change(leadership=attrs.evolve(leadership, node=None))
+
+
+@mutant
 class LeadershipNotAtomic(Hands):
     """Reads the epoch, and writes a moment later."""
 

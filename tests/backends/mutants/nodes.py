@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 import attrs
 from tests.backends.mutants.base import Hands, mutant
@@ -180,6 +181,27 @@ class CreatedOnFollowsTheClock(Hands):
         with self.store.changed:
             super().register(node, timeline, at_least, replacing)
             self.change_node(node.ref.name, created_on=self.store.now())
+
+
+@mutant
+class RecordFromMemory(Hands):
+    """Writes a node's record with the weight that this handle knows: what another has set meanwhile is undone."""
+
+    weights: Mapping[NodeRef, float] = MappingProxyType({})
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        super().register(node, timeline, at_least, replacing)
+        self.weights = {**self.weights, node.ref: node.weight}
+
+    def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
+        super().set_weight(ref, weight, stalled)
+        self.weights = {**self.weights, ref: weight}
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
+        with self.store.changed:
+            pulse = super().heartbeat(ref, seen, holding, candidate)
+            self.change_node(ref.name, weight=self.weights.get(ref, self.state.nodes[ref.name].weight))
+            return pulse
 
 
 @mutant

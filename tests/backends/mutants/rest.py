@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import fnmatch
 import time
 from collections.abc import Collection, Sequence
 
@@ -22,6 +23,7 @@ from jobsync._core.records import (
     Opened,
     Revision,
     Settings,
+    Snapshot,
     Timeline,
     Unclaimed,
 )
@@ -168,6 +170,50 @@ class LeaderLeavesUnseen(Hands):
     def deregister(self, ref: NodeRef, died: bool = False) -> None:
         super().deregister(ref, died)
         self.store.concerned[self.options.namespace] = Concerned()
+
+
+@mutant
+class LocksReadOnce(Hands):
+    """Reads the locks anew only once a snapshot of this handle has shown that they changed."""
+
+    known: LockReading | None = None
+    known_at = -1
+
+    def snapshot(self) -> Snapshot:
+        snapshot = super().snapshot()
+        if snapshot.locks_revision != self.known_at:
+            self.known, self.known_at = None, snapshot.locks_revision
+        return snapshot
+
+    def read_locks(self) -> LockReading:
+        self.known = self.known or super().read_locks()
+        return self.known
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        self.known = None
+        return super().edit_locks(edit)
+
+
+@mutant
+class RenewsAlike(Hands):
+    """A renewal removes the nodes of each other namespace that this one's name matches, with ``_`` for any character."""
+
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
+        with self.store.changed:
+            super().renew_timeline(expected, at_least, longest_timeout_sec)
+            for name, space in self.store.spaces.items():
+                if name != self.options.namespace and fnmatch.fnmatchcase(name, self.options.namespace.replace('_', '?')):
+                    self.store.spaces[name] = attrs.evolve(space, state=attrs.evolve(space.state, nodes={}))
+
+
+@mutant
+class SettingsConcernNobody(Hands):
+    """The hint of replaced settings names no node."""
+
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
+        opened = super().open(settings, create, dead)
+        self.store.concerned[self.options.namespace] = Concerned()
+        return opened
 
 
 @mutant

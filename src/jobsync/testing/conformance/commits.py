@@ -26,6 +26,8 @@ __all__ = ['CommitEffectTests']
 
 X, Y = TOKENS + 1, TOKENS + 2
 """Ids of pins."""
+FAR = 2**40 + X
+"""The id of a pin in a namespace that has given very many ids."""
 
 
 class CommitEffectTests:
@@ -107,7 +109,7 @@ class CommitEffectTests:
     def test_pins_are_written_and_removed(self, namespace: Namespace) -> None:
         """Pins are put by id with every field; pins in ``unpinned`` are removed; other pins stay."""
         leader = namespace.leader()
-        pins = (Pin(X, 'x', 'a', pattern='a%'), Pin(Y, 'y', 'a'), Pin(Y + 1, 'z', 'b', NOBODY, home='h'), Pin(Y + 2, 'w', None))
+        pins = (Pin(X, 'x', 'a', pattern='a%'), Pin(Y, 'y', 'a'), Pin(Y + 1, 'z', 'b', NOBODY, home='h'), Pin(FAR, 'w', None))
         first = namespace.commit(leader, pins=pins).number
         assert namespace.pins() == {pin.id: attrs.evolve(pin, version=first) for pin in pins}
         changed = (Pin(X, 'x', 'a', 'b', pattern='b%', home='a'), Pin(Y + 1, 'z', None))
@@ -115,7 +117,7 @@ class CommitEffectTests:
         assert namespace.pins() == {
             X: attrs.evolve(changed[0], version=first),
             Y + 1: attrs.evolve(changed[1], version=second),
-            Y + 2: attrs.evolve(pins[3], version=first),
+            FAR: attrs.evolve(pins[3], version=first),
         }
 
     def test_a_pin_made_again_is_new(self, namespace: Namespace) -> None:
@@ -151,9 +153,10 @@ class CommitEffectTests:
             assert version == pulse.revision == pulse.version
 
     def test_leader_counts_the_commit(self, namespace: Namespace) -> None:
-        """A commit raises the leader's heartbeat by one and keeps its ``seen`` and ``holding``; other nodes stay."""
+        """A commit raises the leader's heartbeat by one and keeps its other fields; other nodes stay."""
         leader, other = namespace.leader(), namespace.join('other')
         namespace.beat(leader, Revision(4, 5), {1})
+        namespace.backend.set_weight(leader, 2.5, stalled=True)
         namespace.beat(other)
         before = namespace.nodes()
         namespace.commit(leader, TokenGroup([1], 'a'))
@@ -194,10 +197,11 @@ class CommitEffectTests:
         leader = namespace.leader()
         namespace.commit(leader, TokenGroup([1], 'a'), moved=0)
         assert namespace.rebalances() == []
+        before = namespace.snapshot().now
         namespace.commit(leader, reason='joined: b', number=99, moved=3, nodes_before=1, nodes_after=2, duration_ms=17)
         (record,) = namespace.rebalances()
         assert record == Rebalance(record.triggered_at, 'joined: b', 'leader', 1, 2, 3, 17, 99)
-        assert record.triggered_at.tzinfo is not None
+        assert before <= record.triggered_at <= namespace.snapshot().now
 
     @pytest.mark.parametrize('how', ['evicted', 'departed', 'absent'])
     def test_rebalance_is_recorded_if_a_node_goes(self, namespace: Namespace, how: str) -> None:

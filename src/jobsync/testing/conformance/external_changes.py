@@ -137,6 +137,8 @@ class FailoverTests:
     def test_a_wiped_namespace_is_missing(self, namespace: Namespace, harness: Harness) -> None:
         """After a wipe every call raises ``SchemaMismatch`` until ``open`` begins another timeline, at INITIAL, with no nodes."""
         ref = namespace.populate()
+        other = Namespace(harness.connect())
+        before = other.assignment()
         harness.wipe()
         for call in CALLS.values():
             with pytest.raises(SchemaMismatch):
@@ -150,3 +152,9 @@ class FailoverTests:
         assert Assignment.empty(TOKENS).apply(namespace.backend.read_assignment()).is_unowned
         with pytest.raises(Evicted):
             namespace.beat(ref)
+        # the other handle read a version of this number in the history before: only the stamps differ
+        namespace.timeline = opened.timeline
+        namespace.populate()
+        assert namespace.snapshot().version.number == before.version.number
+        for changes in (other.backend.read_assignment(), other.backend.read_assignment(before.version)):
+            assert (changes.base, changes.version) == (None, namespace.snapshot().version)

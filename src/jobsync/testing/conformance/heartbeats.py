@@ -5,13 +5,13 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from jobsync.backend import INITIAL, Revision, TokenGroup
+from jobsync.backend import INITIAL, Leadership, Revision, TokenGroup
 from jobsync.errors import Evicted
 from jobsync.testing.conformance.namespace import GONE, Namespace
 
 __all__ = ['HeartbeatTests']
 
-PIN = 1_000_007
+PIN = 2**40 + 7
 """The id of a pin: above any token."""
 
 
@@ -24,16 +24,15 @@ class HeartbeatTests:
         namespace.beat(other)
         before = namespace.state()
         for count, (seen, holding) in enumerate(
-            [(Revision(5, 6), {3, 23, PIN}), (Revision(2**40, 2**62), set()), (INITIAL, {0})], 1
+            [(Revision(5, 6), {3, 23, PIN}), (Revision(2**40 + 1, 2**62 - 1), set()), (INITIAL, {0})], 1
         ):
-            node = namespace.node('a')
+            node, sent = namespace.node('a'), namespace.snapshot().now
             assert namespace.beat(ref, seen, holding).heartbeat == count
             expected = attrs.evolve(node, heartbeat=count, seen=seen, holding=frozenset(holding))
             after = namespace.node('a')
             assert attrs.evolve(after, last_heartbeat=node.last_heartbeat) == expected
             assert after.last_heartbeat is not None
-            assert node.last_heartbeat is not None
-            assert node.last_heartbeat <= after.last_heartbeat <= namespace.snapshot().now
+            assert sent <= after.last_heartbeat <= namespace.snapshot().now
         after_all = namespace.state()
         unchanged = attrs.evolve(after_all.snapshot, nodes=before.snapshot.nodes)
         assert attrs.evolve(after_all, snapshot=unchanged) == before
@@ -74,6 +73,7 @@ class HeartbeatTests:
                 namespace.evict(leader, leader)
         pulse = namespace.beat(ref)
         assert pulse.leadership == namespace.snapshot().leadership
+        assert pulse.leadership == (Leadership(0, None) if how == 'none yet' else Leadership(1, leader))
         assert pulse.leader_heartbeat is None
 
     def test_heartbeat_stores_candidacy(self, namespace: Namespace) -> None:

@@ -17,6 +17,8 @@ __all__ = ['HistoryTests']
 
 MONDAY, TUESDAY = DAY, DAY + dt.timedelta(days=1)
 NONE, HOUR = dt.timedelta(0), dt.timedelta(hours=1)
+SEPARATORS = (':', '/', '|', '#', ' ', '\x1f')
+"""By which a store might join the parts of a key."""
 
 
 def three_commits(namespace: Namespace) -> None:
@@ -117,24 +119,30 @@ class HistoryTests:
     def test_a_call_without_items_records_nothing(self, namespace: Namespace) -> None:
         """A call without items records nothing."""
         ref = namespace.join('a')
+        lost = namespace.gone('left', ['x'])
         with namespace.unchanged():
             namespace.claim(ref)
             namespace.audit('a')
+            for run in (None, lost):
+                namespace.backend.forget_attempts((), MONDAY, run)
 
     @pytest.mark.parametrize('how', GONE)
     def test_claims_of_a_gone_run_are_refused(self, namespace: Namespace, how: str) -> None:
-        """Claims of a run that is not JOINED are refused, and none of them is written."""
+        """Claims of a run that is not JOINED are refused, and none of them is written; so is a claim of nothing."""
         ref = namespace.gone(how)
-        with namespace.refused(Evicted):
-            namespace.claim(ref, 'x', 'y')
+        for items in ((), ('x', 'y')):
+            with namespace.refused(Evicted):
+                namespace.claim(ref, *items)
 
     @pytest.mark.parametrize('how', GONE)
     def test_audits_of_a_gone_run_are_recorded(self, namespace: Namespace, how: str) -> None:
         """Audits are recorded whether or not the node is still registered, so that no completed work is lost."""
         name = namespace.gone(how).name
+        before = namespace.snapshot().now
         with namespace.same_revision():
             namespace.audit(name, 'x', 'y')
-        audits = namespace.audits()
+        audits, after = namespace.audits(), namespace.snapshot().now
+        assert [a for a in audits if not before <= a.created_on <= after] == []
         assert {(a.item, a.node, a.date) for a in audits} == {('x', name, MONDAY), ('y', name, MONDAY)}
 
     def test_audit_repeated_happens_once(self, namespace: Namespace) -> None:
@@ -180,6 +188,7 @@ class HistoryTests:
         assert times == sorted(times, reverse=True)
         assert {record.tokens_moved for record in found} == {1, 2, 3}
         assert len(namespace.rebalances(limit=2)) == 2
+        assert namespace.rebalances(date=MONDAY, item='x') == found
 
     def test_history_of_a_date_or_an_item(self, namespace: Namespace) -> None:
         """``date`` and ``item`` each narrow a history, and both together; items are compared exactly."""
@@ -192,6 +201,33 @@ class HistoryTests:
             assert {(r.item, r.date) for r in of(item='x')} == {('x', MONDAY), ('x', TUESDAY)}
             assert {(r.item, r.date) for r in of(item='x%', date=TUESDAY)} == {('x%', TUESDAY)}
             assert of(item='z') == []
+            assert [[r.item for r in of(item=item, limit=1)] for item in ('x', 'y', 'X', 'x%')] == [['x'], ['y'], ['X'], ['x%']]
+            assert [[r.date for r in of(date=date, limit=1)] for date in (MONDAY, TUESDAY)] == [[MONDAY], [TUESDAY]]
+
+    def test_any_date(self, namespace: Namespace) -> None:
+        """A date may be long ago or far ahead, and is read back as it was given."""
+        ref, dates = namespace.join('a'), [dt.date.min, dt.date(1969, 12, 31), dt.date(2024, 2, 29), dt.date.max]
+        for date in dates:
+            namespace.claim(ref, 'x', date=date)
+        assert {claim.date for claim in namespace.backend.incomplete(None, NONE)} == set(dates)
+        for date in dates:
+            namespace.audit('a', 'x', date=date)
+            assert [claim.date for claim in namespace.claims(date=date)] == [date]
+            assert [audit.date for audit in namespace.audits(date=date)] == [date]
+        assert namespace.backend.incomplete(None, NONE) == ()
+
+    def test_records_with_similar_parts(self, namespace: Namespace) -> None:
+        """What belongs to an item and a node stays apart from what belongs to others whose names look alike in one string."""
+        for separator in SEPARATORS:
+            short, long = f'b{separator}c', f'a{separator}b'
+            for item, name in ((long, 'c'), ('a', short)):
+                namespace.audit(name, item)
+                namespace.claim(namespace.join(name), f'{item} open')
+            for name in ('c', short):
+                namespace.backend.deregister(namespace.node(name).ref)
+        items = {('a', f'b{each}c') for each in SEPARATORS} | {(f'a{each}b', 'c') for each in SEPARATORS}
+        assert {(audit.item, audit.node) for audit in namespace.audits()} == items
+        assert {(claim.item, claim.node) for claim in namespace.claims()} == {(f'{item} open', name) for item, name in items}
 
     def test_incomplete_is_claimed_and_not_audited(self, namespace: Namespace) -> None:
         """An item is incomplete at the date of its claim until an audit at that date, even if its node was evicted."""
@@ -202,7 +238,9 @@ class HistoryTests:
         namespace.audit('someone', 'by another')
         namespace.evict(leader, ref)
         for date in (MONDAY, None):
-            assert {claim.item for claim in namespace.backend.incomplete(date, NONE)} == {'other day', 'open'}
+            found = namespace.backend.incomplete(date, NONE)
+            assert {claim.item for claim in found} == {'other day', 'open'}
+            assert set(found) <= set(namespace.claims())
         assert namespace.backend.incomplete(TUESDAY, NONE) == ()
         namespace.audit('a', 'other day', 'open')
         assert namespace.backend.incomplete(None, NONE) == ()
@@ -218,10 +256,15 @@ class HistoryTests:
         assert namespace.backend.incomplete(TUESDAY, NONE) == ()
 
     def test_incomplete_is_old_enough(self, namespace: Namespace) -> None:
-        """Only claims of at least the given age are incomplete."""
-        namespace.claim(namespace.join('a'), 'x')
-        assert namespace.backend.incomplete(MONDAY, HOUR) == ()
-        assert len(namespace.backend.incomplete(MONDAY, NONE)) == 1
+        """Only claims of at least the given age are incomplete, and the oldest comes first."""
+        ref = namespace.join('a')
+        for item in 'xwyv':
+            namespace.claim(ref, item)
+        for age in (HOUR, 24 * HOUR, 10_000 * HOUR):
+            assert namespace.backend.incomplete(MONDAY, age) == ()
+        times = [claim.created_on for claim in namespace.backend.incomplete(MONDAY, NONE)]
+        assert times == sorted(times)
+        assert len(times) == 4
 
     @needs(Ability.CLOCK)
     def test_incomplete_brings_the_newest_claim(self, namespace: Namespace, harness: Harness) -> None:

@@ -49,6 +49,14 @@ class ItemTests:
         ids = [lock.id for lock in namespace.backend.read_locks().locks]
         assert ids == sorted(set(ids))
 
+    def test_groups_and_tasks_that_look_alike_in_one_string(self, namespace: Namespace) -> None:
+        """Items whose group and task are the same when they are joined are different items."""
+        separators = (':', '/', '|', '#', ' ', '\x1f', '.')
+        for each in separators:
+            declare(namespace, 'a', f'b{each}c')
+            declare(namespace, f'a{each}b', 'c')
+        assert keys(namespace) == [key for each in separators for key in (('a', f'b{each}c'), (f'a{each}b', 'c'))]
+
     @pytest.mark.parametrize('group', ['', 'g'])
     @pytest.mark.parametrize('remove', [{'created_by': None}, {'created_by': 'me'}, {'task_ids': frozenset({'x'})}])
     def test_an_edit_removes_of_its_group_only(self, namespace: Namespace, group: str, remove: dict[str, Any]) -> None:

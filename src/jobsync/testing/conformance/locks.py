@@ -8,11 +8,11 @@ import pytest
 
 from jobsync.backend import LockEdit, LockFilter, LockRequest, TaskLock
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import Namespace
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 __all__ = ['LockTests']
 
-SOON, LATER = dt.timedelta(0), dt.timedelta(days=1)
+SOON, LATER = dt.timedelta(0), dt.timedelta(days=1, milliseconds=250)
 
 
 def request(
@@ -169,6 +169,14 @@ class LockTests:
         assert edit(namespace, request('x', 'n'), request('new'), created_by='a') == 1
         with namespace.unchanged():
             assert edit(namespace, request('x', 'n'), request('new'), created_by='a') == 0
+
+    def test_every_handle_reads_an_edit_at_once(self, namespace: Namespace, harness: Harness) -> None:
+        """A handle that reads locks alone, and no snapshot, reads each edit of another handle."""
+        other = harness.connect()
+        other.open(SETTINGS, create=True)
+        for number, task in enumerate(('x', 'y', 'z'), 1):
+            edit(namespace, request(task))
+            assert [lock.task_id for lock in other.read_locks().locks] == ['x', 'y', 'z'][:number]
 
     def test_only_locks_and_revision_change(self, namespace: Namespace) -> None:
         """An edit of locks changes neither nodes nor leadership, version and rows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 
 import pytest
 
@@ -18,7 +19,7 @@ from jobsync.backend import (
     Settings,
     TokenGroup,
 )
-from jobsync.errors import NameTaken
+from jobsync.errors import Evicted, NameTaken
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
@@ -26,7 +27,7 @@ __all__ = ['IsolationTests', 'NameTests']
 
 DAY = dt.date(2026, 3, 2)
 
-NAMESPACES = ('app', 'app_', 'app_2', 'app_2_', 'app2_', 'appx_', 'a', 'sync_', 'sync_app_')
+NAMESPACES = ('app', 'app_', 'app_2', 'app_2_', 'app2_', 'appx', 'a', 'sync_', 'sync_app_')
 """Names that are beginnings of each other, or alike where ``_`` stands for any character."""
 
 ODD = {
@@ -37,7 +38,7 @@ ODD = {
     'quotes': """it's "quoted" `so`""",
     'sql': "x'; DROP TABLE sync_node; --",
     'percent': '100%_%s %(name)s {0} $1 :name ?',
-    'backslash': 'C:\\new\\table\\',
+    'backslash': '\\\\host\\new\\\\table\\',
     'newline': 'two\nlines\r\n\ttabbed',
     'blanks': '  around  ',
     'one blank': ' ',
@@ -110,6 +111,12 @@ class IsolationTests:
         for name in NAMESPACES:
             namespace = Namespace(harness.connect(namespace=name))
             assert namespace.backend.acquire_leadership(namespace.join('a'), 0).epoch == 1
+
+    def test_namespaces_that_differ_in_case_are_one(self, harness: Harness) -> None:
+        """A namespace has no case, as names of tables have none: all handles on ``app_`` and ``App_`` see one cluster."""
+        ref = Namespace(harness.connect(namespace='App_')).join('a')
+        for name in ('app_', 'APP_', 'aPP_'):
+            assert [node.ref for node in Namespace(harness.connect(namespace=name)).snapshot().nodes] == [ref]
 
     def test_settings_are_each_namespaces_own(self, harness: Harness) -> None:
         """Each namespace has settings of its own, which stay while a node is registered in it."""
@@ -212,9 +219,39 @@ class NameTests:
         assert [node.heartbeat for node in namespace.nodes().values()] == [2] * len(ALIKE)
         assert [namespace.row(number).owner for number in range(len(ALIKE))] == list(ALIKE)
         assert list(namespace.locks()) == list(ALIKE)
-        assert {claim.node for claim in namespace.claims(item='name')} == {'name'}
-        assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({'n%', 'n_me'})))) == 2
+        assert [{claim.node for claim in namespace.claims(item=name)} for name in ALIKE] == [{name} for name in ALIKE]
         assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(created_by='ME'))) == 0
+        for number, name in enumerate(ALIKE, 1):
+            assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({name})))) == 1
+            assert list(namespace.locks()) == list(ALIKE[number:])
+
+    def test_incarnations_are_compared_exactly(self, namespace: Namespace) -> None:
+        """A run whose incarnation differs from the registered one in case, blanks, accents or wildcards is another run."""
+        registered = NodeRef('a', ALIKE[0])
+        namespace.backend.register(Registration(registered, 15.0), namespace.timeline, 0)
+        with namespace.unchanged():
+            for incarnation in ALIKE[1:]:
+                ref = NodeRef('a', incarnation)
+                for call in (namespace.beat, namespace.claim):
+                    with pytest.raises(Evicted):
+                        call(ref)
+                with pytest.raises(NameTaken):
+                    namespace.join('a', replacing=(incarnation, 0))
+                namespace.backend.deregister(ref)
+        assert namespace.beat(registered).heartbeat == 1
+
+    def test_long_text(self, namespace: Namespace) -> None:
+        """Text that is no name is stored whole: settings, reasons, creators and patterns, and as many patterns as there are."""
+        text, settings = 'é' * 2_000, json.dumps({'note': 'é' * 10_000})
+        patterns = tuple(f'{text}{number}' for number in range(50))
+        leader = namespace.lead(namespace.join('leader', host='h' * 253, settings=settings))
+        namespace.commit(leader, reason=text, pins=(Pin(TOKENS + 1, 'x', 'a', pattern=text),), moved=1)
+        namespace.lock('x', patterns=patterns, created_by=text)
+        assert (namespace.node('leader').host, namespace.node('leader').settings) == ('h' * 253, settings)
+        assert namespace.rebalances()[0].trigger_reason == text
+        assert namespace.pins()[TOKENS + 1].pattern == text
+        lock = namespace.locks()['x']
+        assert (lock.created_by, lock.patterns) == (text, patterns)
 
     @pytest.mark.parametrize('length', [1_000, 2_000])
     def test_long_task_ids(self, namespace: Namespace, length: int) -> None:
@@ -224,5 +261,7 @@ class NameTests:
         namespace.lock(*tasks, patterns=('p' * length,), reason='r' * length)
         namespace.backend.append_claims(leader, tasks, DAY)
         namespace.backend.append_audits('leader', tasks[:1], DAY)
-        assert list(namespace.locks()) == tasks
+        assert [(lock.task_id, lock.patterns, lock.reason) for lock in namespace.locks().values()] == [
+            (task, ('p' * length,), 'r' * length) for task in tasks
+        ]
         assert [claim.item for claim in namespace.backend.incomplete(DAY, dt.timedelta(0))] == tasks[1:]

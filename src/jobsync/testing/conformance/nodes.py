@@ -7,7 +7,8 @@ import pytest
 
 from jobsync.backend import NodeRef, NodeState, Pin, Revision, TokenGroup
 from jobsync.errors import Evicted
-from jobsync.testing.conformance.namespace import GONE, TOKENS, Namespace
+from jobsync.testing.conformance.harness import Harness
+from jobsync.testing.conformance.namespace import GONE, SETTINGS, TOKENS, Namespace
 
 __all__ = ['DeregisterTests', 'RemovalTests', 'WeightTests']
 
@@ -20,7 +21,7 @@ class WeightTests:
         ref = namespace.join('a')
         namespace.beat(ref, Revision(5, 6), {1})
         before = namespace.node('a')
-        for weight in (2.5, 0.0):
+        for weight in (1 / 3, 0.0):
             with namespace.raises_revision():
                 namespace.backend.set_weight(ref, weight)
             assert namespace.node('a') == attrs.evolve(before, weight=weight)
@@ -47,6 +48,17 @@ class WeightTests:
         namespace.backend.set_weight(ref, 3.0)
         after = namespace.snapshot()
         assert (after.nodes[0], after.leadership, after.version) == (before.nodes[0], before.leadership, before.version)
+
+    def test_a_weight_set_through_another_handle_stays(self, namespace: Namespace, harness: Harness) -> None:
+        """Heartbeats and commits through the handle that registered a node keep the weight that another handle has set since."""
+        ref, other = namespace.leader(), harness.connect()
+        other.open(SETTINGS, create=True)
+        namespace.beat(ref)
+        other.set_weight(ref, 3.0, stalled=True)
+        namespace.beat(ref)
+        namespace.commit(ref)
+        node = namespace.node('leader')
+        assert (node.weight, node.stalled, node.heartbeat) == (3.0, True, 3)
 
     def test_the_same_weight_changes_nothing(self, namespace: Namespace) -> None:
         """Setting the present weight again changes nothing, the revision included."""

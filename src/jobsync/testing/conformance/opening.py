@@ -122,6 +122,14 @@ class OpeningTests:
         with pytest.raises(SchemaMismatch):
             CALLS[method](harness.connect(), timeline, NodeRef('a', '1'))
 
+    def test_wait_and_close_need_no_namespace(self, harness: Harness) -> None:
+        """Before ``open``, and without a namespace, ``wait`` returns its argument, and neither ``wait`` nor ``close`` raises."""
+        Namespace(harness.connect(namespace='elsewhere_'))
+        backend = harness.connect()
+        assert backend.wait(5, 0.0) == 5
+        backend.close()
+        backend.close()
+
     def test_first_settings_are_stored(self, harness: Harness) -> None:
         """The first ``open`` stores its settings; later calls return them, with or without ``create``."""
         opened = harness.connect().open(SETTINGS, create=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
 from jobsync.backend import HistoryKind
@@ -33,6 +35,8 @@ class PurgeTests:
         namespace.commit(leader, moved=1)
         with namespace.unchanged():
             assert [namespace.purge(kind, start) for kind in HistoryKind] == [0, 0, 0]
+            elsewhere = start.astimezone(dt.timezone(14 * HOUR))
+            assert [namespace.purge(kind, elsewhere) for kind in HistoryKind] == [0, 0, 0]
         sizes = {HistoryKind.CLAIM: 2, HistoryKind.AUDIT: 2, HistoryKind.REBALANCE: 1}
         for kind in HistoryKind:
             with namespace.same_revision():
@@ -44,10 +48,12 @@ class PurgeTests:
     def test_purge_keeps_claims_without_audit(self, namespace: Namespace) -> None:
         """``purge`` keeps claims without an audit, however old they are."""
         ref = namespace.join('a')
+        namespace.gone('left', ['open'])
         namespace.claim(ref, 'done', 'open')
         namespace.claim(ref, 'done', date=TUESDAY)
         namespace.audit('b', 'done')
         assert namespace.purge(HistoryKind.CLAIM, namespace.snapshot().now + HOUR) == 1
+        assert namespace.lost() == {'open': 1}
         assert {(claim.item, claim.date) for claim in namespace.claims()} == {('open', MONDAY), ('done', TUESDAY)}
 
     def test_purge_keeps_audits_of_claims(self, namespace: Namespace) -> None:
@@ -63,6 +69,18 @@ class PurgeTests:
         assert {claim.item for claim in namespace.backend.incomplete(None, NONE)} == {'y'}
         assert [namespace.purge(kind, later) for kind in (HistoryKind.CLAIM, HistoryKind.AUDIT)] == [1, 2]
         assert {claim.item for claim in namespace.backend.incomplete(None, NONE)} == {'y'}
+
+    def test_purge_compares_times_exactly(self, namespace: Namespace) -> None:
+        """``purge`` keeps a record of exactly the moment, and deletes one of a microsecond before it."""
+        for kind in (HistoryKind.AUDIT, HistoryKind.REBALANCE):
+            if kind is HistoryKind.AUDIT:
+                namespace.audit('a', 'x')
+                made = namespace.audits()[0].created_on
+            else:
+                namespace.commit(namespace.leader(), moved=1)
+                made = namespace.rebalances()[0].triggered_at
+            assert namespace.purge(kind, made) == 0
+            assert namespace.purge(kind, made + dt.timedelta(microseconds=1)) == 1
 
     @pytest.mark.parametrize('kind', HistoryKind)
     def test_purge_in_portions(self, namespace: Namespace, kind: HistoryKind) -> None:

@@ -24,7 +24,7 @@ class RegisterTests:
         replaces = frozenset({'old-1', 'old-2'})
         before = namespace.snapshot().now
         settings = '{"locks_enabled": false, "note": "é \\u20ac \'%"}'
-        node = Registration(ref, 12.5, 0.75, replaces, 'host-1', 4321, settings=settings)
+        node = Registration(ref, 1 / 3, 2 / 3, replaces, 'host-1', 4_194_304, settings=settings)
         namespace.backend.register(node, namespace.timeline, 0)
         found = namespace.node('a')
         assert found == Node(
@@ -35,21 +35,27 @@ class RegisterTests:
             holding=frozenset(),
             state=NodeState.JOINED,
             replaces=replaces,
-            weight=0.75,
-            timeout_sec=12.5,
+            weight=2 / 3,
+            timeout_sec=1 / 3,
             host='host-1',
-            pid=4321,
+            pid=4_194_304,
             created_on=found.created_on,
             last_heartbeat=found.last_heartbeat,
             settings=settings,
         )
         assert found.last_heartbeat is not None
         assert before <= found.last_heartbeat <= namespace.snapshot().now
-        assert found.created_on.tzinfo is not None
+        assert before <= found.created_on <= namespace.snapshot().now
         namespace.beat(ref)
         assert namespace.node('a').settings == settings
 
-    @pytest.mark.parametrize('ahead', [-1, 0, 1, 1000])
+    def test_zero_and_nothing_are_stored_as_they_are(self, namespace: Namespace) -> None:
+        """A weight of 0, an empty host, a pid of 0 and no settings are no missing values."""
+        namespace.join('a', weight=0.0, host='', pid=0, settings='{}')
+        node = namespace.node('a')
+        assert (node.weight, node.host, node.pid, node.settings) == (0.0, '', 0, '{}')
+
+    @pytest.mark.parametrize('ahead', [-1, 0, 1, 1000, 2**40])
     def test_revision_is_lifted(self, namespace: Namespace, ahead: int) -> None:
         """Registering raises the revision to one above the higher of its number and ``at_least``; the version stays."""
         namespace.join('a')

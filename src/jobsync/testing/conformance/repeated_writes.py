@@ -96,6 +96,17 @@ class RefusalTests:
 class RepetitionTests:
     """Calls of unknown outcome. Nodes repeat them verbatim, so a second effect would be an error that no node notices."""
 
+    def test_a_heartbeat_of_unknown_outcome_counts_once_at_most(self, harness: Harness) -> None:
+        """A heartbeat that failed in an outage has counted once or not at all. A node takes any other count for a rollback."""
+        namespace, handle = Namespace(harness.connect()), harness.connect(op_timeout_sec=1.0)
+        ref = namespace.join('a')
+        eventually(partial(handle.open, SETTINGS, True))
+        with outage(harness):
+            ended = outcome_within(LIMIT_SEC, partial(handle.heartbeat, ref, INITIAL, frozenset()))
+        assert isinstance(ended, BackendUnavailable), ended
+        eventually(namespace.snapshot)
+        assert namespace.node('a').heartbeat in (0, 1)
+
     @pytest.mark.parametrize('method', WRITES)
     def test_a_call_of_unknown_outcome_is_repeated(self, harness: Harness, method: str) -> None:
         """A call that failed in an outage, and is repeated verbatim after it, has happened exactly once."""

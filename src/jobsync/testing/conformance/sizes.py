@@ -11,6 +11,7 @@ from jobsync.testing.conformance.namespace import Namespace
 __all__ = ['SizeTests']
 
 NODES = 10
+OWNERS = 1_100
 MOST_REGISTERED = 500
 """How many nodes a test registers and removes by one commit: to register takes time."""
 
@@ -41,6 +42,12 @@ class SizeTests:
         assert len(whole.owned_by('n1')) == 2 * tokens // NODES
         assert [after.owned_by(name) for name in members] == [whole.owned_by(name) for name in members]
         assert after.since == whole.since
+        namespace.commit(leader, TokenGroup(range(tokens), 'n2'), moved=tokens)
+        for reading in (namespace.assignment(), whole.apply(backend.read_assignment(whole.version))):
+            assert len(reading.owned_by('n2')) == tokens
+        holding = frozenset(range(0, tokens, NODES - 1))
+        namespace.beat(leader, holding=holding)
+        assert namespace.node('leader').holding == holding
 
     def test_many_locks_and_pins(self, harness: Harness) -> None:
         """Thousands of locks and pins are put, read and removed in one call each."""
@@ -62,6 +69,17 @@ class SizeTests:
         assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(created_by='creator 0'))) == locks // 2
         names = frozenset(lock.task_id for lock in found[1::2])
         assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=names))) == locks - locks // 2
+
+    def test_many_owners(self, harness: Harness) -> None:
+        """One commit gives a few tokens to each of more than a thousand nodes, and is read whole and as a difference."""
+        names = [f'worker-{number:04}.example' for number in range(OWNERS)]
+        namespace = Namespace(harness.connect(), Settings(2 * OWNERS, 'xxh3'))
+        leader, before = namespace.leader(), namespace.assignment()
+        groups = [TokenGroup((number, number + OWNERS), name) for number, name in enumerate(names)]
+        namespace.commit(leader, *groups, members={name: Member(name, 15.0) for name in names}, moved=2 * OWNERS)
+        for reading in (namespace.assignment(), before.apply(namespace.backend.read_assignment(before.version))):
+            assert [reading.row(number).owner for number in range(2 * OWNERS)] == [*names, *names]
+            assert {name: member.incarnation for name, member in reading.members.items()} == {name: name for name in names}
 
     def test_many_nodes(self, namespace: Namespace) -> None:
         """Two hundred nodes register and send heartbeats, and are removed by as few commits as the backend declares."""
@@ -85,6 +103,7 @@ class SizeTests:
         evicted, departed = refs[registered // 2 :], refs[: registered // 2]
         for ref in departed:
             namespace.backend.deregister(ref)
+        assert [node.ref for node in namespace.snapshot().nodes] == [leader, stays, *refs]
         version = namespace.commit(
             leader,
             TokenGroup([1], 'stays'),
@@ -110,11 +129,12 @@ class SizeTests:
 
     def test_many_tasks_of_one_day(self, namespace: Namespace) -> None:
         """One call each stores ten thousand claims and audits."""
-        day, items = dt.date(2026, 3, 2), [f'item {number}' for number in range(10_000)]
+        day, items = dt.date(2026, 3, 2), [f'item {number}' for number in range(10_001)]
         namespace.backend.append_claims(namespace.join('a'), items, day)
+        assert len(namespace.backend.incomplete(day, dt.timedelta(0))) == 10_001
         namespace.backend.append_audits('a', items[:-1], day)
         assert [claim.item for claim in namespace.backend.incomplete(day, dt.timedelta(0))] == items[-1:]
-        assert len(namespace.claims(date=day)) == 10_000
+        assert len(namespace.claims(date=day)) == 10_001
 
     def test_the_smallest_pool(self, harness: Harness) -> None:
         """A pool of one token works."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import statistics
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
-from jobsync.backend import Hint, TokenGroup
+import attrs
+
+from jobsync.backend import INITIAL, Hint, TokenGroup
 from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.namespace import SETTINGS, Namespace
+from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace
 from jobsync.testing.conformance.threads import DEADLINE_SEC
 
 __all__ = ['WaitTests']
@@ -18,6 +23,7 @@ ROUNDS = 10
 PROMPT_SEC = 0.5
 """A push typically takes less time than this, and a poll more."""
 ATTEMPTS = 3
+SHORT_SEC = 0.02
 
 
 class Waiting:
@@ -33,6 +39,12 @@ class Waiting:
         self._thread.join(DEADLINE_SEC)
         assert self._answer, f'wait has not returned after {DEADLINE_SEC} s'
         return self._answer[0]
+
+
+def resources() -> tuple[int, int]:
+    """Return how many threads and open files this process has; no files where the system does not list them."""
+    files = Path('/dev/fd')
+    return threading.active_count(), len(list(files.iterdir())) if files.is_dir() else 0
 
 
 class WaitTests:
@@ -135,9 +147,60 @@ class WaitTests:
             lambda: namespace.backend.deregister(leader),
             lambda: namespace.lead(namespace.join('c')),
             namespace.renew_timeline,
+            lambda: namespace.backend.open(attrs.evolve(SETTINGS, hash_function='md5'), create=True),
         ):
             change()
             assert named() is None
+
+    def test_a_wait_holds_up_no_other_call(self, harness: Harness, namespace: Namespace) -> None:
+        """While some threads wait, others call the same handle: a node waits for changes and sends heartbeats meanwhile."""
+        ref, backend = namespace.join('a'), harness.connect()
+        backend.open(SETTINGS, create=True)
+        number = namespace.revision.number
+        waits = [Waiting(backend.wait, number, 2 * DEADLINE_SEC) for _ in range(3)]
+        for count in range(1, 4):
+            assert backend.heartbeat(ref, INITIAL, frozenset()).heartbeat == count
+            backend.append_claims(ref, [f'item {count}'], DAY)
+        backend.deregister(ref)
+        for waiting in waits:
+            assert waiting.answer() > number, 'each call of the handle came only after its waits had ended'
+
+    def test_a_wait_without_a_change_lasts(self, namespace: Namespace) -> None:
+        """A wait may end early or late, but not every one: a node would send requests without a pause, or its heartbeats late."""
+        namespace.join('a')
+        number, times = namespace.revision.number, [time.monotonic()]
+        for _ in range(ROUNDS):
+            assert namespace.backend.wait(number, SHORT_SEC) == number
+            times.append(time.monotonic())
+        assert times[-1] - times[0] >= SHORT_SEC, f'{ROUNDS} waits of {SHORT_SEC} s have ended at once'
+        shortest = min(after - before for before, after in itertools.pairwise(times))
+        assert shortest < PROMPT_SEC, f'of {ROUNDS} waits of {SHORT_SEC} s the shortest took {shortest:.1f} s'
+
+    def test_close_releases_everything(self, harness: Harness, namespace: Namespace) -> None:
+        """A handle that is closed leaves no thread and no connection or file behind."""
+
+        def use() -> None:
+            backend = harness.connect()
+            backend.open(SETTINGS, create=True)
+            number = backend.snapshot().revision.number
+            waits = [Waiting(backend.wait, number, 2 * DEADLINE_SEC) for _ in range(2)]
+            backend.read_assignment()
+            backend.close()
+            for waiting in waits:
+                waiting.answer()
+
+        namespace.join('a')
+        use()  # what a process needs once, it may keep
+        before = resources()
+        for _ in range(ROUNDS):
+            use()
+        deadline = time.monotonic() + DEADLINE_SEC / 4
+        while any(now >= was + ROUNDS for now, was in zip(resources(), before, strict=True)):
+            assert time.monotonic() < deadline, (
+                f'{ROUNDS} closed handles: threads, open files {before} before, {resources()} after'
+            )
+            gc.collect()
+            time.sleep(0.01)
 
     def test_close_wakes_every_wait(self, harness: Harness, namespace: Namespace) -> None:
         """``close`` ends every ``wait`` of its handle, and later ones return at once."""

@@ -1,0 +1,61 @@
+"""The names of a database file.
+
+SQLite keeps the log of a database, ``-wal`` and ``-shm``, beside the name by which it opens the file, after it has followed
+symbolic links. So two processes that open one file by two names have two logs, and neither sees what the other commits:
+
+    t=0  a opens /a/jobs.db, and commits that it owns all tokens: into /a/jobs.db-wal
+    t=1  b opens /b/jobs.db, a hard link to the same file, or a mount of it alone in a container
+    t=2  b reads /b/jobs.db-wal, finds no node, and commits that it owns all tokens as well
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jobsync.errors import ConfigError
+
+__all__ = ['check_only_name', 'name_of_log']
+
+MOUNTS = Path('/proc/self/mountinfo')
+"""The mounts that this process sees. Only Linux has it, and mounts of single files."""
+_MOUNT_POINT = 4
+"""The number of the field."""
+_ESCAPES = {b'\\': b'\\134', b' ': b'\\040', b'\t': b'\\011', b'\n': b'\\012'}
+"""How the kernel writes these characters of a path there; the backslash comes first."""
+
+
+def name_of_log(path: str) -> str:
+    """Return the path beside which SQLite keeps the log: with its links followed if the file itself is one."""
+    return os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114 - a Path costs more, and an idle node polls
+
+
+def check_only_name(path: Path) -> None:
+    """Raise ``ConfigError`` if there is a file, and other processes may have it by a name beside which they keep another log."""
+    real = Path(name_of_log(str(path)))
+    try:
+        names = real.stat().st_nlink
+    except OSError:
+        return
+    if names > 1:
+        raise ConfigError(
+            f'{path} is one of {names} names (hard links) of one file: SQLite keeps a log beside each name, so two workers could '
+            f'own one task; remove the other names (find them with: find / -samefile {path}), or copy the file'
+        )
+    if _is_mounted(real):
+        raise ConfigError(
+            f'{path} is mounted by itself, as a volume of one file: SQLite keeps a log beside the file that other containers do '
+            'not see, so two workers could own one task; mount its folder instead'
+        )
+
+
+def _is_mounted(path: Path) -> bool:
+    """Return whether something is mounted at a path."""
+    name = os.fsencode(path)
+    for character, escape in _ESCAPES.items():
+        name = name.replace(character, escape)
+    try:
+        mounts = MOUNTS.read_bytes().splitlines()
+    except OSError:
+        return False
+    return any(mount.split(b' ', _MOUNT_POINT + 1)[_MOUNT_POINT] == name for mount in mounts)

@@ -1,0 +1,82 @@
+"""A database file that has several names: with two logs, two workers could own one task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.support.harnesses.sqlite import SqliteHarness
+
+from jobsync.backend import BackendOptions
+from jobsync.backends.sql.sqlite import file_names
+from jobsync.backends.sql.sqlite.plugin import connect
+from jobsync.errors import ConfigError
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Iterator[SqliteHarness]:
+    harness = SqliteHarness(tmp_path)
+    yield harness
+    harness.close()
+
+
+def test_a_hard_link_is_refused(harness: SqliteHarness, tmp_path: Path) -> None:
+    """A worker that opens the file by a second name does not start, and leaves no log there; the first one goes on."""
+    namespace = Namespace(harness.connect())
+    ref = namespace.join('a')
+    other = tmp_path / 'other'
+    other.mkdir()
+    (other / 'jobs.db').hardlink_to(harness.path)
+    with (
+        closing(connect(f'sqlite:///{other}/jobs.db', BackendOptions())) as backend,
+        pytest.raises(ConfigError, match='2 names'),
+    ):
+        backend.open(SETTINGS, create=True)
+    assert {path.name for path in other.iterdir()} <= {'jobs.db', 'jobs.db-lock'}
+    assert namespace.beat(ref).heartbeat == 1
+
+
+@pytest.mark.parametrize('name', ['jobs.db', 'my jobs\\.db'])
+def test_a_file_that_is_mounted_by_itself_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers that mount the file and not its folder have a log each; a mounted folder is right."""
+    path = tmp_path / name
+    mounts = tmp_path / 'mountinfo'
+    monkeypatch.setattr(file_names, 'MOUNTS', mounts)
+    line = '700 600 0:31 / {} rw,relatime shared:1 - tmpfs tmpfs rw,size=65536k\n'
+    with closing(connect(f'sqlite:///{path}', BackendOptions())) as backend:
+        mounts.write_text(line.format('/') + line.format(str(path.parent)))
+        backend.open(SETTINGS, create=True)
+    mounts.write_text(line.format('/') + line.format(str(path).replace('\\', '\\134').replace(' ', '\\040')))
+    with closing(connect(f'sqlite:///{path}', BackendOptions())) as backend, pytest.raises(ConfigError, match='mount its folder'):
+        backend.open(SETTINGS, create=True)
+
+
+def test_without_a_list_of_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other systems than Linux have none."""
+    monkeypatch.setattr(file_names, 'MOUNTS', tmp_path / 'nothing')
+    with closing(connect(f'sqlite:///{tmp_path}/jobs.db', BackendOptions())) as backend:
+        backend.open(SETTINGS, create=True)
+
+
+def test_a_symbolic_link_and_its_file_are_one(harness: SqliteHarness, tmp_path: Path) -> None:
+    """SQLite follows the link, so both have one log, one ``-lock``, and the same signs of another file."""
+    namespace = Namespace(harness.connect())
+    namespace.join('a')
+    other = tmp_path / 'other'
+    other.mkdir()
+    (other / 'link.db').symlink_to(harness.path)
+    with closing(connect(f'sqlite:///{other}/link.db', BackendOptions())) as backend:
+        backend.open(SETTINGS, create=False)
+        namespace.join('b')
+        assert [node.name for node in backend.snapshot().nodes] == ['a', 'b']
+        assert [path.name for path in other.iterdir()] == ['link.db']
+        backup = harness.backup()
+        namespace.join('c')
+        namespace.backend.close()
+        # The old log, which has c, is still there: with it, the backup would be destroyed.
+        harness.replace(backup)
+        assert [node.name for node in backend.snapshot().nodes] == ['a', 'b']
+    assert harness.query('PRAGMA integrity_check') == [('ok',)]

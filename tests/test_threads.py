@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.job.waiting import wait_until
 
+from jobsync import _threads
 from jobsync._event_log import EventLogger
 from jobsync._threads import start
 from jobsync._worker.alarm import Alarm
@@ -80,3 +81,26 @@ def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
     ran = threading.Event()
     assert start(lambda: threading.Thread(target=ran.set))
     assert ran.wait(120)
+
+
+def test_a_thread_that_ends_before_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory is short Python may start a thread that never gets to its code, either of the two: the wait has an end."""
+    monkeypatch.setattr(_threads, 'STARTING_SEC', 0.1)
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, 'start_new_thread', lambda *_: 1)
+        assert not start(threading.Thread)
+    never = threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, 'start', lambda _: never.wait(120))
+        assert not start(threading.Thread)
+    never.set()
+
+
+def test_no_memory_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is reported like a thread too many."""
+
+    def refuse(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(threading.Thread, 'start', refuse)
+    assert not start(threading.Thread)

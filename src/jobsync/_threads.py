@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 __all__ = ['start']
 
+STARTING_SEC = 30.0
+"""How long a thread may take to start."""
+
 
 def start(make: Callable[[], threading.Thread]) -> bool:
     """Start the thread that ``make`` returns, and lose no exception of a signal's handler; return whether it could be started.
@@ -20,20 +23,23 @@ def start(make: Callable[[], threading.Thread]) -> bool:
     #      so does the code that starts a thread when there can be no more of them. The program goes on as if no signal had come
     # A thread that has ended, and that the main thread is the last to refer to, is no better: Python drops what a handler raises
     # while a weak reference to the thread is cleared. So a thread in which no handler runs does both.
-    is_tried, failures = _thread.allocate_lock(), list[RuntimeError]()
+    is_tried, started = _thread.allocate_lock(), list[bool]()
 
     def run() -> None:
         try:
             make().start()
-        except RuntimeError as error:  # the process cannot start another thread now
-            failures.append(error)
+            started.append(True)
+        except (RuntimeError, MemoryError):  # the process cannot start another thread now
+            pass
         finally:
             is_tried.release()
 
     is_tried.acquire()
     try:
         _thread.start_new_thread(run, ())
-    except RuntimeError:
+    except (RuntimeError, MemoryError):
         return False
-    is_tried.acquire()
-    return not failures
+    # t=0  memory is short: the new thread ends before its first step, and Python only prints that
+    # t=1  nothing will ever release the lock, nor set the event for which ``Thread.start`` waits in the other thread
+    # So the wait has an end. A thread that is only slow, and starts after it, does no harm to any caller.
+    return is_tried.acquire(timeout=STARTING_SEC) and bool(started)

@@ -77,6 +77,14 @@ def test_importing_jobsync_imports_nothing_that_only_a_job_at_work_needs() -> No
     assert modules_after('import jobsync').isdisjoint(later)
 
 
+def test_a_job_that_is_entered_has_imported_what_an_outage_needs() -> None:
+    """An import may fail for the same reason as the store: no descriptor is left, or a deployment replaces the files."""
+    enter = 'CoordinationConfig(backend="memory://imports", minimum_nodes=1)'
+    assert 'tenacity' in modules_after(
+        f'from jobsync import CoordinationConfig, Job; Job("a", coordination_config={enter}, wait_on_enter=60).__enter__()'
+    )
+
+
 def test_a_demo_worker_needs_no_tool_of_the_command_line() -> None:
     """A worker process starts without click and rich, so what it shows of start-up is a user's own."""
     assert modules_after('import jobsync_demo.worker').isdisjoint({'click', 'rich', 'hypothesis', 'pytest'})

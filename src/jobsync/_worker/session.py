@@ -14,7 +14,7 @@ from jobsync._runtime import NodeRuntime, clock
 from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.startup import node_config, refuse_patched_threads, wait_until_entered
 from jobsync._worker.stages import Event, Stage, Stages
-from jobsync._worker.store_calls import StoreCalls, worker_id
+from jobsync._worker.store_calls import StoreCalls, prepare_for_outages, worker_id
 from jobsync.backend import Backend, Reach
 from jobsync.config import CoordinationConfig
 from jobsync.errors import ConfigError, JobsyncError, WrongProcess
@@ -112,6 +112,7 @@ class Session:
         wait_until_entered(runtime, config.token_distribution_timeout_sec, None if has_same_settings else prepare)
 
     def _connect(self) -> Backend | None:
+        prepare_for_outages()
         backend = _backend_for(self.config)
         return None if backend is None else self.instrument(backend)
 

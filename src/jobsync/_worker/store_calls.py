@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -20,7 +21,7 @@ from jobsync.errors import BackendUnavailable, WrongProcess
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-__all__ = ['StoreCalls', 'acting_for', 'worker_id']
+__all__ = ['StoreCalls', 'acting_for', 'prepare_for_outages', 'worker_id']
 
 T = TypeVar('T')
 Condition = Callable[[], bool]
@@ -135,12 +136,20 @@ class StoreCalls:
         return while_ or (lambda: time.monotonic() < end)
 
 
+def prepare_for_outages() -> None:
+    """Import what repeats calls. To be called as a job is entered.
+
+    Not as jobsync is imported: that would take a tenth longer. And not in an outage, which may have the same cause as a failing
+    import: no descriptor is left to open a file, or a deployment replaces the files.
+    """
+    importlib.import_module('tenacity')
+
+
 def _call_again(action: Callable[[], T], failed: list[BackendUnavailable], while_: Condition) -> T:
     """Return the result of ``action`` once the store answers; raise its last error when ``while_`` returns False.
 
     ``failed`` has the error of the first attempt, which was made already, and is emptied.
     """
-    # Imported only now: tenacity takes a tenth of the time that all of jobsync takes to import, and few processes need it.
     from tenacity import Retrying, retry_if_exception_type, wait_exponential, wait_random
 
     def attempt() -> T:

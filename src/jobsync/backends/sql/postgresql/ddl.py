@@ -18,6 +18,9 @@ CONCERNED = 'jobsync.concerned'
 CHANNEL = 'jobsync_'
 """Followed by the oid of the table ``state``: namespaces of one name in two schemas do not wake each other."""
 
+FULLEST = 0.9
+"""How full the server's queue of announcements may be for another one: what is left is for those under way at this moment."""
+
 FUNCTIONS = ('take_turn', 'by_hand', 'announce', 'keep_pins', 'keep_out')
 
 NODE_COLUMNS = 'name, created_on, state, incarnation, replaces, weight, timeout_sec'
@@ -94,7 +97,12 @@ $body$"""
 ANNOUNCE = """
 CREATE OR REPLACE FUNCTION {schema}.{prefix}announce() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
-    PERFORM pg_notify('{channel}' || TG_RELID, NEW.revision::text || coalesce(current_setting('{concerned}', true), ''));
+    -- All databases of a server share one queue. While it is full (a session of any program that listens may keep it so, by a
+    -- transaction that it leaves open), NOTIFY fails, and with it our transaction: no node could join, leave or be replaced.
+    -- Without the announcement nodes read the revision with their next heartbeat.
+    IF pg_notification_queue_usage() < {fullest} THEN
+        PERFORM pg_notify('{channel}' || TG_RELID, NEW.revision::text || coalesce(current_setting('{concerned}', true), ''));
+    END IF;
     RETURN NULL;
 END
 $body$"""
@@ -130,7 +138,14 @@ WHEN (OLD.revision <> NEW.revision) EXECUTE FUNCTION {schema}.{prefix}announce()
 
 def functions_and_triggers(tables: Tables, schema: str) -> Iterator[str]:
     """Yield the statements that create the functions and triggers. ``schema`` is quoted already; the prefix needs no quotes."""
-    fixed = {'schema': schema, 'prefix': tables.namespace, 'writer': WRITER, 'channel': CHANNEL, 'concerned': CONCERNED}
+    fixed = {
+        'schema': schema,
+        'prefix': tables.namespace,
+        'writer': WRITER,
+        'channel': CHANNEL,
+        'concerned': CONCERNED,
+        'fullest': FULLEST,
+    }
     for template in (TAKE_TURN, BY_HAND, ANNOUNCE, KEEP_PINS, KEEP_OUT, REVISION):
         yield template.format(**fixed)
     for kind, columns in (('node', f' OF {NODE_COLUMNS}'), ('token', ''), ('lock', ''), ('item', '')):

@@ -9,13 +9,14 @@ import pytest
 from tests.job.stores import Store
 from tests.job.waiting import wait_until
 from tests.seed.clusters import wait_until_whole
-from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
 
 from jobsync import Job
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.errors import ConfigError, SchemaMismatch
+from jobsync.testing.conformance.namespace import Namespace
 
 pytestmark = pytest.mark.postgres
 
@@ -120,3 +121,23 @@ def test_a_first_start_says_what_is_missing(worker: Worker, what: str) -> None:
     take(worker)
     with pytest.raises(error, match=said), worker.store.job('a', wait_on_enter=1000):
         pass
+
+
+def test_rows_that_a_policy_hides(worker: Worker) -> None:
+    """A node that the leader does not see would lose its tokens under its lease: the leader gets an error, not fewer rows."""
+    namespace = Namespace(worker.harness.connect())
+    namespace.join('seen')
+    namespace.join('hidden')
+    backend = connect_to(worker.store.url, 'sync_')
+    assert len(backend.snapshot().nodes) == 2
+    table = f'{worker.harness.schema}.sync_node'
+    worker.harness.execute(
+        f'ALTER TABLE {table} ENABLE ROW LEVEL SECURITY',
+        f"CREATE POLICY one ON {table} USING (name = 'seen')",
+    )
+    with pytest.raises(ConfigError, match='row-level security'):
+        backend.snapshot()
+    assert len(namespace.snapshot().nodes) == 2, 'the owner sees all'
+    worker.harness.execute(f'ALTER ROLE {worker.role} BYPASSRLS')
+    assert len(backend.snapshot().nodes) == 2
+    backend.close()

@@ -218,7 +218,10 @@ def translate(error: psycopg.Error, server: PostgresqlServer, grants: str) -> Jo
     if code in BUSY:
         return Busy(f'{server}: rolled back: {said}')
     if code == RIGHTS:
-        return ConfigError(f'{server}: this user may not do what is needed: {said}; what it needs the owner gives: {grants}')
+        return ConfigError(
+            f'{server}: this user may not do what is needed: {said}; what it needs the owner gives: {grants} Where the tables '
+            'have row-level security, it needs BYPASSRLS.'
+        )
     if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_login_refused(error)):
         return ConfigError(f'{server}: the server does not let this user in, check user, password and database: {said}')
     if code in ABSENT:

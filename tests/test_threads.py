@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.job.waiting import wait_until
 
-from jobsync import _threads
+from jobsync import _event_log, _threads
 from jobsync._event_log import EventLogger
 from jobsync._threads import start
 from jobsync._worker.alarm import Alarm
@@ -93,6 +93,8 @@ def test_a_thread_that_ends_before_its_first_step(monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, 'start', lambda _: never.wait(120))
         assert not start(threading.Thread)
+        patch.setattr(_event_log, '_STARTING_SEC', 0.1)
+        EventLogger('jobsync.tested').info('line')
     never.set()
 
 

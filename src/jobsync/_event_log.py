@@ -30,6 +30,8 @@ _CAPACITY = 1000
 """How many lines may wait in the queue."""
 _FLUSH_SEC = 1.0
 """How long leaving, and the end of the program, wait for the lines that are queued."""
+_STARTING_SEC = 1.0
+"""How long a line waits for its writer to start. A node's threads log under their lock, and hold up its heartbeats."""
 _POLL_SEC = 0.005
 _WRITER = 'jobsync-log'
 
@@ -49,7 +51,7 @@ class EventLog:
         self._writing = threading.Lock()
 
     def put(self, line: Callable[[], object]) -> None:
-        """Queue a line, given as a function that hands it to ``logging``. Never waits and never raises."""
+        """Queue a line, given as a function that hands it to ``logging``. Never waits for the log and never raises."""
         if self._lines.qsize() < self._capacity:
             self._lines.put(line)
         else:
@@ -72,7 +74,7 @@ class EventLog:
     def _start(self) -> None:
         if not self._writing.locked():
             # Where the process cannot start another thread now, the next line tries again.
-            start(lambda: threading.Thread(target=self._write, name=_WRITER, daemon=True))
+            start(lambda: threading.Thread(target=self._write, name=_WRITER, daemon=True), _STARTING_SEC)
 
     def _write(self) -> None:
         # t=0  the writer finds the queue empty

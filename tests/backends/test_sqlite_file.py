@@ -263,6 +263,16 @@ backend.close()
         ):
             backend.open(SETTINGS, create=True)
 
+    def test_a_pipe_in_place_of_the_file(self, tmp_path: Path) -> None:
+        """It is refused before SQLite finds that it cannot seek in it, which reads as a disk that fails for a moment."""
+        os.mkfifo(tmp_path / 'pipe')
+        with (
+            closing(connect(f'sqlite:///{tmp_path}/pipe', BackendOptions())) as backend,
+            pytest.raises(ConfigError, match='a pipe'),
+        ):
+            backend.open(SETTINGS, create=True)
+        assert [path.name for path in tmp_path.iterdir()] == ['pipe']
+
     @pytest.mark.parametrize('what', ['file', 'folder'])
     def test_unwritable(self, harness: SqliteHarness, what: str) -> None:
         """A user who may not write the file, or the folder for its log, is told so and who they are."""

@@ -245,6 +245,8 @@ class DatabaseFile:
             raise ConfigError(f'{self.path}: there is no folder {self.path.parent}; make it, or name another file')
         if self.path.is_dir():
             raise ConfigError(f'{self.path} is a folder; name a file in it')
+        if self.path.exists() and not self.path.is_file():
+            raise ConfigError(f'{self.path} is a device, a pipe or a socket; name a file')
         for path in (self.path.parent, self.path, self._beside(LOCK)):
             # Tested before and after: another process may create or remove the file meanwhile.
             if path.exists() and not os.access(path, os.W_OK) and path.exists():

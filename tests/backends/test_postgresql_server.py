@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import multiprocessing
+import random
 import socket
 import threading
 import time
@@ -28,11 +29,12 @@ from jobsync.backend import BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.commits import REMEMBERED
 from jobsync.backends.sql.postgresql import store as postgresql_store
+from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Mode, SqlTransaction
-from jobsync.errors import BackendUnavailable, ConfigError, Evicted, SchemaMismatch
+from jobsync.errors import BackendUnavailable, ConfigError, Evicted, SchemaMismatch, UnsupportedOperation
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
 from jobsync.testing.conformance.threads import race
 
@@ -370,6 +372,33 @@ class TestConnections:
         server.psql(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'")
         with closing(connect(server.url(name), BackendOptions())) as backend, pytest.raises(ConfigError, match=encoding):
             backend.open(SETTINGS, create=True)
+
+    @pytest.mark.parametrize('name', ['a', '\N{SNOWMAN}' * 200])
+    def test_ids_up_to_the_longest(self, harness: PostgresqlHarness, name: str) -> None:
+        """Any node records an id of that length; a longer one is refused at once, as no outage that would be waited for."""
+        digits = '0123456789abcdef'
+        longest = ''.join(random.Random(1).choices(digits, k=PostgresqlDialect.longest_id))
+        namespace, day = Namespace(harness.connect()), dt.date(2026, 3, 2)
+        backend, ref = namespace.backend, namespace.join(name)
+
+        def put(task: str, group: str = '') -> LockEdit:
+            return LockEdit(put=(LockRequest(task, ('%',), name),), group=group)
+
+        def writes(task: str) -> list[Callable[[], object]]:
+            return [
+                lambda: backend.append_claims(ref, ['x', task], day),
+                lambda: backend.append_claims(ref, ['x', task], day, 2),
+                lambda: backend.append_audits(name, [task], day),
+                lambda: backend.edit_locks(put(task)),
+                lambda: backend.edit_locks(put(task, '\N{SNOWMAN}' * 200)),
+            ]
+
+        for write in writes(longest):
+            write()
+        assert [audit.item for audit in namespace.audits(date=day)] == [longest]
+        for write in writes(longest + '0'):
+            with pytest.raises(UnsupportedOperation, match=r'1801 bytes.*1800 at most.*a digest'):
+                write()
 
     def test_a_publication_of_all_tables(self, server: PostgresServer) -> None:
         """A database that is replicated logically refuses no commit, however many came before, and no new timeline."""

@@ -7,6 +7,7 @@ import decimal
 import enum
 import fractions
 import pathlib
+import random
 import uuid
 from typing import Any
 
@@ -24,6 +25,8 @@ NASTY = (
     '*', 'gpu-*', 'x' * 200, 'x' * 201,
 )  # fmt: skip
 """Text that has broken some program before."""
+INCOMPRESSIBLE = ''.join(random.Random(1).choices('0123456789abcdef', k=LONG))
+"""Long text that is not short to a store either, however it packs it."""
 
 texts = st.one_of(
     st.sampled_from(NASTY),
@@ -31,6 +34,7 @@ texts = st.one_of(
     st.text(st.characters(categories=['Cs', 'Cc', 'Cf', 'Po', 'Zs']), max_size=8),
     st.text('\'";%_\\-\0\n()x', max_size=12),
     st.sampled_from("é%_('\\").map(lambda character: character * LONG),
+    st.sampled_from([1000, 1800, 3000, LONG]).map(lambda length: INCOMPRESSIBLE[:length]),
 )
 """Text of every sort, with lone surrogates, too."""
 

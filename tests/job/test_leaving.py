@@ -256,6 +256,14 @@ def test_open_tasks_are_mentioned(store: Store, caplog: pytest.LogCaptureFixture
     assert 'and 2 more. Incomplete tasks are done again by the next owner' in caplog.text
 
 
+def test_a_long_id_among_open_tasks(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """The line of the log is no longer for a task id of a thousand characters."""
+    with store.job('a') as job:
+        job.add_task('x' * 1000)
+    [line] = [record.getMessage() for record in caplog.records if 'not audited' in record.getMessage()]
+    assert len(line) < 400
+
+
 def test_log_lines(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """One line for each structural change, none for a heartbeat or a task."""
     caplog.set_level(logging.DEBUG, logger='jobsync')

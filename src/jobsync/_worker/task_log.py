@@ -68,7 +68,7 @@ class TaskLog:
 
     def open_names(self) -> str:
         """Return the open tasks as text for a log line, at most 20 of them by their keys."""
-        return listed(map(repr, list(self._open)), 20)
+        return listed(map(cut_repr, list(self._open)), 20)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

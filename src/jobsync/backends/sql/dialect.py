@@ -12,7 +12,9 @@ from typing import Any, ClassVar, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
+from jobsync.backend import safe_repr
 from jobsync.backends.sql.schema import Tables
+from jobsync.errors import UnsupportedOperation
 
 __all__ = ['Dialect', 'joined_numbers', 'parameter']
 
@@ -48,9 +50,24 @@ class Dialect(abc.ABC):
     first_key: ClassVar[int]
     """The ``key`` of the first of ``elements``."""
 
+    longest_id: ClassVar[int | None] = None
+    """How many bytes of UTF-8 a task's id may have. None: as many as it likes."""
+
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
         self._built: dict[object, Any] = {}
+
+    def check_ids(self, ids: Iterable[str]) -> None:
+        """Raise ``UnsupportedOperation`` for the id of a task that is too long."""
+        most = self.longest_id
+        if most is None:
+            return
+        for each in ids:
+            if len(each) > most // 4 and (length := len(each.encode())) > most:
+                raise UnsupportedOperation(
+                    f'task id {safe_repr(each)} has {length} bytes, and {self.name} takes {most} at most: use a shorter '
+                    'one, such as a digest of it'
+                )
 
     def built(self, build: Callable[[Dialect], T]) -> T:
         """Return what ``build`` makes of this dialect. Made once: most statements take longer to build than to run."""

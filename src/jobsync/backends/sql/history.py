@@ -76,6 +76,7 @@ def append_audits(tx: SqlTransaction, node: str, items: Sequence[str], date: dt.
 
 def parameters(tx: SqlTransaction, node: str, names: Sequence[str], date: dt.date) -> dict[str, Any]:
     """Return the parameters of the statements below. In the order of the index, items are found and put in half the time."""
+    tx.dialect.check_ids(names)
     return {'items': tx.dialect.listed(names), 'at': date, 'by': node}
 
 

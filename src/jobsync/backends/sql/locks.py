@@ -129,6 +129,7 @@ def put(
 
     Most edits make new locks. So those are inserted first, by a statement that finds out which of them are new.
     """
+    tx.dialect.check_ids(wanted)
     given: list[dict[str, Any]] = []
     place = last_lock
     for kind, requests in groupby(wanted.values(), kind_of):

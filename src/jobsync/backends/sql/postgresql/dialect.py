@@ -29,6 +29,8 @@ class PostgresqlDialect(Dialect):
     is_upsert_slow = True
     writes_in_with = True
     first_key = 1
+    longest_id = 1800
+    """A row of an index has 2,704 bytes at most: an id, the name of a node or a group (200 characters), and a date."""
 
     def insert(self, table: sa.Table) -> Any:
         """See ``Dialect.insert``."""

@@ -86,6 +86,7 @@ def test_an_escaped_text_matches_itself_only(text: str) -> None:
         ('%a%' * 500, True),
         ('%' * 5000 + 'b', False),
         ('%' + 'a' * 500 + 'b%', False),
+        ('0123456789abcdef' * 125_000, False),
     ],
 )
 def test_no_pattern_blows_up(pattern: str, answer: bool) -> None:

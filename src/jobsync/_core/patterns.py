@@ -193,13 +193,13 @@ def _compile(pattern: str) -> Matcher:
             pieces[-1].append(character)
     first, *rest = (_piece(piece) for piece in pieces)
     middle = tuple(piece for piece in rest[:-1] if piece.length)
-    runs: list[str] = ['']
+    runs: list[list[str]] = [[]]
     for known in pieces[0]:
         if known is None:
-            runs.append('')
+            runs.append([])
         else:
-            runs[-1] += known
-    return Matcher(pattern, first, middle, rest[-1] if rest else None, tuple(runs))
+            runs[-1].append(known)
+    return Matcher(pattern, first, middle, rest[-1] if rest else None, tuple(map(''.join, runs)))
 
 
 def _piece(characters: list[str | None]) -> _Piece:

@@ -157,7 +157,7 @@ class WaitTests:
         ref, backend = namespace.join('a'), harness.connect()
         backend.open(SETTINGS, create=True)
         number = namespace.revision.number
-        waits = [Waiting(backend.wait, number, 2 * DEADLINE_SEC) for _ in range(3)]
+        waits = [Waiting(backend.wait, number, DEADLINE_SEC / 4) for _ in range(2)]
         for count in range(1, 4):
             assert backend.heartbeat(ref, INITIAL, frozenset()).heartbeat == count
             backend.append_claims(ref, [f'item {count}'], DAY)
@@ -183,8 +183,8 @@ class WaitTests:
             backend = harness.connect()
             backend.open(SETTINGS, create=True)
             number = backend.snapshot().revision.number
-            waits = [Waiting(backend.wait, number, 2 * DEADLINE_SEC) for _ in range(2)]
             backend.read_assignment()
+            waits = [Waiting(backend.wait, number, 2 * DEADLINE_SEC) for _ in range(2)]
             backend.close()
             for waiting in waits:
                 waiting.answer()

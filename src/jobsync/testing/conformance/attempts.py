@@ -13,7 +13,7 @@ from jobsync.testing.conformance.namespace import DAY, GONE, Namespace
 __all__ = ['AttemptTests']
 
 OTHER_DAY = DAY + dt.timedelta(days=1)
-MANY = 300
+MANY, OPEN = 1_200, 1_050
 
 
 def lose(namespace: Namespace, leader: NodeRef, name: str, *items: str, tolerated: int = 100) -> None:
@@ -150,8 +150,8 @@ class AttemptTests:
         items = [f'x{number}' for number in range(MANY)]
         leader = namespace.leader()
         lose(namespace, leader, 'a', *items)
-        namespace.audit('a', *items[100:])
+        namespace.audit('a', *items[OPEN:])
         namespace.purge(HistoryKind.CLAIM, namespace.snapshot().now + dt.timedelta(hours=1))
         found = namespace.backend.append_claims(leader, [*items, 'new'], DAY, 0)
-        assert found.completed == set(items[100:])
-        assert found.lost_attempts == namespace.lost() == dict.fromkeys(items[:100], 1)
+        assert found.completed == set(items[OPEN:])
+        assert found.lost_attempts == namespace.lost() == dict.fromkeys(items[:OPEN], 1)

@@ -179,21 +179,23 @@ class WaitTests:
     def test_close_releases_everything(self, harness: Harness, namespace: Namespace) -> None:
         """A handle that is closed leaves no thread and no connection or file behind."""
 
-        def use() -> None:
+        def use(threads: int) -> None:
             backend = harness.connect()
             backend.open(SETTINGS, create=True)
             number = backend.snapshot().revision.number
             backend.read_assignment()
-            waits = [Waiting(backend.wait, number, 2 * DEADLINE_SEC) for _ in range(2)]
+            waits = [Waiting(backend.wait, number, 2 * DEADLINE_SEC) for _ in range(threads)]
             backend.close()
             for waiting in waits:
                 waiting.answer()
 
         namespace.join('a')
-        use()  # what a process needs once, it may keep
+        for threads in (2, 0):  # what a process needs once, it may keep
+            use(threads)
         before = resources()
         for _ in range(ROUNDS):
-            use()
+            use(2)
+            use(0)  # all connections are idle when the handle is closed
         deadline = time.monotonic() + DEADLINE_SEC / 4
         while any(now >= was + ROUNDS for now, was in zip(resources(), before, strict=True)):
             assert time.monotonic() < deadline, (

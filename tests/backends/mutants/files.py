@@ -25,7 +25,7 @@ from jobsync_files.folder import Folder
 
 from jobsync.backend import Backend, BackendOptions, Reach
 from jobsync.backends.single_writer import AssignmentTable, LockTable, NamespaceState, Record, Row
-from jobsync.errors import BackendUnavailable, SchemaMismatch
+from jobsync.errors import BackendUnavailable, Conflict, Evicted, Fenced, NameTaken, SchemaMismatch
 from jobsync.testing import Ability, Harness
 
 LIVES_SEC = 0.2
@@ -133,6 +133,25 @@ class LockOutlivesItsHolder(TransactionTaken):
                 time.sleep(0.001)
             else:
                 return
+
+
+@mutant
+class RefusalKeepsTheLock(OnFiles):
+    """Keeps the lock after a call that was refused, until the next call of the handle: all others wait."""
+
+    kept: int | None = None
+
+    @contextlib.contextmanager
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[files.FilesTransaction]:
+        if self.kept is not None:
+            os.close(self.kept)
+            self.kept = None
+        with super().transaction(bulk=bulk, create=create) as tx:
+            try:
+                yield tx
+            except (Conflict, Evicted, Fenced, NameTaken):
+                self.kept = os.dup(tx._folder._at)
+                raise
 
 
 class StateFirst(files.FilesTransaction):

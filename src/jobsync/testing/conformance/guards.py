@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
 import pytest
 
-from jobsync.backend import Eviction, LockEdit, LockFilter, Member, NodeRef, Pin, Revision, TokenGroup
-from jobsync.errors import Conflict, Evicted, Fenced
+from jobsync.backend import INITIAL, Eviction, LockEdit, LockFilter, Member, NodeRef, Pin, Revision, TokenGroup
+from jobsync.errors import Conflict, Evicted, Fenced, NameTaken
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import GONE, TOKENS, Namespace
+from jobsync.testing.conformance.namespace import GONE, SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.threads import DEADLINE_SEC
 
 __all__ = ['CommitGuardTests']
 
@@ -266,3 +268,22 @@ class CommitGuardTests:
         namespace.backend.commit(leader, plan, guard)
         with namespace.refused(Conflict):
             namespace.backend.commit(leader, plan, guard)
+
+    def test_a_refused_call_holds_up_no_other(self, namespace: Namespace, harness: Harness) -> None:
+        """A refused call keeps nothing from other handles, though its own handle makes no call after it."""
+        leader, gone = namespace.leader(), namespace.gone('unknown')
+        other = harness.connect(op_timeout_sec=DEADLINE_SEC / 8)
+        other.open(SETTINGS, create=True)
+        plan, fenced, stale = namespace.plan(), namespace.guard(epoch=7), namespace.guard(version=Revision(7, 7))
+        calls: list[Callable[[], object]] = [
+            partial(namespace.beat, gone),
+            partial(namespace.claim, gone, 'x'),
+            partial(namespace.join, 'leader'),
+            partial(namespace.backend.acquire_leadership, gone, 1),
+            partial(namespace.backend.commit, leader, plan, fenced),
+            partial(namespace.backend.commit, leader, plan, stale),
+        ]
+        for count, call in enumerate(calls, 1):
+            with pytest.raises((Evicted, NameTaken, Fenced, Conflict)):
+                call()
+            assert other.heartbeat(leader, INITIAL, frozenset()).heartbeat == count

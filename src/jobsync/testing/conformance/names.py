@@ -261,7 +261,7 @@ class NameTests:
         self.check_tasks(namespace, leader, tasks)
 
     def test_longer_task_ids(self, namespace: Namespace) -> None:
-        """Task ids of four thousand bytes are stored as well, or refused by each call that would write one, which writes nothing."""
+        """Task ids of four thousand bytes are stored as well, or refused by each call that would write one."""
         leader, tasks = namespace.leader(), ['é' * 1_999 + letter for letter in 'ab']
         before = namespace.state()
         try:

@@ -12,10 +12,10 @@ STARTING_SEC = 30.0
 """How long a thread may take to start."""
 
 
-def start(make: Callable[[], threading.Thread], within_sec: float | None = None) -> bool:
+def start(make: Callable[[], threading.Thread], within_sec: float = STARTING_SEC) -> bool:
     """Start the thread that ``make`` returns, and lose no exception of a signal's handler; return whether it could be started.
 
-    ``make`` is called in another thread. ``within_sec`` is how long to wait for it, in place of ``STARTING_SEC``.
+    ``make`` is called in another thread. ``within_sec`` is how long to wait for it.
     """
     # t=0  main thread: ``Thread.start`` waits on a condition, whose lock is released
     # t=1  a signal's handler raises SystemExit there
@@ -42,4 +42,4 @@ def start(make: Callable[[], threading.Thread], within_sec: float | None = None)
     # t=0  memory is short: the new thread ends before its first step, and Python only prints that
     # t=1  nothing will ever release the lock, nor set the event for which ``Thread.start`` waits in the other thread
     # So the wait has an end. A thread that is only slow, and starts after it, does no harm to any caller.
-    return is_tried.acquire(timeout=STARTING_SEC if within_sec is None else within_sec) and bool(started)
+    return is_tried.acquire(timeout=within_sec) and bool(started)

@@ -94,7 +94,7 @@ def replaced(host: VirtualHost) -> Iterator[VirtualSignals]:
             names[key] = value
 
 
-def _start(make: Callable[[], VirtualThread]) -> bool:
+def _start(make: Callable[[], VirtualThread], within_sec: float = 0.0) -> bool:
     """Start a thread where it is made: no handler of a signal runs in the midst of that here."""
     make().start()
     return True

@@ -77,6 +77,7 @@ def parse(row: sa.Row[Any]) -> TaskLock:
 
 def read_locks(tx: SqlTransaction) -> LockReading:
     """See ``Backend.read_locks``."""
+    tx.hold(tx.tables.state, tx.tables.lock, tx.tables.item)
     states.read(tx)  # SchemaMismatch if the namespace is gone
     locks: list[TaskLock] = []
     reports: list[Unreadable] = []

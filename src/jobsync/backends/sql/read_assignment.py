@@ -55,6 +55,7 @@ def read(tx: SqlTransaction, since: Revision | None, wanted: Collection[int] | N
     ``known`` are the pins that the caller has read, and at which version. If ``since`` is that version, only those are read that
     were written later.
     """
+    tx.hold(tx.tables.state, tx.tables.token, tx.tables.unowned, tx.tables.change)
     row = tx.execute(state_query).one_or_none()
     state = states.parse(row)
     assert row is not None

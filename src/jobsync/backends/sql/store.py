@@ -74,6 +74,9 @@ class SqlTransaction:
         for statement in statements:
             self.execute_text(statement)
 
+    def hold(self, *tables: sa.Table) -> None:
+        """Keep tables as they are until the end, where the store must. To be called before the first of several readings."""
+
     def announce(self, concerned: Iterable[str] | None) -> None:
         """Name the nodes that the revision concerns which this transaction makes, where the store announces revisions."""
 

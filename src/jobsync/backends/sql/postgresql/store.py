@@ -119,6 +119,14 @@ class Framed(SqlTransaction):
         """See ``SqlTransaction.execute_texts``."""
         self.execute_text('; '.join(statements))
 
+    def hold(self, *tables: sa.Table) -> None:
+        """See ``SqlTransaction.hold``: the statement is sent between the beginning and the first reading."""
+        # t=0  an operator's ALTER TABLE writes all rows of a table anew, and has its lock
+        # t=1  a reading begins, which is to see the state of t=1, and waits for the lock
+        # t=2  the lock is free. All rows are younger than t=1: the table looks empty
+        # LOCK TABLE waits for the lock too, but what is read afterwards is the state of after that.
+        self.raw.before.append(f'LOCK TABLE {", ".join(table.name for table in tables)} IN ACCESS SHARE MODE')
+
     def announce(self, concerned: Iterable[str] | None) -> None:
         """See ``SqlTransaction.announce``: the trigger on the state reads the setting."""
         if names := announcement(concerned):
@@ -293,7 +301,10 @@ class PostgresqlStore(SqlStore):
         # t=0  a begins to make the tables, and b waits for the lock that a holds
         # t=1  a commits: b reads which tables there are
         # A role or a database may have another isolation by default, in which b would read what was there at t=0.
-        level = 'REPEATABLE READ READ ONLY' if mode is Mode.READ else 'READ COMMITTED'
+        level = 'READ COMMITTED'
+        if mode is Mode.READ:
+            # One statement sees one state anyway, and if it has waited for the lock of a table, the one of after that (``hold``).
+            level = 'READ COMMITTED READ ONLY' if is_whole else 'REPEATABLE READ READ ONLY'
         parts = [f'BEGIN ISOLATION LEVEL {level}']
         # SET LOCAL: behind a proxy, other clients share the session.
         parts.append(f'SET LOCAL statement_timeout = {left}')

@@ -202,6 +202,7 @@ def history(
     item: str | None = None,
 ) -> tuple[Claim | Audit | Rebalance, ...]:
     """See ``Backend.history``."""
+    tx.hold(tx.tables.state, tx.tables.claim, tx.tables.audit, tx.tables.rebalance)
     states.read(tx)
     if kind is HistoryKind.REBALANCE:
         table = tx.tables.rebalance
@@ -231,6 +232,7 @@ def readable(rows: Iterable[sa.Row[Any]]) -> Iterator[sa.Row[Any]]:
 
 def incomplete(tx: SqlTransaction, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
     """See ``Backend.incomplete``."""
+    tx.hold(tx.tables.state, tx.tables.claim, tx.tables.audit)
     state, claim = states.read(tx), tx.tables.claim
     newest_first = [claim.c.created_on.desc(), claim.c.node]
     place = sa.func.row_number().over(partition_by=[claim.c.item, claim.c.date], order_by=newest_first).label('place')

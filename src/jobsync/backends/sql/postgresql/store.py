@@ -123,7 +123,7 @@ class Framed(SqlTransaction):
         """See ``SqlTransaction.hold``: the statement is sent between the beginning and the first reading."""
         # t=0  an operator's ALTER TABLE writes all rows of a table anew, and has its lock
         # t=1  a reading begins, which is to see the state of t=1, and waits for the lock
-        # t=2  the lock is free. All rows are younger than t=1: the table looks empty
+        # t=2  the lock is free. All rows are younger than t=1: none of them is found
         # LOCK TABLE waits for the lock too, but what is read afterwards is the state of after that.
         self.raw.before.append(f'LOCK TABLE {", ".join(table.name for table in tables)} IN ACCESS SHARE MODE')
 

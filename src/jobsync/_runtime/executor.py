@@ -61,7 +61,7 @@ def execute(backend: Backend, call: commands.Command, token_of: Callable[[str], 
 def _plan_and_commit(
     backend: Backend, view: LeaderView, state: LeaderState, config: NodeConfig, token_of: Callable[[str], int]
 ) -> commands.CommitOutcome:
-    from jobsync._core.leader.decide import decide  # only now: few nodes ever lead
+    from jobsync._core.leader.decide import decide  # imported as the job was entered: see ``Session``
 
     planned_from = time.time_ns()
     decision = decide(view, state, config, token_of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from jobsync._runtime import NodeRuntime, clock
 from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.startup import node_config, refuse_patched_threads, wait_until_entered
 from jobsync._worker.stages import Event, Stage, Stages
-from jobsync._worker.store_calls import StoreCalls, prepare_for_outages, worker_id
+from jobsync._worker.store_calls import StoreCalls, worker_id
 from jobsync.backend import Backend, Reach
 from jobsync.config import CoordinationConfig
 from jobsync.errors import ConfigError, JobsyncError, WrongProcess
@@ -29,6 +30,13 @@ _logger = EventLogger('jobsync.job')
 # Read for each task of a loop: a member of an enum class takes several times as long to read as a constant.
 _RUNNING = (Stage.NEW, Stage.INSIDE)
 _LEFT = Stage.LEFT
+
+_NEEDED_LATER = ('tenacity', 'jobsync._core.leader.decide')
+"""What repeats calls in an outage, and what plans once this node leads: imported as a job is entered.
+
+Not as jobsync is imported, which would take a tenth longer. And not when they are needed: the import may then fail for the same reason
+as the store, because no descriptor is left to open a file, or find the files of another version that a deployment has put there.
+"""
 
 
 class Session:
@@ -112,7 +120,8 @@ class Session:
         wait_until_entered(runtime, config.token_distribution_timeout_sec, None if has_same_settings else prepare)
 
     def _connect(self) -> Backend | None:
-        prepare_for_outages()
+        for module in _NEEDED_LATER:
+            importlib.import_module(module)
         backend = _backend_for(self.config)
         return None if backend is None else self.instrument(backend)
 

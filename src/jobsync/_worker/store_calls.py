@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 import time
@@ -21,7 +20,7 @@ from jobsync.errors import BackendUnavailable, WrongProcess
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-__all__ = ['StoreCalls', 'acting_for', 'prepare_for_outages', 'worker_id']
+__all__ = ['StoreCalls', 'acting_for', 'worker_id']
 
 T = TypeVar('T')
 Condition = Callable[[], bool]
@@ -134,15 +133,6 @@ class StoreCalls:
     def _patience(self, while_: Condition | None) -> Condition:
         end = time.monotonic() + self._patience_sec
         return while_ or (lambda: time.monotonic() < end)
-
-
-def prepare_for_outages() -> None:
-    """Import what repeats calls. To be called as a job is entered.
-
-    Not as jobsync is imported: that would take a tenth longer. And not in an outage, which may have the same cause as a failing
-    import: no descriptor is left to open a file, or a deployment replaces the files.
-    """
-    importlib.import_module('tenacity')
 
 
 def _call_again(action: Callable[[], T], failed: list[BackendUnavailable], while_: Condition) -> T:

@@ -34,8 +34,8 @@ _LEFT = Stage.LEFT
 _NEEDED_LATER = ('tenacity', 'jobsync._core.leader.decide')
 """What repeats calls in an outage, and what plans once this node leads: imported as a job is entered.
 
-Not as jobsync is imported, which would take a tenth longer. And not when they are needed: the import may then fail for the same reason
-as the store, because no descriptor is left to open a file, or find the files of another version that a deployment has put there.
+Not as jobsync is imported, which would take a tenth longer. And not when they are needed: the import may then fail for the same
+reason as the store, because no descriptor is left to open a file, or find another version's files, put there by a deployment.
 """
 
 

@@ -500,7 +500,8 @@ class Cluster:
         able = {name for name, record in reading.live.items() if record.weight > 0} - reading.drained.keys() - {node}
         if not able and not force:
             raise ConfigError(
-                f'node is {cut_repr(node)}: no other node at work could own its tokens (force drains it all the same)'
+                f'node is {cut_repr(node)}: no other node at work could own its tokens '
+                '(force=True, or --force, drains it all the same)'
             )
         self._backend.edit_locks(LockEdit(put=(LockRequest(node, ('%',), who, reason),), group=DRAINED))
         self._record(who, 'drain', [node], reason)

@@ -14,6 +14,7 @@ from tests.support.timings import TOKENS
 import jobsync.database as db
 from jobsync import Job, UnsupportedOperation
 from jobsync._core.records import TaskLock
+from jobsync.errors import JobsyncError
 
 
 def wait_until_only(owner: Job, task: object, *others: Job) -> None:
@@ -185,6 +186,21 @@ def test_provider_sees_the_store(store: Store) -> None:
 
 
 @pytest.mark.any_store
+@pytest.mark.parametrize('loop', ['claim', 'batch'])
+def test_a_lock_provider_loops_over_no_tasks(store: Store, loop: str) -> None:
+    """The node owns nothing yet: ``claim`` would pass over all in silence, and ``batch`` wait without end."""
+    caught: list[str] = []
+
+    def provide(job: Job) -> None:
+        with pytest.raises(JobsyncError) as found:
+            list(getattr(job, loop)(['t']))
+        caught.append(str(found.value))
+
+    with store.job('a', lock_provider=provide) as job:
+        assert list(getattr(job, loop)(['t'])) == ['t']
+    assert 'still entering' in caught[0]
+
+
 def test_provider_that_raises(store: Store) -> None:
     """An exception of ``lock_provider`` comes out of the ``with`` statement; no node has registered, and no lock."""
 

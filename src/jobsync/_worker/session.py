@@ -52,6 +52,8 @@ class Session:
         self.node_name, self.config, self._create = node_name, config, create
         self.caller = StoreCalls(2 * config.op_timeout_sec, f'jobsync-calls-{node_name}' if config.enabled else None)
         self.runtime: NodeRuntime | None = None
+        self.is_preparing = False
+        """Whether a ``lock_provider`` runs: this node owns nothing before it has ended."""
         self._has_raised = False
         """Whether ``raise_failure`` has raised what stopped the node."""
         self.lease: Lease | None = None
@@ -234,9 +236,14 @@ class Session:
         self.check_process()
 
     def check_entered(self) -> None:
-        """Raise ``JobsyncError`` before the block."""
+        """Raise ``JobsyncError`` before the block, and while a ``lock_provider`` runs."""
         if self.stages.stage is Stage.NEW:
             self.check_inside()
+        if self.is_preparing:
+            raise JobsyncError(
+                f'job {self.node_name!r} is still entering, and owns no task: a lock_provider registers task locks, and the '
+                'block loops over tasks'
+            )
 
     @property
     def is_same_process(self) -> bool:

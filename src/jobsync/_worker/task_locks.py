@@ -49,11 +49,13 @@ class TaskLocks:
             return
         gathered: list[LockRequest] = []
         self._gathered = gathered
+        self._session.is_preparing = True
         try:
             if provider is not None:
                 provider()
         finally:
             self._gathered = None
+            self._session.is_preparing = False
         replaced = LockFilter(created_by=self._node_name) if replace else None
         if gathered or replaced:
             self._edit(LockEdit(remove=replaced, put=_last_of_each(gathered)))

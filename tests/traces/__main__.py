@@ -22,6 +22,8 @@ def main() -> int:
     parser.add_argument('--keep', type=Path, help='write each trace that is not judged as it should be into this folder')
     parser.add_argument('--broken', choices=list(BREAKS), help='break a rule, and show the first trace that is refused')
     options = parser.parse_args()
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
     if options.broken:
         return show_break(options.broken, range(options.first, options.first + options.traces))
     begun, trials = time.monotonic(), []

@@ -8,7 +8,8 @@ from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.phase import Phase
-from jobsync.errors import Evicted, NodeNameInUse
+from jobsync._core.records import NodeState
+from jobsync.errors import Evicted, NameTaken, NodeNameInUse
 
 
 def restarted(bench: Bench, silent: Agent) -> Agent:
@@ -175,3 +176,34 @@ def test_a_usurper_does_not_share_the_tokens() -> None:
         bench.run(0.1)
         for key in ('t0', 't1', 't2', 't3'):
             assert sum(bench.claims(agent, key)[0] for agent in [*agents, usurper]) <= 1
+
+
+def test_a_registration_that_comes_after_its_run_has_left_revives_nothing() -> None:
+    """A call that the run had given up is carried out when its record is LEFT: no tokens go to a run that is over."""
+    bench = Bench()
+    (other,) = bench.cluster('a')
+    leaver = bench.start('b')
+    late = bench.catch(leaver, commands.Register)
+    bench.perform(late.call)
+    bench.answer(late, AWAY)
+    bench.run_until(lambda: leaver.phase is Phase.MEMBER)
+    leaver.leave(bench.now)
+    bench.run_until(lambda: leaver.phase is Phase.LEFT)
+    refusal = bench.perform(late.call)
+    assert isinstance(refusal, NameTaken)
+    assert bench.record('b').state is NodeState.LEFT
+    bench.run(30.0)
+    assert other.lease.ownership.tokens == frozenset(range(4))
+
+
+def test_a_run_that_is_deregistered_before_it_knows_of_its_record_begins_anew() -> None:
+    """The answer to its registration was lost, and an operator deregisters it: it goes on as another incarnation."""
+    bench = Bench()
+    newcomer = bench.start('b')
+    lost = bench.catch(newcomer, commands.Register)
+    bench.perform(lost.call)
+    bench.backend.deregister(former := newcomer.ref)
+    bench.answer(lost, AWAY)
+    bench.run_until(lambda: newcomer.phase is Phase.MEMBER)
+    assert bench.record('b').ref == newcomer.ref != former
+    assert bench.record('b').replaces == {former.incarnation}

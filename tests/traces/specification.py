@@ -78,6 +78,8 @@ class Specification:
         self.runs: dict[str, Run] = {}
         self.record: dict[str, str] = {}
         self.left: set[str] = set()
+        self.over: set[str] = set()
+        """What any record has ever declared over."""
         self.leader, self.epoch = '', 0
         self.version: str = first['version']
         self.versions: dict[str, Assignment] = {self.version: NOTHING}
@@ -318,10 +320,9 @@ class Specification:
         """Return whether a run can claim a place no more: released (R3), removed by this commit, replaced or absent (R5)."""
         if (run, place) in self.released or run in gone:
             return True
-        there = self.record.get(self.runs[run].name)
-        if there == run:
+        if self.record.get(self.runs[run].name) == run:
             return False
-        if there is not None and run in self.runs[there].replaces:
+        if run in self.over:
             return True
         return run in leader.absent and clock >= leader.absent[run] + self.runs[run].timeout - SLACK
 
@@ -342,7 +343,7 @@ class Specification:
     def do_join(self, event: Event) -> None:
         """R6. A free name is taken; a registered one only after a timeout of silence, or if its run is known to be over.
 
-        A registration that was given up may be carried out late, and bring a run back.
+        A registration that was given up may be carried out late, and bring a run back whose record was removed.
         """
         name, run = event['run'], self.runs.setdefault(event['run'], Run(event['name'], event['timeout']))
         if self.gone_back:
@@ -361,6 +362,8 @@ class Specification:
             need(is_over, f'it declares {other_run} over')
         self.record[run.name], run.beats, run.is_removed = name, 0, False
         run.lives, run.replaces = event['timeline'], {*over, *event['replaces']}
+        self.left.discard(name)
+        self.over |= run.replaces
 
     # --- A death that is known -----------------------------------------------------------------------------------------------
 
@@ -370,8 +373,8 @@ class Specification:
 
     def do_declare(self, event: Event) -> None:
         """The proof is of an incarnation, never of a name. Another run declares it in the store."""
+        need(self._of(event).is_over, 'it is alive')
         if self._joined(event['run']) and not self.gone_back:
-            need(self.runs[event['run']].is_over, 'it is alive')
             self.left.add(event['run'])
 
     def do_leave(self, event: Event) -> None:

@@ -113,10 +113,11 @@ class Backend(Protocol):
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         """Add the node's record: JOINED, heartbeat 0, ``seen`` INITIAL, holding nothing.
 
-        The name must be free, or its record LEFT, or exactly at ``replacing``. The incarnation of a replaced record is added to
-        ``replaces`` of the new one. ``created_on`` is later than that of every record ever made in this namespace, whatever the
-        store's clock shows; ``last_heartbeat`` begins as the store's time. Raises the namespace's longest timeout to the two
-        timeouts of the registration, if one is more.
+        The name must be free, or its record one of another incarnation that is LEFT, or exactly at ``replacing``. An incarnation
+        that is LEFT never comes back: a call that its node had given up may be carried out after it has left. The incarnation
+        of a replaced record is added to ``replaces`` of the new one. ``created_on`` is later than that of every record ever made
+        in this namespace, whatever the store's clock shows; ``last_heartbeat`` begins as the store's time. Raises the namespace's
+        longest timeout to the two timeouts of the registration, if one is more.
 
         Args:
             node: the record's content.
@@ -128,7 +129,7 @@ class Backend(Protocol):
         Raises:
             TimelineChanged: the timeline is not ``timeline``.
             NameTaken: another record has the name, and may not be replaced. The error carries that record. It may be the caller's
-                own, from a call whose answer was lost.
+                own: JOINED, from a call whose answer was lost, or LEFT.
         """
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:

@@ -105,6 +105,18 @@ class TakesAnyName(Hands):
 
 
 @mutant
+class TakesTheLeftBack(Hands):
+    """Registers a run again that has left."""
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        with self.store.changed:
+            found = self.state.nodes.get(node.ref.name)
+            if found and found.ref == node.ref and found.state is NodeState.LEFT:
+                self.change_node(node.ref.name, incarnation='another')
+            super().register(node, timeline, at_least, replacing)
+
+
+@mutant
 class RegisterTwice(Hands):
     """Registers again when the call is repeated after its answer was lost."""
 

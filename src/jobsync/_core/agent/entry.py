@@ -12,7 +12,8 @@ from jobsync._core.agent.rollback import RollbackDetector
 from jobsync._core.agent.schedule import WeightSync
 from jobsync._core.agent.settings_watch import SettingsWatch
 from jobsync._core.config import NodeConfig
-from jobsync._core.records import Node, NodeRef, Opened, Registration, Snapshot
+from jobsync._core.records import Node, NodeRef, NodeState, Opened, Registration, Snapshot
+from jobsync.errors import Evicted
 
 __all__ = ['Entry']
 
@@ -98,8 +99,10 @@ class Entry:
         return commands.Register(node, rollback.timeline, rollback.top.number, replacing)
 
     def take_name_taken(self, record: Node, now: float) -> float:
-        """Return when to go on, given the record that has the name. Raises ``NodeNameInUse``."""
+        """Return when to go on, given the record that has the name. Raises ``NodeNameInUse``, or ``Evicted`` of one that left."""
         if record.incarnation == self._ref.incarnation:  # this incarnation has registered, and the answer was lost
+            if record.state is NodeState.LEFT:
+                raise Evicted(f'node {record.name!r} was deregistered')
             self._weight_sync.found(record.weight, record.stalled)
             return now
         again_at, announcement = self._registration.taken(record, now)

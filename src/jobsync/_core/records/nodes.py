@@ -45,6 +45,15 @@ class Registration:
     settings: str = '{}'
     """The node's own settings: a JSON object with the names of ``CoordinationConfig``. The store keeps the text as it is."""
 
+    def may_replace(self, record: Node, replacing: tuple[str, int] | None) -> bool:
+        """Return whether the node may take its name from this record; ``replacing`` is that of ``Backend.register``."""
+        # t=0  this run registers, and the call is slow: the run gives it up, and registers by a second one
+        # t=1  the run leaves: its record is LEFT
+        # t=2  the store carries the first call out. Nothing revives a run: it would be given tokens, and no process would work.
+        if record.state is NodeState.LEFT:
+            return record.incarnation != self.ref.incarnation
+        return record.beat == replacing
+
     def record(self, created_on: dt.datetime, now: dt.datetime, before: Node | None) -> Node:
         """Return the node's first record at the store's time ``now``, in place of ``before``, its name's record if any."""
         return Node(

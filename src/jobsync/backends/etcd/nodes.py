@@ -59,7 +59,7 @@ class EtcdNodes:
             # t=1  the node sends heartbeat 8
             # t=2  the newcomer registers over heartbeat 7
             # So the record must be the one that was observed, here and, by the comparison, when the write arrives.
-            if before and before.state is NodeState.JOINED and before.beat != replacing:
+            if before and not node.may_replace(before, replacing):
                 raise NameTaken(before)
             now = self._store.time.earliest()
             created_on = next_created_on(state.last_created, now)

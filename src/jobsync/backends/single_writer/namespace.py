@@ -147,7 +147,7 @@ class NamespaceState:
         # t=0  a newcomer reads its name at (run, heartbeat 7), and sees no heartbeat for the timeout
         # t=1  the process that has the name wakes; its heartbeat raises the counter to 8
         # t=2  the newcomer registers. Without this comparison two processes would work under one name.
-        if before and before.state is NodeState.JOINED and before.beat != replacing:
+        if before and not node.may_replace(before, replacing):
             raise NameTaken(before)
         record = node.record(next_created_on(self.last_created, context.now), context.now, before)
         others = {name: other for name, other in self.nodes.items() if name != record.name}  # the newest comes last

@@ -73,7 +73,7 @@ def register(
     rows = tx.execute(sa.select(*columns(tx.dialect)).where(table.c.name == node.ref.name).with_for_update())
     readable, unreadable = read_nodes(rows, state)
     for before in readable:
-        if before.state is NodeState.JOINED and before.beat != replacing:
+        if not node.may_replace(before, replacing):
             raise NameTaken(before)
         replaces |= {before.incarnation}
     if readable or unreadable:

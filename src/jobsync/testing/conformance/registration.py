@@ -145,6 +145,18 @@ class RegisterTests:
         assert (node.ref, node.state, node.heartbeat) == (new, NodeState.JOINED, 0)
         assert node.replaces == {old.incarnation}
 
+    @pytest.mark.parametrize('replacing', ['nothing', 'itself'])
+    def test_a_run_that_left_does_not_come_back(self, namespace: Namespace, replacing: str) -> None:
+        """An incarnation that is LEFT cannot register: its node had given the call up, and tokens given to it would lie idle."""
+        registration = Registration(namespace.ref('a'), 15.0)
+        namespace.backend.register(registration, namespace.timeline, 0)
+        namespace.backend.deregister(registration.ref)
+        beat = namespace.node('a').beat if replacing == 'itself' else None
+        with namespace.refused(NameTaken) as caught:
+            namespace.backend.register(registration, namespace.timeline, 0, beat)
+        assert isinstance(caught.value, NameTaken)
+        assert caught.value.record == namespace.node('a')
+
     def test_a_free_name_replaces_nothing(self, namespace: Namespace) -> None:
         """Where the name has no record, ``replacing`` is ignored, and nothing is added to ``replaces``."""
         ref = namespace.join('a', replacing=('gone', 3))

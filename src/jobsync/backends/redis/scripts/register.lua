@@ -1,4 +1,4 @@
--- Add a node if its name is free, or has left, or is at exactly the run and heartbeat that the newcomer names.
+-- Add a node if its name is free, or another run's that has left, or at exactly the run and heartbeat that the newcomer names.
 --
 -- REQUIRES: namespace
 -- KEYS: state, nodes
@@ -12,9 +12,18 @@ end
 -- t=0  a newcomer reads its name at (run, heartbeat 7), and sees no heartbeat for the timeout
 -- t=1  the process that has the name wakes; its heartbeat raises the counter to 8
 -- t=2  the newcomer registers. Without this comparison two processes would work under one name.
+--
+-- t=0  a run registers, and the call is slow: the run gives it up, and registers by a second one
+-- t=1  the run leaves
+-- t=2  this is the first call. Nothing revives a run: it would be given tokens, and no process would work.
 local before = node_of(given.name)
-if before and before.state == 'joined'
-    and not (before.run == given.replacing_run and before.heartbeat == given.replacing_heartbeat) then
+local free = not before
+if before and before.state == 'joined' then
+    free = before.run == given.replacing_run and before.heartbeat == given.replacing_heartbeat
+elseif before then
+    free = before.run ~= given.run
+end
+if not free then
     return {'NameTaken', redis.call('HGET', key.nodes, given.name)}
 end
 local time = now()

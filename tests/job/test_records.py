@@ -205,7 +205,9 @@ def test_outside_the_block(store: Store) -> None:
     """Outside the block what needs the store raises an error that says so; but a loop that is overtaken just gets False."""
     job = store.job()
     before: list[Callable[[], object]] = [lambda: job.add_task(1), job.write_audit, job.get_audit, lambda: job.nodes]
-    after: list[Callable[[], object]] = [job.write_audit, job.get_incomplete_tasks, job.clear_all_locks, lambda: job._cn]
+    after: list[Callable[[], object]] = [
+        job.write_audit, job.get_incomplete_tasks, job.list_quarantined, job.clear_all_locks, lambda: job._cn
+    ]  # fmt: skip
     for use in before:
         with pytest.raises(JobsyncError, match='outside its with block'):
             use()

@@ -135,9 +135,9 @@ class Attempts:
 
     def read_quarantined(self) -> list[QuarantinedRow]:
         """Return the tasks in quarantine at the date, those with the most lost attempts first."""
-        if self._most is None:
+        backend, most = self._session.backend, self._most
+        if backend is None or most is None:
             return []
-        backend, most = self._session.needed_backend, self._most
         lost = self._session.caller.call(lambda: backend.lost_attempts(self.date, most))
         return quarantined_rows(lost)
 

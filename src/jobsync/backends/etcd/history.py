@@ -12,8 +12,8 @@ import datetime as dt
 import itertools
 import json
 import secrets
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import chain, groupby
 from typing import cast
 
 import attrs
@@ -126,8 +126,7 @@ class EtcdHistory:
     def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
         """See ``Backend.lost_attempts``."""
         deadline = self._store.later()
-        kinds = [HistoryKind.AUDIT]
-        audited = self._store.with_state(lambda reading: self._read(reading, kinds, date, deadline), deadline).audited
+        audited = self._read([HistoryKind.AUDIT], date, deadline).audited
         return self.attempts.caught_up(Attempts(), date, {item for item, _ in audited}, None, deadline).lost(at_least)
 
     def _caught_up(self, ref: NodeRef, date: dt.date, reading: KeyReading, deadline: float) -> CompletedItems:
@@ -179,41 +178,32 @@ class EtcdHistory:
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
     ) -> Sequence[Row]:
         """See ``Backend.history``."""
-        deadline = self._store.later()
         day = None if kind is HistoryKind.REBALANCE else date  # rebalances have no date
-        return self._store.with_state(lambda reading: self._read(reading, [kind], day, deadline), deadline).history(
-            kind, limit, date, item
-        )
+        return self._read([kind], day, self._store.later()).history(kind, limit, date, item)
 
     def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
         """See ``Backend.incomplete``."""
         deadline = self._store.later()
         self._store.read_time(deadline)
         before = self._store.time.earliest() - older_than
-        kinds = [HistoryKind.CLAIM, HistoryKind.AUDIT]
-        return self._store.with_state(lambda reading: self._read(reading, kinds, date, deadline), deadline).incomplete(
-            date, before
-        )
+        return self._read([HistoryKind.CLAIM, HistoryKind.AUDIT], date, deadline).incomplete(date, before)
 
-    def _read(self, reading: KeyReading, kinds: Sequence[HistoryKind], date: dt.date | None, deadline: float) -> History:
-        """Return the history of some kinds, of one date or all, at the moment of a reading."""
-        reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
-        history = History()
-        for kind in kinds:
-            records = self._records(reading, kind, self._keys.history(kind, date), deadline)
-            rows: list[Row] = sorted((row for _, found in records for row in found), key=time_of)
-            history.add(rows)
-        return history
+    def _read(self, kinds: Sequence[HistoryKind], date: dt.date | None, deadline: float) -> History:
+        """Return the history of some kinds, of one date or all, at one moment."""
+
+        def read(reading: KeyReading) -> History:
+            reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
+            history = History()
+            for kind in kinds:
+                chunks = self._store.range(self._keys.history(kind, date), reading.at, deadline)
+                records = (rows_of(kind, name, joined(parts)) for name, parts in groupby(chunks, key=record_name))
+                rows: list[Row] = sorted(chain.from_iterable(records), key=time_of)
+                history.add(rows)
+            return history
+
+        return self._store.with_state(read, deadline)
 
     def _record_at(self, reading: KeyReading, name: bytes, deadline: float) -> list[Audit]:
         """Return the rows of one record of audits at the moment of a reading."""
         found = self._store.range(name + b'/', reading.at, deadline)
         return cast('list[Audit]', rows_of(HistoryKind.AUDIT, name, joined(found)))
-
-    def _records(
-        self, reading: KeyReading, kind: HistoryKind, prefix: bytes, deadline: float
-    ) -> Iterator[tuple[bytes, list[Row]]]:
-        """Yield the name of each record with a prefix, and its rows."""
-        found = self._store.range(prefix, reading.at, deadline)
-        for name, parts in groupby(found, key=record_name):
-            yield name, rows_of(kind, name, joined(parts))

@@ -103,8 +103,7 @@ class EventLog:
 event_log = EventLog()
 """The event log of this process."""
 atexit.register(event_log.flush)
-if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=event_log._begin)
+os.register_at_fork(after_in_child=event_log._begin)
 
 
 class EventLogger:

@@ -374,5 +374,4 @@ def _forget_in_child() -> None:
         runtime.status = attrs.evolve(runtime.status, phase=Phase.FAILED)
 
 
-if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_forget_in_child)
+os.register_at_fork(after_in_child=_forget_in_child)

@@ -9,6 +9,7 @@ from jobsync._core.agent.events import Event, LogMessage
 from jobsync._core.agent.rollback import RollbackDetector
 from jobsync._core.assignment import Assignment
 from jobsync._core.config import NodeConfig
+from jobsync._core.counting import counted
 from jobsync._core.leader.inputs import LeaderState, LeaderView
 from jobsync._core.records import Leadership, NodeRef, Snapshot, TaskLock
 from jobsync._core.redact import listed, safe_repr
@@ -172,9 +173,8 @@ class LeaderTerm:
             return
         self._unplaced = unplaced
         if unplaced:
-            count = f'{len(unplaced)} task' + ('s' if len(unplaced) > 1 else '')
             tasks = listed((safe_repr(task).removesuffix(' (str)') for task in unplaced), most=3)
-            text = f'no live node matches the patterns of {count}, which no node may claim: {tasks}'
+            text = f'no live node matches the patterns of {counted(len(unplaced), "task")}, which no node may claim: {tasks}'
             self._emit(LogMessage('warning', text))
         else:
             self._emit(LogMessage('info', 'every task with a pattern has a node that matches it again'))

@@ -21,10 +21,6 @@ class _Form:
     among: str
     not_among: str
 
-    def key(self, column: str) -> str:
-        """Return the key of a row's task: the text of its id."""
-        return f'CAST({column} AS text)'
-
 
 _FORMS: Mapping[str, _Form] = {
     'postgresql': _Form('{} = ANY(%s::{}[])', '{} <> ALL(%s::{}[])'),
@@ -64,7 +60,7 @@ class RowFilter:
             raise ConfigError(f'dialect is {safe_repr(dialect)}: must be one of {", ".join(_FORMS)}')
         if not self.tokens:
             return ('(1 = 1)' if self.tokens is None else '(1 = 0)'), []
-        token, key = self.token_column, form.key(self.column)
+        token, key = self.token_column, f'CAST({self.column} AS text)'
         values: list[Sequence[Any]] = [self.tokens]
         parts = [form.among.format(token, 'integer')]
         if self.pinned_here:

@@ -36,7 +36,7 @@ from jobsync._worker.singleton import Place, TurnBase
 from jobsync._worker.task_log import TaskLog
 from jobsync.errors import Evicted, JobsyncError
 
-__all__ = ['Scheduled', 'Start', 'Tick', 'TickRecord', 'decide']
+__all__ = ['Scheduled', 'Start', 'Tick', 'TickRecord', 'decide', 'is_known']
 
 _logger = EventLogger('jobsync.job')
 

@@ -29,7 +29,7 @@ from jobsync._core.planner.pins import Places, places_of_pins
 from jobsync._core.planner.rebalance import PinRequest
 from jobsync._core.records import NOBODY, Pin, TaskLock
 
-__all__ = ['PinPlanner', 'wanted']
+__all__ = ['PinPlanner', 'in_force', 'wanted']
 
 _LEAST_WAIT_SEC = 0.05
 _FOREVER = float('inf')

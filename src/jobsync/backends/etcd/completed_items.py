@@ -11,7 +11,7 @@ import attrs
 from jobsync.backend import NodeRef
 from jobsync.backends.etcd.reading import KeyReading
 
-__all__ = ['CompletedItems', 'Seen']
+__all__ = ['CompletedItems', 'Seen', 'unchanged']
 
 
 @attrs.frozen

@@ -30,7 +30,7 @@ from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.store import EtcdStore, Write
 from jobsync.backends.single_writer import History
 
-__all__ = ['EtcdHistory']
+__all__ = ['EtcdHistory', 'Head', 'Row', 'identity_of', 'rows_of', 'time_of']
 
 Row = Claim | Audit | Rebalance
 

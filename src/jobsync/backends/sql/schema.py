@@ -21,7 +21,7 @@ from jobsync.backends.sql import sound
 from jobsync.backends.sql.types import BigId, Day, UtcDateTime
 from jobsync.errors import ConfigError
 
-__all__ = ['SCHEMA_VERSION', 'Tables', 'conditions', 'creation', 'tables_for']
+__all__ = ['IDENTIFIED', 'ROOMY', 'SCHEMA_VERSION', 'Tables', 'conditions', 'creation', 'tables_for']
 
 SCHEMA_VERSION = 4
 """The version of the tables below, stored in ``state``. To change a table, add a step to ``migrations`` and raise this number."""

@@ -24,7 +24,7 @@ from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.schema import Tables
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
-__all__ = ['MAX_REMOVALS', 'Busy', 'Mode', 'SqlStore', 'SqlTransaction', 'patiently']
+__all__ = ['MAX_REMOVALS', 'Busy', 'Mode', 'SqlStore', 'SqlTransaction', 'Statement', 'patiently']
 
 T = TypeVar('T')
 Statement = sa.Executable | Callable[[Dialect], sa.Executable]

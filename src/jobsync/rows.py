@@ -219,7 +219,7 @@ class ClusterStatus(TypedDict):
     drained: list[str]
     """The names of nodes that an operator has drained, whether or not they are registered."""
     unmatched: list[str]
-    """The tasks that are locked to patterns which no live node matches."""
+    """The tasks with patterns, locked or items, that no live node matches."""
     unreadable: list[UnreadableRow]
     problems: list[str]
     """What needs attention, as sentences, the worst first. Empty if all is well."""
@@ -278,4 +278,4 @@ class Forecast(TypedDict):
     moved: int
     """How many tokens and pins would have another owner."""
     unmatched: list[str]
-    """The locked tasks that no node would match."""
+    """The tasks with patterns, locked or items, that no node would match."""

@@ -13,12 +13,19 @@ floor(S * mark) keeps their order and keeps them apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from heapq import heapify, heapreplace
 
 import attrs
 
-__all__ = ['QuotientScale']
+__all__ = ['QuotientScale', 'integers']
+
+
+def integers(numbers: Iterable[float]) -> list[int]:
+    """Return integers in the ratios of these numbers."""
+    ratios = [number.as_integer_ratio() for number in numbers]
+    common = math.lcm(*(denominator for _, denominator in ratios))
+    return [numerator * (common // denominator) for numerator, denominator in ratios]
 
 
 @attrs.frozen
@@ -33,9 +40,7 @@ class QuotientScale:
     @classmethod
     def of(cls, weights: Sequence[float]) -> QuotientScale:
         """Return the scale for these weights, each finite and above 0."""
-        ratios = [weight.as_integer_ratio() for weight in weights]
-        common = math.lcm(*(denominator for _, denominator in ratios))
-        whole = [numerator * (common // denominator) for numerator, denominator in ratios]
+        whole = integers(weights)
         divisor = math.gcd(*whole) or 1
         scaled = tuple(weight // divisor for weight in whole)
         return cls(scaled, max(scaled, default=1) ** 2)

@@ -16,13 +16,13 @@ ratios of the costs given, so no rounding decides.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import chain
 from operator import attrgetter
 
+from jobsync._core.planner.apportionment import integers
 from jobsync._core.planner.pins import PinRequest
 from jobsync._core.planner.transport import FREELY
 
@@ -81,20 +81,13 @@ def _places() -> Places:
     return defaultdict(list)
 
 
-def _whole(costs: Iterable[float]) -> dict[float, int]:
-    """Return integers in the ratios of the costs."""
-    ratios = {cost: cost.as_integer_ratio() for cost in costs}
-    common = math.lcm(*(denominator for _, denominator in ratios.values()))
-    return {cost: numerator * (common // denominator) for cost, (numerator, denominator) in ratios.items()}
-
-
 class _Balance:
     """The items on each node in the making. Loads are compared as integers, multiplied by the weights."""
 
     def __init__(self, numbers: Mapping[str, int], weights: Sequence[int], items: Sequence[PinRequest]) -> None:
         self.numbers, self.weights = numbers, weights
         counts = Counter(map(_COST, items))
-        self.whole = _whole(counts)
+        self.whole = dict(zip(counts, integers(counts), strict=True))
         """For each cost, the integer that it counts as."""
         self.total = sum(self.whole[cost] * count for cost, count in counts.items())
         self.dearest = max(self.whole.values())

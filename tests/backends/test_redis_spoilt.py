@@ -6,7 +6,9 @@ import datetime as dt
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
+import attrs
 import pytest
 from tests.backends.redis_jobs import Cluster
 from tests.support.harnesses.redis import LOCK_FIELDS, NODE_FIELDS, SEAL, RedisHarness, eventually, with_field
@@ -230,6 +232,55 @@ class TestAssignment:
         with pytest.raises(Evicted):
             namespace.beat(leader)
 
+    @pytest.mark.parametrize('commits', [0, 1], ids=['nothing written since', 'a commit since'])
+    @pytest.mark.parametrize('kind', ['members', 'pins', 'versions', 'log', 'base'])
+    def test_a_part_that_was_dropped(self, harness: RedisHarness, namespace: Namespace, kind: str, commits: int) -> None:
+        """A key that the server has evicted, or a person deleted, is missed by who reads everything, and ends the timeline."""
+        leader = namespace.leader()
+        members = {name: Member('run', 15.0) for name in 'ab'}
+        pins = tuple(Pin(TOKENS + number, f'task {number}', 'a') for number in (1, 2))
+        namespace.commit(leader, TokenGroup(range(TOKENS), 'a'), members=members, pins=pins)
+        fold(namespace.backend)
+        namespace.commit(leader, TokenGroup([1], 'b'))
+        plan, guard = namespace.plan(TokenGroup([2], 'b'), members={'c': Member('run', 15.0)}, pins=pins[:1]), namespace.guard()
+        harness.server.ask('DEL', key(kind))
+        for _ in range(commits):
+            namespace.backend.commit(leader, plan, guard)
+        with closing(harness.connect()) as other:
+            with pytest.raises(BackendUnavailable, match=rf"'(log|{kind})' is missing, so that a new timeline begins"):
+                other.read_assignment()
+            assert other.read_assignment().groups == ()
+        with pytest.raises(Evicted):
+            namespace.beat(leader)
+
+    def test_a_difference_without_its_entry(self, namespace: Namespace, server: RedisServer) -> None:
+        """A node that reads what was written after its version is not shown less than that, though the log was begun anew."""
+        leader = namespace.leader()
+        namespace.commit(leader, TokenGroup(range(TOKENS), 'a'), members={name: Member('run', 15.0) for name in 'ab'})
+        known = namespace.commit(leader, TokenGroup([1], 'b'))
+        plan, guard = namespace.plan(TokenGroup([2], 'b')), namespace.guard()
+        server.ask('DEL', key('log'))
+        namespace.backend.commit(leader, plan, guard)
+        with pytest.raises(BackendUnavailable, match='new timeline'):
+            namespace.backend.read_assignment(known)
+
+    def test_all_members_and_pins_go(self, namespace: Namespace) -> None:
+        """Parts that the leader has emptied are not missing."""
+        leader = namespace.leader()
+        pin = Pin(TOKENS + 1, 'x', 'a')
+        namespace.commit(leader, TokenGroup(range(TOKENS), 'a'), members={'a': Member('run', 15.0)}, pins=(pin,))
+        namespace.commit(leader, members={'a': Member('another', 15.0)}, pins=(attrs.evolve(pin, owner=None),))
+        namespace.commit(leader, TokenGroup(range(TOKENS), None), members={'a': None}, unpinned=frozenset({pin.id}))
+        namespace.commit(leader, members={'a': None}, unpinned=frozenset({pin.id}))
+        fold(namespace.backend)
+        changes = namespace.backend.read_assignment()
+        assert (changes.members, changes.pins) == ({}, ())
+
+
+def fold(backend: Any) -> None:
+    """Fold the log into the base, as a commit does once the log is long."""
+    backend._assignment._fold(backend._namespace.deadline(bulk=True))
+
 
 class TestJobs:
     """Real jobs at work while records are spoilt."""
@@ -261,6 +312,18 @@ class TestJobs:
             cluster.add('c')
             eventually(lambda: cluster.is_shared_out)
             assert handle.snapshot().timeline.generation > 0
+            assert cluster.watch.clashes == []
+
+    def test_dropped_pins(self, harness: RedisHarness, server: RedisServer) -> None:
+        """No newcomer works on a task by its hash while the owner of the pin does, whose record the server has dropped."""
+        with Cluster(harness.url, 'ab') as cluster, closing(harness.connect()) as handle:
+            eventually(lambda: cluster.is_shared_out)
+            cluster.jobs[0].register_task_locks_bulk([(task, ['b'], 'test') for task in range(200)])
+            eventually(lambda: set(map(tuple, cluster.owners().values())) == {('b',)})
+            server.ask('DEL', key('pins'))
+            cluster.add('c')
+            eventually(lambda: handle.snapshot().timeline.generation > 0)
+            eventually(lambda: set(map(tuple, cluster.owners().values())) == {('b',)})
             assert cluster.watch.clashes == []
 
 

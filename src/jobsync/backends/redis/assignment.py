@@ -32,10 +32,11 @@ class RedisAssignment:
     def read(self, since: Revision | None, tokens: Collection[int] | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
         known, pins = self._pins
-        *timeline, number, stamp, _, all_members, base, entries, version_of_pins, all_pins = self._run(
+        *timeline, number, stamp, _, all_members, base, entries, version_of_pins, all_pins, missing = self._run(
             'read_assignment', since=records.revision_text(since), pins=known
         )
         with self._renewed_if_spoilt(timeline):
+            records.check_complete(missing)
             layers, changed = zip(*map(unpacked, (base, *entries)), strict=True)
             if all_members is not None:
                 since, members = None, records.members_of(all_members)
@@ -50,7 +51,7 @@ class RedisAssignment:
 
     @contextlib.contextmanager
     def _renewed_if_spoilt(self, timeline: Sequence[bytes]) -> Iterator[None]:
-        """Begin a new timeline, and raise ``BackendUnavailable``, if a part of the assignment cannot be read."""
+        """Begin a new timeline, and raise ``BackendUnavailable``, if a part of the assignment is missing or cannot be read."""
         # t=0  node a owns token 42, by a record that a person has changed
         # t=1  a leader that reads on without the record finds token 42 without an owner, and gives it to b
         # Then a and b would both claim. A new timeline waits until every older lease has ended.
@@ -92,12 +93,13 @@ class RedisAssignment:
 
     def _fold(self, deadline: Deadline) -> None:
         """Replace the base and the oldest entries of the log by one base."""
-        *timeline, _, _, first, _, base, entries, _, _ = self._run(
+        *timeline, _, _, first, _, base, entries, _, _, missing = self._run(
             'read_assignment', since='', pins=self._pins[0], deadline=deadline
         )
         sizes = [*map(len, entries)]
         count = entries_to_fold(len(base), sizes)
         with self._renewed_if_spoilt(timeline):
+            records.check_complete(missing)
             blob = packed(latest(chain.from_iterable(unpacked(each)[0] for each in (base, *entries[:count]))))
         self._run('compact', first=first, entries=count, size=sum(sizes[:count]), blob=blob, deadline=deadline)
 

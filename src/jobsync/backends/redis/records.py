@@ -34,6 +34,7 @@ from jobsync.backend import (
 
 __all__ = [
     'SpoiltError',
+    'check_complete',
     'leadership_of',
     'locks_of',
     'members_of',
@@ -68,7 +69,13 @@ SEAL = 40
 
 
 class SpoiltError(Exception):
-    """The seal of a record does not fit."""
+    """The seal of a record does not fit, or records are missing."""
+
+
+def check_complete(missing: bytes) -> None:
+    """Raise ``SpoiltError`` if records of a kind are missing; empty for no kind."""
+    if missing:
+        raise SpoiltError(f'what jobsync wrote as {missing.decode()!r} is missing')
 
 
 def sealed(key: bytes, text: bytes) -> bytes:

@@ -65,8 +65,9 @@ for name, member in pairs(cjson.decode(given.new_members)) do
         go[#go + 1] = name
     end
 end
-in_parts(1, go, 'HDEL', key.members)
-in_parts(2, come, 'HSET', key.members)
+-- What was there before is counted only where an older jobsync has not: a record that has been dropped since must be missing.
+local member_count = text((state.member_count or #redis.call('HKEYS', key.members))
+    - in_parts(1, go, 'HDEL', key.members) + in_parts(2, come, 'HSET', key.members))
 local entries = redis.call('RPUSH', key.log, given.entry)
 local log_size = text(state.log_size + #given.entry)
 redis.call('RPUSH', key.versions, version)
@@ -77,12 +78,13 @@ end
 for i = given.unpinned + 1, rest.count do
     put[#put + 1] = rest(i)
 end
-in_parts(1, removed, 'HDEL', key.pins)
-in_parts(2, put, 'HSET', key.pins)
+local pin_count = text((state.pin_count or #redis.call('HKEYS', key.pins))
+    - in_parts(1, removed, 'HDEL', key.pins) + in_parts(2, put, 'HSET', key.pins))
 if given.rebalance ~= '' then
     redis.call('ZADD', key.rebalances, text(now()), string.format('%020.0f', number) .. given.rebalance)
 end
 concerned = given.affected
 revise(number, given.stamp, 'version', text(number), 'version_stamp', given.stamp,
-    'pins', rest.count > 0 and version or state.pins, 'log_size', log_size)
+    'pins', rest.count > 0 and version or state.pins, 'log_size', log_size,
+    'member_count', member_count, 'pin_count', pin_count)
 return {'ok', text(number), entries, log_size, state.base_size}

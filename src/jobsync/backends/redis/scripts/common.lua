@@ -116,7 +116,7 @@ local function renew(state, at_least, id, stamp, ...)
     redis.call('RPUSH', key.versions, version)
     revise(number, stamp, 'generation', text(state.generation + 1), 'timeline', id, 'timeline_store', state.store,
         'version', text(number), 'version_stamp', stamp, 'leader', '', 'leader_run', '', 'pins', version,
-        'base_size', '0', 'log_size', '0', ...)
+        'base_size', '0', 'log_size', '0', 'member_count', '0', 'pin_count', '0', ...)
 end
 
 local function same_timeline(state)
@@ -161,15 +161,17 @@ local function pair(list, one, other)
 end
 
 -- Run a command with any number of arguments, as many at once as Lua's stack carries. ``size`` arguments belong together.
+-- Return the sum of the answers.
 local function in_parts(size, arguments, command, ...)
-    local step = 4000 - 4000 % size
+    local step, sum = 4000 - 4000 % size, 0
     for first = 1, #arguments, step do
         local words = {command, ...}
         for i = first, math.min(first + step - 1, #arguments) do
             words[#words + 1] = arguments[i]
         end
-        redis.call(unpack(words))
+        sum = sum + redis.call(unpack(words))
     end
+    return sum
 end
 
 -- Return a claim or audit as the history keeps it: date, item and node with NUL, which no text contains, between them. As text they

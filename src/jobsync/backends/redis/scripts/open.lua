@@ -20,7 +20,7 @@ if not state then
         'generation', '0', 'timeline', given.id, 'timeline_store', id,
         'revision', '0', 'stamp', '0', 'version', '0', 'version_stamp', '0', 'pins', '0:0',
         'epoch', '0', 'leader', '', 'leader_run', '', 'last_created', '0', 'locks_revision', '0', 'lock_ids', '0',
-        'base_size', '0', 'log_size', '0', 'longest_timeout', '0', 'position', '0')
+        'base_size', '0', 'log_size', '0', 'member_count', '0', 'pin_count', '0', 'longest_timeout', '0', 'position', '0')
     return {'ok', given.total_tokens, given.hash_function, given.format, '0', given.id, id}
 end
 if state.schema == given.older and given.create == '1' then

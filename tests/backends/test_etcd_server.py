@@ -452,12 +452,29 @@ class TestContent:
         assert Namespace(harness.connect()).locks() == namespace.locks()
         assert len(namespace.locks()) == 50
 
-    def test_a_part_that_somebody_deleted(self, harness: EtcdHarness, namespace: Namespace) -> None:
-        """Is told, rather than looked for without end or taken for nothing."""
-        namespace.commit(namespace.leader(), TokenGroup(range(9), 'a'))
+    def test_a_part_that_was_deleted(self, harness: EtcdHarness, namespace: Namespace) -> None:
+        """A node that has to read it begins a new timeline, rather than search for it without end or take it for nothing."""
+        leader = namespace.leader()
+        known = namespace.commit(leader, TokenGroup(range(9), 'a'))
+        namespace.backend.read_assignment()
         harness.server.ctl('del', '--prefix', 'jobsync/sync_/token/')
-        with pytest.raises(SchemaMismatch, match='deleted manually'):
-            harness.connect().read_assignment()
+        assert namespace.backend.read_assignment(known).groups == ()
+        check_new_timeline(harness, namespace, 'deleted manually')
+        with pytest.raises(Evicted):
+            namespace.beat(leader)
+
+    def test_a_part_that_was_deleted_before_the_whole_is_written(
+        self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The leader that is to write the whole anew begins a new timeline: else it could never commit again."""
+        monkeypatch.setattr('jobsync.backends.etcd.chunked_log.MOST_CHANGES', 1)
+        leader = namespace.leader()
+        namespace.commit(leader, TokenGroup(range(9), 'a'))
+        plan, guard, before = namespace.plan(TokenGroup([1], 'b')), namespace.guard(), namespace.snapshot().timeline
+        harness.server.ctl('del', '--prefix', 'jobsync/sync_/token/')
+        with pytest.raises(BackendUnavailable, match='deleted manually, so that a new timeline begins'):
+            namespace.backend.commit(leader, plan, guard)
+        assert namespace.snapshot().timeline.generation == before.generation + 1
 
     def test_a_state_of_another_format(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """A state from before or after this format is refused with both versions; what is no state at all is refused too."""
@@ -626,12 +643,11 @@ class TestSpoilt:
 
     @pytest.mark.parametrize('value', [b'nonsense', zlib.compress(b'[[],[],[]'), zlib.compress(b'0' * 60_000_000, 9), b''])
     def test_a_record_of_the_assignment(self, harness: EtcdHarness, namespace: Namespace, value: bytes) -> None:
-        """Without it nobody knows who owns what, and that is what the error says."""
+        """Without it no node knows what is whose: a new timeline begins, and the error says why."""
         namespace.commit(namespace.leader(), TokenGroup(range(9), 'a'))
         (key,) = keys_of(namespace.backend, b'token/')
         put(namespace, key, value)
-        with pytest.raises(SchemaMismatch, match='cannot be read'):
-            harness.connect().read_assignment()
+        check_new_timeline(harness, namespace, 'cannot be read')
 
     def spoil(self, namespace: Namespace, trail: bytes, way: str) -> bytes:
         """Spoil the record between two others; its key."""
@@ -639,6 +655,14 @@ class TestSpoilt:
         key = sorted(values)[1]
         put(namespace, key, WORK[way](values[key]))
         return key
+
+
+def check_new_timeline(harness: EtcdHarness, namespace: Namespace, why: str) -> None:
+    """Check that a complete reading begins a new timeline, and that the next one is well."""
+    before, other = namespace.snapshot().timeline, harness.connect()
+    with pytest.raises(BackendUnavailable, match=f'{why}.*, so that a new timeline begins'):
+        other.read_assignment()
+    assert (other.read_assignment().groups, other.snapshot().timeline.generation) == ((), before.generation + 1)
 
 
 def put(namespace: Namespace, key: bytes, value: bytes | None) -> None:

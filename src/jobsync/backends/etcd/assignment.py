@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Callable, Collection, Iterator
 
 import attrs
 
@@ -15,6 +16,7 @@ from jobsync.backend import (
     Pin,
     Plan,
     Revision,
+    Timeline,
     check_guard,
     check_nodes,
 )
@@ -22,6 +24,7 @@ from jobsync.backends._common.tokens import latest, only
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.assignment_record import (
     Record,
+    SpoiltError,
     decoded,
     encoded,
     latest_members,
@@ -32,7 +35,7 @@ from jobsync.backends.etcd.chunked_log import Draft
 from jobsync.backends.etcd.json_form import to_json
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.store import EtcdStore, Write
-from jobsync.errors import SchemaMismatch
+from jobsync.errors import BackendUnavailable
 
 __all__ = ['MOST_REMOVALS', 'EtcdAssignment']
 
@@ -43,15 +46,28 @@ MOST_REMOVALS = 100
 class EtcdAssignment:
     """Reads the assignment and commits to it. Thread-safe."""
 
-    def __init__(self, store: EtcdStore) -> None:
-        self._store = store
+    def __init__(self, store: EtcdStore, renew_timeline: Callable[[Timeline, int], None]) -> None:
+        self._store, self._renew_timeline = store, renew_timeline
         self._pins: tuple[Revision, tuple[Pin, ...]] = INITIAL, ()
         """All pins as last read, and their version: most readings then need the last records only."""
 
     def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         """See ``Backend.read_assignment``."""
         deadline = self._store.later()
-        return self._store.with_state(lambda reading: self._changes(reading, since, tokens, deadline), deadline)
+        with self._renewed_if_spoilt():
+            return self._store.with_state(lambda reading: self._changes(reading, since, tokens, deadline), deadline)
+
+    @contextlib.contextmanager
+    def _renewed_if_spoilt(self) -> Iterator[None]:
+        """Begin a new timeline, and raise ``BackendUnavailable``, if a part of the assignment is missing or cannot be read."""
+        # t=0  a person deletes a record of the assignment: members that have read it go on
+        # t=1  a member dies, and its tokens are given to a newcomer, which must read every record
+        # Without a new timeline no newcomer would ever own what it is given, and no leader could write the whole anew.
+        try:
+            yield
+        except SpoiltError as error:
+            self._renew_timeline(error.timeline, 0)
+            raise BackendUnavailable(f'{error}, so that a new timeline begins') from error
 
     def _changes(self, reading: KeyReading, since: Revision | None, tokens: Collection[int] | None, deadline: float) -> Changes:
         log, version, (known, pins) = reading.state.assignment, reading.state.version, self._pins
@@ -70,8 +86,12 @@ class EtcdAssignment:
         prefix, entries = self._store.keys.tokens, reading.state.assignment.entries[first:]
         contents = self._store.records(prefix, entries, reading.at, deadline)
         if None in contents:
-            raise SchemaMismatch(f'a part of the namespace {self._store.keys.namespace!r} is missing: it was deleted manually')
-        return [decoded(data or b'') if entry.size else Record() for entry, data in zip(entries, contents, strict=True)]
+            found = f'a part of the namespace {self._store.keys.namespace!r} is missing: it was deleted manually'
+            raise SpoiltError(found, reading.state.timeline)
+        try:
+            return [decoded(data or b'') if entry.size else Record() for entry, data in zip(entries, contents, strict=True)]
+        except ValueError as error:
+            raise SpoiltError(str(error), reading.state.timeline) from error
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         """See ``Backend.commit``."""
@@ -117,7 +137,8 @@ class EtcdAssignment:
             return Write(compares, operations, (revision, value), draft.chunks)
 
         wanted = [requests.get(keys.state), *map(requests.get, named)]
-        (revision, value), _ = store.change(wanted, decide, deadline)
+        with self._renewed_if_spoilt():
+            (revision, value), _ = store.change(wanted, decide, deadline)
         store.remember(leader_key, value)
         return revision
 

@@ -7,12 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
-from jobsync.backend import Member, Pin, TokenGroup
+from jobsync.backend import Member, Pin, Timeline, TokenGroup
 from jobsync.backends._common.tokens import latest, packed_groups, unpacked_groups
 from jobsync.backends.etcd.packing import packed, unpacked
-from jobsync.errors import SchemaMismatch
+from jobsync.errors import BackendUnavailable
 
-__all__ = ['Record', 'decoded', 'encoded', 'latest_members', 'pins_after', 'whole']
+__all__ = ['Record', 'SpoiltError', 'decoded', 'encoded', 'latest_members', 'pins_after', 'whole']
+
+
+class SpoiltError(BackendUnavailable):
+    """A part of the assignment of ``timeline`` is missing, or cannot be read."""
+
+    def __init__(self, message: str, timeline: Timeline) -> None:
+        super().__init__(message)
+        self.timeline = timeline
 
 
 @attrs.frozen
@@ -37,7 +45,7 @@ def encoded(record: Record) -> bytes:
 
 
 def decoded(data: bytes) -> Record:
-    """Return the record that ``encoded`` was given; raise ``SchemaMismatch`` for other data."""
+    """Return the record that ``encoded`` was given; ``ValueError`` for other data."""
     try:
         head, _, tail = unpacked(data).partition(b'\0')
         members, groups, pins, unpinned = json.loads(head)
@@ -48,7 +56,7 @@ def decoded(data: bytes) -> Record:
             unpinned=unpinned,
         )
     except (ValueError, TypeError, RecursionError) as error:
-        raise SchemaMismatch(f'a part of the assignment cannot be read ({error!r}): another program has written it') from error
+        raise ValueError(f'a part of the assignment cannot be read ({error!r}): another program has written it') from error
 
 
 def latest_members(records: Iterable[Record], *, drop_gone: bool = False) -> dict[str, Member | None]:

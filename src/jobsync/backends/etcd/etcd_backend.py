@@ -71,7 +71,8 @@ class EtcdBackend:
         self._shown = shown
         self._endpoints = endpoints
         """Where a server of another kind may be, until ``open`` has been called once."""
-        nodes, assignment, locks, history = EtcdNodes(store), EtcdAssignment(store), EtcdLocks(store), EtcdHistory(store)
+        nodes, locks, history = EtcdNodes(store), EtcdLocks(store), EtcdHistory(store)
+        assignment = EtcdAssignment(store, self.renew_timeline)
         self._watcher = Watcher(connection, keys, options.op_timeout_sec)
         self.snapshot, self.register, self.heartbeat = nodes.snapshot, nodes.register, nodes.heartbeat
         self.set_weight, self.deregister, self.acquire_leadership = nodes.set_weight, nodes.deregister, nodes.acquire_leadership

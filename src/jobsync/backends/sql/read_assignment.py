@@ -45,6 +45,9 @@ MANY_PINS = 1000
 
 JSON = json.JSONDecoder()
 
+Difference = tuple[Mapping[str, Member | None], tuple[TokenGroup, ...], frozenset[int] | None]
+"""Members and tokens, each as last written, and the ids of the pins that were written or removed; None if those are not known."""
+
 KnownPins = tuple[Revision | None, Sequence[Pin]]
 """All pins at a version, in the order of their ids; None before any was read."""
 
@@ -62,22 +65,21 @@ def read(tx: SqlTransaction, since: Revision | None, wanted: Collection[int] | N
     tokens = state.settings.total_tokens
     # After a manual edit ``builds_on`` is empty, so that every version before it is followed by a complete reading.
     builds_on = states.load_revisions(row.builds_on)
-    if since != state.version and since not in builds_on:
-        since = None
-    members: Mapping[str, Member | None] = {}
-    groups: tuple[TokenGroup, ...] = ()
-    changed: frozenset[int] | None = None
-    if since is None:
-        members = states.load_members(tx.execute(all_members).scalar_one())
+    difference: Difference | None = None
+    if since == state.version:
+        difference = {}, (), frozenset()
+    elif since in builds_on:
+        assert since is not None
+        difference = read_changes(tx, since, [revision.number for revision in builds_on if revision.number > since.number])
+    if difference is None:
+        since, changed = None, None
+        members: Mapping[str, Member | None] = states.load_members(tx.execute(all_members).scalar_one())
         if wanted is None or len(wanted) > FEW:
             groups = groups_of((row, numbers(row.numbers)) for row in tx.execute(all_groups, {'last': tokens - 1}))
         else:
             groups = groups_of((row, [row.token_id]) for row in tx.execute(some_tokens, {'wanted': list(wanted)}))
-    elif since == state.version:
-        changed = frozenset()
     else:
-        later_ones = [revision.number for revision in builds_on if revision.number > since.number]
-        members, groups, changed = read_changes(tx, since, later_ones)
+        members, groups, changed = difference
     pins: Iterable[Pin]
     if changed is None or since != known[0] or len(changed) > MANY_PINS:
         pins = starmap(Pin, tx.conclude(all_pins, {'tokens': tokens}))
@@ -179,14 +181,10 @@ def groups_of(rows: Iterable[tuple[sa.Row[Any], Iterable[int]]]) -> tuple[TokenG
     return tuple(TokenGroup(rising(tokens), *shared) for shared, tokens in groups.items() if tokens)
 
 
-def read_changes(
-    tx: SqlTransaction, since: Revision, commits: Collection[int]
-) -> tuple[Mapping[str, Member | None], tuple[TokenGroup, ...], frozenset[int] | None]:
-    """Return what was written after ``since`` by the ``commits`` (their revisions): members and tokens, each as last written.
-
-    The third part are the ids of the pins that were written or removed; None if one of the commits has not logged its own.
-    """
+def read_changes(tx: SqlTransaction, since: Revision, commits: Collection[int]) -> Difference | None:
+    """Return what was written after ``since`` by the ``commits`` (their revisions); None if the rows of one are gone."""
     members: dict[str, Member | None] = {}
+    logged = set[int]()
     pins: dict[int, array[int]] = {}
 
     def written() -> Iterator[TokenGroup]:
@@ -196,11 +194,16 @@ def read_changes(
             if changed is None:
                 yield TokenGroup(numbers(listed), owner, target, home, version)
                 continue
+            logged.add(revision)
             members.update(states.load_members(changed))
             if listed:
                 pins[revision] = numbers(listed)
 
     groups = latest(written()) if len(commits) > 1 else tuple(written())
+    # t=0  a table that was made UNLOGGED is empty after a crash, or a restore without triggers has cleared it
+    # t=1  node a reads a difference that says nothing of its token 42, which has passed to b: both would work on it
+    if not logged >= set(commits):
+        return None
     # t=0  a node of the version before logs no pins; it leads, and commits
     # t=1  this node reads a difference: without the pins of t=0 it would go by a pin that has been given to another node
     is_logged = pins.keys() >= set(commits)

@@ -248,6 +248,14 @@ backend.close()
         with pytest.raises(SchemaMismatch, match=r'jobs\.db is damaged .* backup'):
             harness.connect().open(SETTINGS, create=True)
 
+    def test_a_log_that_was_cut(self, harness: SqliteHarness) -> None:
+        """After ``> jobs.db-wal``, to free the disk, the error names the file and the way out, not a failure of the disk."""
+        namespace = Namespace(harness.connect())
+        namespace.commit(namespace.leader(), TokenGroup(range(9), 'a'))
+        os.truncate(harness.path.with_name('jobs.db-wal'), 0)
+        with closing(harness.connect()) as other, pytest.raises(BackendUnavailable, match=r'-wal, has been cut short .* backup'):
+            other.snapshot()
+
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
         """The folder is named; it is not made, for the path may be a slip."""
         with closing(connect(f'sqlite:///{tmp_path}/no/jobs.db', BackendOptions())) as backend:

@@ -17,6 +17,7 @@ __all__ = ['translated']
 _RIGHTS = (
     'this user must be allowed to write, also to read only: to the file, to -lock, -wal and -shm beside it, and to the folder'
 )
+_RESTORE = 'stop all nodes, put a backup in its place and remove -wal and -shm'
 
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 ABSENT = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH}
@@ -41,7 +42,9 @@ def translate(error: sqlite3.Error, path: Path, *, opening: bool) -> JobsyncErro
     if primary == sqlite3.SQLITE_NOTADB:
         return ConfigError(f'{path} is not a SQLite database; name another file, or remove this one if it is not needed')
     if primary == sqlite3.SQLITE_CORRUPT:
-        return SchemaMismatch(f'{path} is damaged ({error}): stop all nodes, put a backup in its place and remove -wal and -shm')
+        return SchemaMismatch(f'{path} is damaged ({error}): {_RESTORE}')
+    if code == sqlite3.SQLITE_IOERR_SHORT_READ:
+        return BackendUnavailable(f'{path}, or its -wal, has been cut short ({error}): {_RESTORE}')
     if primary in FOREIGN:
         return SchemaMismatch(f'{path} does not have the tables that were expected ({error}): open the namespace anew')
     if primary == sqlite3.SQLITE_INTERRUPT:

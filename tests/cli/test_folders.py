@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ MEGABYTE = 1_000_000
 def url(tmp_path: Path) -> str:
     """A database with a leader on another host."""
     url = f'sqlite:///{tmp_path}/jobs.db'
-    Namespace(connect(url, BackendOptions())).leader('far')
+    with closing(connect(url, BackendOptions())) as backend:
+        Namespace(backend).leader('far')
     return url
 
 

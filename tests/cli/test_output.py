@@ -6,6 +6,7 @@ import io
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -51,7 +52,8 @@ def test_a_narrow_terminal(url: str, namespace: Namespace, monkeypatch: pytest.M
 def test_no_place_to_print_to(tmp_path: Path, target: str, command: str) -> None:
     """A closed standard output, or a full disk under it, ends the command without a traceback."""
     url = f'sqlite:///{tmp_path}/jobs.db'
-    Namespace(plugins.connect(url, BackendOptions())).leader('a')
+    with closing(plugins.connect(url, BackendOptions())) as backend:
+        Namespace(backend).leader('a')
     line = f'{sys.executable} -m jobsync.cli.main {command} --backend {url} >{target}'
     done = subprocess.run(['sh', '-c', line], stderr=subprocess.PIPE, text=True, timeout=240, check=False)
     expected = (1, 'Error: [Errno 28] No space left on device\n') if target == '/dev/full' else (0, '')
@@ -67,7 +69,8 @@ def test_no_place_to_print_to(tmp_path: Path, target: str, command: str) -> None
 def test_a_reader_that_has_gone(tmp_path: Path, command: str, lines: int) -> None:
     """A command whose output goes into ``head`` ends as other programs do, by SIGPIPE, and prints nothing more."""
     url = f'sqlite:///{tmp_path}/jobs.db'
-    Namespace(plugins.connect(url, BackendOptions())).leader('a')
+    with closing(plugins.connect(url, BackendOptions())) as backend:
+        Namespace(backend).leader('a')
     errors = subprocess.STDOUT if command == 'nodes nodes' else subprocess.PIPE  # wrong arguments, whose message has no reader
     arguments = [sys.executable, '-m', 'jobsync', *command.split(), '--backend', url]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, text=True) as process:

@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -47,18 +48,19 @@ def test_a_person_confirms_what_cannot_be_undone(
 def test_a_question_at_a_terminal(tmp_path: Path) -> None:
     """A real terminal is asked, and its answer counts. What its encoding does not have is printed as codes."""
     url = f'sqlite:///{tmp_path}/jobs.db'
-    namespace = Namespace(plugins.connect(url, BackendOptions()))
-    namespace.leader('工')
-    for answer, code, printed in ((b'n\n', 1, ''), (b'y\n', 0, r"'\u5de5' is evicted")):
-        ours, theirs = pty.openpty()
-        os.write(ours, answer)
-        command = [sys.executable, '-m', 'jobsync.cli.main', 'evict', '工', '--backend', url]
-        environ = {**os.environ, 'PYTHONIOENCODING': 'latin-1'}
-        done = subprocess.run(command, env=environ, stdin=theirs, capture_output=True, text=True, timeout=120, check=False)
-        os.close(ours)
-        os.close(theirs)
-        assert (done.returncode, r"Evict '\u5de5'?" in done.stderr, done.stdout[: len(printed)]) == (code, True, printed)
-    assert not namespace.nodes()
+    with closing(plugins.connect(url, BackendOptions())) as backend:
+        namespace = Namespace(backend)
+        namespace.leader('工')
+        for answer, code, printed in ((b'n\n', 1, ''), (b'y\n', 0, r"'\u5de5' is evicted")):
+            ours, theirs = pty.openpty()
+            os.write(ours, answer)
+            command = [sys.executable, '-m', 'jobsync.cli.main', 'evict', '工', '--backend', url]
+            environ = {**os.environ, 'PYTHONIOENCODING': 'latin-1'}
+            done = subprocess.run(command, env=environ, stdin=theirs, capture_output=True, text=True, timeout=120, check=False)
+            os.close(ours)
+            os.close(theirs)
+            assert (done.returncode, r"Evict '\u5de5'?" in done.stderr, done.stdout[: len(printed)]) == (code, True, printed)
+        assert not namespace.nodes()
 
 
 def test_evict(url: str, namespace: Namespace) -> None:

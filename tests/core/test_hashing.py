@@ -165,6 +165,8 @@ def test_an_object_with_a_text_is_an_id() -> None:
         (test_an_object_with_a_text_is_an_id, r'\(function\).*address'),
         (iter(lambda: 1, 2), r'\(callable_iterator\).*address'),
         (('a', Mute()), r'\(tuple\).*address'),
+        (frozenset('ab'), r'\(frozenset\).*sorted tuple'),
+        (('a', frozenset('b')), r'\(tuple\).*sorted tuple'),
         (b'a', r"b'a' \(bytes\).*bytes"),
         (memoryview(b'a'), r'\(memoryview\).*bytes'),
         ('', r"'' \(str\): must not be empty"),
@@ -172,7 +174,7 @@ def test_an_object_with_a_text_is_an_id() -> None:
     ids=[
         *('list', 'dict', 'tuple of a list', 'address', 'no text', 'too many digits', 'surrogate', 'NUL', 'long'),
         *('None', 'bool', 'float', 'scalar float', 'scalar bool', 'decimal NaN', 'missing value'),
-        *('function', 'iterator', 'address in a tuple', 'bytes', 'memory', 'empty'),
+        *('function', 'iterator', 'address in a tuple', 'set', 'set in a tuple', 'bytes', 'memory', 'empty'),
     ],
 )
 def test_an_id_that_cannot_serve(task_id: object, message: str) -> None:
@@ -182,10 +184,12 @@ def test_an_id_that_cannot_serve(task_id: object, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    'task_id', [PurePosixPath('/fault at 0x7f00deadbeef'), ('fault at 0x7f00deadbeef', 3)], ids=['path', 'tuple']
+    'task_id',
+    [PurePosixPath('/fault at 0x7f00deadbeef'), ('fault at 0x7f00deadbeef', 3), frozenset[int]()],
+    ids=['path', 'tuple', 'set'],
 )
 def test_a_text_may_name_an_address(task_id: object) -> None:
-    """An id that names an address is one as any other: it is the same in each process."""
+    """An id that names an address is one as any other, and so is an empty set: the text is the same in each process."""
     assert task_key(task_id) == str(task_id)
 
 

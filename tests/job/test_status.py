@@ -41,6 +41,13 @@ def test_health_and_leadership(store: Store) -> None:
         wait_until(second.am_i_leader, 'the other leads')
 
 
+def test_a_host_whose_name_is_no_text(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel takes any bytes for the name of a host: the node works, and shows it with marks in their place."""
+    monkeypatch.setattr(socket, 'gethostname', lambda: 'h\udcff')
+    with store.job('a') as a:
+        assert [row['host'] for row in a.nodes] == ['h?']
+
+
 def test_nodes(store: Store) -> None:
     """``nodes`` and ``get_active_nodes`` list every node, oldest first, with host, pid and times of the store."""
     with store.job('b') as b, store.job('a', config={'weight': 2}) as a:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import os
-import socket
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 
 from jobsync._core.records import ACTIONS, LockEdit, LockFilter, LockRequest, TaskLock
+from jobsync._host import host_name
 from jobsync.backend import Backend
 from jobsync.rows import EventRow
 
@@ -30,7 +30,7 @@ def user_at_host() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container whose user has no name
         user = str(os.getuid())
-    return f'{user}@{socket.gethostname()}'.encode(errors='replace').decode()  # a name may be no UTF-8
+    return f'{user}@{host_name()}'.encode(errors='replace').decode()  # the user may have any name
 
 
 def record(backend: Backend, actor: str, action: str, subjects: Collection[str] = (), reason: str | None = None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from jobsync._core.config import NodeConfig
 from jobsync._core.counting import counted
 from jobsync._core.redact import listed
 from jobsync._event_log import EventLogger
+from jobsync._host import host_name
 from jobsync._runtime.node import NodeRuntime, Status
 from jobsync.backend import BackendInfo
 from jobsync.config import CoordinationConfig
@@ -59,7 +59,7 @@ def node_config(
         config,
         info,
         name=name,
-        host=socket.gethostname(),
+        host=host_name(),
         pid=os.getpid(),
         create=create,
         wait_on_enter=wait_on_enter,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.filesize import decimal
 
+from jobsync._host import host_name
 from jobsync._runtime.host_lock import NotKnown, base_of
 from jobsync.cli.finding import Finding
 from jobsync.cluster import Cluster
@@ -26,7 +26,7 @@ def examine_folders(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[
     """Yield a finding on each folder of this host: that of the store's files, and those of the locks of the nodes here."""
     if (folder := cluster.info.folder) is not None:
         yield _store(folder)
-    here = [node for node in nodes if node['host'] == socket.gethostname() and node['state'] != 'left']
+    here = [node for node in nodes if node['host'] == host_name() and node['state'] != 'left']
     named = {node['settings'].get('known_death_dir') for node in here if node['settings'].get('known_death')}
     for base in sorted(named, key=str):
         yield from _locks(base if isinstance(base, str) else None)

@@ -38,8 +38,8 @@ _BOOLS = ('bool_', 'bool')
 """The names of the types of numpy's True, by its version."""
 _ADDRESS = re.compile(' at 0x[0-9A-Fa-f]{6,}[>,;]')
 """What Python gives an object, a function or a generator as its text, also within a tuple; no path or text that names one."""
-_SET = 'frozenset({'
-"""The beginning of a set's text, also within a tuple. Its order depends on hashes, which differ from process to process."""
+_SET = re.compile(r'frozenset\(\{[^}]*,')
+"""The text of a set of several, also within a tuple. Its order depends on hashes, which differ from process to process."""
 
 _FIRST_8 = Struct('>Q').unpack_from
 """Unpack the first 8 bytes of a digest as a big-endian integer."""
@@ -49,10 +49,10 @@ def task_key(task_id: object) -> str:
     """Return the key of a task: ``str(task_id)``.
 
     Raises ``ConfigError`` for an id that cannot be hashed; for one whose text differs from process to process, being the address
-    of an object, or a set in the order of its hashes; and for one whose text no store can record: with a lone surrogate (as
-    ``os.listdir`` makes of a file name that is not UTF-8) or a NUL. So such an id is refused before the work is done, not after.
-    Also refused is what is an id by mistake: None, a bool, a float (``7.0`` would be another task than ``7``), bytes, an empty
-    text, and what is not equal to itself.
+    of an object, or a set of several in the order of its hashes; and for one whose text no store can record: with a lone
+    surrogate (as ``os.listdir`` makes of a file name that is not UTF-8) or a NUL. So such an id is refused before the work is
+    done, not after. Also refused is what is an id by mistake: None, a bool, a float (``7.0`` would be another task than ``7``),
+    bytes, an empty text, and what is not equal to itself.
     """
     key = task_id if type(task_id) is str else _text(task_id)
     # Nearly every key is printable, and a printable key needs no further check.
@@ -124,8 +124,8 @@ def _text(task_id: object) -> str:
         return text
     if _ADDRESS.search(text):
         raise ConfigError(f'task id {safe_repr(task_id)}: its text is an address, another in each process; define __str__')
-    if _SET in text:
-        raise ConfigError(f'task id {safe_repr(task_id)}: a set has another text in each process; use a sorted tuple')
+    if _SET.search(text):
+        raise ConfigError(f'task id {safe_repr(task_id)}: a set of several has another text in each process; use a sorted tuple')
     return text
 
 

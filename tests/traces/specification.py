@@ -262,7 +262,8 @@ class Specification:
         need(event['version'] not in self.versions, 'there was such a version before')
         clock = leader.decided[event['base'], event['epoch']]
         for run, counter in event['evictions']:
-            need(self._joined(run) and self.runs[run].beats == counter, f'{run} is not as it was')
+            is_there = self.record.get(self.runs[run].name) == run  # or was declared over meanwhile, at the same heartbeat
+            need(is_there and self.runs[run].beats == counter, f'{run} is not as it was')
             need(self._is_silent(leader, run, counter, clock), f'{run} has not been silent for its timeout')
         for run in event['departed']:
             need(self.record.get(self.runs[run].name) == run and run in self.left, f'{run} has not left')

@@ -19,6 +19,8 @@ __all__ = ['NO_TARGETS', 'Column', 'Targets', 'both', 'mask_of', 'rising', 'with
 
 _FEW = 1000
 """Fewer tokens than these are sorted as a list."""
+_PART = 36
+"""So are fewer than one in so many of all up to the highest: a list of these is no larger than a mask of all, and is made sooner."""
 _IS_SET = bytes([1]) * 128 + bytes(128)
 """For each byte that has the sign of a number, whether the number is 0 or more."""
 _OPPOSITE = bytes([1, 0]) + bytes(254)
@@ -30,7 +32,7 @@ _SPARSE = 8
 
 def rising(tokens: Sequence[int]) -> array[int]:
     """Return different token numbers in rising order. Of a million it takes two megabytes more than the array, a list 40."""
-    if len(tokens) < _FEW:
+    if len(tokens) < _FEW or _PART * len(tokens) < max(tokens):
         return array('i', sorted(tokens))
     if all(map(lt, tokens, islice(tokens, 1, None))):
         return tokens if isinstance(tokens, array) else array('i', tokens)

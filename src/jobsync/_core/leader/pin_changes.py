@@ -75,10 +75,9 @@ class PinChanges:
 
     def _explain(self, draft: PinDraft, owner: str | None, pattern: str | None) -> None:
         before, group = draft.before, draft.group
-        groups = {group, before.group}
-        if not any(groups):
+        if not (group or before.group):
             self.locked.add(owner)
-        elif draft.lock is None or len(groups) > 1:
-            self.declared.update(groups - {''})
+        elif draft.lock is None or group != before.group:
+            self.declared.update({group, before.group} - {''})
         elif pattern != before.pattern:
             self.placed.add(group)

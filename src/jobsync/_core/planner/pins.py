@@ -61,22 +61,28 @@ class PinPool:
         pins: Iterable[PinRequest],
         numbers: Mapping[str, int],
         counted: Mapping[frozenset[str], Places] = MappingProxyType({}),
+        items: list[PinRequest] | None = None,
     ) -> PinPool:
         """Count the pins, and add those that are ``counted`` already, by the nodes that they may be on.
 
-        ``numbers`` gives the live nodes by name. This is the planner's only loop over each pin.
+        ``numbers`` gives the live nodes by name. Given a list, the pins that are items are added to it and not counted. This is
+        the planner's only loop over each pin.
         """
         alike: defaultdict[frozenset[str], Places] = defaultdict(places_of_pins)
         homes: dict[int, int] = {}
-        for pin_id, place, allowed, home, _, _ in pins:
-            alike[allowed][place if len(allowed) > 1 else None].append(pin_id)  # where there is no choice, the place is none
+        for pin in pins:
+            pin_id, place, allowed, home, group, _ = pin
+            if group and items is not None:
+                items.append(pin)
+                continue
+            alike[allowed][place].append(pin_id)
             if home is not None and home in numbers:
                 homes[pin_id] = numbers[home]
         pool: defaultdict[tuple[int, ...], Places] = defaultdict(places_of_pins)
         for allowed, places in chain(alike.items(), counted.items()):
             pooled = pool[tuple(sorted([numbers[name] for name in allowed if name in numbers]))]
             for place, ids in places.items():
-                pooled[place] += ids
+                pooled[place if len(allowed) > 1 else None] += ids  # where there is no choice, the place is none
         return cls(pool, homes)
 
     def ids(self) -> Iterator[int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
 
@@ -65,7 +65,7 @@ def rebalance(
     nodes = sorted(name for name, weight in weights.items() if weight > 0)
     numbers = {name: number for number, name in enumerate(nodes)}
     items: list[PinRequest] = []
-    pool = PinPool.of(_lock_pins(pins, items), numbers, resting)
+    pool = PinPool.of(pins, numbers, resting, items)
     if not nodes:
         return Placement({}, dict.fromkeys(chain(pool.ids(), [item.id for item in items])))
     seating = [numbers.get(name, FREELY) for name in names] + [UNTOUCHED, FREELY]
@@ -93,15 +93,6 @@ def rebalance(
     losing = _losing(goals, seating, counts)
     moves = select_tokens(place, home, seating, losing, lacking, homes) if lacking else {}
     return Placement({nodes[node]: tokens for node, tokens in moves.items()}, placed)
-
-
-def _lock_pins(pins: Iterable[PinRequest], items: list[PinRequest]) -> Iterator[PinRequest]:
-    """Yield the pins that are no items, and put the others into ``items``."""
-    for pin in pins:
-        if pin.group:
-            items.append(pin)
-        else:
-            yield pin
 
 
 def _losing(goals: Sequence[int], seating: Sequence[int], counts: Mapping[int, int]) -> dict[int, int]:

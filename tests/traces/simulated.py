@@ -98,7 +98,8 @@ def _recorded_store(world: World, trace: _Trace) -> Iterator[None]:
 
     def restored(self: EditableStore, image: Image, identity: str | None = None) -> None:
         restore(self, image, identity or world.new_id())
-        trace.write({'do': 'back'})
+        space = self.spaces.get(world.namespace)
+        trace.write({'do': 'back', 'longest': space.state.longest_timeout_sec if space else 0.0})
         trace.compare()
 
     def node_deleted(self: EditableStore, namespace: str, name: str, *, raise_revision: bool = True) -> None:

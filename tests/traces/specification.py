@@ -74,7 +74,8 @@ class Specification:
         self.timeline: str = first['timeline']
         self.gone_back = False
         """The store's history is another than that of the timeline."""
-        self.is_first_history = True
+        self.longest = 0.0
+        """The longest timeout that the store has known, and not lost since."""
         self.runs: dict[str, Run] = {}
         self.record: dict[str, str] = {}
         self.left: set[str] = set()
@@ -329,7 +330,8 @@ class Specification:
 
     def _may_begin(self, leader: Run, clock: float) -> bool:
         """Return whether the first commit of a timeline has waited for every run of older ones (R8)."""
-        older = [run.timeout for run in self.runs.values() if run.lives not in ('', self.timeline)]
+        # A store that was emptied has lost the timeouts as well: what begins then cannot wait for one that it has never read.
+        older = [min(run.timeout, self.longest) for run in self.runs.values() if run.lives not in ('', self.timeline)]
         return not older or (leader.opened is not None and clock >= leader.opened + max(older) - SLACK)
 
     def _may_take_rowless(self, old: Assignment, place: int, leader: Run, clock: float) -> bool:
@@ -347,6 +349,7 @@ class Specification:
         A registration that was given up may be carried out late, and bring a run back whose record was removed.
         """
         name, run = event['run'], self.runs.setdefault(event['run'], Run(event['name'], event['timeout']))
+        self.longest = max(self.longest, run.timeout)
         if self.gone_back:
             run.lives = event['timeline']
             return
@@ -390,7 +393,7 @@ class Specification:
 
     def do_back(self, event: Event) -> None:
         """The store has lost records: none counts any more."""
-        self.gone_back = True
+        self.gone_back, self.longest = True, event['longest']
 
     def do_renew(self, event: Event) -> None:
         """R8. A timeline without records begins."""

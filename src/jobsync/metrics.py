@@ -72,7 +72,7 @@ _GAUGES: dict[str, tuple[str, Callable[[Job], float]]] = {
     'jobsync_tasks_open': ('Tasks that the node has begun and not ended', lambda job: _status(job)['open_tasks']),
     'jobsync_task_oldest_seconds': ('How long ago the oldest of them was begun; 0 if there is none', _oldest),
     'jobsync_tasks_quarantined': ('Tasks that the node was refused since they are in quarantine', _quarantined),
-    'jobsync_locks_unmatched': ('Task locks that no live node matches', lambda job: _status(job)['unplaced_locks']),
+    'jobsync_locks_unmatched': ('Task locks and items that no live node matches', lambda job: _status(job)['unplaced_locks']),
     'jobsync_records_unreadable': ('Records in the store that cannot be read', lambda job: len(_status(job)['unreadable'])),
     'jobsync_log_lines_dropped': ('Lines that the log was too slow for', lambda job: _status(job)['log_lines_dropped']),
 }

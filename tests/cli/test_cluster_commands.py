@@ -108,7 +108,7 @@ def test_status(url: str, namespace: Namespace) -> None:
     lock(namespace)
     result = invoke(url, 'status')
     assert result.exit_code == 3
-    assert '! locked tasks that match no live node: 1 (x)' in result.stdout
+    assert '! tasks whose patterns match no live node: 1 (x)' in result.stdout
 
 
 def test_nodes_and_tokens(url: str, namespace: Namespace) -> None:

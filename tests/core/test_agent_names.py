@@ -60,6 +60,17 @@ def test_a_name_that_stirs_is_in_use() -> None:
     assert isinstance(failure, NodeNameInUse)
     assert (failure.name, failure.host, failure.pid) == ('a', 'host of a', 1)
     assert former.is_settled
+    assert 'give this worker another name' in str(failure)
+
+
+def test_a_name_in_use_by_this_very_process() -> None:
+    """If the other has this host and pid, a Job of this process has not left, such as that of a notebook cell run twice."""
+    bench = Bench()
+    bench.cluster('a')
+    newcomer = bench.start('a', host='host of a', pid=1)
+    bench.run(20.0)
+    assert newcomer.phase is Phase.FAILED
+    assert 'a Job of that name has not left' in str(newcomer.failure)
 
 
 def test_a_late_heartbeat_of_a_dead_run_is_no_life() -> None:

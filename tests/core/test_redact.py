@@ -25,6 +25,8 @@ WORDS = st.text(st.characters(exclude_categories=['Cs']), min_size=1)
         ('postgresql:///db?user=u&password=secret&host=/run', 'postgresql:///db?***'),
         ('sqlite:///a/b.db', 'sqlite:///a/b.db'),
         ('memory://', 'memory://'),
+        ('e.db', 'e.db'),
+        ('../data/jobs.sqlite3', '../data/jobs.sqlite3'),
     ],
 )
 def test_a_password_is_masked(url: str, masked: str) -> None:
@@ -44,6 +46,8 @@ def test_a_password_is_masked(url: str, masked: str) -> None:
         ('postgresql://u@x:secret@h/db', 'postgresql://***'),
         ('u:secret@h/db', '***'),
         ('host=h user=u password=secret', '***'),
+        ('u:secret.db', '***'),
+        ('secret', '***'),
         ('', '***'),
     ],
 )

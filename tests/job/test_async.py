@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from typing import Any
 
 import pytest
-from tests.job.stores import Store, foreign_task, owned_tasks
+from tests.job.stores import Store, foreign_task, kinds, owned_tasks
 from tests.job.waiting import DEADLINE_SEC
 from tests.support.timings import TOKENS
 
-from jobsync import AsyncJob, JobsyncError, NotOwned, plugins
+from jobsync import AsyncJob, JobsyncError, NotOwned, UnsupportedOperation, plugins
 from jobsync.aio.threads import _MOST
 from jobsync.backend import BackendOptions
 from jobsync.testing import Fault, FaultyBackend, When
@@ -57,6 +57,20 @@ def stalling(store: Store, method: str) -> tuple[FaultyBackend, threading.Event,
 
     inner = plugins.connect(store.url, BackendOptions())
     return FaultyBackend(inner, Fault(method, When.NEVER, delay_sec=1), sleep=stall), reached, go
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_loop_that_is_not_of_asyncio(store: Store) -> None:
+    """Where asyncio runs no loop, as under trio, entering says so at once, and the job may be entered elsewhere."""
+    job = store.async_job('a')
+    with pytest.raises(UnsupportedOperation, match="job 'a': an AsyncJob runs on an event loop of asyncio"):
+        job.__aenter__().send(None)
+
+    async def work() -> None:
+        async with job:
+            assert job.am_i_healthy()
+
+    run(work())
 
 
 def test_tasks(store: Store) -> None:

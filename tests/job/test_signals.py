@@ -308,6 +308,27 @@ def test_what_a_signal_leaves_is_logged(store: Store, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_what_has_a_turn_at_a_signal_is_logged(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A scheduled function and a singleton are no open tasks, and the node waits for them: the line names them."""
+    caplog.set_level(logging.INFO, 'jobsync.job')
+    begun, end = threading.Event(), threading.Event()
+    with store.job('a', handle_signals=True, config={**PATIENT, 'shutdown_timeout_sec': 300}) as job:
+
+        @job.every(1)
+        def report() -> None:
+            begun.set()
+            end.wait(120)
+
+        assert begun.wait(120)
+        with job.singleton('feed') as turn:
+            assert turn
+            signal.raise_signal(signal.SIGTERM)
+        end.set()
+    assert event_log.flush(120)
+    assert "no task is open, 2 turns go on: 'every:report', 'singleton:feed'\n" in caplog.text
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
 def test_the_end_of_the_time_is_logged(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """A block that does not end in time is left with a line that says so, and nothing is said to be open that is not."""
     config = {**PATIENT, 'shutdown_timeout_sec': 0.2}

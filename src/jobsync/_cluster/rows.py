@@ -183,7 +183,7 @@ def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterat
         words = ', '.join(f'{value} ({_some(names)})' for value, names in values.items())
         yield f'nodes differ in {setting}: {words}: {SHOULD_BE_EQUAL[setting]}'
     if pins := unmatched(reading):
-        yield f'locked tasks that match no live node: {len(pins)} ({", ".join(pin.task_id for pin in pins[:5])})'
+        yield f'tasks whose patterns match no live node: {len(pins)} ({", ".join(pin.task_id for pin in pins[:5])})'
     for row in hand_overs(reading):
         if row['held']:
             yield f'node {row["owner"]!r} is still busy with {counted(len(row["held"]), "token")} that it is to hand over'

@@ -25,6 +25,8 @@ _URL = re.compile(
 )
 """A URL whose parts are where they seem to be: a special character of a password is written as %40 and so on."""
 _SCHEME = re.compile('[A-Za-z][A-Za-z0-9+.-]*://')
+_FILE = re.compile(r'[\w./-]*\.(?:db|sqlite3?)')
+"""The path of a database file, which was given for a URL."""
 
 
 def safe_repr(value: object) -> str:
@@ -49,11 +51,15 @@ def listed(names: Iterable[str], most: int = 5) -> str:
 def redact_url(url: str) -> str:
     """Return what may be shown of a URL: ``***`` for its password and options, or for all but the scheme if it is malformed.
 
+    The plain path of a database file, as in ``jobs.db``, is shown.
+
     In a malformed URL no part is what it seems to be: in ``postgresql://u:pw/secret@host/db`` a parser finds the host ``u`` and
     the database ``secret@host/db``.
     """
     found = _URL.fullmatch(url)
     if found is None:
+        if _FILE.fullmatch(url):
+            return url
         scheme = _SCHEME.match(url)
         return f'{scheme[0] if scheme else ""}***'
     user = '' if found['user'] is None else f'{found["user"]}{":***" if found["password"] else ""}@'

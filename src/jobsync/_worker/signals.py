@@ -19,6 +19,7 @@ import threading
 from types import FrameType
 
 from jobsync._core.counting import counted
+from jobsync._core.redact import cut_repr, listed
 from jobsync._event_log import EventLogger
 from jobsync._threads import start
 from jobsync._worker.session import Session
@@ -103,12 +104,14 @@ class Signals:
         self.session.stop(Event.HURRY)
 
     def _log(self, level: int, text: str) -> None:
-        """Log a line with the tasks that are open."""
+        """Log a line with the tasks that are open and the turns that go on."""
         count = self._task_log.open_tasks
         open_tasks = (
             f'{counted(count, "task is", "tasks are")} open: {self._task_log.open_names()}' if count else 'no task is open'
         )
-        _logger.log(level, 'node %r: %s; %s', self.session.node_name, text, open_tasks)
+        turns = self._task_log.turns()
+        held = f', {counted(len(turns), "turn goes", "turns go")} on: {listed(map(cut_repr, turns))}' if turns else ''
+        _logger.log(level, 'node %r: %s; %s%s', self.session.node_name, text, open_tasks, held)
 
     def _end_block(self, number: int) -> None:
         with self._is_sending:

@@ -70,6 +70,10 @@ class TaskLog:
         """Return the open tasks as text for a log line, at most 20 of them by their keys."""
         return listed(map(cut_repr, list(self._open)), 20)
 
+    def turns(self) -> list[str]:
+        """Return the keys of the singletons and scheduled functions that have a turn: checked out, and no open task."""
+        return [key for key in list(self._checked_out) if key not in self._open]
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Have the time in the block, in which the user's code fetches tasks, count as progress."""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from typing import Any
 
 from jobsync._runtime import threads
+from jobsync.errors import UnsupportedOperation
 
 __all__ = ['OnLoop', 'is_coroutine_function']
 
@@ -29,9 +30,15 @@ class OnLoop:
         self._lock = threading.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def open(self) -> None:
-        """Run coroutines on the present event loop from now on."""
-        self._loop = asyncio.get_running_loop()
+    def open(self, node_name: str) -> None:
+        """Run coroutines on the present event loop from now on. Raise ``UnsupportedOperation`` if asyncio runs none here."""
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise UnsupportedOperation(
+                f'job {node_name!r}: an AsyncJob runs on an event loop of asyncio, and none runs in this thread. Start the '
+                'program with asyncio.run; on another loop, such as that of trio, work with a Job in a thread of its own'
+            ) from None
 
     def wrapped(self, function: Any) -> Any:
         """Return the function as one for threads; any other value as it is, since ``Job`` checks it."""

@@ -156,11 +156,11 @@ class AsyncJob:
     async def __aenter__(self) -> Self:
         """Register, and wait until this node owns its share of the tokens. If that is cancelled, the node leaves again.
 
-        Raises what ``Job.__enter__`` raises.
+        Raises what ``Job.__enter__`` raises, and ``UnsupportedOperation`` on an event loop that is not asyncio's.
         """
         job = self._job
         job._session.check_enterable()
-        self._on_loop.open()
+        self._on_loop.open(self.node_name)
         self._threads.open()
         try:
             if self._signals is not None:

@@ -265,7 +265,7 @@ def plan(
     print_table(('node', 'weight', 'tokens before', 'tokens after'), planned)
     click.echo(f'{counted(found["moved"], "token", spec=",")} would move')
     if found['unmatched']:
-        click.echo(plain(f'locked tasks that no node would match: {", ".join(found["unmatched"])}'))
+        click.echo(plain(f'tasks whose patterns no node would match: {", ".join(found["unmatched"])}'))
 
 
 def _weighted(text: str) -> tuple[str, float]:

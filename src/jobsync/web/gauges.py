@@ -29,7 +29,7 @@ CLUSTER_GAUGES = {
     'jobsync_cluster_leader': '1 if a node leads, else 0',
     'jobsync_cluster_epoch': 'How often the leadership has changed',
     'jobsync_cluster_locks': 'Task locks',
-    'jobsync_cluster_locks_unmatched': 'Task locks that no live node matches',
+    'jobsync_cluster_locks_unmatched': 'Task locks and items that no live node matches',
     'jobsync_cluster_items': 'Items',
     'jobsync_cluster_tasks_incomplete': 'Tasks that were begun more than five minutes ago and are not complete',
     'jobsync_cluster_tasks_quarantined': 'Tasks in quarantine today',

@@ -73,9 +73,15 @@ class NameRegistration:
         if before is not None and before.beat != record.beat:
             self._changes += 1
         if self._changes == 2:
+            is_own = (record.host, record.pid) == (self._config.host, self._config.pid)
             raise NodeNameInUse(
-                f'node name {record.name!r} is in use by a live process (pid {record.pid} on {record.host}); '
-                'give this worker another name, or stop the other one',
+                f'node name {record.name!r} is in use by a live process (pid {record.pid} on {record.host}'
+                + (
+                    '), which is this one, unless two containers share a host name: a Job of that name has not left. Leave it '
+                    '(the end of its block, or its __exit__), restart the process, or give this Job another name'
+                    if is_own
+                    else '); give this worker another name, or stop the other one'
+                ),
                 record.name,
                 record.host,
                 record.pid,

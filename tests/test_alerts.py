@@ -76,6 +76,11 @@ def cut_off(worker: Worker) -> None:
     worker.scrape()
 
 
+def all_gone(worker: Worker) -> None:
+    worker.start()
+    worker.scrapes.append(Scrape.of(0, ''))
+
+
 def two_clusters(worker: Worker) -> None:
     elsewhere = CoordinationConfig(backend=MemoryBackend(EditableStore()), minimum_nodes=1, total_tokens=20)
     worker.start(Job('w2', coordination_config=elsewhere))
@@ -160,6 +165,7 @@ class Trouble:
 MINUTE, HOUR = 60.0, 3600.0
 FAULTS: Mapping[str, Trouble] = {
     'JobsyncNodeUnhealthy': Trouble(cut_off, 0.5 * MINUTE, 2 * MINUTE),
+    'JobsyncNoWorker': Trouble(all_gone, 1.5 * MINUTE, 5 * MINUTE),
     'JobsyncNoLeader': Trouble(cut_off, 0.5 * MINUTE, 2 * MINUTE),
     'JobsyncTwoLeaders': Trouble(two_clusters, 0.5 * MINUTE, 2 * MINUTE),
     'JobsyncHeartbeatSlow': Trouble(slow_heartbeats, 4 * MINUTE, 15 * MINUTE),

@@ -17,7 +17,7 @@ import pytest
 from tests.job.waiting import wait_until
 from tests.signals import a_signal_comes
 
-from jobsync import BackendUnavailable, ConfigError, WrongProcess
+from jobsync import BackendUnavailable, ConfigError, JobsyncError, WrongProcess
 from jobsync._event_log import event_log
 from jobsync._threads import start
 from jobsync._worker import store_calls
@@ -35,6 +35,13 @@ def failing(times: int, then: object = 'answer') -> tuple[Callable[[], object], 
         return then
 
     return action, raised
+
+
+def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a thread for its calls, as in a subinterpreter, the main thread gets an error of jobsync that says why."""
+    monkeypatch.setattr(store_calls, 'start', lambda _: False)
+    with pytest.raises(JobsyncError, match='no thread can be started .* subinterpreter'):
+        _CallThread('calls')
 
 
 def test_a_store_that_answers_is_asked_once() -> None:

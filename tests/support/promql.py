@@ -1,7 +1,7 @@
 """The part of PromQL that the alert rules use, evaluated over scrapes of a worker. The parser is that of ``promql-parser``.
 
 Faithful where the rules need it: selectors, ``sum`` and ``max``, ``rate`` and ``increase`` without extrapolation, quantiles of
-histograms, comparisons with a number, and ``and``. Anything else is refused.
+histograms, ``absent``, comparisons with a number, and ``and``. Anything else is refused.
 """
 
 from __future__ import annotations
@@ -131,7 +131,12 @@ def _quantile(args: Sequence[Any], scrapes: Sequence[Scrape]) -> Vector:
     return found
 
 
+def _absent(args: Sequence[Any], scrapes: Sequence[Scrape]) -> Vector:
+    return {} if _value(args[0], scrapes) else {frozenset(): 1.0}
+
+
 FUNCTIONS: Mapping[str, Callable[[Sequence[Any], Sequence[Scrape]], Vector]] = {
+    'absent': _absent,
     'increase': _increase,
     'rate': _rate,
     'histogram_quantile': _quantile,

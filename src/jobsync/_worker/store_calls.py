@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from jobsync._event_log import EventLogger
 from jobsync._runtime import threads
 from jobsync._threads import start
-from jobsync.errors import BackendUnavailable, WrongProcess
+from jobsync.errors import BackendUnavailable, JobsyncError, WrongProcess
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -186,7 +186,10 @@ class _CallThread:
         # The thread then ends, since its end was arranged before its start.
         weakref.finalize(self, self._calls.put, None).atexit = False
         if not start(lambda: thread):
-            raise RuntimeError('the process cannot start a thread for the calls of the store')
+            raise JobsyncError(
+                'no thread can be started for the calls of the store: the process has too many threads or too little memory, or this '
+                'is a subinterpreter, where jobsync does not run'
+            )
 
     def run(self, work: Callable[[Condition], T]) -> T:
         """Return what ``work`` returns, or raise what it raises. Its argument says whether the result is still awaited."""

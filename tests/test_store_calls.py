@@ -40,7 +40,7 @@ def failing(times: int, then: object = 'answer') -> tuple[Callable[[], object], 
 def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a thread for its calls, as in a subinterpreter, the main thread gets an error of jobsync that says why."""
     monkeypatch.setattr(store_calls, 'start', lambda _: False)
-    with pytest.raises(JobsyncError, match='no thread can be started .* subinterpreter'):
+    with pytest.raises(JobsyncError, match=r'no thread can be started .* subinterpreter'):
         _CallThread('calls')
 
 

@@ -17,7 +17,7 @@ from tests.support.servers import RedisServer
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import NodeRef, Settings
 from jobsync.backend import Backend, BackendOptions
-from jobsync.backends.redis.connection import keepalive_options
+from jobsync.backends.redis.connection import Deadline, keepalive_options
 from jobsync.backends.redis.plugin import connect
 from jobsync.errors import BackendUnavailable
 from jobsync.testing import Namespace
@@ -155,6 +155,15 @@ def test_a_listener_in_peace(harness: RedisHarness, backend: Backend, server: Re
         assert backend.wait(revision, 0.4) == revision
     assert backend.wait(revision, 2.0) == revision
     assert listeners() == before
+
+
+def test_a_late_answer_is_of_a_server(server: RedisServer) -> None:
+    """The error of a call whose time is over names the server, for a person who sees only this error."""
+    with (
+        closing(connect(server.url(), BackendOptions())) as backend,
+        pytest.raises(BackendUnavailable, match=f'^redis 127.0.0.1:{server.port} db 0: no answer from the server within'),
+    ):
+        backend._namespace.pool.command(Deadline(0.0), 'PING')  # type: ignore[attr-defined]
 
 
 def test_the_system_watches_connections(server: RedisServer) -> None:

@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 from tests.job.processes import Worker as Process
 from tests.job.processes import workers
-from tests.job.stores import Store, foreign_task, owned_tasks
+from tests.job.stores import Store, foreign_task, kinds, owned_tasks
 from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
@@ -129,6 +129,29 @@ def test_it_waits_for_what_another_node_has_in_hand(
             wait_until(lambda: 'a batch of 1 task is complete, 0 done here' in caplog.text, 'it says who has not done it')
         assert len(took) == 3
         assert 'already' not in caplog.text
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_whose_hands_a_task_is_in(store: Store) -> None:
+    """A task of this node is in another loop only if one has it, and a lease that is over is no other node's doing."""
+    with store.job('a') as job:
+        batch = job._shared_batch(['x', 'y'], progress=False)
+        entered, end = threading.Event(), threading.Event()
+
+        def work() -> None:
+            with job.task('y'):
+                entered.set()
+                end.wait(120)
+
+        other = threading.Thread(target=work)
+        other.start()
+        assert entered.wait(120)
+        assert (batch._holder_of('x'), batch._holder_of('y')) == ('with this node', 'with this node, in another loop')
+        end.set()
+        other.join(120)
+        assert job._session.lease is not None
+        job._session.lease.drop()
+        assert batch._holder_of('x') == 'with this node, which may not begin them now'
 
 
 @pytest.mark.any_store

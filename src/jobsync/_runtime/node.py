@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from jobsync._core.agent.agent import Agent
-from jobsync._core.agent.commands import AcquireLeadership, Command, DeclareDead, Lane, Register, Reply
+from jobsync._core.agent.commands import AcquireLeadership, Command, DeclareDead, Lane, Register, Reply, named
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
 from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.settings_comparison import Difference
@@ -228,7 +228,7 @@ class NodeRuntime:
             return _NEVER if call is None else call
         sent_at = time.time()
         outcome = self._perform(call)
-        name = type(call).__name__.lower()
+        name = named(call)
         with self._lock:
             answered = self.agent.done(lane, outcome, clock.now())
             if isinstance(outcome, Pulse):

@@ -280,12 +280,14 @@ class SharedBatch(ClaimLoop[T]):
         """Return in words in whose hands a task is, by the assignment that this node has read."""
         runtime = self._session.runtime
         if runtime is None or self._is_owned(self._left[key]):
-            return 'with this node, in another loop'
+            return 'with this node, in another loop' if self._task_log.is_with_another(key) else 'with this node'
         assignment = runtime.lease.assignment
         pin = assignment.pin_of.get(key)
         if pin is not None and pin.owner is None:
             return 'locked to a pattern that no live node matches'
         owner = assignment.owner_of(key, self._parse(self._left[key])[1])
+        if owner == self._session.node_name:
+            return 'with this node, which may not begin them now'
         return 'with no node at present' if owner is None else f'with {owner!r}'
 
     def _show(self) -> None:

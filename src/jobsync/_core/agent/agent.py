@@ -19,7 +19,7 @@ from collections.abc import Callable
 from jobsync import errors
 from jobsync._core.agent import commands
 from jobsync._core.agent.candidacy import Candidacy
-from jobsync._core.agent.commands import Issued, Lane
+from jobsync._core.agent.commands import Issued, Lane, named
 from jobsync._core.agent.departure import Departure
 from jobsync._core.agent.entry import Entry
 from jobsync._core.agent.events import Event, LogMessage
@@ -373,4 +373,4 @@ class Agent:
         else:
             self._work_at = again
             self._membership.work_failed(issued.call, again, now)
-        self._log('retry', f'{type(issued.call).__name__.lower()} failed, will be repeated: {error}')
+        self._log('retry', f'{named(issued.call)} failed, will be repeated: {error}')

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import re
 
 import attrs
 
@@ -51,6 +52,7 @@ __all__ = [
     'Reply',
     'SetWeight',
     'TakeSnapshot',
+    'named',
 ]
 
 
@@ -211,7 +213,13 @@ Command = (
     | Deregister
     | DeclareDead
 )
+
 Reply = Opened | Pulse | Snapshot | AssignmentReading | LockReading | Leadership | CommitOutcome | Purged | int | None | Exception
+
+
+def named(call: Command) -> str:
+    """Return the name of a call in words for the log: ``read assignment`` of ``ReadAssignment``."""
+    return re.sub('(?<!^)(?=[A-Z])', ' ', type(call).__name__).lower()
 
 
 @attrs.frozen

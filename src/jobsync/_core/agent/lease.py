@@ -220,7 +220,8 @@ class Lease:
     def declare_end(self, now: float) -> None:
         """Report the loss if the lease has ended with something owned. The tokens stay owned, for the lease may begin again."""
         if _NEVER < self.deadline <= now and not self.ownership.is_empty:
-            self._emit(LogMessage('warning', f'node {self.ref.name!r}: the lease is over, no heartbeat got through in time'))
+            text = 'the lease is over, no heartbeat got through in time: no task is begun until one does'
+            self._emit(LogMessage('warning', f'node {self.ref.name!r}: {text}'))
             self._emit(OwnershipChanged(self.ownership, self._nothing))
             self.deadline = _NEVER
 

@@ -13,7 +13,11 @@ from redis.connection import AbstractConnection
 
 from jobsync.errors import BackendUnavailable
 
-__all__ = ['Deadline', 'can_read', 'close', 'exchange', 'is_stale', 'keepalive_options', 'opened']
+__all__ = ['Deadline', 'NoAnswer', 'can_read', 'close', 'exchange', 'is_stale', 'keepalive_options', 'opened']
+
+
+class NoAnswer(BackendUnavailable):
+    """A server did not answer in time. The pool that made the call adds which one."""
 
 
 class Deadline:
@@ -29,7 +33,7 @@ class Deadline:
         """Seconds left; ``BackendUnavailable`` if there are none."""
         left = self._at - time.monotonic()
         if left <= 0:
-            raise BackendUnavailable('no answer from the server within the time for this call')
+            raise NoAnswer('no answer from the server within the time for this call')
         return left
 
 
@@ -78,7 +82,7 @@ def exchange(
     if is_busy is not None:
         while not can_read(sock, min(deadline.left, deadline.silence_sec / 2)):
             if not is_busy() and not can_read(sock, min(deadline.left, deadline.silence_sec / 2)):
-                raise BackendUnavailable('the server answers, but not on this connection')
+                raise NoAnswer('the server answers, but not on this connection')
     # This timeout is for each read of the socket: once an answer has begun, the server has done its work.
     sock.settimeout(min(deadline.left, deadline.silence_sec))
     return connection.read_response()

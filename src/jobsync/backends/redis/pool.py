@@ -15,7 +15,7 @@ import redis
 from redis.connection import AbstractConnection
 
 from jobsync.backends._common.forks import abandon, forget_in_child
-from jobsync.backends.redis.connection import Deadline, close, exchange, is_stale, opened
+from jobsync.backends.redis.connection import Deadline, NoAnswer, close, exchange, is_stale, opened
 from jobsync.backends.redis.errors import translate
 from jobsync.backends.redis.script import Script
 from jobsync.backends.redis.sentinel import master_of
@@ -113,7 +113,7 @@ class RedisPool:
                 self._moved = moved
                 self._trim(0)
                 return self._once(deadline, call)
-        except (redis.RedisError, OSError) as error:
+        except (redis.RedisError, OSError, NoAnswer) as error:
             raise translate(error, self.server) from error
 
     def _once(self, deadline: Deadline, call: Callable[[AbstractConnection], T]) -> T:

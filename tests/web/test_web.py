@@ -358,8 +358,9 @@ def test_the_command_serves_until_it_is_ended(tmp_path: Path, given: str | None)
             headers = {'Authorization': f'Bearer {token}'}
             assert httpx2.post(f'{address}api/undrain', json=body, headers=headers, timeout=120).status_code == status
         process.terminate()
-        process.communicate(timeout=120)
+        _, log = process.communicate(timeout=120)
     assert process.returncode == 0
+    assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d.* jobsync.web: /api/undrain by 'ann' from", log, re.MULTILINE)
 
 
 PAGE = Path(__file__).parents[2] / 'docs' / 'operate' / 'page.md'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
 import secrets
 import signal
@@ -37,6 +38,7 @@ def web(cluster: Cluster, host: str, port: int, allow_host: tuple[str, ...], ste
         raise JobsyncError(f"the page needs {' and '.join(missing)}: pip install 'jobsync[web]'")
     from jobsync.web import Server, allowed_hosts, cluster_app
 
+    logging.basicConfig(format='%(asctime)s %(levelname)s %(name)s: %(message)s')
     given = os.environ.get('JOBSYNC_WEB_TOKEN')
     token = given or secrets.token_urlsafe(24) if steer else None
     with Server(cluster_app(lambda: cluster, allowed_hosts(host, allow_host), token), port, host) as server:

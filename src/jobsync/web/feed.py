@@ -29,8 +29,9 @@ _STEP_SEC = 0.1
 """How soon a follower notices a new frame."""
 _QUIET_SEC = 1.5
 """After how long without a frame a browser is sent the age of the last one."""
-_WAIT_SEC = 10.0
-"""How long a request waits for a frame before it is answered with an older one, or none."""
+_WAIT_SEC = 7.0
+"""How long a request waits for a frame before it is answered with an older one, or none: less than the 10 s after which
+Prometheus gives up a scrape, which would hide ``jobsync_cluster_up 0``."""
 _REBALANCES = 40
 
 

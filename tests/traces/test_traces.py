@@ -16,7 +16,9 @@ from tests.traces.trial import refusal, tried
 from jobsync._core.leader.inputs import LeaderState
 
 MODULE = Path(__file__).parents[2] / 'spec/protocol.tla'
-TRACES = 30
+TRACES = 16
+RARE = (21, 38, 83)
+"""Seeds of the mutations that none of the first traces has today. Where they have others, more seeds are tried."""
 SEARCHED = 120
 """Seeds among which one must show a break."""
 
@@ -25,11 +27,11 @@ SEARCHED = 120
 def test_traces_are_accepted_and_mutated_ones_are_refused() -> None:
     """Every trace is one of the specification, none is after a mutation, and every mutation is tried."""
     untried = set(MUTATIONS)
-    for seed in range(SEARCHED):
+    for count, seed in enumerate((*range(TRACES), *RARE, *range(TRACES, SEARCHED)), 1):
         trial = tried(seed)
         assert trial.is_right, trial
         untried.discard(trial.mutation)
-        if seed >= TRACES and not untried:
+        if count >= TRACES and not untried:
             return
     pytest.fail(f'not tried: {untried}')
 

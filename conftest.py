@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import shutil
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -45,11 +48,39 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = kept
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """In one of several processes, import a share of the test modules first, for all of them.
+
+    pytest compiles each module with its own assertions, which takes longer than all the rest of the collection, and keeps the
+    result in a file. Processes that go through the modules in one order compile each at the same time, so none finds a file.
+    """
+    worker = getattr(session.config, 'workerinput', None)
+    if worker is not None:
+        gc.disable()  # until all tests are there: next to nothing of what makes them is garbage
+        number, count = int(worker['workerid'].removeprefix('gw')), worker['workercount']
+        folders = [session.config.rootpath / argument for argument in session.config.args]
+        for path in sorted(path for folder in folders for path in folder.rglob('test_*.py'))[number::count]:
+            import_as_pytest_does(path)
+
+
+def import_as_pytest_does(path: Path) -> None:
+    """Import a test module under the name by which pytest looks for it. An error is left to pytest, which imports it again."""
+    names, folder = [path.stem], path.parent
+    while (folder / '__init__.py').exists():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    with suppress(Exception, pytest.skip.Exception):
+        importlib.import_module('.'.join(names))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """Leave the thousands of tests, which stay to the end, out of every garbage collection from now on."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def sample_stores(items: Iterable[pytest.Item]) -> dict[str, set[str]]:

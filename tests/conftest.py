@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 from tests.support import forks
 from tests.support.compiling import share_compiled_statements
-from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.servers import EtcdServer, PostgresServer, RedisServer, find_postgres, find_redis
 from tests.support.stores import many_databases
 
@@ -41,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
     A shell starts what it runs in the background with SIGINT ignored, which processes of the tests would inherit.
     """
     if not config.getoption('full'):
-        Harness.examples, PostgresqlHarness.examples, Harness.rounds = 10, 5, 6
+        Harness.examples, Harness.rounds = 5, 6
         share_compiled_statements()
         forks.prefer(True)
     Harness.modules = MODULES

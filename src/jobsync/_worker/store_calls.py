@@ -187,8 +187,8 @@ class _CallThread:
         weakref.finalize(self, self._calls.put, None).atexit = False
         if not start(lambda: thread):
             raise JobsyncError(
-                'no thread can be started for the calls of the store: the process has too many threads or too little memory, or '
-                'this is a subinterpreter, where jobsync does not run'
+                'no thread can be started for the calls of the store: the process is about to end, has too many threads or too '
+                'little memory, or is a subinterpreter, where jobsync does not run'
             )
 
     def run(self, work: Callable[[Condition], T]) -> T:

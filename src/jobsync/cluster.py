@@ -263,7 +263,7 @@ class Cluster:
         for name in leaving:
             if name not in reading.live:
                 raise ConfigError(
-                    f'remove is {cut_repr(name)}: must be a node at work, which are {listed(reading.live) or "none"}'
+                    f'remove is {cut_repr(name)}: must be a node at work: {listed(reading.live) or "there is none"}'
                 )
         return forecast(reading, weights, leaving)
 
@@ -552,7 +552,7 @@ class Cluster:
         records = {record.name: record for record in self._backend.snapshot().nodes if record.state is NodeState.JOINED}
         if name not in records or not self._backend.remove_node(records[name].ref):
             raise ConfigError(
-                f'node is {cut_repr(name)}: must be a registered node, which are {listed(records.keys() - {name}) or "none"}'
+                f'node is {cut_repr(name)}: must be a registered node: {listed(records.keys() - {name}) or "there is none"}'
             )
         self._record(who, 'evict', [name], reason)
         return records[name].timeout_sec

@@ -70,7 +70,7 @@ def test_evict(url: str, namespace: Namespace) -> None:
     assert 'after its timeout of 15 s' in result.stdout
     assert list(namespace.nodes()) == ['a']
     result = invoke(url, 'evict', 'b', '-y')
-    assert (result.exit_code, result.stderr) == (1, "Error: node is 'b': must be a registered node, which are a\n")
+    assert (result.exit_code, result.stderr) == (1, "Error: node is 'b': must be a registered node: a\n")
 
 
 def test_orphaned_locks(url: str, namespace: Namespace) -> None:

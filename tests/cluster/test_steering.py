@@ -31,7 +31,7 @@ def test_an_eviction_gives_nothing_away(cluster: Cluster, namespace: Namespace, 
     found = cluster.why(task)
     assert not found.is_claimable
     assert 'may still be working: its tokens wait until it has been absent for its timeout of 15 s' in found.verdict
-    with pytest.raises(ConfigError, match=r"node is 'b'.*which are a$"):
+    with pytest.raises(ConfigError, match=r"node is 'b'.*registered node: a$"):
         cluster.evict('b')
 
 

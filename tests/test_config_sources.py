@@ -249,7 +249,7 @@ class Settings:
             r'config\.sync has minimum_nodes, which has no effect there: give it in config\.sync\.coordination',
         ),
         ({'enabled': False, 'backend': URL}, r'config\.sync has enabled, which'),
-        ({'backend': 'jobs.db'}, r"config\.sync: backend is '\*\*\*'"),
+        ({'backend': 'jobs.db'}, r"config\.sync: backend is 'jobs\.db'"),
         ({'backend': {'url': URL}}, r'config\.sync: backend is'),
         ('sqlite:///x.db', r"config\.sync is 'sqlite:///x.db' \(str\): must be a section"),
     ],
@@ -262,7 +262,7 @@ def test_a_wrong_section(sync: object, message: str) -> None:
 
 def test_a_wrong_environment() -> None:
     """A wrong variable is named."""
-    with pytest.raises(ConfigError, match=r"JOBSYNC_BACKEND: backend is '\*\*\*'"):
+    with pytest.raises(ConfigError, match=r"JOBSYNC_BACKEND: backend is 'jobs\.db'"):
         resolve(None, None, {'JOBSYNC_BACKEND': 'jobs.db'})
 
 

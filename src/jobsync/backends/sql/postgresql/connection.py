@@ -57,11 +57,18 @@ SETTINGS = (
 """psycopg reads no other moments; conditions have backslashes; names and ids have any characters; a number is read as it was
 written. Set in each session: no reload of the server, setting of the role or variable of the environment changes it."""
 
+STANDBY_WAIT = 'SyncRepWaitForLSN'
+"""The function of the server that waits for a synchronous standby. All that it says is that it waits no longer."""
+
 logging.getLogger('psycopg').addFilter(Diverted())
 
 
 class Expired(psycopg.OperationalError):
     """The server did not answer in time, not even that it had cancelled the statement."""
+
+
+class Unconfirmed(psycopg.OperationalError):
+    """The server has committed, and has not waited for the synchronous standby, which may be promoted without it."""
 
 
 class Moment(TimestamptzLoader):
@@ -112,6 +119,7 @@ class Cursor(psycopg.ClientCursor[Any]):
         # The answer of the statement itself is what the caller finds, not that of the first one in the message.
         for _ in before:
             self.nextset()
+        connection.check_confirmed()
         return self
 
 
@@ -132,6 +140,26 @@ class BoundedConnection(psycopg.Connection[Any]):
         """Statements to send in one message with the next one, before it. Their answers are skipped."""
         self.after: Sequence[str] = ()
         """Statements to send after the next one, in the same message."""
+        self._is_confirmed = True
+        self.add_notice_handler(self._on_notice)
+
+    def _on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
+        # Known by the place in the server, for the text is in the server's language.
+        if notice.source_function == STANDBY_WAIT:
+            self._is_confirmed = False
+
+    def check_confirmed(self) -> None:
+        """Raise ``Unconfirmed`` if the last commit did not wait for its standby."""
+        # t=0  the primary and node a are cut off from the synchronous standby; a's heartbeat waits for the standby
+        # t=1  an operator cancels the session that hangs (pg_cancel_backend): the server says COMMIT, with a warning
+        # t=2  the standby is promoted, and node b, which reaches it, owns all tokens after a timeout
+        # With a lease from t=1, and from each heartbeat after that, a would work on for as long as its heartbeats are cancelled.
+        if not self._is_confirmed:
+            self._is_confirmed = True
+            raise Unconfirmed(
+                'committed on this server, but no synchronous standby has it, since the wait was cancelled: bring the standby '
+                'back, or take it out of synchronous_standby_names'
+            )
 
     def take_frame(self) -> tuple[Sequence[str], Sequence[str]]:
         """Return ``before`` and ``after`` for the present statement, and clear them for the next one."""

@@ -1,0 +1,73 @@
+"""A synchronous standby that is away: what the server commits alone is not acknowledged."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+from tests.job.waiting import wait_until
+from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.servers import PostgresServer
+
+from jobsync.errors import BackendUnavailable
+from jobsync.testing.conformance.namespace import Namespace
+
+pytestmark = pytest.mark.postgres
+
+CANCEL = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@contextlib.contextmanager
+def without_standby(server: PostgresServer) -> Iterator[None]:
+    """Let commits wait for a standby that there is not, and an operator cancel them, for the length of the block."""
+    ended = threading.Event()
+
+    def cancel() -> None:
+        with psycopg.connect(server.url(socket_only=True), autocommit=True) as operator:
+            while not ended.wait(0.05):
+                operator.execute(CANCEL)
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    server.arrange("ALTER SYSTEM SET synchronous_standby_names = 'absent'")
+    server.arrange('SELECT pg_reload_conf()')
+    try:
+        yield
+    finally:
+        server.arrange('ALTER SYSTEM RESET synchronous_standby_names')
+        server.arrange('SELECT pg_reload_conf()')
+        ended.set()
+        thread.join()
+
+
+def is_confirmed(call: Callable[[], object]) -> bool:
+    """Make a call, and return whether the standby is no reason for it to fail."""
+    try:
+        call()
+    except BackendUnavailable as error:
+        return 'no synchronous standby' not in str(error)
+    return True
+
+
+def test_a_commit_whose_wait_for_the_standby_is_cancelled(server: PostgresServer) -> None:
+    """The server says that it has committed. It gives no lease all the same: a standby that is promoted knows nothing of it."""
+    harness = PostgresqlHarness(server)
+    namespace = Namespace(harness.connect())
+    leader = namespace.leader()
+    with without_standby(server):
+        wait_until(lambda: not is_confirmed(lambda: namespace.beat(leader)), 'commits wait for the standby')
+        assert not is_confirmed(lambda: namespace.join('b'))
+        assert not is_confirmed(lambda: namespace.commit(leader))
+        assert not is_confirmed(lambda: namespace.claim(leader, 'x'))
+    wait_until(lambda: is_confirmed(lambda: namespace.beat(leader)), 'commits wait no longer')
+    harness.close()

@@ -26,8 +26,10 @@ from urllib.parse import quote
 
 import pytest
 from tests.backends.relay import relayed
+from tests.job.waiting import wait_until
 from tests.support.harnesses.etcd import EtcdHarness
-from tests.support.servers import EtcdServer, free_port
+from tests.support.servers import EtcdServer, free_port, start_members
+from tests.support.timings import PATIENT
 
 from jobsync import CoordinationConfig, Job
 from jobsync._core.assignment import TokenGroup
@@ -69,6 +71,14 @@ def harness(etcd_server: EtcdServer) -> Iterator[EtcdHarness]:
 @pytest.fixture
 def namespace(harness: EtcdHarness) -> Namespace:
     return Namespace(harness.connect())
+
+
+def succeeds(call: Callable[[], object]) -> bool:
+    """Make a call, and return whether the store was there."""
+    with contextlib.suppress(BackendUnavailable):
+        call()
+        return True
+    return False
 
 
 def with_users(server: EtcdServer) -> EtcdServer:
@@ -210,21 +220,47 @@ class TestEndpoints:
                 namespace = Namespace(backend)
                 assert namespace.beat(namespace.join('a')).heartbeat == 1
 
-    def test_another_takes_over(self, harness: EtcdHarness, etcd_server: EtcdServer) -> None:
-        """When the server that was spoken to stops, the next call, or the one after it, is answered by another."""
-        gone = EtcdServer()
+    def test_another_takes_over(self) -> None:
+        """When the member that was spoken to stops, the next call, or the one after it, is answered by another."""
+        members = start_members()
         try:
-            url = f'etcd://{gone.endpoint},{etcd_server.endpoint}'
+            url = f'etcd://{",".join(member.endpoint for member in members)}'
+            with closing(connect(url, BackendOptions(**PATIENT))) as patient:
+                before = Namespace(patient).snapshot().store
             with closing(connect(url, BackendOptions(op_timeout_sec=2.0))) as backend:
-                backend.open(SETTINGS, create=True)
-                harness.connect().open(SETTINGS, create=True)
-                before = backend.snapshot().store
-                gone.pause()
-                with pytest.raises(BackendUnavailable):
-                    backend.snapshot()
+                wait_until(lambda: succeeds(backend.snapshot), 'the first member answers')
+                members[0].pause()
+                wait_until(lambda: succeeds(backend.snapshot), 'another member answers')
+                assert backend.snapshot().store == before
+        finally:
+            for member in members:
+                member.close()
+
+    def test_servers_of_two_clusters(self, harness: EtcdHarness, etcd_server: EtcdServer) -> None:
+        """They are refused, whichever comes first: nodes that reach one each would both own all tokens."""
+        other = EtcdServer()
+        try:
+            for first, second in ((other, etcd_server), (etcd_server, other)):
+                said = f'{first.endpoint} of .*, {second.endpoint} of .*one cluster only'
+                with (
+                    closing(connect(f'etcd://{first.endpoint},{second.endpoint}', BackendOptions(**PATIENT))) as backend,
+                    pytest.raises(ConfigError, match=said),
+                ):
+                    backend.open(SETTINGS, create=True)
+        finally:
+            other.close()
+
+    def test_another_cluster_in_the_place_of_one(self, harness: EtcdHarness) -> None:
+        """Servers that all belong to another cluster than before are that cluster, as after a restore."""
+        server = EtcdServer()
+        try:
+            with closing(connect(f'etcd://127.0.0.1:{free_port()},{server.endpoint}', BackendOptions(**PATIENT))) as backend:
+                before = Namespace(backend).snapshot().store
+                server.restore()
+                wait_until(lambda: succeeds(backend.snapshot), 'it answers')
                 assert backend.snapshot().store != before
         finally:
-            gone.close()
+            server.close()
 
     def test_none_answers(self) -> None:
         """The error names the server, and comes at once where nobody listens."""

@@ -11,9 +11,12 @@ from jobsync.backends.etcd.channel import EtcdChannel
 from jobsync.backends.etcd.errors import Refused, not_let_in
 from jobsync.backends.etcd.forks import hang_up_before_fork
 from jobsync.backends.etcd.protos import MESSAGES
-from jobsync.errors import BackendUnavailable
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
 __all__ = ['Connection']
+
+COMPARING_SEC = 0.5
+"""How long each other server may take to say which cluster it belongs to. One that says nothing is not compared."""
 
 
 class Connection:
@@ -39,6 +42,8 @@ class Connection:
         self._first = 0
         """The channel to try first."""
         self._proven: EtcdChannel | None = None
+        self._cluster = 0
+        """The id of the cluster of the server that was proven last; 0 before any was."""
         hang_up_before_fork(self)
         forget_in_child(self)
 
@@ -65,16 +70,36 @@ class Connection:
             at = (self._first + nth) % len(self._channels)
             channel, now = self._channels[at], time.monotonic()
             try:
-                channel.call('KV.Range', self._probe, now + (deadline - now) / (len(self._channels) - nth))
+                answer = channel.call('KV.Range', self._probe, now + (deadline - now) / (len(self._channels) - nth))
             except Refused as refusal:  # so small a question can only be refused for want of a login
                 raise not_let_in(str(refusal), channel.name) from refusal
             except BackendUnavailable as failure:
                 error = failure
                 continue
-            self._first, self._proven = at, channel
+            if answer.header.cluster_id != self._cluster:
+                self._compare(channel, answer.header.cluster_id, deadline)
+            self._first, self._proven, self._cluster = at, channel, answer.header.cluster_id
             return channel
         assert error is not None
         raise error
+
+    def _compare(self, proven: EtcdChannel, cluster: int, deadline: float) -> None:
+        """Raise ``ConfigError`` if another server answers that belongs to another cluster."""
+        # t=0  the URL names servers of two clusters; all nodes call the first one
+        # t=1  node a cannot reach that for a moment, and goes on with the second one, where no other node is
+        # t=2  a owns all tokens there, and after its timeout the others own them here
+        for other in self._channels:
+            if other is proven:
+                continue
+            try:
+                found = other.call('KV.Range', self._probe, min(deadline, time.monotonic() + COMPARING_SEC)).header.cluster_id
+            except JobsyncError:
+                continue
+            if found != cluster:
+                raise ConfigError(
+                    f'the servers of the URL are of different etcd clusters: {proven.name} of {cluster:x}, '
+                    f'{other.name} of {found:x}; name the members of one cluster only'
+                )
 
     def close(self) -> None:
         """End all calls, now and for good."""

@@ -219,6 +219,16 @@ class TestServer:
             harness.connect().open(SETTINGS, create=True)
         assert server.ask('GET', 'jobsync:{sync_}:state') == 'mine'
 
+    @pytest.mark.parametrize('kind', ['nodes', 'members', 'base', 'log', 'versions', 'pins', 'locks'])
+    def test_a_key_beside_the_state(self, harness: RedisHarness, namespace: Namespace, server: RedisServer, kind: str) -> None:
+        """Under whichever name it is, a newcomer is refused at once, and learns why."""
+        key = f'jobsync:{{sync_}}:{kind}'
+        server.ask('DEL', key)
+        server.ask(*(('RPUSH', key, 'mine') if kind == 'base' else ('SET', key, 'mine')))
+        for settings in (SETTINGS, None):
+            with pytest.raises(SchemaMismatch, match='another appname'):
+                harness.connect().open(settings, create=True)
+
     @pytest.mark.parametrize('schema', ['7', '2'])
     def test_another_format(self, harness: RedisHarness, namespace: Namespace, server: RedisServer, schema: str) -> None:
         """From the future or the past: refused with both versions, and with what to do."""

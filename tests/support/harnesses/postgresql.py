@@ -144,6 +144,13 @@ class PostgresqlHarness(Harness):
         self._is_reusable = False
         self.server.psql(f'SET search_path = {self.schema}', *statements)
 
+    def end_sessions(self) -> None:
+        """End every session of jobsync on the server, as a crash does; their connections have been closed afterwards."""
+        sessions = "FROM pg_stat_activity WHERE application_name = 'jobsync'"
+        self.server.arrange(f'SELECT pg_terminate_backend(pid) {sessions}')
+        while self.server.psql(f'SELECT pid {sessions}'):
+            pass
+
     def query(self, statement: str) -> list[tuple[str, ...]]:
         """What an operator sees."""
         return [tuple(line.split('|')) for line in self.server.psql(f'SET search_path = {self.schema}', statement)]

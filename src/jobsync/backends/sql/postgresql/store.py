@@ -21,6 +21,7 @@ from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.engine import autocommitting
 from jobsync.backends.sql.portions import OldRows, Portion
+from jobsync.backends.sql.postgresql.checking import Hosts, check_tables
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
 from jobsync.backends.sql.postgresql.ddl import CONCERNED, FUNCTIONS, WRITER, functions_and_triggers
@@ -181,10 +182,11 @@ class PostgresqlStore(SqlStore):
         self._set_up()
 
     def _set_up(self) -> None:
+        self._hosts = Hosts(self.server)
         self._listener = PostgresqlListener(self.server, self.tables.state.name, self._op_timeout)
         self._engine = autocommitting(
             'postgresql+psycopg',
-            lambda: connect_to(self.server),
+            self._connect,
             sa.QueuePool,
             pool_size=IDLE_CONNECTIONS,
             max_overflow=MORE_CONNECTIONS,
@@ -204,6 +206,20 @@ class PostgresqlStore(SqlStore):
             pool_pre_ping=True,
             use_native_hstore=False,
         )
+
+    def _connect(self) -> BoundedConnection:
+        """Connect, and raise ``ConfigError`` if this is not the one place of the namespace, or loses it in a crash."""
+        connection = connect_to(self.server)
+        try:
+            connection.deadline = time.monotonic() + self._op_timeout
+            with translated(self.server, self.grants):
+                check_tables(connection, self.server, [*self.tables.names().values()])
+            self._hosts.check(connection)
+            connection.deadline = math.inf
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def __repr__(self) -> str:
         return f'{self.server} {self.tables.namespace}'

@@ -1,0 +1,82 @@
+"""What a new connection is checked for: that it leads to the one place where the namespace is, and that this survives a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg
+
+from jobsync.backends.sql.postgresql.connection import BoundedConnection
+from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, PostgresqlServer
+from jobsync.errors import ConfigError
+
+__all__ = ['Hosts', 'check_tables']
+
+VISIBLE = """
+    SELECT relname, relnamespace::regnamespace::text, relpersistence FROM pg_catalog.pg_class
+    WHERE relname = ANY(%s) AND relkind = 'r' AND pg_catalog.pg_table_is_visible(oid) ORDER BY relname
+"""
+PLACE = "SELECT system_identifier || ':' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()"
+"""The cluster and its timeline."""
+
+
+def check_tables(connection: psycopg.Connection[Any], server: PostgresqlServer, names: Sequence[str]) -> None:
+    """Raise ``ConfigError`` unless the tables of these names that there are keep their rows, and are in one schema."""
+    found = connection.execute(VISIBLE, [names]).fetchall()
+    # t=0  sync_token is UNLOGGED, and the server crashes: the table is empty, past every trigger
+    # t=1  node a, which reads differences, owns token 42 as before
+    # t=2  a leader that has read everything finds no row of token 42, waits for a timeout, and gives 42 to b
+    # A crash ends every connection, so no node comes to t=1.
+    if lost := [name for name, _, persistence in found if persistence == 'u']:
+        raise ConfigError(
+            f'{server}: {", ".join(lost)} is UNLOGGED, so a crash of the server empties it: ALTER TABLE … SET LOGGED; if it has '
+            'crashed since, stop all nodes before that'
+        )
+    # t=0  a role's search_path begins with a schema that has an old copy of sync_token, and not of the other tables
+    # t=1  a node of this role joins the others, and takes the old owners for those of now
+    if len({schema for _, schema, _ in found}) > 1:
+        where = ', '.join(f'{schema}.{name}' for name, schema, _ in found)
+        raise ConfigError(f'{server}: this search_path finds the tables of one namespace in several schemas: {where}')
+
+
+class Hosts:
+    """The hosts of a URL, of which one accepts writes. Compared when a connection is to another one than the last."""
+
+    def __init__(self, server: PostgresqlServer) -> None:
+        self._server = server
+        self._last = ('', 0)
+
+    def check(self, connection: psycopg.Connection[Any]) -> None:
+        """Raise ``ConfigError`` if another host accepts writes too, and is not the same server."""
+        here = (connection.info.host, connection.info.port)
+        if here == self._last:
+            return
+        # t=0  the primary fails, and its standby is promoted, to which all nodes turn
+        # t=1  the old primary is started again, as a primary. It comes first in the URL
+        # t=2  node a connects to it, finds none of the others alive there, and owns all tokens after a timeout
+        place = None
+        for parameters in self._others(*here):
+            with contextlib.suppress(psycopg.Error), BoundedConnection.connect(**parameters) as other:
+                other.deadline = time.monotonic() + SHORTEST_SEC
+                found = other.execute(PLACE).fetchall()
+                place = place or connection.execute(PLACE).fetchall()
+                if found != place:
+                    raise ConfigError(
+                        f'{self._server}: {here[0]}:{here[1]} and {parameters["host"]}:{parameters["port"]} both accept writes, '
+                        'and are not the same server: end the one that is not the primary any more'
+                    )
+        self._last = here
+
+    def _others(self, host: str, port: int) -> Iterator[dict[str, Any]]:
+        """Yield the parameters of a connection to each other host that accepts writes."""
+        given = self._server.parameters
+        hosts, ports = str(given.get('host') or '').split(','), str(given.get('port') or '5432').split(',')
+        if given.get('hostaddr') or len(ports) not in (1, len(hosts)):
+            return
+        for other, its in zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=True):
+            if (other, int(its or '5432')) != (host, port):
+                attributes = {'target_session_attrs': 'read-write', 'connect_timeout': SHORTEST_SEC}
+                yield {**given, 'host': other, 'port': its or '5432', **attributes, 'autocommit': True}

@@ -1,0 +1,74 @@
+"""A URL of several hosts, of which one accepts writes at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
+from tests.support.servers import PostgresServer
+
+from jobsync.errors import ConfigError
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def harness(newest_postgres: PostgresServer) -> Iterator[PostgresqlHarness]:
+    harness = PostgresqlHarness(newest_postgres)
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def other() -> Iterator[PostgresServer]:
+    """A server of another cluster."""
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+def url_of(harness: PostgresqlHarness, *hosts: str) -> str:
+    """Return the URL of a namespace with these hosts."""
+    alone = f'127.0.0.1:{harness.server.port}'
+    return f'{harness.url.replace(alone, ",".join(hosts))}&target_session_attrs=read-write'
+
+
+def test_two_that_accept_writes(harness: PostgresqlHarness, other: PostgresServer) -> None:
+    """As after a failover, when the old primary is started again. Whichever comes first: the node owns nothing on either."""
+    Namespace(harness.connect())
+    here, there = f'127.0.0.1:{harness.server.port}', f'127.0.0.1:{other.port}'
+    for hosts in ((here, there), (there, here)):
+        with (
+            closing(connect_to(url_of(harness, *hosts), 'sync_')) as backend,
+            pytest.raises(ConfigError, match=f'{hosts[0]} and {hosts[1]} both accept writes'),
+        ):
+            backend.open(SETTINGS, create=False)
+
+
+def test_a_node_at_work_that_turns_to_another(harness: PostgresqlHarness, other: PostgresServer) -> None:
+    """A connection that the old primary would take, since it comes first, is refused; the other one is used on."""
+    other.kill()
+    url = url_of(harness, f'127.0.0.1:{other.port}', f'127.0.0.1:{harness.server.port}')
+    with closing(connect_to(url, 'sync_')) as backend:
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        other.start()
+        assert namespace.beat(ref).heartbeat == 1
+        harness.end_sessions()
+        with pytest.raises(ConfigError, match='both accept writes'):
+            namespace.beat(ref)
+        other.kill()
+        assert namespace.beat(ref).heartbeat == 2
+
+
+def test_others_that_do_no_harm(harness: PostgresqlHarness, other: PostgresServer) -> None:
+    """A standby, a host that does not answer, and another way to the same server."""
+    other.arrange('ALTER SYSTEM SET default_transaction_read_only = on')
+    other.arrange('SELECT pg_reload_conf()')
+    here = f'127.0.0.1:{harness.server.port}'
+    for hosts in ((f'127.0.0.1:{other.port}', here), (here, '127.0.0.1:1'), (here, f'localhost:{harness.server.port}')):
+        with closing(connect_to(url_of(harness, *hosts), 'sync_')) as backend:
+            backend.open(SETTINGS, create=True)

@@ -47,7 +47,8 @@ LOGIN_REFUSED = (
 """Messages of servers that refuse a login: libpq gives no SQLSTATE for them. A server with messages in another language is taken
 for an outage; only the clear error at the first start is lost."""
 CANCELED = '57014'
-WAITED = 'if this goes on, another session may hold a lock that is needed here: pg_blocking_pids(pid) finds it'
+"""A statement that has taken too long, or that an operator has cancelled."""
+CANCELED_HINT = 'if this goes on, another session may hold a lock that is needed here: pg_blocking_pids(pid) finds it'
 ABSENT = {'42P01', '42703', '3F000', '42883'}
 """Undefined table, column, schema, function."""
 FOREIGN_CLASSES = {'22', '23', '42'}
@@ -253,7 +254,7 @@ def translate(error: psycopg.Error, server: PostgresqlServer, grants: str) -> Jo
             'have row-level security, it needs BYPASSRLS.'
         )
     if code == CANCELED:
-        return BackendUnavailable(f'{server}: {said}; {WAITED}')
+        return BackendUnavailable(f'{server}: {said}; {CANCELED_HINT}')
     if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_login_refused(error)):
         return ConfigError(f'{server}: the server does not let this user in, check user, password and database: {said}')
     if code in ABSENT:

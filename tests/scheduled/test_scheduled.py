@@ -13,11 +13,14 @@ import pytest
 
 SHOWN_BY: dict[str, tuple[int, str] | tuple[int, str, str] | tuple[int, str, str, str]] = {
     'clock_read_before_the_grant': (9, 'P1', '--aim=Lease.begin_alone'),
-    'lanes_that_log': (9, ''),  # a hang, a token without an owner, or a node that cannot enter
+    'lanes_that_log': (7, ''),  # a hang, a token without an owner, or a node that cannot enter
     'ticks_begin_without_their_place': (6, 'P1', '--aim=TickRecord.begin', '--threads'),
-    'ticks_complete_without_a_claim': (79, 'every', '--aim=TickRecord.complete'),
+    'ticks_complete_without_a_claim': (21, 'every', '--aim=TickRecord.complete'),
 }
-"""For each mend a seed that shows the lack of it today, the promise that breaks, and options."""
+"""For each mend a seed that shows the lack of it today, the promise that breaks, and options.
+
+Another statement in the code around the core moves them all. Then ``--without`` finds others, one of fifty seeds at worst.
+"""
 
 
 def scheduled(*arguments: str, seed_of_hashes: str = '0') -> subprocess.CompletedProcess[str]:

@@ -64,6 +64,21 @@ def unreadable(backend: Backend) -> list[tuple[str, str]]:
     return [(report.kind, report.key) for report in reports]
 
 
+class TestState:
+    """The one key without a seal."""
+
+    @pytest.mark.parametrize('field', ['epoch', 'generation', 'revision', 'stamp', 'version', 'version_stamp', 'position'])
+    def test_any_field(self, namespace: Namespace, server: RedisServer, field: str) -> None:
+        """What cannot be read is an outage for a node, and an error that says why for others; put back, all goes on."""
+        ref, before = namespace.join('a'), server.ask('HGET', key('state'), field)
+        server.ask('HSET', key('state'), field, 'x')
+        for call in (namespace.snapshot, lambda: namespace.beat(ref)):
+            with pytest.raises(BackendUnavailable):
+                call()
+        server.ask('HSET', key('state'), field, before)
+        assert namespace.snapshot().nodes[0].ref == ref
+
+
 class TestNodes:
     """A node's record that was changed counts as absent for every method."""
 

@@ -31,6 +31,7 @@ from jobsync.backend import (
     Timeline,
     Unreadable,
 )
+from jobsync.errors import BackendUnavailable
 
 __all__ = [
     'SpoiltError',
@@ -158,14 +159,20 @@ def leadership_of(epoch: bytes, leader: bytes, run: bytes) -> Leadership:
 
 def shared_fields_of(answer: Sequence[bytes]) -> tuple[dict[str, Any], Sequence[Any]]:
     """Return the fields that a pulse and a snapshot share (``shared_fields`` in ``common.lua``), and the rest of the answer."""
-    fields = {
-        'timeline': timeline_of(*answer[:3]),
-        'store': answer[3].decode(),
-        'revision': revision_of(*answer[4:6]),
-        'version': revision_of(*answer[6:8]),
-        'leadership': leadership_of(*answer[8:11]),
-        'position': int(answer[11]),
-    }
+    try:
+        fields = {
+            'timeline': timeline_of(*answer[:3]),
+            'store': answer[3].decode(),
+            'revision': revision_of(*answer[4:6]),
+            'version': revision_of(*answer[6:8]),
+            'leadership': leadership_of(*answer[8:11]),
+            'position': int(answer[11]),
+        }
+    except ValueError as error:
+        raise BackendUnavailable(
+            f'the state of the namespace was changed manually and cannot be read ({error}): put back what was there, or stop all '
+            'nodes and delete the keys of the namespace'
+        ) from error
     return fields, answer[12:]
 
 

@@ -16,7 +16,6 @@ from operator import attrgetter
 from jobsync._core.planner.apportionment import QuotientScale
 from jobsync._core.planner.costs import share_costs
 from jobsync._core.planner.pins import PinPool, PinRequest, arrange
-from jobsync._core.planner.transport import FREELY
 
 __all__ = ['share_items']
 
@@ -42,15 +41,15 @@ def share_items(items: Iterable[PinRequest], nodes: Sequence[str], weights: Mapp
         order = sorted(nodes, key=lambda node: load[node] / weights[node])
         numbers = {node: number for number, node in enumerate(order)}
         chosen = _share(group, numbers, QuotientScale.of([weights[name] for name in order]))
-        at: dict[int, str | None] = {**dict(enumerate(order)), FREELY: None}
         if has_others:
-            load.update({at[node]: count for node, count in Counter(chosen.values()).items()})
-        placed.update(zip(chosen, map(at.__getitem__, chosen.values()), strict=True))
+            load.update(Counter(chosen.values()))
+        placed.update(chosen)
     return placed
 
 
-def _share(group: Sequence[PinRequest], numbers: Mapping[str, int], scale: QuotientScale) -> dict[int, int]:
+def _share(group: Sequence[PinRequest], numbers: Mapping[str, int], scale: QuotientScale) -> dict[int, str | None]:
     if len({item.cost for item in group}) > 1:
-        return share_costs(group, numbers, scale.weights)
+        names = [*numbers, None]  # so that ``FREELY``, which is -1, is nowhere
+        return {item: names[node] for item, node in share_costs(group, numbers, scale.weights).items()}
     none = [0] * len(numbers)
     return arrange(PinPool.of(group, numbers), numbers, scale, none, none)[0]

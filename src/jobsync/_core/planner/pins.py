@@ -98,13 +98,13 @@ def arrange(
     here: Sequence[int],
     tokens: int = 0,
     homes: Mapping[tuple[int, int], int] | None = None,
-) -> tuple[dict[int, int], Sequence[int]]:
-    """Return the node of each pin (``FREELY`` for a pin that is allowed on none), and how many tokens each node is to have.
+) -> tuple[dict[int, str | None], Sequence[int]]:
+    """Return the node of each pin (None for a pin that is allowed on none), and how many tokens each node is to have.
 
     ``numbers`` gives the nodes by name, in the order in which they win ties. ``load`` is what they have besides, and keep; see
     ``TransportProblem`` for the rest.
     """
-    pool = pins.places
+    pool, names = pins.places, [*numbers, None]  # so that ``FREELY``, which is -1, is nowhere
     choices = sorted(allowed for allowed in pool if len(allowed) > 1)
     shares = target_shares(
         TransportProblem(
@@ -116,9 +116,9 @@ def arrange(
             homes=homes or {},
         )
     )
-    placed = _placed(pool, dict(zip(choices, shares.groups, strict=True)), numbers, pins.homes)
+    placed = _placed(pool, dict(zip(choices, shares.groups, strict=True)), names, numbers, pins.homes)
     if pins.homes:
-        return placed, _homeward(pool, placed, list(shares.tokens), here, numbers, pins.homes)
+        return placed, _homeward(pool, placed, list(shares.tokens), here, names, numbers, pins.homes)
     return placed, shares.tokens
 
 
@@ -139,66 +139,74 @@ def _group(allowed: tuple[int, ...], places: Places, numbers: Mapping[str, int])
 def _placed(
     pool: Mapping[tuple[int, ...], Places],
     shares: Mapping[tuple[int, ...], Mapping[int, int]],
+    names: Sequence[str | None],
     numbers: Mapping[str, int],
     homes: Mapping[int, int],
-) -> dict[int, int]:
-    """Return every pin's node, or ``FREELY`` for a pin that is allowed on none."""
-    placed: dict[int, int] = {}
+) -> dict[int, str | None]:
+    """Return every pin's node, or None for a pin that is allowed on none."""
+    placed: dict[int, str | None] = {}
     for allowed, places in pool.items():
         if len(allowed) > 1:
-            placed.update(_dealt(places, shares[allowed], numbers, homes))
+            _deal(placed, places, shares[allowed], names, numbers, homes)
         else:
-            placed.update(dict.fromkeys(chain(*places.values()), allowed[0] if allowed else FREELY))
+            placed.update(dict.fromkeys(chain(*places.values()), names[allowed[0] if allowed else FREELY]))
     return placed
 
 
-def _dealt(
-    places: Places, target_shares: Mapping[int, int], numbers: Mapping[str, int], homes: Mapping[int, int]
-) -> dict[int, int]:
-    """Return the node of each pin of a group, given the group's shares: on each node the pins with the lowest ids stay.
+def _deal(
+    placed: dict[int, str | None],
+    places: Places,
+    target_shares: Mapping[int, int],
+    names: Sequence[str | None],
+    numbers: Mapping[str, int],
+    homes: Mapping[int, int],
+) -> None:
+    """Place each pin of a group, given the group's shares: on each node the pins with the lowest ids stay.
 
     The other pins go where pins are lacking. Pins that would come home by moving move first, and moving pins go home where they
     can.
     """
-    dealt: dict[int, int] = {}
     loose: list[int] = []
     lacking = dict(target_shares)
-    surplus: list[tuple[int, int, list[int]]] = []
+    surplus: list[tuple[str | None, int, list[int]]] = []
     for name, ids in places.items():
         node = numbers.get(name, FREELY) if name is not None else FREELY
         stay = min(len(ids), target_shares.get(node, 0))
         if stay:
             lacking[node] -= stay
         if stay == len(ids):
-            dealt.update(dict.fromkeys(ids, node))
+            placed.update(dict.fromkeys(ids, name))
         else:
-            surplus.append((node, stay, sorted(ids)))
-    for node, stay, ids in surplus:
+            surplus.append((name, stay, sorted(ids)))
+    for name, stay, ids in surplus:
         if homes:
             ids.sort(key=lambda pin: lacking.get(homes.get(pin, FREELY), 0) > 0)
         loose += ids[stay:]
-        dealt.update(dict.fromkeys(ids[:stay], node))
+        placed.update(dict.fromkeys(ids[:stay], name))
     loose.sort()
     if homes:
+        away: list[int] = []
         for pin in loose:
             home = homes.get(pin, FREELY)
             if lacking.get(home, 0) > 0:
                 lacking[home] -= 1
-                dealt[pin] = home
-        loose = [pin for pin in loose if pin not in dealt]
+                placed[pin] = names[home]
+            else:
+                away.append(pin)
+        loose = away
     start = 0
     for node in sorted(lacking):
         end = start + lacking[node]
-        dealt.update(dict.fromkeys(loose[start:end], node))
+        placed.update(dict.fromkeys(loose[start:end], names[node]))
         start = end
-    return dealt
 
 
 def _homeward(
     pool: Mapping[tuple[int, ...], Places],
-    placed: dict[int, int],
+    placed: dict[int, str | None],
     goals: list[int],
     here: Sequence[int],
+    names: Sequence[str | None],
     numbers: Mapping[str, int],
     homes: Mapping[int, int],
 ) -> list[int]:
@@ -213,20 +221,21 @@ def _homeward(
         for name, ids in places.items():
             node = numbers.get(name, FREELY) if name is not None else FREELY
             for pin in ids:
-                home = homes.get(pin, FREELY)
-                if placed[pin] not in (node, home) and node in allowed:
-                    passing[node, placed[pin]].append(pin)
-                elif placed[pin] == node != home and home in allowed:
+                home, chosen = homes.get(pin, FREELY), placed[pin]
+                to = FREELY if chosen is None else numbers[chosen]
+                if to not in (node, home) and node in allowed:
+                    passing[node, to].append(pin)
+                elif to == node != home and home in allowed:
                     staying[node, home].append(pin)
     for (node, home), pins in staying.items():
         pins.sort(reverse=True)
         for other in sorted(passing[node, home])[: len(pins)]:
-            placed[other], placed[pins.pop()] = node, home
+            placed[other], placed[pins.pop()] = names[node], names[home]
     giving = {node: has - goal for node, (goal, has) in enumerate(zip(goals, here, strict=True)) if goal < has}
     going = ways_home({way: len(pins) for way, pins in staying.items()}, giving, gaining(goals, here))
     for (node, home), count in going.items():
         for pin in staying[node, home][len(staying[node, home]) - count :]:
-            placed[pin] = home
+            placed[pin] = names[home]
         goals[node] += count
         goals[home] -= count
     return goals

@@ -87,8 +87,7 @@ def rebalance(
         counts.total(),
         homes.away,
     )
-    at: list[str | None] = [*nodes, None]  # so ``FREELY``, which is -1, is nowhere
-    placed.update(zip(lock_pins, map(at.__getitem__, lock_pins.values()), strict=True))
+    placed.update(lock_pins)
     lacking = gaining(goals, here)
     losing = _losing(goals, seating, counts)
     moves = select_tokens(place, home, seating, losing, lacking, homes) if lacking else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -11,7 +12,8 @@ from tests.job.waiting import wait_until
 from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.servers import PostgresServer
 
-from jobsync.backend import Backend, HistoryKind, TokenGroup
+from jobsync.backend import Backend, BackendOptions, HistoryKind, TokenGroup
+from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.testing.conformance.namespace import Namespace
 
 pytestmark = pytest.mark.postgres
@@ -55,6 +57,26 @@ def test_a_reading_that_waits_for_a_rewrite(harness: PostgresqlHarness, table: s
         wait_until(lambda: harness.server.psql(waits) == ['1'], 'the reading waits')
         operator.commit()
         assert reading.result(60) == expected
+
+
+def test_a_reading_gives_way_to_locks_of_several_tables(harness: PostgresqlHarness) -> None:
+    """An operator who drops or alters several tables is not ended for a deadlock with what nodes read meanwhile."""
+    url = f'{harness.server.url()}?options=-csearch_path%3D{harness.schema}%20-cdeadlock_timeout%3D10min'
+    Namespace(harness.connect()).join('a')
+    lock = f'LOCK TABLE {harness.schema}.{{}} IN ACCESS EXCLUSIVE MODE'
+    waits = f"SELECT count(*) FROM pg_locks WHERE relation = '{harness.schema}.sync_audit'::regclass AND NOT granted"
+    with (
+        closing(connect(url, BackendOptions())) as backend,
+        psycopg.connect(harness.server.url(socket_only=True)) as operator,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        operator.execute("SET deadlock_timeout = '20s'")
+        operator.execute(lock.format('sync_audit'))
+        reading = pool.submit(backend.history, HistoryKind.AUDIT)
+        wait_until(lambda: harness.server.psql(waits) == ['1'], 'the reading waits')
+        operator.execute(lock.format('sync_state'))
+        operator.commit()
+        assert list(reading.result(60)) == []
 
 
 def test_a_difference_whose_rows_are_gone(harness: PostgresqlHarness) -> None:

@@ -31,9 +31,10 @@ ENCODING = 'UTF8'
 ENDING_SEC = 1.0
 """How long a rollback may take when the time of its transaction is over already."""
 
-BUSY = {'40001', '40P01', '23505', '25P03'}
-"""Serialization failure, deadlock, a row that another transaction has inserted, a transaction idle for too long: rolled back;
-another attempt may succeed."""
+BUSY = {'40001', '40P01', '23505', '25P03', '55P03'}
+"""Serialization failure, deadlock, a row that another transaction has inserted, a transaction idle for too long, a lock that
+another one keeps: rolled back; another attempt may succeed."""
+LOCKED = '55P03'
 RIGHTS = '42501'
 LOGIN = {'28000', '28P01', '3D000'}
 LOGIN_REFUSED = (
@@ -247,7 +248,7 @@ def translate(error: psycopg.Error, server: PostgresqlServer, grants: str) -> Jo
     """Return the error to raise instead; ``grants`` are the statements that give a user its rights."""
     code, said = error.sqlstate or '', in_one_line(error)
     if code in BUSY:
-        return Busy(f'{server}: rolled back: {said}')
+        return Busy(f'{server}: rolled back: {said}{f"; {CANCELED_HINT}" * (code == LOCKED)}')
     if code == RIGHTS:
         return ConfigError(
             f'{server}: this user may not do what is needed: {said}; what it needs the owner gives: {grants} Where the tables '

@@ -54,6 +54,8 @@ IDLE_SEC = 10.0
 """How long a process that stops in the middle of a transaction may keep its locks. A starved process needs some of it."""
 GRACE_SEC = 0.5
 """The time that the server gets after its statement timeout, to report that it has cancelled."""
+_HOLD_MS = 500
+"""How long a reading waits for its tables before it begins anew."""
 NAMESPACES = """
 SELECT left(relname, -5) FROM pg_catalog.pg_class AS state
 WHERE relkind = 'r' AND length(relname) > 5 AND right(relname, 5) = 'state' AND pg_catalog.pg_table_is_visible(oid) AND EXISTS (
@@ -126,6 +128,11 @@ class Framed(SqlTransaction):
         # t=1  a reading begins, which is to see the state of t=1, and waits for the lock
         # t=2  the lock is free. All rows are younger than t=1: none of them is found
         # LOCK TABLE waits for the lock too, but what is read afterwards is the state of after that.
+        # The wait is shorter than the second after which the server looks for deadlocks. Otherwise:
+        # t=0  an operator's DROP SCHEMA has one table, for which a reading waits that has another one
+        # t=1  the reading has looked for a deadlock, found none yet, and goes on waiting
+        # t=2  DROP SCHEMA comes to the other table, finds the deadlock, and is ended: at each try, where many nodes read
+        self.raw.before.append(f'SET LOCAL lock_timeout = {_HOLD_MS}')
         self.raw.before.append(f'LOCK TABLE {", ".join(table.name for table in tables)} IN ACCESS SHARE MODE')
 
     def announce(self, concerned: Iterable[str] | None) -> None:

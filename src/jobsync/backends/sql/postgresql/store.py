@@ -128,10 +128,10 @@ class Framed(SqlTransaction):
         # t=1  a reading begins, which is to see the state of t=1, and waits for the lock
         # t=2  the lock is free. All rows are younger than t=1: none of them is found
         # LOCK TABLE waits for the lock too, but what is read afterwards is the state of after that.
-        # The wait is shorter than the second after which the server looks for deadlocks. Otherwise:
+        # The wait is shorter than the second after which the server searches for deadlocks. Otherwise:
         # t=0  an operator's DROP SCHEMA has one table, for which a reading waits that has another one
-        # t=1  the reading has looked for a deadlock, found none yet, and goes on waiting
-        # t=2  DROP SCHEMA comes to the other table, finds the deadlock, and is ended: at each try, where many nodes read
+        # t=1  the server searches for a deadlock of the reading, for the only time, and finds none yet
+        # t=2  DROP SCHEMA comes to the other table, waits for a second, and is ended: at each try, where many nodes read
         self.raw.before.append(f'SET LOCAL lock_timeout = {_HOLD_MS}')
         self.raw.before.append(f'LOCK TABLE {", ".join(table.name for table in tables)} IN ACCESS SHARE MODE')
 

@@ -9,6 +9,7 @@ import pytest
 from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync.backend import Hint, TokenGroup
+from jobsync.backends.sql.sqlite.hints import KEPT
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 
@@ -56,14 +57,33 @@ def test_what_concerns_the_leader_only(namespace: Namespace, named: Callable[[],
     assert named() == frozenset()
 
 
+def test_what_concerns_some(namespace: Namespace, named: Callable[[], frozenset[str] | None]) -> None:
+    leader = namespace.leader()
+    namespace.join('b')
+    named()
+    namespace.commit(leader, TokenGroup([0], 'b'), affected=frozenset({'b', 'Zoë'}))
+    namespace.join('c')
+    assert named() == frozenset({'b', 'Zoë'}), 'a commit, and a node that registers after it'
+    for number in range(2 * KEPT):
+        namespace.join(f'n{number}')
+    assert named() is None, 'more changes than announcements are kept'
+    many = frozenset(f'node-{number:04}' for number in range(500))
+    namespace.commit(leader, TokenGroup([0], 'c'), affected=many)
+    assert named() == many
+    namespace.commit(leader, TokenGroup([0], 'b'), affected=many | {f'more-{number:04}' for number in range(300)})
+    assert named() is None, 'more names than are announced'
+
+
 def test_what_concerns_all(namespace: Namespace, harness: SqliteHarness, named: Callable[[], frozenset[str] | None]) -> None:
     leader = namespace.leader()
     namespace.join('b')
     named()
     namespace.commit(leader, TokenGroup([0], 'b'))
     namespace.join('c')
-    assert named() is None, 'a commit, and a node that registers after it'
+    assert named() is None, 'a commit that does not say whom it concerns'
+    namespace.commit(leader, TokenGroup([0], 'c'), affected=frozenset({'c'}))
     harness.delete_node_row('sync_', 'b')
+    namespace.join('d')
     assert named() is None
     harness.delete_token_rows('sync_', [0])
     assert named() is None

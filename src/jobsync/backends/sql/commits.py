@@ -60,7 +60,7 @@ def commit(tx: SqlTransaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revisi
     if plan.is_recorded:
         tx.enqueue(record, attrs.asdict(plan.rebalance(ref.name, state.now)))
     tx.enqueue(count_commit, run_of(ref))
-    tx.announce(plan.affected)
+    tx.announce(revision.number, plan.affected)
     tx.conclude(save_version, {**members, 'new_stamp': revision.stamp, 'new_builds_on': states.dump_revisions(builds_on)})
     return revision
 

@@ -103,8 +103,7 @@ def edit_locks(tx: SqlTransaction, change: LockEdit) -> int:
         tx.enqueue(sa.delete(lock).where(tx.dialect.among(lock.c.id, 'ids')), {'ids': tx.dialect.listed(gone)})
     added, changed = put(tx, change.group, wanted, state, revision, row.last_lock) if wanted else (0, 0)
     if gone or added or changed:
-        tx.announce(())
-        states.save(tx, revision, locks_revision=revision.number, last_lock=row.last_lock + len(wanted))
+        states.save(tx, revision, (), locks_revision=revision.number, last_lock=row.last_lock + len(wanted))
     return len(gone)
 
 

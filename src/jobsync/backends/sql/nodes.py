@@ -99,9 +99,8 @@ def register(
         stalled=False,
     )
     tx.enqueue(row)
-    tx.announce(())
     longest = max(state.longest_timeout_sec, node.timeout_sec, node.longest_timeout_sec)
-    states.save(tx, states.raised(state, at_least), last_created=created_on, longest_timeout_sec=longest)
+    states.save(tx, states.raised(state, at_least), (), last_created=created_on, longest_timeout_sec=longest)
 
 
 def set_weight(tx: SqlTransaction, ref: NodeRef, weight: float, stalled: bool = False) -> None:
@@ -111,8 +110,7 @@ def set_weight(tx: SqlTransaction, ref: NodeRef, weight: float, stalled: bool = 
     differs = sa.or_(node.c.weight != weight, node.c.stalled != stalled)
     change = sa.update(node).where(is_joined(tx.dialect), differs).values(weight=weight, stalled=stalled)
     if tx.execute(change, run_of(ref)).rowcount:
-        tx.announce(())
-        states.save(tx, states.raised(state))
+        states.save(tx, states.raised(state), ())
 
 
 def deregister(tx: SqlTransaction, ref: NodeRef, died: bool = False) -> None:
@@ -120,8 +118,7 @@ def deregister(tx: SqlTransaction, ref: NodeRef, died: bool = False) -> None:
     state, node = states.read(tx), tx.tables.node
     left = {'state': NodeState.LEFT.value, 'holding': '[]', 'last_heartbeat': None, 'stalled': died}
     if tx.execute(sa.update(node).where(is_joined(tx.dialect)).values(left), run_of(ref)).rowcount:
-        tx.announce(None if state.leadership.node == ref else ())
-        states.save(tx, states.raised(state))
+        states.save(tx, states.raised(state), None if state.leadership.node == ref else ())
 
 
 def remove_node(tx: SqlTransaction, ref: NodeRef) -> bool:

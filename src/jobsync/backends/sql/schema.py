@@ -279,7 +279,10 @@ def _attempts() -> list[SchemaItem]:
 
 
 def _state() -> list[SchemaItem]:
-    """Return the columns of ``state``, of one row. Most statements leave out ``builds_on`` and ``members``, which may be long."""
+    """Return the columns of ``state``, of one row. Most statements leave out ``builds_on`` and ``members``, which may be long.
+
+    ``announced`` has, on SQLite, a line for each of the latest revisions that names the nodes which it concerns.
+    """
     return [
         Column('id', Integer, CheckConstraint('id = 1'), primary_key=True, autoincrement=False),
         Column('schema_version', Integer, nullable=False),
@@ -302,6 +305,7 @@ def _state() -> list[SchemaItem]:
         Column('writer', Integer, nullable=False),
         Column('builds_on', Text, nullable=False),
         Column('members', Text, nullable=False),
+        Column('announced', Text),
         Column('longest_timeout_sec', Float, nullable=False),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -34,7 +34,7 @@ __all__ = [
 
 @attrs.frozen
 class SqlState:
-    """The row except ``members``, ``builds_on`` and ``last_lock``, with the store's identity, position and time."""
+    """The row without the columns that ``columns`` leaves out, and the store's identity, position and time."""
 
     settings: Settings
     timeline: Timeline
@@ -52,7 +52,7 @@ class SqlState:
 def columns(dialect: Dialect) -> list[sa.ColumnElement[Any]]:
     """Return what ``parse`` needs in a row."""
     state = dialect.tables.state
-    left_out = {'id', 'writer', 'builds_on', 'members', 'store', 'last_lock'}
+    left_out = {'id', 'writer', 'builds_on', 'members', 'announced', 'store', 'last_lock'}
     return [
         *(column.label('state_' + column.name) for column in state.c if column.name not in left_out),
         state.c.store.label('timeline_store'),
@@ -115,8 +115,9 @@ def raised(state: SqlState, at_least: int = 0) -> Revision:
     return Revision(max(state.revision.number, at_least) + 1, draw_stamp())
 
 
-def save(tx: SqlTransaction, revision: Revision, **changes: Any) -> None:
-    """Make ``revision`` the namespace's, and change other columns of the row."""
+def save(tx: SqlTransaction, revision: Revision, concerned: Iterable[str] | None = None, **changes: Any) -> None:
+    """Make ``revision``, which concerns these nodes (None: all), the namespace's, and change other columns of the row."""
+    tx.announce(revision.number, concerned)
     tx.enqueue(sa.update(tx.tables.state).values(revision=revision.number, stamp=revision.stamp, **changes))
 
 

@@ -77,8 +77,8 @@ class SqlTransaction:
     def hold(self, *tables: sa.Table) -> None:
         """Keep tables as they are until the end, where the store must. To be called before the first of several readings."""
 
-    def announce(self, concerned: Iterable[str] | None) -> None:
-        """Name the nodes that the revision concerns which this transaction makes, where the store announces revisions."""
+    def announce(self, number: int, concerned: Iterable[str] | None) -> None:
+        """Name the nodes that the revision ``number`` concerns, which this transaction makes; None: all of them."""
 
     def enqueue(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> None:
         """Run one statement that returns nothing, if the store can in one message with the next one."""

@@ -135,7 +135,7 @@ class Framed(SqlTransaction):
         self.raw.before.append(f'SET LOCAL lock_timeout = {_HOLD_MS}')
         self.raw.before.append(f'LOCK TABLE {", ".join(table.name for table in tables)} IN ACCESS SHARE MODE')
 
-    def announce(self, concerned: Iterable[str] | None) -> None:
+    def announce(self, number: int, concerned: Iterable[str] | None) -> None:  # noqa: ARG002 - the trigger knows the number
         """See ``SqlTransaction.announce``: the trigger on the state reads the setting."""
         if names := announcement(concerned):
             self.enqueue(announced, {'names': names})

@@ -1,11 +1,13 @@
-"""Which nodes a new revision concerns, as far as the rows of the namespace say.
+"""Which nodes a new revision concerns, as the transactions that made the latest ones have written beside it.
 
-A file announces nothing, so hints follow from what has changed between two readings. Where hundreds of processes start on one
-file, each would send a heartbeat for each that registers: that many writes, one at a time, would keep out those that count.
+A file announces nothing, so the announcements are kept in it: a line for each of the latest revisions, which those who poll read.
+Where hundreds of processes share one file, each would send a heartbeat for each version otherwise: that many writes, one at a
+time, would keep out those that count.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -13,19 +15,27 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobsync.backend import Hint
-from jobsync.backends._common.concerned import Concerned
+from jobsync.backends._common.concerned import LONGEST_ANNOUNCEMENT, Concerned, read_announcement
 from jobsync.backends.sql.schema import Tables
 
-__all__ = ['Hints', 'news_query']
+__all__ = ['Hints', 'announced_since', 'news_query']
+
+
+KEPT = 64
+"""How many announcements are kept: more than the revisions that are made between two polls."""
+
+
+def announced_since(before: str | None, announced: str) -> str:
+    """Return the announcements ``before`` with another one. The oldest are left out: the text is read at each poll."""
+    text = '\n'.join([*(before or '').split('\n')[1 - KEPT :], announced])
+    return text if len(text) <= 2 * LONGEST_ANNOUNCEMENT else text[text.index('\n', len(text) - 2 * LONGEST_ANNOUNCEMENT) + 1 :]
 
 
 def news_query(tables: Tables) -> str:
-    """Return the query for ``Hints.note``: the revision, how many nodes have a row, and what concerns all nodes if it changes."""
-    state, node = tables.state.c, tables.node.c
+    """Return the query for ``Hints.note``: the revision, how many nodes have a row, the announcements, and the timeline."""
+    state = tables.state.c
     nodes = sa.select(sa.func.count()).select_from(tables.node).scalar_subquery()
-    leader = sa.select(node.state).where(node.name == state.leader).scalar_subquery()
-    everyone = (state.version, state.version_stamp, state.epoch, state.leader, leader, state.generation, state.timeline)
-    return str(sa.select(state.revision, nodes, *everyone))
+    return str(sa.select(state.revision, nodes, state.announced, state.generation, state.timeline))
 
 
 class Hints:
@@ -34,25 +44,27 @@ class Hints:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._concerned = Concerned()
-        self._last: tuple[Any, ...] = ()
+        self._newest = -1
+        self._timeline: tuple[Any, ...] = ()
         self.nodes = 0
         """How many nodes have a row."""
 
     def note(self, row: Sequence[Any]) -> None:
-        """Take a row of ``news_query``.
-
-        A new version, leader or timeline concerns every node, and so does the removal of a node. With none of these, nodes have
-        registered or left, or weights or locks have changed, which concerns the leader and those next in line. Two kinds of
-        change look like these: the removal of a node while another one registers, and a manual edit of a node's row.
-        The node finds out with its next heartbeat.
-        """
+        """Take a row of ``news_query``. A revision whose announcement is missing, and a new timeline, concern every node."""
         with self._lock:
-            last, self._last = self._last, tuple(row)
-            if last == self._last:
-                return
-            number, self.nodes, *everyone = self._last
-            is_for_few = bool(last) and last[0] <= number and last[1] <= self.nodes and list(last[2:]) == everyone
-            self._concerned.note(number, () if is_for_few else None)
+            number, self.nodes, announced, *timeline = row
+            if tuple(timeline) != self._timeline or number < self._newest:
+                self._timeline, self._newest = tuple(timeline), number
+                self._concerned.note(number, None)
+            for line in str(announced or '').split('\n') if number > self._newest else ():
+                with contextlib.suppress(ValueError):
+                    each, names = read_announcement(line)
+                    if self._newest < each <= number:
+                        self._concerned.note(each, names if each == self._newest + 1 else None)
+                        self._newest = each
+            if self._newest < number:
+                self._concerned.note(number, None)
+                self._newest = number
 
     def hint(self, number: int, since: int) -> Hint:
         """Return the answer of ``wait`` to a caller that knows the revision ``since``."""
@@ -62,4 +74,4 @@ class Hints:
     def forget(self) -> None:
         """Start anew, with another file."""
         with self._lock:
-            self._last = ()
+            self._timeline = ()

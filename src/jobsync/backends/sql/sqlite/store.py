@@ -9,13 +9,14 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import attrs
 import sqlalchemy as sa
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
+from jobsync.backends._common.concerned import announcement
 from jobsync.backends._common.forks import abandon
 from jobsync.backends._common.values import utc_now
 from jobsync.backends.sql.backend import SqlBackend
@@ -26,7 +27,7 @@ from jobsync.backends.sql.sqlite.ddl import triggers
 from jobsync.backends.sql.sqlite.dialect import SqliteDialect
 from jobsync.backends.sql.sqlite.errors import translated
 from jobsync.backends.sql.sqlite.file import DatabaseFile
-from jobsync.backends.sql.sqlite.hints import Hints, news_query
+from jobsync.backends.sql.sqlite.hints import Hints, announced_since, news_query
 from jobsync.backends.sql.sqlite.purging import portion
 from jobsync.backends.sql.sqlite.users import check_no_writer_here, writer_of
 from jobsync.backends.sql.sqlite.write_queue import WriteQueue
@@ -82,6 +83,17 @@ def path_of(url: str) -> Path:
     if not name.startswith('/'):
         raise ConfigError('SQLite has no host; write sqlite:///name for a relative path, sqlite:////name for an absolute')
     return Path(os.path.abspath(name[1:]))  # noqa: PTH100 - links in the path must be followed at each use, not now
+
+
+class SqliteTransaction(SqlTransaction):
+    """A transaction that writes announcements into the file."""
+
+    def announce(self, number: int, concerned: Iterable[str] | None) -> None:
+        """See ``SqlTransaction.announce``."""
+        if names := announcement(concerned):
+            state = self.tables.state
+            before: str | None = self.execute(sa.select(state.c.announced)).scalar_one()
+            self.execute(sa.update(state).values(announced=announced_since(before, f'{number}{names}')))
 
 
 class SqliteStore(SqlStore):
@@ -218,7 +230,7 @@ class SqliteStore(SqlStore):
                     self.dialect.here.identity, self.dialect.here.time = connections.identity, self.now()
                     if mode is Mode.STRUCTURE:
                         connection.execute(self._watch_off)
-                    yield SqlTransaction(connection, self.dialect)
+                    yield SqliteTransaction(connection, self.dialect)
                     if mode is Mode.STRUCTURE:
                         connection.execute(self._watch_on)
                     if mode is not Mode.READ:

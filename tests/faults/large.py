@@ -34,7 +34,7 @@ def large_stage(workers: int) -> Stage:
         timings={},
         traced=False,
         pace=workers / 8,
-        answers_sec=workers / 80,
+        answers_sec=workers / 40,
         limit_sec=900.0,
     )
 

@@ -17,7 +17,7 @@ from jobsync.errors import BackendUnavailable, Conflict, Evicted, NameTaken
 from jobsync.testing.conformance.concurrency import patient
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.linearizability import UNKNOWN_END, Operation, linearize
-from jobsync.testing.conformance.namespace import SETTINGS, Namespace
+from jobsync.testing.conformance.namespace import Namespace
 from jobsync.testing.conformance.outages import eventually
 from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 
@@ -197,9 +197,7 @@ class CallHistoryTests:
 
     def test_concurrent_calls_are_linearizable(self, harness: Harness) -> None:
         """There is an order of concurrent registrations, heartbeats, commits and evictions in which each has its outcome."""
-        backends = [patient(harness) for _ in range(THREADS)]
-        for backend in backends:
-            backend.open(SETTINGS, create=True)
+        backends = [Namespace(patient(harness)).backend for _ in range(THREADS)]
         recorder = Recorder(Namespace(patient(harness)))
         jobs = [partial(recorder.run, backend, Random(number)) for number, backend in enumerate(backends)]
         found = race(jobs)
@@ -211,9 +209,7 @@ class CallHistoryTests:
         """A durable store is killed amid the calls: each call without an answer happened whole, or not at all."""
         if not harness.connect().info.durable:
             pytest.skip('the backend does not declare durable')
-        backends = [patient(harness) for _ in range(THREADS)]
-        for backend in backends:
-            backend.open(SETTINGS, create=True)
+        backends = [Namespace(patient(harness)).backend for _ in range(THREADS)]
         recorder = Recorder(Namespace(patient(harness)))
 
         def kill() -> None:

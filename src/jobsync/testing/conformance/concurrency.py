@@ -51,10 +51,7 @@ class ConcurrencyTests:
     def backends(self, request: pytest.FixtureRequest, harness: Harness) -> list[Backend]:
         """Return a handle for each thread."""
         handles = THREADS if request.param == 'handles of their own' else 1
-        backends = [patient(harness) for _ in range(handles)] * (THREADS // handles)
-        for backend in backends:
-            backend.open(SETTINGS, create=True)
-        return backends
+        return [Namespace(patient(harness)).backend for _ in range(handles)] * (THREADS // handles)
 
     @pytest.fixture
     def rounds(self, harness: Harness) -> int:

@@ -12,7 +12,7 @@ import pytest
 from jobsync.backend import INITIAL, Eviction, LockEdit, LockFilter, Member, NodeRef, Pin, Revision, TokenGroup
 from jobsync.errors import Conflict, Evicted, Fenced, NameTaken
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import GONE, SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.namespace import GONE, TOKENS, Namespace
 from jobsync.testing.conformance.threads import DEADLINE_SEC
 
 __all__ = ['CommitGuardTests']
@@ -272,8 +272,7 @@ class CommitGuardTests:
     def test_a_refused_call_holds_up_no_other(self, namespace: Namespace, harness: Harness) -> None:
         """A refused call keeps nothing from other handles, though its own handle makes no call after it."""
         leader, gone = namespace.leader(), namespace.gone('unknown')
-        other = harness.connect(op_timeout_sec=DEADLINE_SEC / 8)
-        other.open(SETTINGS, create=True)
+        other = Namespace(harness.connect(op_timeout_sec=DEADLINE_SEC / 8)).backend
         plan, fenced, stale = namespace.plan(), namespace.guard(epoch=7), namespace.guard(version=Revision(7, 7))
         calls: list[Callable[[], object]] = [
             partial(namespace.beat, gone),

@@ -8,7 +8,7 @@ import pytest
 
 from jobsync.backend import LockEdit, LockFilter, LockRequest, TaskLock
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import SETTINGS, Namespace
+from jobsync.testing.conformance.namespace import Namespace
 
 __all__ = ['LockTests']
 
@@ -172,8 +172,7 @@ class LockTests:
 
     def test_every_handle_reads_an_edit_at_once(self, namespace: Namespace, harness: Harness) -> None:
         """A handle that reads locks alone, and no snapshot, reads each edit of another handle."""
-        other = harness.connect()
-        other.open(SETTINGS, create=True)
+        other = Namespace(harness.connect()).backend
         for number, task in enumerate(('x', 'y', 'z'), 1):
             edit(namespace, request(task))
             assert [lock.task_id for lock in other.read_locks().locks] == ['x', 'y', 'z'][:number]

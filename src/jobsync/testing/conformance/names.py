@@ -22,11 +22,9 @@ from jobsync.backend import (
 )
 from jobsync.errors import Evicted, NameTaken, UnsupportedOperation
 from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.namespace import DAY, SETTINGS, TOKENS, Namespace
 
 __all__ = ['IsolationTests', 'NameTests']
-
-DAY = dt.date(2026, 3, 2)
 
 NAMESPACES = ('app', 'app_', 'app_2', 'app_2_', 'app2_', 'appx', 'a', 'sync_', 'sync_app_')
 """Names that are beginnings of each other, or alike where ``_`` stands for any character."""

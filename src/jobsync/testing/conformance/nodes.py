@@ -8,7 +8,7 @@ import pytest
 from jobsync.backend import NodeRef, NodeState, Pin, Revision, TokenGroup
 from jobsync.errors import Evicted
 from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.namespace import GONE, SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.namespace import GONE, TOKENS, Namespace
 
 __all__ = ['DeregisterTests', 'RemovalTests', 'WeightTests']
 
@@ -51,8 +51,7 @@ class WeightTests:
 
     def test_a_weight_set_through_another_handle_stays(self, namespace: Namespace, harness: Harness) -> None:
         """Heartbeats and commits through the handle that registered a node keep the weight that another handle has set since."""
-        ref, other = namespace.leader(), harness.connect()
-        other.open(SETTINGS, create=True)
+        ref, other = namespace.leader(), Namespace(harness.connect()).backend
         namespace.beat(ref)
         other.set_weight(ref, 3.0, stalled=True)
         namespace.beat(ref)

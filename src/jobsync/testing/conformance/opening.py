@@ -250,8 +250,7 @@ class OpeningTests:
         backend = harness.connect()
         backend.close()
         backend.close()
-        opened = harness.connect()
-        opened.open(SETTINGS, create=True)
+        opened = Namespace(harness.connect()).backend
         opened.close()
         opened.close()
 

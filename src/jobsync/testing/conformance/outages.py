@@ -106,9 +106,7 @@ class OutageTests:
     @needs(Ability.CRASH)
     def test_writes_acknowledged_under_load_survive(self, namespace: Namespace, harness: Harness) -> None:
         """After a durable store was killed several times under load, every write that it acknowledged is present."""
-        backends = [harness.connect() for _ in 'abc']
-        for backend in backends:
-            backend.open(SETTINGS, create=True)
+        backends = [Namespace(harness.connect()).backend for _ in 'abc']
         enough, over = threading.Semaphore(0), threading.Event()
 
         def write(backend: Backend, writer: str) -> list[str]:
@@ -151,8 +149,7 @@ class OutageTests:
     @needs(Ability.CRASH)
     def test_wait_outlives_a_crash(self, namespace: Namespace, harness: Harness) -> None:
         """A ``wait`` that runs while the store crashes returns at the next change at latest."""
-        waiter = harness.connect()
-        waiter.open(SETTINGS, create=True)
+        waiter = Namespace(harness.connect()).backend
         namespace.join('a')
         number = namespace.revision.number
         answers: list[int] = []
@@ -171,7 +168,6 @@ class OutageTests:
     @needs(Ability.OUTAGE)
     def test_close_while_the_store_is_away(self, harness: Harness) -> None:
         """``close`` returns while the store is away."""
-        backend = harness.connect(op_timeout_sec=1.0)
-        backend.open(SETTINGS, create=True)
+        backend = Namespace(harness.connect(op_timeout_sec=1.0)).backend
         with outage(harness):
             backend.close()

@@ -20,7 +20,7 @@ from jobsync.backend import INITIAL, Backend, Member, NodeRef, Revision, TokenGr
 from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.interruption import CallCounter, kill, spread, stop, stopped
-from jobsync.testing.conformance.namespace import NAMESPACE, SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.namespace import NAMESPACE, TOKENS, Namespace
 from jobsync.testing.conformance.outages import eventually
 from jobsync.testing.conformance.threads import DEADLINE_SEC
 from jobsync.testing.conformance.write_history import COMMON, WriteHistory, prepare
@@ -245,8 +245,7 @@ class ProcessTests:
         observer, beats = namespace.join('observer'), [0, 0]
         namespace.join('stopped')
         limit = min(1.0, harness.stopped_sec)
-        backend = harness.connect(NAMESPACE, op_timeout_sec=limit, bulk_timeout_sec=limit)
-        backend.open(SETTINGS, create=True)
+        backend = Namespace(harness.connect(NAMESPACE, op_timeout_sec=limit, bulk_timeout_sec=limit)).backend
         with processes(harness, partial(write_in_steps, what), count=1, method='spawn') as ((process, pipe),):
             pid = process.pid or 0
             pipe.send('go')
@@ -293,8 +292,7 @@ class ProcessTests:
 
     def test_wait_wakes_on_a_change_of_another_process(self, harness: Harness) -> None:
         """A change by another process ends a ``wait``."""
-        backend = harness.connect(NAMESPACE)
-        backend.open(SETTINGS, create=True)
+        backend = Namespace(harness.connect(NAMESPACE)).backend
         with processes(harness, first_start, count=1) as ((_, pipe),):
             pipe.send('go')
             assert backend.wait(0, DEADLINE_SEC) > 0

@@ -9,7 +9,7 @@ import pytest
 
 from jobsync.backend import INITIAL, NOBODY, Assignment, Changes, Member, NodeRef, Pin, Revision, TokenGroup
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, content
+from jobsync.testing.conformance.namespace import TOKENS, Namespace, content
 
 __all__ = ['PositionTests', 'ReadingTests', 'SnapshotTests']
 
@@ -170,8 +170,7 @@ class PositionTests:
 
     def test_position_is_read_by_all_or_none(self, namespace: Namespace, harness: Harness) -> None:
         """Snapshots and Pulses of every handle all have an integer as position, or all have None."""
-        ref, other = namespace.join('a'), harness.connect()
-        other.open(SETTINGS, create=True)
+        ref, other = namespace.join('a'), Namespace(harness.connect()).backend
         positions = [
             reading.position
             for backend in (namespace.backend, other)
@@ -205,8 +204,7 @@ class PositionTests:
         if not namespace.backend.info.durable or before.position is None:
             pytest.skip('the backend does not declare durable, or tells no position')
         harness.restart()
-        backend = harness.connect()
-        backend.open(SETTINGS, create=True)
+        backend = Namespace(harness.connect()).backend
         after = backend.snapshot()
         assert after.position is not None
         assert after.store != before.store or after.position >= before.position

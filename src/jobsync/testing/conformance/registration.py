@@ -190,8 +190,7 @@ class LongestTimeoutTests:
     def test_registering_raises_the_longest_timeout(self, namespace: Namespace, harness: Harness) -> None:
         """Registering raises the longest timeout to the newcomer's own and to the longest that the newcomer has read."""
         assert namespace.snapshot().longest_timeout_sec == 0.0
-        other = harness.connect()
-        other.open(SETTINGS, create=True)
+        other = Namespace(harness.connect()).backend
         for name, own, told, expected in (
             ('a', 15.0, 0.0, 15.0),
             ('b', 60.25, 0.0, 60.25),

@@ -65,8 +65,7 @@ class WaitTests:
 
     def test_wait_wakes_on_a_change(self, namespace: Namespace, harness: Harness) -> None:
         """A structural change by another handle ends a ``wait``, with a revision above the argument."""
-        waiter = harness.connect()
-        waiter.open(SETTINGS, create=True)
+        waiter = Namespace(harness.connect()).backend
         number = namespace.revision.number
         waiting = Waiting(waiter.wait, number, 2 * DEADLINE_SEC)
         namespace.join('a')
@@ -74,8 +73,7 @@ class WaitTests:
 
     def test_push_is_prompt(self, namespace: Namespace, harness: Harness) -> None:
         """A backend with push ends a ``wait`` sooner than a poll would; a backend without push ends it too."""
-        waiter = harness.connect()
-        waiter.open(SETTINGS, create=True)
+        waiter = Namespace(harness.connect()).backend
         changed, ready, is_over = threading.Event(), threading.Event(), threading.Event()
 
         def follow() -> None:
@@ -115,8 +113,7 @@ class WaitTests:
 
         A node that is concerned and not named would wait for its next heartbeat to lose or gain a token.
         """
-        waiter = harness.connect()
-        waiter.open(SETTINGS, create=True)
+        waiter = Namespace(harness.connect()).backend
         leader = namespace.leader()
         other = namespace.join('b')
         known = Waiting(waiter.wait, 0, 2 * DEADLINE_SEC).answer()
@@ -154,8 +151,7 @@ class WaitTests:
 
     def test_a_wait_holds_up_no_other_call(self, harness: Harness, namespace: Namespace) -> None:
         """While some threads wait, others call the same handle: a node waits for changes and sends heartbeats meanwhile."""
-        ref, backend = namespace.join('a'), harness.connect()
-        backend.open(SETTINGS, create=True)
+        ref, backend = namespace.join('a'), Namespace(harness.connect()).backend
         number = namespace.revision.number
         waits = [Waiting(backend.wait, number, DEADLINE_SEC / 4) for _ in range(2)]
         for count in range(1, 4):
@@ -180,8 +176,7 @@ class WaitTests:
         """A handle that is closed leaves no thread and no connection or file behind."""
 
         def use(threads: int) -> None:
-            backend = harness.connect()
-            backend.open(SETTINGS, create=True)
+            backend = Namespace(harness.connect()).backend
             number = backend.snapshot().revision.number
             backend.read_assignment()
             waits = [Waiting(backend.wait, number, 2 * DEADLINE_SEC) for _ in range(threads)]
@@ -206,8 +201,7 @@ class WaitTests:
 
     def test_close_wakes_every_wait(self, harness: Harness, namespace: Namespace) -> None:
         """``close`` ends every ``wait`` of its handle, and later ones return at once."""
-        backend = harness.connect()
-        backend.open(SETTINGS, create=True)
+        backend = Namespace(harness.connect()).backend
         number = namespace.revision.number
         waits = [Waiting(backend.wait, number, 2 * DEADLINE_SEC) for _ in range(3)]
         backend.close()
@@ -217,8 +211,7 @@ class WaitTests:
 
     def test_close_of_one_handle_leaves_the_others(self, harness: Harness, namespace: Namespace) -> None:
         """``close`` of one handle leaves other handles open."""
-        backend = harness.connect()
-        backend.open(SETTINGS, create=True)
+        backend = Namespace(harness.connect()).backend
         backend.close()
         number = namespace.revision.number
         assert namespace.backend.wait(number, 0.05) == number

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 from sqlalchemy import BindParameter, ColumnElement, Integer, Text, Uuid, and_, bindparam, cast, false, or_, true
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -93,6 +93,11 @@ class _Among(FunctionElement[bool]):
 
     type = Boolean()
     inherit_cache = True
+    forms: ClassVar[Mapping[str, str]] = {
+        'postgresql': '({} = ANY ({}))',
+        'sqlite': '({} IN (SELECT value FROM json_each({})))',
+    }
+    """How each dialect writes it, of value and parameter."""
 
     def self_group(self, against: OperatorType | None = None) -> Self:  # noqa: ARG002 - as in the base class
         """Return this element. As a boolean it would become ``(…) = 1`` on SQLite, for which no index is used."""
@@ -103,33 +108,17 @@ class _NotAmong(_Among):
     """Whether a value is not among those of one parameter."""
 
     inherit_cache = True
+    forms: ClassVar[Mapping[str, str]] = {
+        'postgresql': '({} <> ALL ({}))',
+        'sqlite': '({} NOT IN (SELECT value FROM json_each({})))',
+    }
 
 
 def _parameter(several: Sequence[Any], type_: _Several) -> BindParameter[Any]:
     return bindparam(None, several, type_=type_, unique=True)
 
 
-def _parts(element: _Among, compiler: SQLCompiler, options: dict[str, Any]) -> list[str]:
-    return [compiler.process(part, **options) for part in element.clauses]
-
-
 @compiles(_Among, 'postgresql')
-def _among_on_postgresql(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
-    return '({} = ANY ({}))'.format(*_parts(element, compiler, options))
-
-
-@compiles(_NotAmong, 'postgresql')
-def _not_among_on_postgresql(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
-    return '({} <> ALL ({}))'.format(*_parts(element, compiler, options))
-
-
 @compiles(_Among, 'sqlite')
-def _among_on_sqlite(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
-    value, several = _parts(element, compiler, options)
-    return f'({value} IN (SELECT value FROM json_each({several})))'  # noqa: S608 - of what SQLAlchemy has compiled
-
-
-@compiles(_NotAmong, 'sqlite')
-def _not_among_on_sqlite(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
-    value, several = _parts(element, compiler, options)
-    return f'({value} NOT IN (SELECT value FROM json_each({several})))'  # noqa: S608 - rendered by SQLAlchemy
+def _rendered(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
+    return element.forms[compiler.dialect.name].format(*(compiler.process(part, **options) for part in element.clauses))

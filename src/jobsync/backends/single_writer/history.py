@@ -120,13 +120,8 @@ class History:
 
     def history(self, kind: HistoryKind, limit: int | None, date: dt.date | None, item: str | None) -> Sequence[Row]:
         """Return what ``Backend.history`` returns."""
-        found: list[Row]
-        if kind is HistoryKind.REBALANCE:
-            found = list(self.rebalances)
-        else:
-            records = self.claims.values() if kind is HistoryKind.CLAIM else self.audits.values()
-            found = [r for r in records if date in (None, r.date) and item in (None, r.item)]
-        found.reverse()
+        _, latest_first = self._records(kind)
+        found = (r for r in latest_first if isinstance(r, Rebalance) or (date in (None, r.date) and item in (None, r.item)))
         return tuple(sorted(found, key=_when, reverse=True)[:limit])
 
     def incomplete(self, date: dt.date | None, before: dt.datetime) -> tuple[Claim, ...]:

@@ -31,15 +31,12 @@ class MemoryTransaction(Transaction):
         self.state, self.context = space.state, context
 
     def assignment(self) -> AssignmentTable:
-        """See ``Transaction``."""
         return self._space.assignment
 
     def locks(self) -> LockTable:
-        """See ``Transaction``."""
         return self._space.locks
 
     def history(self) -> History:
-        """See ``Transaction``."""
         return self._store.histories.setdefault(self._name, History())
 
     def put(
@@ -51,7 +48,6 @@ class MemoryTransaction(Transaction):
         records: Iterable[Record] = (),
         purged: Collection[Row] = (),
     ) -> None:
-        """See ``Transaction``."""
         if state.revision != self.state.revision:
             self._store.concerned[self._name].note(state.revision.number, self.concerned)
         self.state = state
@@ -83,7 +79,6 @@ class MemoryBackend(SingleWriterBackend):
 
     @contextlib.contextmanager
     def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTransaction]:  # noqa: ARG002 - nothing takes time
-        """See ``SingleWriterBackend``."""
         name = self.options.namespace
         with self.store.changed:
             space = self.store.spaces.get(name) or (self.store.new_space() if create else None)
@@ -92,19 +87,16 @@ class MemoryBackend(SingleWriterBackend):
             yield MemoryTransaction(self.store, name, space, self.store.context())
 
     def current_revision(self) -> int | None:
-        """See ``SingleWriterBackend``."""
         space = self.store.spaces.get(self.options.namespace)
         return space.state.revision.number if space else None
 
     def wait(self, revision: int, timeout: float) -> int:
-        """See ``Backend.wait``."""
         with self.store.changed:
             self.store.changed.wait_for(lambda: self._closed.is_set() or (self.current_revision() or 0) > revision, timeout)
             number = self.current_revision()
             return self.store.concerned[self.options.namespace].hint(revision if number is None else number, revision)
 
     def close(self) -> None:
-        """See ``Backend.close``."""
         with self.store.changed:
             super().close()
             self.store.changed.notify_all()

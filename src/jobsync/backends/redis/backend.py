@@ -91,7 +91,6 @@ class RedisBackend:
         return sorted(self._namespace.of_server())[:limit]
 
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
-        """See ``Backend.open``."""
         deadline = self._namespace.deadline()
         is_view = settings is None
         if not self._checked:
@@ -117,16 +116,13 @@ class RedisBackend:
         return Opened(Settings(int(total), function.decode(), int(format_)), records.timeline_of(*timeline))
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
-        """See ``Backend.renew_timeline``."""
         self._assignment.renew(expected, at_least, longest_timeout_sec)
 
     def close(self) -> None:
-        """See ``Backend.close``."""
         self._listener.close()
         self._namespace.pool.close()
 
     def snapshot(self) -> Snapshot:
-        """See ``Backend.snapshot``."""
         fields, (now, locks_revision, longest, flat) = records.shared_fields_of(self._run('snapshot'))
         nodes, unreadable = records.nodes_of(flat)
         return Snapshot(
@@ -139,13 +135,11 @@ class RedisBackend:
         )
 
     def wait(self, revision: int, timeout: float) -> int:
-        """See ``Backend.wait``."""
         return self._listener.wait(revision, timeout)
 
     # A node's own record
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
-        """See ``Backend.register``."""
         run, heartbeat = replacing or ('', '')
         self._run(
             'register',
@@ -162,7 +156,6 @@ class RedisBackend:
         )
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
-        """See ``Backend.heartbeat``."""
         answer = self._run(
             'heartbeat',
             name=ref.name,
@@ -181,42 +174,34 @@ class RedisBackend:
         )
 
     def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
-        """See ``Backend.set_weight``."""
         self._run('set_weight', **records.run_words(ref), weight=float(weight), stalled=stalled, stamp=draw_stamp())
 
     def deregister(self, ref: NodeRef, died: bool = False) -> None:
-        """See ``Backend.deregister``."""
         self._run('deregister', **records.run_words(ref), died=died, stamp=draw_stamp())
 
     def remove_node(self, ref: NodeRef) -> bool:
-        """See ``Backend.remove_node``."""
         (removed,) = self._run('remove_node', **records.run_words(ref), stamp=draw_stamp())
         return bool(int(removed))
 
     # The leader
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
-        """See ``Backend.acquire_leadership``."""
         answer = self._run('acquire_leadership', **records.run_words(ref), epoch=epoch, stamp=draw_stamp())
         return records.leadership_of(*answer)
 
     def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
-        """See ``Backend.read_assignment``."""
         return self._assignment.read(since, tokens)
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        """See ``Backend.commit``."""
         return self._assignment.commit(ref, plan, guard)
 
     # Task locks
 
     def read_locks(self) -> LockReading:
-        """See ``Backend.read_locks``."""
         (found,) = self._run('read_locks')
         return records.locks_of(found)
 
     def edit_locks(self, edit: LockEdit) -> int:
-        """See ``Backend.edit_locks``."""
         remove = edit.remove
         tasks = sorted(remove.task_ids) if remove and remove.task_ids is not None else None
         creator = remove.created_by if remove else None
@@ -235,23 +220,19 @@ class RedisBackend:
     # History
 
     def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
-        """See ``Backend.append_claims``."""
         flat = self._append('claim', ref.name, ref.incarnation, items, date, '' if tolerated is None else tolerated)
         found = {item.decode(): lost for item, lost in records.pairs(flat)}
         lost = {item: int(lost) for item, lost in found.items() if lost}
         return Unclaimed(frozenset(found.keys() - lost.keys()), lost)
 
     def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
-        """See ``Backend.forget_attempts``."""
         self._run('forget_attempts', *dict.fromkeys(items), date=date.isoformat(), **records.run_words(ref or NodeRef('', '')))
 
     def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
-        """See ``Backend.lost_attempts``."""
         flat = self._run('lost_attempts', date=date.isoformat(), at_least=at_least)
         return {item.decode(): int(lost) for item, lost in records.pairs(flat)}
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
-        """See ``Backend.append_audits``."""
         self._append('audit', node, '', items, date)
 
     def _append(
@@ -264,14 +245,12 @@ class RedisBackend:
     def history(
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
     ) -> Sequence[Claim | Audit | Rebalance]:
-        """See ``Backend.history``."""
         if kind is HistoryKind.REBALANCE:
             date = item = None
         _, flat = self._history(f'{kind.value}s', date, item or '', '' if limit is None else max(limit, 1))
         return history_of(kind, flat, limit)
 
     def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
-        """See ``Backend.incomplete``."""
         now, flat = self._history('open', date)
         return incomplete_of(now, flat, older_than)
 
@@ -279,6 +258,5 @@ class RedisBackend:
         return self._run('history', kind=kind, date=date.isoformat() if date else '', item=item, limit=limit)
 
     def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
-        """See ``Backend.purge``."""
         gone, left = self._run('purge', kind=f'{kind.value}s', before=records.microseconds(before), left=after, limit=limit)
         return Purged(int(gone), left.decode())

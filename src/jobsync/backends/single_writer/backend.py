@@ -134,7 +134,6 @@ class SingleWriterBackend(abc.ABC):
     # The namespace
 
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
-        """See ``Backend.open``."""
         with self.transaction(create=create and settings is not None) as tx:
             state = tx.state
             if settings is None:
@@ -148,7 +147,6 @@ class SingleWriterBackend(abc.ABC):
             return Opened(tx.state.settings, tx.state.timeline)
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
-        """See ``Backend.renew_timeline``."""
         with self.transaction() as tx:
             # t=0  nodes a and b both read a sign that the store went back
             # t=1  a renews the timeline, and registers in the new one
@@ -158,16 +156,13 @@ class SingleWriterBackend(abc.ABC):
                 tx.put(state, assignment=AssignmentTable.empty(state.version))
 
     def close(self) -> None:
-        """See ``Backend.close``."""
         self._closed.set()
 
     def snapshot(self) -> Snapshot:
-        """See ``Backend.snapshot``."""
         with self.transaction() as tx:
             return tx.state.snapshot(tx.context)
 
     def wait(self, revision: int, timeout: float) -> int:
-        """See ``Backend.wait``."""
         deadline = time.monotonic() + timeout
         while True:
             found = self.current_revision()
@@ -179,31 +174,26 @@ class SingleWriterBackend(abc.ABC):
     # Nodes
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
-        """See ``Backend.register``."""
         with self.transaction() as tx:
             tx.concerned = frozenset()
             tx.put(tx.state.register(node, timeline, at_least, replacing, tx.context))
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
-        """See ``Backend.heartbeat``."""
         with self.transaction() as tx:
             tx.put(tx.state.heartbeat(ref, seen, holding, candidate, tx.context))
             return tx.state.pulse(ref, tx.context)
 
     def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
-        """See ``Backend.set_weight``."""
         with self.transaction() as tx:
             tx.concerned = frozenset()
             tx.put(tx.state.set_weight(ref, weight, stalled, tx.context))
 
     def deregister(self, ref: NodeRef, died: bool = False) -> None:
-        """See ``Backend.deregister``."""
         with self.transaction() as tx:
             tx.concerned = None if tx.state.leadership.node == ref else frozenset()
             tx.put(tx.state.deregister(ref, died, tx.context))
 
     def remove_node(self, ref: NodeRef) -> bool:
-        """See ``Backend.remove_node``."""
         with self.transaction() as tx:
             before = tx.state
             tx.put(before.remove_node(ref, tx.context))
@@ -212,18 +202,15 @@ class SingleWriterBackend(abc.ABC):
     # The leader
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
-        """See ``Backend.acquire_leadership``."""
         with self.transaction() as tx:
             tx.put(tx.state.acquire_leadership(ref, epoch, tx.context))
             return tx.state.leadership
 
     def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
-        """See ``Backend.read_assignment``."""
         with self.transaction(bulk=True) as tx:
             return tx.assignment().read(since, tokens)
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        """See ``Backend.commit``."""
         with self.transaction(bulk=True) as tx:
             state = tx.state.commit(ref, plan, guard, tx.context)
             tx.concerned = plan.affected
@@ -234,12 +221,10 @@ class SingleWriterBackend(abc.ABC):
     # Task locks
 
     def read_locks(self) -> LockReading:
-        """See ``Backend.read_locks``."""
         with self.transaction(bulk=True) as tx:
             return tx.locks().reading()
 
     def edit_locks(self, edit: LockEdit) -> int:
-        """See ``Backend.edit_locks``."""
         with self.transaction(bulk=True) as tx:
             tx.concerned = frozenset()
             before, number = tx.locks(), tx.state.revision.number + 1
@@ -251,7 +236,6 @@ class SingleWriterBackend(abc.ABC):
     # History
 
     def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
-        """See ``Backend.append_claims``."""
         with self.transaction(bulk=True) as tx:
             tx.state.joined(ref)
             history = tx.history()
@@ -268,12 +252,10 @@ class SingleWriterBackend(abc.ABC):
             return Unclaimed(completed, lost)
 
     def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
-        """See ``Backend.forget_attempts``."""
         with self.transaction(bulk=True) as tx:
             tx.put(tx.state, records=[Attempts(tuple(items), date, ref, are_forgotten=True)])
 
     def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
-        """See ``Backend.lost_attempts``."""
         with self.transaction(bulk=True) as tx:
             history = tx.history()
             items = [item for item, day in history.attempts if day == date]
@@ -281,24 +263,20 @@ class SingleWriterBackend(abc.ABC):
             return {item: count for item, count in counts.items() if count >= at_least}
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
-        """See ``Backend.append_audits``."""
         with self.transaction(bulk=True) as tx:
             tx.put(tx.state, records=[Audit(item, node, date, tx.context.now) for item in items])
 
     def history(
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
     ) -> Sequence[Row]:
-        """See ``Backend.history``."""
         with self.transaction(bulk=True) as tx:
             return tx.history().history(kind, limit, date, item)
 
     def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
-        """See ``Backend.incomplete``."""
         with self.transaction(bulk=True) as tx:
             return tx.history().incomplete(date, tx.context.now - older_than)
 
     def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
-        """See ``Backend.purge``."""
         with self.transaction(bulk=True) as tx:
             old, resume = tx.history().outdated(kind, before, limit, after)
             if old:

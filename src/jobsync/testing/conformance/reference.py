@@ -36,50 +36,38 @@ class MemoryHarness(Harness):
         self.store = store(clock=lambda: dt.datetime.now(dt.UTC) + self._ahead, random=Random(seed))
 
     def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
-        """See ``Harness``."""
         return self._backend(self.store, BackendOptions(namespace, **options))
 
     def restart(self) -> None:
-        """See ``Harness``."""
         with self.store.changed:
             self.store.restore(self.store.image())
 
     def delete_node_row(self, namespace: str, name: str) -> None:
-        """See ``Harness``."""
         self.store.delete_node_row(namespace, name)
 
     def delete_token_rows(self, namespace: str, tokens: Iterable[int]) -> None:
-        """See ``Harness``."""
         self.store.delete_token_rows(namespace, tokens)
 
     def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:
-        """See ``Harness``."""
         self.store.delete_lock_rows(namespace, ids)
 
     def spoil_node(self, namespace: str, name: str, way: str) -> None:  # noqa: ARG002 - there is one way
-        """See ``Harness``."""
         self.store.spoil_node(namespace, name)
 
     def spoil_lock(self, namespace: str, task_id: str, way: str) -> None:  # noqa: ARG002 - there is one way
-        """See ``Harness``."""
         self.store.spoil_lock(namespace, task_id)
 
     def refuse_writes(self) -> None:
-        """See ``Harness``."""
         self.store.refuses_writes = True
 
     def accept_writes(self) -> None:
-        """See ``Harness``."""
         self.store.refuses_writes = False
 
     def move_clock(self, by: dt.timedelta) -> None:
-        """See ``Harness``."""
         self._ahead += by
 
     def fail_over(self) -> None:
-        """See ``Harness``."""
         self.store.identity = self.store.draw_id()
 
     def wipe(self) -> None:
-        """See ``Harness``."""
         self.store.wipe(keep_schema=False)

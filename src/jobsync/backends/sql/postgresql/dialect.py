@@ -33,11 +33,9 @@ class PostgresqlDialect(Dialect):
     """A row of an index has 2,704 bytes at most: an id, the name of a node or a group (200 characters), and a date."""
 
     def insert(self, table: sa.Table) -> Any:
-        """See ``Dialect.insert``."""
         return postgresql.insert(table)
 
     def identity(self) -> sa.ColumnElement[str]:
-        """See ``Dialect.identity``."""
         return sa.literal_column(IDENTITY.format(state=self.tables.state.name), sa.String)
 
     def position(self) -> sa.ColumnElement[Any]:
@@ -69,12 +67,10 @@ class PostgresqlDialect(Dialect):
         return '{"' + '","'.join(texts) + '"}'
 
     def elements(self, values: str | sa.ColumnElement[str], type_: TypeEngine[Any]) -> sa.FromClause:
-        """See ``Dialect.elements``."""
         array = sa.cast(parameter(values), sa.ARRAY(type_))
         return sa.func.unnest(array).table_valued('value', with_ordinality='key').render_derived().lateral()
 
     def among(self, column: sa.ColumnElement[Any], values: str | sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-        """See ``Dialect.among``."""
         array: sa.ColumnElement[Any] = sa.cast(parameter(values), sa.ARRAY(column.type))
         if isinstance(values, str):
             # Hidden in a subquery. The planner takes long over an array that it sees, and may choose to read the whole table.
@@ -82,15 +78,12 @@ class PostgresqlDialect(Dialect):
         return column == sa.func.any(array)
 
     def rows(self, name: str, types: Mapping[str, TypeEngine[Any]]) -> sa.FromClause:
-        """See ``Dialect.rows``."""
         rows = sa.func.json_to_recordset(sa.cast(parameter(name), postgresql.JSON))
         return rows.table_valued(*(sa.column(key, type_) for key, type_ in types.items())).render_derived(with_types=True)
 
     def joined(self, texts: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
-        """See ``Dialect.joined``."""
         return sa.func.string_agg(texts, sa.literal_column("','"))
 
     def patched(self, text: sa.ColumnElement[str], changes: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-        """See ``Dialect.patched``."""
         patched = sa.cast(text, postgresql.JSONB).concat(sa.cast(changes, postgresql.JSONB))
         return sa.cast(sa.func.jsonb_strip_nulls(patched), sa.Text)

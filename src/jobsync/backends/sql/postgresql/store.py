@@ -109,17 +109,14 @@ class Framed(SqlTransaction):
     """Given whether the transaction also ends in the message that begins it."""
 
     def execute(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
-        """See ``SqlTransaction.execute``."""
         with self._framing():
             return super().execute(statement, parameters)
 
     def execute_text(self, statement: str) -> sa.CursorResult[Any]:
-        """See ``SqlTransaction.execute_text``."""
         with self._framing():
             return super().execute_text(statement)
 
     def execute_texts(self, statements: Iterable[str]) -> None:
-        """See ``SqlTransaction.execute_texts``."""
         self.execute_text('; '.join(statements))
 
     def hold(self, *tables: sa.Table) -> None:
@@ -149,7 +146,6 @@ class Framed(SqlTransaction):
             self.raw.is_queueing = False
 
     def conclude(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
-        """See ``SqlTransaction.conclude``."""
         with self._framing('COMMIT'):
             return super().execute(statement, parameters)
 
@@ -271,7 +267,6 @@ class PostgresqlStore(SqlStore):
             )
 
     def existing_tables(self, tx: SqlTransaction) -> set[str]:
-        """See ``SqlStore.existing_tables``."""
         # Not to_regclass: in a transaction that had to wait for another's DDL, its answers are from before that DDL.
         relname = sa.literal_column('relname', sa.String)
         query = sa.select(relname).select_from(sa.text('pg_catalog.pg_class')).where(relname.in_(self.tables.names().values()))
@@ -282,7 +277,6 @@ class PostgresqlStore(SqlStore):
         return [name for (name,) in tx.execute_text(f'{NAMESPACES} LIMIT {limit}')]
 
     def watch(self, tx: SqlTransaction) -> None:
-        """See ``SqlStore.watch``."""
         statements = functions_and_triggers(self.tables, self._schema(tx))
         tx.execute_texts(statement.replace('%', '%%') for statement in statements)
 
@@ -299,19 +293,16 @@ class PostgresqlStore(SqlStore):
         return schema
 
     def connection(self) -> sa.Connection:
-        """See ``SqlStore.connection``."""
         with translated(self.server, self.grants):
             return self._users.connect()
 
     def close(self) -> None:
-        """See ``SqlStore.close``."""
         self._closed = True
         self._listener.close()
         self._engine.dispose()
         self._users.dispose()
 
     def forget(self) -> None:
-        """See ``SqlStore.forget``."""
         for of_the_parent in (self._engine, self._users, self._listener):
             abandon(of_the_parent)
         self._set_up()
@@ -348,7 +339,6 @@ class PostgresqlStore(SqlStore):
 
     @contextlib.contextmanager
     def transaction(self, mode: Mode, deadline: float) -> Iterator[SqlTransaction]:
-        """See ``SqlStore.transaction``."""
         with translated(self.server, self.grants), self._connected(deadline) as (connection, raw):
             try:
                 transaction = Framed(connection, self.dialect, raw, partial(self._beginning, mode, deadline))
@@ -384,9 +374,7 @@ class PostgresqlStore(SqlStore):
         return connection, _raw(connection)
 
     def portion(self, tx: SqlTransaction, old: OldRows) -> Portion:
-        """See ``SqlStore.portion``."""
         return portion(tx, old)
 
     def wait(self, revision: int, timeout_sec: float) -> int:
-        """See ``Backend.wait``."""
         return self._listener.wait(revision, timeout_sec)

@@ -40,7 +40,6 @@ class SqliteDialect(Dialect):
         self.here = Here()
 
     def insert(self, table: sa.Table) -> Any:
-        """See ``Dialect.insert``."""
         return sqlite.insert(table)
 
     def identity(self) -> sa.ColumnElement[str]:
@@ -60,11 +59,9 @@ class SqliteDialect(Dialect):
         return sa.func.changes() > 0
 
     def moment(self, moment: dt.datetime) -> str:
-        """See ``Dialect.moment``."""
         return moment_as_text(moment)
 
     def listed(self, values: Iterable[Any]) -> str:
-        """See ``Dialect.listed``."""
         rest = iter(values)
         first = next(rest, None)
         if not isinstance(first, str):
@@ -72,24 +69,19 @@ class SqliteDialect(Dialect):
         return json.dumps([first, *rest])
 
     def elements(self, values: str | sa.ColumnElement[str], type_: TypeEngine[Any]) -> sa.FromClause:  # noqa: ARG002 - JSON has types
-        """See ``Dialect.elements``."""
         return sa.func.json_each(parameter(values)).table_valued('key', 'value')
 
     def among(self, column: sa.ColumnElement[Any], values: str | sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
-        """See ``Dialect.among``."""
         return column.in_(sa.select(sa.func.json_each(parameter(values)).table_valued('value').c.value))
 
     def rows(self, name: str, types: Mapping[str, TypeEngine[Any]]) -> sa.FromClause:
-        """See ``Dialect.rows``."""
         row = sa.func.json_each(parameter(name)).table_valued('value')
         columns = [sa.func.json_extract(row.c.value, f'$.{column}').label(column) for column in types]
         # A limit, though none, makes SQLite take the columns out of the JSON once, and not for each row this is joined with.
         return sa.select(*columns).select_from(row).limit(-1).subquery()
 
     def joined(self, texts: sa.ColumnElement[Any]) -> sa.ColumnElement[str]:
-        """See ``Dialect.joined``."""
         return sa.func.group_concat(texts, sa.literal_column("','"))
 
     def patched(self, text: sa.ColumnElement[str], changes: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-        """See ``Dialect.patched``."""
         return sa.func.json_patch(text, changes)

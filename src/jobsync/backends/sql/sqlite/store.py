@@ -89,7 +89,6 @@ class SqliteTransaction(SqlTransaction):
     """A transaction that writes announcements into the file."""
 
     def announce(self, number: int, concerned: Iterable[str] | None) -> None:
-        """See ``SqlTransaction.announce``."""
         if names := announcement(concerned):
             state = self.tables.state
             before: str | None = self.execute(sa.select(state.c.announced)).scalar_one()
@@ -121,7 +120,6 @@ class SqliteStore(SqlStore):
     # Opening and closing
 
     def reach(self, create: bool, timeout_sec: float) -> None:
-        """See ``SqlStore.reach``."""
         deadline = time.monotonic() + timeout_sec
         patiently(deadline, lambda: self._reach(create, deadline))
 
@@ -135,20 +133,16 @@ class SqliteStore(SqlStore):
             self._current(deadline, create=create)
 
     def existing_tables(self, tx: SqlTransaction) -> set[str]:
-        """See ``SqlStore.existing_tables``."""
         rows = tx.connection.exec_driver_sql("SELECT lower(name) FROM sqlite_master WHERE type IN ('table', 'view')")
         return {name for (name,) in rows} & set(self.tables.names().values())
 
     def namespaces(self, tx: SqlTransaction, limit: int) -> list[str]:
-        """See ``SqlStore.namespaces``."""
         return [name for (name,) in tx.execute_text(f'{NAMESPACES} LIMIT {limit}')]
 
     def watch(self, tx: SqlTransaction) -> None:
-        """See ``SqlStore.watch``."""
         tx.execute_texts(triggers(self.tables))
 
     def unwatch(self, tx: SqlTransaction) -> None:
-        """See ``SqlStore.unwatch``."""
         rows = tx.connection.exec_driver_sql("SELECT name, lower(tbl_name) FROM sqlite_master WHERE type = 'trigger'").all()
         for name, table in rows:
             if table in self.tables.names().values():
@@ -179,16 +173,13 @@ class SqliteStore(SqlStore):
             return self._connections
 
     def connection(self) -> sa.Connection:
-        """See ``SqlStore.connection``."""
         with translated(self.file.path):
             return self._current(time.monotonic() + 5).users.connect()
 
     def check_no_writer_here(self) -> None:
-        """See ``SqlStore.check_no_writer_here``."""
         check_no_writer_here(self.file.path)
 
     def close(self) -> None:
-        """See ``SqlStore.close``."""
         self._closed.set()
         with self._mutex:
             connections, self._connections = self._connections, None
@@ -212,7 +203,6 @@ class SqliteStore(SqlStore):
 
     @contextlib.contextmanager
     def transaction(self, mode: Mode, deadline: float) -> Iterator[SqlTransaction]:
-        """See ``SqlStore.transaction``."""
         if mode is not Mode.READ:
             self.check_no_writer_here()
         with translated(self.file.path):
@@ -260,11 +250,9 @@ class SqliteStore(SqlStore):
             raise BackendUnavailable(f'{self.file.path} was replaced or deleted meanwhile; nothing was written')
 
     def portion(self, tx: SqlTransaction, old: OldRows) -> Portion:
-        """See ``SqlStore.portion``."""
         return portion(tx, old)
 
     def wait(self, revision: int, timeout_sec: float) -> int:
-        """See ``Backend.wait``."""
         deadline = time.monotonic() + timeout_sec
         connections: SqliteConnections | None = None
         seen: int | None = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from jobsync._cluster.reading import ClusterReading
 from jobsync._cluster.settings import differences
 from jobsync._core.agent.settings_comparison import SHOULD_BE_EQUAL, settings_of
 from jobsync._core.counting import counted
 from jobsync._core.records import NOBODY, Node, NodeState, Pin, TaskLock
+from jobsync._core.redact import listed
 from jobsync._runtime.leader_record import leader_changes
 from jobsync.rows import ClusterNode, ClusterStatus, HandOver, ItemRow, LockRow
 
@@ -180,7 +181,7 @@ def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterat
     if live and live.keys() <= reading.drained.keys():
         yield 'every node at work is drained'
     for setting, values in differences(reading).items():
-        words = ', '.join(f'{value} ({_some(names)})' for value, names in values.items())
+        words = ', '.join(f'{value} ({listed(names, 3)})' for value, names in values.items())
         yield f'nodes differ in {setting}: {words}: {SHOULD_BE_EQUAL[setting]}'
     if pins := unmatched(reading):
         yield f'tasks whose patterns match no live node: {len(pins)} ({", ".join(pin.task_id for pin in pins[:5])})'
@@ -189,7 +190,3 @@ def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterat
             yield f'node {row["owner"]!r} is still busy with {counted(len(row["held"]), "token")} that it is to hand over'
     for record in (*snapshot.unreadable, *reading.locks.unreadable):
         yield f'the {record.kind} {record.key!r} cannot be read: {record.problem}'
-
-
-def _some(names: Sequence[str]) -> str:
-    return ', '.join(names) if len(names) <= 3 else f'{", ".join(names[:3])} and {len(names) - 3} more'

@@ -18,7 +18,7 @@ from types import MappingProxyType
 import attrs
 
 from jobsync._core.records import INITIAL, Eviction, Member, NodeRef, Pin, Rebalance, Revision
-from jobsync._core.tokens import NO_TARGETS, Column, Targets, both, mask_of
+from jobsync._core.tokens import NO_TARGETS, Column, Targets, both, mask_of, no_tokens
 from jobsync.errors import TimelineChanged
 
 __all__ = ['ABSENT', 'UNOWNED', 'Assignment', 'Changes', 'Plan', 'TokenGroup', 'TokenRow', 'members_after']
@@ -117,10 +117,6 @@ class TokenRow:
 def members_after(members: Mapping[str, Member], changes: Mapping[str, Member | None]) -> dict[str, Member]:
     """Return the members after ``changes``, of a plan or of a reading."""
     return {name: member for name, member in {**members, **changes}.items() if member is not None}
-
-
-def _no_tokens() -> array[int]:
-    return array('i')
 
 
 @attrs.frozen(eq=False)
@@ -228,7 +224,7 @@ class Assignment:
 
     def by_owner(self) -> Mapping[str, Sequence[int]]:
         """Return the hash tokens of each name that owns any, rising, by name, those being handed over included."""
-        found: defaultdict[int, array[int]] = defaultdict(_no_tokens)
+        found: defaultdict[int, array[int]] = defaultdict(no_tokens)
         for token, at in enumerate(self.owner):
             found[at].append(token)
         return {name: found[at] for name, at in sorted((self.names[at], at) for at in found if at >= 0)}
@@ -240,7 +236,7 @@ class Assignment:
 
     def groups(self) -> Iterator[TokenGroup]:
         """Yield every token that has a row, in groups: what a complete reading carries."""
-        rows: dict[tuple[int, int, int, int], array[int]] = defaultdict(_no_tokens)
+        rows: dict[tuple[int, int, int, int], array[int]] = defaultdict(no_tokens)
         targets = self.targets.at or repeat(UNOWNED)
         for token, row in enumerate(zip(self.owner, self.home, self.since, targets, strict=False)):
             rows[row].append(token)

@@ -15,7 +15,7 @@ from operator import lt
 
 import attrs
 
-__all__ = ['NO_TARGETS', 'Column', 'Targets', 'both', 'mask_of', 'rising', 'without']
+__all__ = ['NO_TARGETS', 'Column', 'Targets', 'both', 'mask_of', 'no_tokens', 'rising', 'without']
 
 _FEW = 1000
 """Fewer tokens than these are sorted as a list."""
@@ -28,6 +28,11 @@ _NONE = -1
 _ONE = re.compile(b'\x01')
 _SPARSE = 8
 """Where at most one token in so many has a target, these are searched for, and not counted off."""
+
+
+def no_tokens() -> array[int]:
+    """Return an array for token numbers, empty."""
+    return array('i')
 
 
 def rising(tokens: Sequence[int]) -> array[int]:

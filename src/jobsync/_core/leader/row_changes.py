@@ -17,7 +17,7 @@ from jobsync._core.assignment import ABSENT, Assignment, TokenGroup
 from jobsync._core.leader.handover import Released
 from jobsync._core.leader.owners import OwnerTable
 from jobsync._core.records import NOBODY
-from jobsync._core.tokens import rising
+from jobsync._core.tokens import no_tokens, rising
 
 __all__ = ['RowChanges', 'row_changes']
 
@@ -72,7 +72,7 @@ def row_changes(
     present owners have released. ``moves`` gives the tokens that each of the ``receivers`` is to have and has not.
     Without receivers every owner is to release every token.
     """
-    kinds: defaultdict[_Kind, array[int]] = defaultdict(_no_tokens)
+    kinds: defaultdict[_Kind, array[int]] = defaultdict(no_tokens)
     owner, home, targets = old.owner, old.home, old.targets
     holding, target_at = released.at(old), targets.at
     moving = bytearray(old.total_tokens if targets else 0)
@@ -109,7 +109,7 @@ def row_changes(
 
 
 def _rows_of(old: Assignment, owner_table: OwnerTable, kinds: Mapping[_Kind, array[int]], number: int) -> RowChanges:
-    rows: defaultdict[_Row, array[int]] = defaultdict(_no_tokens)
+    rows: defaultdict[_Row, array[int]] = defaultdict(no_tokens)
     moved = 0
     for (owner_at, home_at, target_at, is_released, place), tokens in kinds.items():
         target = old.targets.names[target_at] if target_at >= 0 else None
@@ -129,7 +129,3 @@ def _rows_of(old: Assignment, owner_table: OwnerTable, kinds: Mapping[_Kind, arr
                 rows[*after, old.since[token]].append(token)
     groups = (TokenGroup(rising(tokens), *row) for row, tokens in rows.items())
     return RowChanges(old, tuple(groups), moved)
-
-
-def _no_tokens() -> array[int]:
-    return array('i')

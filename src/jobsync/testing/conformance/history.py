@@ -28,6 +28,15 @@ def three_commits(namespace: Namespace) -> None:
         namespace.commit(leader, reason=f'reason {number}', moved=number)
 
 
+def later_than(moment: dt.datetime, namespace: Namespace, ref: NodeRef) -> dt.datetime:
+    """Send heartbeats until the time of the store is later than ``moment``, and return it."""
+    deadline = time.monotonic() + DEADLINE_SEC
+    while (now := namespace.snapshot().now) <= moment:
+        assert time.monotonic() < deadline, f'the time of the store has been {now} for {DEADLINE_SEC} s'
+        namespace.beat(ref)
+    return now
+
+
 class HistoryTests:
     """The histories of claims, audits and rebalances, from which users learn what was begun and completed."""
 
@@ -56,10 +65,7 @@ class HistoryTests:
         ref = namespace.join('a')
         namespace.claim(ref, 'x', 'y')
         before = {claim.item: claim.created_on for claim in namespace.claims()}
-        deadline = time.monotonic() + DEADLINE_SEC
-        while (now := namespace.snapshot().now) <= before['x']:
-            assert time.monotonic() < deadline, f'the time of the store has been {now} for {DEADLINE_SEC} s'
-            namespace.beat(ref)
+        now = later_than(before['x'], namespace, ref)
         namespace.claim(ref, 'x')
         after = {claim.item: claim.created_on for claim in namespace.claims()}
         assert len(namespace.claims()) == 2
@@ -93,10 +99,7 @@ class HistoryTests:
         namespace.claim(ref, 'x')
         (first,) = namespace.claims()
         namespace.audit('b', 'x')
-        deadline = time.monotonic() + DEADLINE_SEC
-        while namespace.snapshot().now <= first.created_on:
-            assert time.monotonic() < deadline, f'the time of the store does not go on in {DEADLINE_SEC} s'
-            namespace.beat(ref)
+        later_than(first.created_on, namespace, ref)
         with namespace.unchanged():
             assert namespace.claim(ref, 'x') == {'x'}
         assert namespace.claims() == [first]

@@ -18,6 +18,7 @@ from jobsync.testing.conformance.calls import CALLS
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace
 from jobsync.testing.conformance.threads import DEADLINE_SEC, race
+from jobsync.testing.conformance.waiting import Waiting
 
 __all__ = ['LIMIT_SEC', 'OutageTests', 'eventually', 'outage', 'outcome_within']
 
@@ -51,19 +52,7 @@ def outage(harness: Harness) -> Iterator[None]:
 
 def outcome_within(seconds: float, call: Callable[[], object]) -> object:
     """Return what a call returns or raises; fail if it takes longer than ``seconds``."""
-    ended: list[object] = []
-
-    def run() -> None:
-        try:
-            ended.append(call())
-        except Exception as error:  # noqa: BLE001 - the test judges it
-            ended.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    assert ended, f'{call} has not ended after {seconds} s'
-    return ended[0]
+    return race([call], seconds)[0]
 
 
 class OutageTests:
@@ -152,9 +141,7 @@ class OutageTests:
         waiter = Namespace(harness.connect()).backend
         namespace.join('a')
         number = namespace.revision.number
-        answers: list[int] = []
-        thread = threading.Thread(target=lambda: answers.append(waiter.wait(number, 2 * DEADLINE_SEC)), daemon=True)
-        thread.start()
+        waiting = Waiting(waiter.wait, number, 2 * DEADLINE_SEC)
         assert waiter.wait(number, 0.1) == number  # the other wait has begun by now
         harness.restart()
         eventually(partial(namespace.backend.open, SETTINGS, True))
@@ -162,8 +149,7 @@ class OutageTests:
         for name in ('b', 'c'):  # a store that lost its records counts from 0
             if namespace.revision.number <= number:
                 namespace.join(name)
-        thread.join(DEADLINE_SEC)
-        assert answers, f'wait has not returned after {DEADLINE_SEC} s'
+        waiting.answer()
 
     @needs(Ability.OUTAGE)
     def test_close_while_the_store_is_away(self, harness: Harness) -> None:

@@ -106,7 +106,6 @@ class RegisterTests:
         namespace.beat(ref, Revision(3, 4), {1, 2})
         with namespace.refused(NameTaken) as caught:
             namespace.join('a')
-        assert isinstance(caught.value, NameTaken)
         assert caught.value.record == namespace.node('a')
 
     @pytest.mark.parametrize('wrong', ['incarnation', 'heartbeat before', 'heartbeat after'])
@@ -154,7 +153,6 @@ class RegisterTests:
         beat = namespace.node('a').beat if replacing == 'itself' else None
         with namespace.refused(NameTaken) as caught:
             namespace.backend.register(registration, namespace.timeline, 0, beat)
-        assert isinstance(caught.value, NameTaken)
         assert caught.value.record == namespace.node('a')
 
     def test_a_free_name_replaces_nothing(self, namespace: Namespace) -> None:
@@ -180,7 +178,6 @@ class RegisterTests:
         namespace.backend.register(registration, namespace.timeline, 0, replacing)
         with namespace.refused(NameTaken) as caught:
             namespace.backend.register(registration, namespace.timeline, 0, replacing)
-        assert isinstance(caught.value, NameTaken)
         assert caught.value.record.ref == registration.ref
 
 

@@ -37,6 +37,6 @@ def race(jobs: Sequence[Callable[[], T]], deadline_sec: float = DEADLINE_SEC) ->
             thread.join(deadline_sec)
     finally:
         sys.setswitchinterval(interval)
-    late = [number for number in range(len(jobs)) if number not in results]
+    late = {number: job for number, job in enumerate(jobs) if number not in results}
     assert not late, f'jobs {late} of {len(jobs)} have not ended after {deadline_sec} s'
     return [results[number] for number in range(len(jobs))]

@@ -17,7 +17,7 @@ from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace
 from jobsync.testing.conformance.threads import DEADLINE_SEC
 
-__all__ = ['WaitTests']
+__all__ = ['WaitTests', 'Waiting']
 
 ROUNDS = 10
 PROMPT_SEC = 0.5

@@ -187,7 +187,9 @@ class Cluster:
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
-        return self._reader.read().assignment.by_owner()
+        reading = self._reader.read()
+        gone = reading.gone
+        return {name: tokens for name, tokens in reading.assignment.by_owner().items() if name not in gone}
 
     def owner_of(self, task: object) -> str | None:
         """Return the name of the node that owns the task; None if no node does.

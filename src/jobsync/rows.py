@@ -213,6 +213,7 @@ class ClusterStatus(TypedDict):
     silent: list[str]
     tokens_owned: int
     tokens_unowned: int
+    """The tokens of nodes that have left are among them, until the leader gives them to other nodes."""
     tokens_moving: int
     locks: int
     items: int

@@ -78,6 +78,24 @@ def test_a_leader_that_is_silent(cluster: Cluster, namespace: Namespace, nodes: 
     assert any("the leader 'a' is not at work" in problem for problem in cluster.status()['problems'])
 
 
+def test_a_node_that_has_left(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """Its tokens have no owner until the leader gives them away, also if its name comes and leaves again."""
+    namespace.backend.deregister(nodes['b'])
+    status = cluster.status()
+    assert (status['tokens_owned'], status['tokens_unowned'], status['problems']) == (12, 12, ['12 tokens have no owner'])
+    assert {row['name']: (row['tokens'], row['state']) for row in cluster.nodes()} == {'a': (12, 'joined'), 'b': (0, 'left')}
+    assert cluster.tokens().keys() == {'a'}
+    namespace.backend.deregister(namespace.join('b'))
+    assert cluster.status()['tokens_unowned'] == 12
+
+
+def test_an_owner_without_a_record_keeps_its_tokens(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """It may still be working, even if another run that does not know of it has joined under its name and left."""
+    namespace.evict(nodes['a'], nodes['b'])
+    namespace.backend.deregister(namespace.join('b'))
+    assert (cluster.status()['tokens_owned'], cluster.tokens().keys()) == (TOKENS, {'a', 'b'})
+
+
 def test_no_node_at_work(cluster: Cluster, nodes: Nodes, clock: Clock) -> None:
     """When all are silent, that is the first problem, and the reason why no task is done."""
     clock.advance(20)

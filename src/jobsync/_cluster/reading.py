@@ -42,6 +42,12 @@ class ClusterReading:
         return {node.name: node for node in self.snapshot.nodes if node.state is NodeState.JOINED and not self.is_silent(node)}
 
     @property
+    def gone(self) -> set[str]:
+        """The names whose runs have left or died: what they own has no owner, and the leader is to give it to other nodes."""
+        runs = {node.name: {node.incarnation, *node.replaces} for node in self.snapshot.nodes if node.state is NodeState.LEFT}
+        return {name for name, member in self.assignment.members.items() if member.incarnation in runs.get(name, ())}
+
+    @property
     def drained(self) -> dict[str, TaskLock]:
         """What drains nodes, by their names: who has drained them, when and why."""
         return {lock.task_id: lock for lock in self.locks.locks if lock.group == DRAINED}

@@ -20,7 +20,7 @@ __all__ = ['hand_overs', 'item_rows', 'lock_rows', 'node_rows', 'status', 'unmat
 def node_rows(reading: ClusterReading) -> list[ClusterNode]:
     """Return every node's record with its load, oldest first."""
     assignment, leadership, drained = reading.assignment, reading.snapshot.leadership, reading.drained
-    tokens, pins = assignment.loads, Counter(pin.owner for pin in assignment.pins.values())
+    tokens, pins = _loads(reading), Counter(pin.owner for pin in assignment.pins.values())
     settings = {text: settings_of(text) for text in {node.settings for node in reading.snapshot.nodes}}
     return [
         {
@@ -45,6 +45,12 @@ def node_rows(reading: ClusterReading) -> list[ClusterNode]:
         }
         for node in reading.snapshot.nodes
     ]
+
+
+def _loads(reading: ClusterReading) -> dict[str, int]:
+    """Return how many hash tokens each node owns that owns any: none that has left, whatever its rows say until the next plan."""
+    gone = reading.gone
+    return {name: load for name, load in reading.assignment.loads.items() if name not in gone}
 
 
 def _state(reading: ClusterReading, node: Node) -> str:
@@ -130,9 +136,9 @@ def _in_force(lock: TaskLock, pin: Pin | None) -> str:
 
 def status(reading: ClusterReading) -> ClusterStatus:
     """Return the cluster at a glance."""
-    snapshot, assignment = reading.snapshot, reading.assignment
-    leadership, live = snapshot.leadership, reading.live
-    owned = sum(assignment.loads.values())
+    snapshot, live = reading.snapshot, reading.live
+    leadership = snapshot.leadership
+    owned = sum(_loads(reading).values())
     leader = None if leadership.node is None else leadership.node.name
     return {
         'total_tokens': reading.settings.total_tokens,

@@ -14,6 +14,7 @@ from tests.support.servers import PostgresServer
 
 from jobsync import Job
 from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.postgresql.rights import grants, needed
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.errors import ConfigError, SchemaMismatch
 from jobsync.testing.conformance.namespace import Namespace
@@ -30,7 +31,7 @@ class Worker:
         made.open(Store(harness.url).config().settings, create=True)
         assert isinstance(made, SqlBackend)
         assert isinstance(made.store, PostgresqlStore)
-        self._grants = made.store.grants.replace('…', self.role)
+        self._grants = grants(needed(made.store.tables), self.role)
         usage = f'GRANT USAGE ON SCHEMA {harness.schema} TO {self.role}'
         harness.execute(f"CREATE ROLE {self.role} LOGIN PASSWORD 'x'", usage, self._grants)
         address = f'127.0.0.1:{harness.server.port}/postgres?options=-csearch_path%3D{harness.schema}'
@@ -108,7 +109,11 @@ def claims_any(job: Job) -> bool:
 
 
 FIRST: dict[str, tuple[Callable[[Worker], None], type[Exception], str]] = {
-    'rights': (Worker.revoke, ConfigError, 'permission denied.*GRANT SELECT, INSERT, UPDATE, DELETE ON sync_node'),
+    'rights': (
+        Worker.revoke,
+        ConfigError,
+        'sync_state; .*: GRANT SELECT ON sync_node, .* INSERT, DELETE ON sync_change',
+    ),
     'password': (Worker.change_password, ConfigError, 'check user, password and database'),
     'tables': (Worker.take_tables, SchemaMismatch, 'has lost sync_lock, sync_node, sync_token'),
 }
@@ -121,6 +126,17 @@ def test_a_first_start_says_what_is_missing(worker: Worker, what: str) -> None:
     take(worker)
     with pytest.raises(error, match=said), worker.store.job('a', wait_on_enter=1000):
         pass
+
+
+@pytest.mark.parametrize('right', ['SELECT', 'INSERT'])
+def test_one_right_that_is_missing(worker: Worker, right: str) -> None:
+    """Only that one is named, with the statement that gives it to this role."""
+    worker.harness.execute(f'REVOKE {right} ON sync_node FROM {worker.role}')
+    with pytest.raises(ConfigError, match='permission denied') as caught, worker.store.job('a'):
+        pass
+    assert f'gives: GRANT {right} ON sync_node TO {worker.role} (' in str(caught.value)
+    assert str(caught.value).count('GRANT') == 1
+    worker.grant()
 
 
 def test_rows_that_a_policy_hides(worker: Worker) -> None:

@@ -31,6 +31,7 @@ from jobsync.backends.sql.commits import REMEMBERED
 from jobsync.backends.sql.postgresql import store as postgresql_store
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.plugin import connect
+from jobsync.backends.sql.postgresql.rights import grants, needed
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Mode, SqlTransaction
@@ -157,7 +158,7 @@ class TestRights:
         harness.execute(
             f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
             f'GRANT USAGE ON SCHEMA {harness.schema} TO {role}',
-            made.store.grants.replace('…', role),
+            grants(needed(made.store.tables), role),
         )
         url = f'postgresql://{role}:x@127.0.0.1:{server.port}/postgres?options=-csearch_path%3D{harness.schema}'
         with closing(connect(url, BackendOptions())) as backend:
@@ -190,7 +191,7 @@ class TestRights:
         url = f'postgresql://{role}:x@127.0.0.1:{server.port}/postgres?options=-csearch_path%3D{harness.schema}'
         with (
             closing(connect(url, BackendOptions())) as backend,
-            pytest.raises(ConfigError, match=r'permission denied.*GRANT SELECT'),
+            pytest.raises(ConfigError, match=rf'permission denied.*: GRANT SELECT ON .* TO {role}'),
         ):
             backend.open(SETTINGS, create=False)
         harness.execute(f'DROP OWNED BY {role}', f'DROP ROLE {role}')

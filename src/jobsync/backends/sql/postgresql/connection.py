@@ -22,7 +22,7 @@ from jobsync.backends.sql.postgresql.url import PostgresqlServer
 from jobsync.backends.sql.store import Busy
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 
-__all__ = ['BoundedConnection', 'connect', 'translated']
+__all__ = ['BoundedConnection', 'connect', 'refused', 'translated']
 
 T = TypeVar('T')
 
@@ -36,6 +36,8 @@ BUSY = {'40001', '40P01', '23505', '25P03', '55P03'}
 another one keeps: rolled back; another attempt may succeed."""
 LOCKED = '55P03'
 RIGHTS = '42501'
+OTHER_RIGHTS = 'tables are made and changed by their owner; row-level security on them needs BYPASSRLS; a schema needs USAGE'
+"""What a user may lack that has every right on the tables it finds."""
 LOGIN = {'28000', '28P01', '3D000'}
 LOGIN_REFUSED = (
     'password authentication failed',
@@ -244,16 +246,19 @@ def connect(server: PostgresqlServer) -> BoundedConnection:
     return connection
 
 
-def translate(error: psycopg.Error, server: PostgresqlServer, grants: str) -> JobsyncError:
-    """Return the error to raise instead; ``grants`` are the statements that give a user its rights."""
+def refused(error: psycopg.Error, server: PostgresqlServer, grants: str = '') -> ConfigError:
+    """Return the error of a missing right; ``grants`` are the statements that give this user what it lacks on the tables."""
+    remedy = f'what this user lacks their owner gives: {grants} (to look, SELECT is enough)' if grants else OTHER_RIGHTS
+    return ConfigError(f'{server}: this user may not do what is needed: {in_one_line(error)}; {remedy}')
+
+
+def translate(error: psycopg.Error, server: PostgresqlServer) -> JobsyncError:
+    """Return the error to raise instead."""
     code, said = error.sqlstate or '', in_one_line(error)
     if code in BUSY:
         return Busy(f'{server}: rolled back: {said}{f"; {CANCELED_HINT}" * (code == LOCKED)}')
     if code == RIGHTS:
-        return ConfigError(
-            f'{server}: this user may not do what is needed: {said}; what it needs the owner gives: {grants} Where the tables '
-            'have row-level security, it needs BYPASSRLS.'
-        )
+        return refused(error, server)
     if code == CANCELED:
         return BackendUnavailable(f'{server}: {said}; {CANCELED_HINT}')
     if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_login_refused(error)):
@@ -279,15 +284,15 @@ def is_login_refused(error: psycopg.OperationalError) -> bool:
 
 
 @contextlib.contextmanager
-def translated(server: PostgresqlServer, grants: str) -> Iterator[None]:
+def translated(server: PostgresqlServer) -> Iterator[None]:
     """Translate every error of the driver that leaves the block."""
     try:
         yield
     except psycopg.Error as error:
-        raise translate(error, server, grants) from error
+        raise translate(error, server) from error
     except DBAPIError as error:
         if isinstance(error.orig, psycopg.Error):
-            raise translate(error.orig, server, grants) from error
+            raise translate(error.orig, server) from error
         raise
     except SQLAlchemyError as error:
         raise BackendUnavailable(f'{server}: {error}') from error

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
@@ -22,12 +23,13 @@ from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.engine import autocommitting
 from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.postgresql.checking import Hosts, check_tables
-from jobsync.backends.sql.postgresql.connection import BoundedConnection, translated
+from jobsync.backends.sql.postgresql.connection import BoundedConnection, refused, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
 from jobsync.backends.sql.postgresql.ddl import CONCERNED, FUNCTIONS, WRITER, functions_and_triggers
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.listener import PostgresqlListener
 from jobsync.backends.sql.postgresql.purging import portion
+from jobsync.backends.sql.postgresql.rights import lacking
 from jobsync.backends.sql.postgresql.url import PostgresqlServer, server_of
 from jobsync.backends.sql.postgresql.user_connection import connect_for_user
 from jobsync.backends.sql.schema import Tables, tables_for
@@ -63,13 +65,6 @@ WHERE relkind = 'r' AND length(relname) > 5 AND right(relname, 5) = 'state' AND 
     WHERE other.relnamespace = state.relnamespace AND other.relname = left(state.relname, -5) || 'rebalance'
 ) ORDER BY 1
 """
-
-RIGHTS = {
-    'SELECT, INSERT, UPDATE, DELETE': ('node', 'token', 'unowned', 'lock', 'item', 'claim'),
-    'SELECT, INSERT, DELETE': ('change', 'rebalance', 'audit'),
-    'SELECT, UPDATE': ('state',),
-}
-"""The rights that a node's role needs, and the tables on which it needs them."""
 
 FIRST_SCHEMA = """
     SELECT quote_ident(nspname)
@@ -215,7 +210,7 @@ class PostgresqlStore(SqlStore):
         connection = connect_to(self.server)
         try:
             connection.deadline = time.monotonic() + self._op_timeout
-            with translated(self.server, self.grants):
+            with translated(self.server):
                 check_tables(connection, self.server, [*self.tables.names().values()])
             self._hosts.check(connection)
             connection.deadline = math.inf
@@ -226,14 +221,6 @@ class PostgresqlStore(SqlStore):
 
     def __repr__(self) -> str:
         return f'{self.server} {self.tables.namespace}'
-
-    @property
-    def grants(self) -> str:
-        """The statements that give a node's role its rights, and no more than those."""
-        return ' '.join(
-            f'GRANT {rights} ON {", ".join(getattr(self.tables, field).name for field in fields)} TO …;'
-            for rights, fields in RIGHTS.items()
-        )
 
     # Opening and closing
 
@@ -293,7 +280,7 @@ class PostgresqlStore(SqlStore):
         return schema
 
     def connection(self) -> sa.Connection:
-        with translated(self.server, self.grants):
+        with translated(self.server):
             return self._users.connect()
 
     def close(self) -> None:
@@ -339,15 +326,17 @@ class PostgresqlStore(SqlStore):
 
     @contextlib.contextmanager
     def transaction(self, mode: Mode, deadline: float) -> Iterator[SqlTransaction]:
-        with translated(self.server, self.grants), self._connected(deadline) as (connection, raw):
+        with translated(self.server), self._connected(deadline) as (connection, raw):
             try:
                 transaction = Framed(connection, self.dialect, raw, partial(self._beginning, mode, deadline))
                 yield transaction
                 transaction.end()
-            except BaseException:
+            except BaseException as error:
                 raw.end()
                 if raw.closed:
                     connection.invalidate()
+                elif isinstance(refusal := getattr(error, 'orig', error), psycopg.errors.InsufficientPrivilege):
+                    raise refused(refusal, self.server, lacking(raw, self.tables)) from error
                 raise
 
     @contextlib.contextmanager

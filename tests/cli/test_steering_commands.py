@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
@@ -148,6 +149,20 @@ def test_very_many_namespaces(url: str, namespace: Namespace, monkeypatch: pytes
     assert f'Namespaces in the store: {named} and more)' in invoke(url, 'nodes', '--appname', 'other_').stderr
     monkeypatch.setattr(Cluster, 'nodes', Mock(side_effect=SchemaMismatch('it is damaged')))
     assert 'Namespaces' not in invoke(url, 'nodes').stderr
+
+
+@pytest.mark.parametrize('command', ['nodes', 'doctor'])
+def test_tables_of_an_older_schema(tmp_path: Path, command: str) -> None:
+    """The line says how they are migrated, and doubts neither the namespace nor the URL."""
+    path = tmp_path / 'jobs.db'
+    with closing(plugins.connect(f'sqlite:///{path}', BackendOptions())) as backend:
+        Namespace(backend)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute('UPDATE sync_state SET schema_version = schema_version - 1')
+        connection.commit()
+    said = invoke(f'sqlite:///{path}', command).output
+    assert 'start one node without skip_db_init, it migrates them' in said
+    assert '--appname' not in said
 
 
 def test_a_large_cluster_at_a_glance(url: str, namespace: Namespace) -> None:

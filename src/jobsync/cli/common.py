@@ -19,12 +19,12 @@ from jobsync.errors import ConfigError, JobsyncError, SchemaMismatch
 
 __all__ = [
     'ATTENTION',
+    'absence',
     'cluster_command',
     'confirm',
     'day_option',
     'errors_as_lines',
     'json_option',
-    'other_namespaces',
     'steering_command',
     'url_or_stdin',
     'yes_option',
@@ -124,23 +124,26 @@ def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
                 try:
                     command(cluster, **options)
                 except SchemaMismatch as error:
-                    place = f'the namespace {appname or "sync_"!r} at {redact_url(backend)}'
-                    hint = 'are --appname and --backend those of the workers?'
-                    if cluster.info.reach is Reach.PROCESS:
-                        hint += ' Only the process that has made a store in memory sees it.'
-                    raise SchemaMismatch(f'{error} (this is {place}: {hint}{other_namespaces(cluster)})') from error
+                    place = f'this is the namespace {appname or "sync_"!r} at {redact_url(backend)}'
+                    raise SchemaMismatch(f'{error} ({place}{absence(cluster)})') from error
 
     return with_cluster
 
 
-def other_namespaces(cluster: Cluster) -> str:
-    """Return a sentence that names the namespaces in the store; '' if the cluster's is among them, or they are not known."""
+def absence(cluster: Cluster) -> str:
+    """Return what to check where the cluster's namespace is absent, with those in the store; '' if the namespace is there."""
+    found = None
     with contextlib.suppress(JobsyncError):
         found = cluster.namespaces(_NAMESPACES + 1)
-        if found is not None and cluster.appname.lower() not in found:
-            more = ' and more' if len(found) > _NAMESPACES else ''
-            return f' Namespaces in the store: {", ".join(found[:_NAMESPACES]) or "none"}{more}'
-    return ''
+    if found is not None and cluster.appname.lower() in found:
+        return ''
+    hint = ': are --appname and --backend those of the workers?'
+    if cluster.info.reach is Reach.PROCESS:
+        hint += ' Only the process that has made a store in memory sees it.'
+    if found is not None:
+        more = ' and more' if len(found) > _NAMESPACES else ''
+        hint += f' Namespaces in the store: {", ".join(found[:_NAMESPACES]) or "none"}{more}'
+    return hint
 
 
 def config_of(path: Path) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from jobsync._core.counting import counted
-from jobsync.cli.common import ATTENTION, cluster_command, json_option, other_namespaces
+from jobsync.cli.common import ATTENTION, cluster_command, json_option, absence
 from jobsync.cli.finding import Finding
 from jobsync.cli.folders import examine_folders
 from jobsync.cli.output import age, console, plain, print_json
@@ -68,8 +68,8 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
         took = sorted(_timed(lambda: epochs.append(cluster.status()['epoch'])) for _ in range(_READINGS))
         nodes, status = cluster.nodes(), cluster.status()
     except JobsyncError as error:
-        hint = other_namespaces(cluster) if isinstance(error, SchemaMismatch) else ''
-        yield Finding('bad', 'reach', f'{type(error).__name__}: {error}{hint and "." + hint}')
+        hint = absence(cluster) if isinstance(error, SchemaMismatch) else ''
+        yield Finding('bad', 'reach', f'{type(error).__name__}: {error}{hint}')
         yield from examine_folders(cluster, ())
         return
     typical, worst = took[_READINGS // 2], took[-1]

@@ -215,6 +215,9 @@ class TestErrors:
             ('UNKILLABLE The busy script was not running in read-only mode.', BackendUnavailable),
             ('EXECABORT x', BackendUnavailable),
             ('something new', BackendUnavailable),
+            ("ERR unknown command 'INFO', with args beginning with: 'server' ", ConfigError),
+            ('ERR unknown command `INFO`, with args beginning with: `server`, ', ConfigError),
+            ('ERR Unknown Redis command called from Lua script', ConfigError),
         ],
     )  # fmt: skip
     def test_of_other_kinds(self, text: str, kind: type[JobsyncError]) -> None:
@@ -234,6 +237,27 @@ class TestStart:
                 backend.open(SETTINGS, create=True)
             assert server.ask('EXISTS', 'jobsync:{sync_}:state') == '0'
             backend.open(SETTINGS, create=True)
+
+    @pytest.mark.parametrize('command', ['EVALSHA', 'INFO', 'HGETALL'])
+    def test_a_command_that_the_server_does_not_have(self, server: RedisServer, command: str) -> None:
+        """A matter of configuration that names the command, whether jobsync or one of its scripts gives it."""
+        with (
+            closing(RedisServer(server.program, options=['--rename-command', command, ''])) as without,
+            closing(connect(without.url(), BackendOptions())) as backend,
+            pytest.raises(ConfigError, match=f'does not have the command {command} that jobsync needs'),
+        ):
+            backend.open(SETTINGS, create=True)
+
+    def test_a_server_without_announcements(self, server: RedisServer) -> None:
+        """Nodes poll, as a user who may not subscribe does."""
+        with (
+            closing(RedisServer(server.program, options=['--rename-command', 'SUBSCRIBE', ''])) as without,
+            closing(connect(without.url(), BackendOptions())) as backend,
+        ):
+            namespace = Namespace(backend)
+            namespace.join('a')
+            revision = namespace.snapshot().revision.number
+            assert backend.wait(revision - 1, 10.0) == revision
 
     def test_a_server_that_starts(self, server: RedisServer) -> None:
         """A server that has not read all of its data yet is away."""

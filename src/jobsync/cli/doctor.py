@@ -15,7 +15,7 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from jobsync._core.counting import counted
-from jobsync.cli.common import ATTENTION, cluster_command, json_option, absence
+from jobsync.cli.common import ATTENTION, absence, cluster_command, json_option
 from jobsync.cli.finding import Finding
 from jobsync.cli.folders import examine_folders
 from jobsync.cli.output import age, console, plain, print_json

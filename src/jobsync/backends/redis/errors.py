@@ -53,6 +53,9 @@ FOREIGN = 'WRONGTYPE'
 NO_DATABASE = 'DB index is out of range'
 """What SELECT says of a database that there is not; it has no code of its own."""
 
+UNKNOWN = re.compile(r"unknown (?:redis )?command(?:[ ,]*['`](\w+))?", re.IGNORECASE)
+"""What a server says of a command that it does not have, which has no code of its own either. A script's error names none."""
+
 CLASSES: Mapping[type[Exception], str] = {
     redis.exceptions.NoPermissionError: 'NOPERM',
     redis.exceptions.AuthenticationError: 'WRONGPASS',
@@ -79,11 +82,22 @@ def _code_of(error: Exception) -> str:
     return found[0] if found else ''
 
 
+def _absent(command: str | None) -> str:
+    """Return what to say of a command that the server does not have; None if the server does not name it."""
+    which = 'a command' if command is None else f'the command {command}'
+    return (
+        f'this server does not have {which} that jobsync needs: it must not be renamed or disabled (rename-command). '
+        'A sentinel and some proxies do not have it either'
+    )
+
+
 def translate(error: Exception, server: RedisServer) -> JobsyncError:
     """Return the error to raise in place of a driver's."""
     code, said = _code_of(error), str(error) or type(error).__name__
     if code in RIGHTS:
         return ConfigError(f'{server}: this user may not do what is needed: {said}; {RIGHTS[code]}')
+    if (unknown := UNKNOWN.search(said)) and isinstance(error, redis.ResponseError):
+        return ConfigError(f'{server}: {_absent(unknown[1])}')
     if NO_DATABASE in said:
         return ConfigError(f'{server}: {said}: the server has fewer databases (16 by default, and a cluster has only 0)')
     if code == FOREIGN:
@@ -114,5 +128,8 @@ def refusal(status: str, details: Sequence[bytes], named: Mapping[str, object], 
         case 'NameTaken':
             return NameTaken(node_of(str(named['name']), details[0]))
         case 'Forbidden':
-            return ConfigError(f'{server}: this user may not do what is needed: {details[0].decode()}')
+            command, said = (detail.decode() for detail in details)
+            if UNKNOWN.search(said):
+                return ConfigError(f'{server}: {_absent(command)}')
+            return ConfigError(f'{server}: this user may not do what is needed: {command}: {said}')
     return AssertionError(f'a script answers {status!r}')

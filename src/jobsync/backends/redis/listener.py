@@ -12,8 +12,9 @@ from jobsync.backend import EventLogger
 from jobsync.backends._common import listening
 from jobsync.backends._common.forks import abandon
 from jobsync.backends.redis.connection import Deadline, can_read, close, exchange
+from jobsync.backends.redis.errors import translate
 from jobsync.backends.redis.namespace import RedisNamespace
-from jobsync.errors import BackendUnavailable, JobsyncError
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
 __all__ = ['RedisListener']
 
@@ -71,9 +72,11 @@ class RedisListener(listening.Listener):
         connection = self._namespace.pool.connect(deadline)
         try:
             exchange(connection, deadline, 'SUBSCRIBE', self._namespace.channel)
-        except redis.exceptions.NoPermissionError:
+        except redis.ResponseError as error:
             close(connection)
-            self.poll('this user may not subscribe to announcements')
+            if not isinstance(translate(error, self._namespace.server), ConfigError):
+                raise
+            self.poll('this user may not subscribe to announcements, or the server has no SUBSCRIBE')
         except BaseException:
             close(connection)
             raise

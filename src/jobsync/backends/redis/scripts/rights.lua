@@ -5,15 +5,15 @@
 -- REQUIRES: nothing
 -- KEYS: probe
 -- ARGV: view
--- Returns: 'ok', and '1' if this user may publish | 'Forbidden', and what the server says
+-- Returns: 'ok', and '1' if this user may publish | 'Forbidden', the command, and what the server says of it
 if given.view == '1' and redis.acl_check_cmd then
     return {'ok', '1'}
 end
-local probe, refused = key.probe, nil
-local function try(...)
-    local answer = redis.pcall(...)
+local probe, refused, command = key.probe, nil, nil
+local function try(name, ...)
+    local answer = redis.pcall(name, ...)
     if not refused and type(answer) == 'table' and answer.err then
-        refused = answer
+        refused, command = answer, name
     end
 end
 -- SET is the first: it replaces what an earlier call may have left, and is refused if the memory is full.
@@ -42,7 +42,7 @@ try('INFO', 'server')
 if refused then
     -- A full memory and similar states have codes of their own: they are no missing right.
     local code = string.match(refused.err, '^%-?(%u+)')
-    return (code and code ~= 'ERR' and code ~= 'NOPERM') and refused or {'Forbidden', refused.err}
+    return (code and code ~= 'ERR' and code ~= 'NOPERM') and refused or {'Forbidden', command, refused.err}
 end
 local published = redis.pcall('PUBLISH', given.channel, '0')
 return {'ok', type(published) == 'number' and '1' or '0'}

@@ -116,6 +116,24 @@ def test_malformed_url(url: object) -> None:
     assert 's3cret' not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ('url', 'meant'),
+    [
+        ('sqlite:e.db', 'sqlite:///e.db'),
+        ('sqlite:/data/e.db', 'sqlite:////data/e.db'),
+        ('e.db', 'sqlite:///e.db'),
+        ('/data/e.db', 'sqlite:////data/e.db'),
+        ('postgresql:u:s3cret@h/db', 'sqlite:///jobsync.db'),
+    ],
+)
+def test_a_url_without_its_slashes(url: str, meant: str) -> None:
+    """A database file is shown as it was given and as it has to be; of any other text nothing is shown."""
+    with pytest.raises(ConfigError) as caught:
+        connect(url, OPTIONS)
+    shown = '***' if 's3cret' in url else url
+    assert str(caught.value) == f"backend is '{shown}' (str): must be a URL such as {meant}, with :// after the scheme"
+
+
 def test_one_scheme_two_distributions(install: Install) -> None:
     """A scheme that two distributions claim is refused with both names; every other scheme works."""
     install('alpha', 'one', working('cards', 'one', name='one'))

@@ -20,7 +20,7 @@ import attrs
 import pluggy
 
 from jobsync import hookspecs
-from jobsync._core.redact import redact_url, safe_repr
+from jobsync._core.redact import no_url, redact_url, safe_repr
 from jobsync.backend import Backend, BackendInfo, BackendOptions
 from jobsync.config.checks import is_storable, nearest
 from jobsync.errors import BackendNotFound, ConfigError, JobsyncError
@@ -160,11 +160,11 @@ def _version_of(distribution: str) -> str | None:
 
 def _scheme(url: str) -> str:
     if not isinstance(url, str):
-        raise ConfigError(f'backend is {safe_repr(url)}: must be a URL such as sqlite:///jobsync.db')
+        raise ConfigError(f'backend is {no_url(url)}')
     scheme, separator, _ = url.partition('://')
     scheme = scheme.lower()
     if not separator or not _SCHEME.fullmatch(scheme):
-        raise ConfigError(f'backend is {safe_repr(redact_url(url))}: must be a URL such as sqlite:///jobsync.db')
+        raise ConfigError(f'backend is {no_url(url)}')
     return scheme
 
 

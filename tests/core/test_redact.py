@@ -27,6 +27,7 @@ WORDS = st.text(st.characters(exclude_categories=['Cs']), min_size=1)
         ('memory://', 'memory://'),
         ('e.db', 'e.db'),
         ('../data/jobs.sqlite3', '../data/jobs.sqlite3'),
+        ('sqlite:e.db', 'sqlite:e.db'),
     ],
 )
 def test_a_password_is_masked(url: str, masked: str) -> None:
@@ -47,6 +48,8 @@ def test_a_password_is_masked(url: str, masked: str) -> None:
         ('u:secret@h/db', '***'),
         ('host=h user=u password=secret', '***'),
         ('u:secret.db', '***'),
+        ('sqlite:secret', '***'),
+        ('sqlite:u:secret.db', '***'),
         ('secret', '***'),
         ('', '***'),
     ],

@@ -6,7 +6,7 @@ import re
 import reprlib
 from collections.abc import Iterable
 
-__all__ = ['cut_repr', 'listed', 'redact_url', 'safe_repr']
+__all__ = ['cut_repr', 'listed', 'no_url', 'redact_url', 'safe_repr']
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 120
@@ -25,8 +25,8 @@ _URL = re.compile(
 )
 """A URL whose parts are where they seem to be: a special character of a password is written as %40 and so on."""
 _SCHEME = re.compile('[A-Za-z][A-Za-z0-9+.-]*://')
-_FILE = re.compile(r'[\w./-]*\.(?:db|sqlite3?)')
-"""The path of a database file, which was given for a URL."""
+_FILE = re.compile(r'(?:(?i:sqlite):)?(?P<path>[\w./-]*\.(?:db|sqlite3?))')
+"""The path of a database file, which was given for a URL, or after ``sqlite:`` without slashes."""
 
 
 def safe_repr(value: object) -> str:
@@ -48,10 +48,17 @@ def listed(names: Iterable[str], most: int = 5) -> str:
     return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 
+def no_url(value: object) -> str:
+    """Return what to say of a backend that is no URL: what it is, as far as that may be shown, and what it must be."""
+    found = _FILE.fullmatch(value) if isinstance(value, str) else None
+    shown = safe_repr(redact_url(value) if isinstance(value, str) else value)
+    return f'{shown}: must be a URL such as sqlite:///{found["path"] if found else "jobsync.db"}, with :// after the scheme'
+
+
 def redact_url(url: str) -> str:
     """Return what may be shown of a URL: ``***`` for its password and options, or for all but the scheme if it is malformed.
 
-    The plain path of a database file, as in ``jobs.db``, is shown.
+    The plain path of a database file, as in ``jobs.db`` or ``sqlite:jobs.db``, is shown.
 
     In a malformed URL no part is what it seems to be: in ``postgresql://u:pw/secret@host/db`` a parser finds the host ``u`` and
     the database ``secret@host/db``.

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from jobsync._core.redact import cut_repr, redact_url, safe_repr
+from jobsync._core.redact import cut_repr, no_url, redact_url, safe_repr
 from jobsync.backend import Backend, HistoryKind
 from jobsync.errors import ConfigError
 
@@ -160,7 +160,7 @@ def store(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     """Check that a field is a backend's URL, or a backend."""
     if isinstance(value, str):
         if '://' not in value:
-            raise ConfigError(f'{attribute.name} is {safe_repr(redact_url(value))}: must be a URL such as sqlite:///jobsync.db')
+            raise ConfigError(f'{attribute.name} is {no_url(value)}')
         if value != value.strip():  # a line break of a file, say: it would be part of a file's or a database's name
             raise ConfigError(
                 f'{attribute.name} is {safe_repr(redact_url(value))}: must have no space and no line break at either end'

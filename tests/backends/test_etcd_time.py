@@ -261,3 +261,17 @@ class TestLocks:
             for job in jobs[1:]:
                 job.register_task_lock('by a worker', 'a%', 'test', expires_in_days=7)
                 assert 'by a worker' in namespace.locks()
+
+
+@pytest.mark.etcd
+def test_rebalances_are_in_the_order_of_their_commits(url: str) -> None:
+    """Also where the first leader's clock was a day ahead of the next one's."""
+    with closing(handle(url, DAY)) as ahead, closing(handle(url, NONE)) as right:
+        first = Namespace(ahead)
+        leader = first.leader('a')
+        first.commit(leader, reason='first', moved=1)
+        second = Namespace(right)
+        second.commit(leader, reason='second', moved=1)
+        found = second.rebalances()
+    assert [row.trigger_reason for row in found] == ['second', 'first']
+    assert found[0].triggered_at < found[1].triggered_at

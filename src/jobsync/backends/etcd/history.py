@@ -197,7 +197,9 @@ class EtcdHistory:
             for kind in kinds:
                 chunks = self._store.range(self._keys.history(kind, date), reading.at, deadline)
                 records = (rows_of(kind, name, joined(parts)) for name, parts in groupby(chunks, key=record_name))
-                rows: list[Row] = sorted(chain.from_iterable(records), key=time_of)
+                rows: list[Row] = list(chain.from_iterable(records))
+                if kind is not HistoryKind.REBALANCE:  # whose keys are in the order of their revisions
+                    rows.sort(key=time_of)
                 history.add(rows)
             return history
 

@@ -122,6 +122,9 @@ class History:
         """Return what ``Backend.history`` returns."""
         _, latest_first = self._records(kind)
         found = (r for r in latest_first if isinstance(r, Rebalance) or (date in (None, r.date) and item in (None, r.item)))
+        if kind is HistoryKind.REBALANCE:
+            # In the order of their commits, whatever the clocks of the leaders said.
+            return tuple(islice(found, limit))
         return tuple(sorted(found, key=_when, reverse=True)[:limit])
 
     def incomplete(self, date: dt.date | None, before: dt.datetime) -> tuple[Claim, ...]:

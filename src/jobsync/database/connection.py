@@ -176,8 +176,7 @@ class Connection:
         The transaction is committed at the end of the block, and rolled back if an exception leaves it. A block inside another
         one is a savepoint: it rolls back its own part only. On SQLite the first write keeps out all other writers, jobsync's
         heartbeats among them, until the block ends: do long work before it, and no claims and completions in it, which raise
-        ``UnsupportedOperation``. A block there that reads before it writes fails if
-        another connection has written in between.
+        ``UnsupportedOperation``. A block there that reads before it writes fails if another connection has written in between.
 
         The block belongs to the thread or asyncio task that runs it. Others have transactions of their own. A thread or task that
         was started in the block with a copy of its context (``asyncio.create_task``, ``asyncio.to_thread``) cannot use the

@@ -26,7 +26,7 @@ from tests.faults.work import CHURN_SEC, WORK, FaultOrder, Trap, TrappedBackend,
 
 from jobsync import CoordinationConfig, Job
 from jobsync._core.hashing import tokenizer
-from jobsync.errors import BackendUnavailable, ClusterTimeout
+from jobsync.errors import BackendUnavailable, ClusterTimeout, ConfigError
 from jobsync.testing.worker_log import LogWriter
 
 
@@ -97,7 +97,7 @@ def serve(order: FaultOrder, log: LogWriter) -> bool:
             Commands(job, traps, log, order.watched).start()
             log.write('entered')
             WORK[order.kind](job, order, traps, log)
-    except (BackendUnavailable, ClusterTimeout) as error:
+    except (BackendUnavailable, ClusterTimeout, ConfigError) as error:  # ConfigError: the password is refused for a while
         if has_entered:
             raise
         log.write('error', error=type(error).__name__, text=str(error)[:200])

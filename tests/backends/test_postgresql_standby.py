@@ -59,8 +59,13 @@ def is_confirmed(call: Callable[[], object]) -> bool:
     return True
 
 
-def test_a_commit_whose_wait_for_the_standby_is_cancelled(server: PostgresServer) -> None:
-    """The server says that it has committed. It gives no lease all the same: a standby that is promoted knows nothing of it."""
+@pytest.mark.parametrize('level', ['notice', 'error'])
+def test_a_commit_whose_wait_for_the_standby_is_cancelled(server: PostgresServer, level: str) -> None:
+    """The server says that it has committed. It gives no lease all the same: a standby that is promoted knows nothing of it.
+
+    A role or a database may have such warnings switched off.
+    """
+    server.arrange(f'ALTER DATABASE postgres SET client_min_messages = {level}')
     harness = PostgresqlHarness(server)
     namespace = Namespace(harness.connect())
     leader = namespace.leader()

@@ -16,6 +16,7 @@ from sqlalchemy.types import TypeEngine
 from jobsync.backend import LockEdit, LockReading, LockRequest, Revision, TaskLock, Unreadable
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.dialect import Dialect
+from jobsync.backends.sql.sound import is_text, text_bytes
 from jobsync.backends.sql.state import SqlState
 from jobsync.backends.sql.store import SqlTransaction
 from jobsync.backends.sql.types import Spoilt, UtcDateTime
@@ -56,6 +57,8 @@ def parse(row: sa.Row[Any]) -> TaskLock:
     patterns = load_patterns(row.patterns) if row.patterns else (row.node_pattern,)
     if not isinstance(row.task_id, str):
         raise ValueError(f'task_id is {row.task_id!r}, which is no text')  # noqa: TRY004 - a value of the store's
+    if not is_text(row.task_id, getattr(row, 'text_bytes', None)):
+        raise ValueError('task_id is no UTF-8')
     expires_at = row.expires_at
     if isinstance(expires_at, Spoilt):
         if expires_at.value != NEVER:
@@ -82,12 +85,22 @@ def read_locks(tx: SqlTransaction) -> LockReading:
     locks: list[TaskLock] = []
     reports: list[Unreadable] = []
     for kind, table in (('lock', tx.tables.lock), ('item', tx.tables.item)):
-        for row in tx.execute(sa.select(table)):
+        for row in tx.execute(every_lock if table is tx.tables.lock else every_item):
             try:
                 locks.append(parse(row))
             except ValueError as error:
                 reports.append(Unreadable(kind, str(row.task_id), f'{error}: left out, as if there were no such {kind}'))
     return LockReading(tuple(sorted(locks, key=attrgetter('id'))), tuple(reports))
+
+
+def all_of(dialect: Dialect, *, is_item: bool) -> sa.Select[Any]:
+    """Select every row of task locks or of items, as ``parse`` needs them."""
+    table = table_of(dialect, is_item=is_item)
+    task = sa.literal_column(text_bytes('task_id', dialect.name), sa.Integer)
+    return sa.select(*table.c, task.label('text_bytes'))
+
+
+every_lock, every_item = functools.partial(all_of, is_item=False), functools.partial(all_of, is_item=True)
 
 
 def edit_locks(tx: SqlTransaction, change: LockEdit) -> int:

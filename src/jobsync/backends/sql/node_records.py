@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from jobsync.backend import Node, NodeState, Revision, Unreadable
 from jobsync.backends.sql.dialect import Dialect
-from jobsync.backends.sql.sound import LONGEST_TIMEOUT_SEC, MOST_WEIGHT, is_readable
+from jobsync.backends.sql.sound import LONGEST_TIMEOUT_SEC, MOST_WEIGHT, is_readable, is_text, text_bytes
 from jobsync.backends.sql.state import SqlState
 from jobsync.backends.sql.types import Spoilt
 
@@ -29,7 +29,8 @@ LAST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 def columns(dialect: Dialect) -> list[sa.ColumnElement[Any]]:
     """Return what ``read_nodes`` needs in a row."""
     node = dialect.tables.node
-    return [*node.c, dialect.is_sound(is_readable, node.name).label('is_readable')]
+    named = sa.literal_column(text_bytes(f'{node.name}.name || {node.name}.incarnation', dialect.name), sa.Integer)
+    return [*node.c, dialect.is_sound(is_readable, node.name).label('is_readable'), named.label('text_bytes')]
 
 
 def read_nodes(rows: Iterable[sa.Row[Any]], state: SqlState) -> tuple[tuple[Node, ...], tuple[Unreadable, ...]]:
@@ -38,8 +39,10 @@ def read_nodes(rows: Iterable[sa.Row[Any]], state: SqlState) -> tuple[tuple[Node
     reports: list[Unreadable] = []
     for row in rows:
         problems: list[str] = []
-        if row.is_readable:
+        if row.is_readable and is_text(row.name + row.incarnation, row.text_bytes):
             nodes.append(parse(row, state, problems))
+        elif row.is_readable:
+            problems.append('its name or incarnation is no UTF-8: left out, as if the node were not registered')
         else:
             problems.append('a list or a number in it is none: left out, as if the node were not registered')
         if problems:

@@ -20,12 +20,15 @@ __all__ = [
     'is_list_of_texts',
     'is_moment',
     'is_readable',
+    'is_text',
     'is_timeout',
     'is_weight',
+    'text_bytes',
 ]
 
 FIRST_MOMENT, LAST_MOMENT = '0001-01-02 00:00:00', '9999-12-31 00:00:00'
 """A moment between these is one in Python too, in every timezone."""
+UNKNOWN = '\N{REPLACEMENT CHARACTER}'
 MOST_WEIGHT = 1_000_000
 LONGEST_TIMEOUT_SEC = 7 * 24 * 3600
 
@@ -82,6 +85,19 @@ def is_expiry(column: str, dialect: str) -> str:
     """Return the condition that a column holds a moment, or 'infinity' where there is one, which means never."""
     moment = is_moment(column, dialect)
     return f"({moment} OR {column} = 'infinity')" if dialect == 'postgresql' else moment
+
+
+def text_bytes(text: str, dialect: str) -> str:
+    """Return what ``is_text`` compares, in SQL: the bytes of a text without U+FFFD; null where every text is in UTF-8."""
+    return 'NULL' if dialect == 'postgresql' else f"length(CAST(replace({text}, char({ord(UNKNOWN)}), '') AS BLOB))"
+
+
+def is_text(found: str, text_bytes: int | None) -> bool:
+    """Return whether a text was read as it is stored. One in another encoding has U+FFFD in the place of what is no UTF-8.
+
+    Its row could not be found again by it, and two texts could become one.
+    """
+    return text_bytes is None or len(found.replace(UNKNOWN, '').encode()) == text_bytes
 
 
 is_weight = functools.partial(is_number, least='>= 0', most=MOST_WEIGHT)

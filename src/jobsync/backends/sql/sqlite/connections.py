@@ -12,7 +12,7 @@ import attrs
 from sqlalchemy import Connection, Engine, NullPool, QueuePool
 
 from jobsync.backends.sql.engine import autocommitting
-from jobsync.backends.sql.sqlite.file import Anchor, DatabaseFile
+from jobsync.backends.sql.sqlite.file import Anchor, DatabaseFile, readable
 from jobsync.backends.sql.sqlite.users import UsersConnection
 from jobsync.errors import BackendUnavailable
 
@@ -86,6 +86,7 @@ def pool(file: DatabaseFile, identity: str) -> Engine:
         if found != identity:
             connection.close()
             raise BackendUnavailable(f'{file.path} has just been replaced by another file')
+        connection.text_factory = readable
         return connection
 
     return autocommitting(

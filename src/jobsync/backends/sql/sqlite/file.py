@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import sqlite3
 import time
@@ -35,7 +36,7 @@ import attrs
 from jobsync.backends.sql.sqlite.file_names import check_only_name, name_of_log
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 
-__all__ = ['Anchor', 'DatabaseFile']
+__all__ = ['Anchor', 'DatabaseFile', 'readable']
 
 SIDECARS = ('-wal', '-shm')
 LOCK = '-lock'
@@ -99,6 +100,9 @@ class HeldLock:
 
 
 C = TypeVar('C', bound=sqlite3.Connection)
+
+readable = functools.partial(str, encoding='utf-8', errors='replace')
+"""Read a text. One that a person has written in another encoding must not make the other rows unreadable (``sound.is_text``)."""
 
 
 @attrs.frozen
@@ -166,6 +170,7 @@ class DatabaseFile:
         check_only_name(self.path)  # before SQLite makes a -wal beside the wrong name
         connection, identity = self.connect(sqlite3.Connection)
         try:
+            connection.text_factory = readable
             is_ours = only_with is None or _has_table(connection, only_with)
             if in_wal := is_ours or _is_wal(connection):
                 self._ensure_wal(connection, deadline)

@@ -25,9 +25,10 @@ KEPT = 64
 """How many announcements are kept: more than the revisions that are made between two polls."""
 
 
-def announced_since(before: str | None, announced: str) -> str:
+def announced_since(before: object, announced: str) -> str:
     """Return the announcements ``before`` with another one. The oldest are left out: the text is read at each poll."""
-    text = '\n'.join([*(before or '').split('\n')[1 - KEPT :], announced])
+    lines = before.split('\n') if isinstance(before, str) else []  # a person may have written anything
+    text = '\n'.join([*lines[1 - KEPT :], announced])
     return text if len(text) <= 2 * LONGEST_ANNOUNCEMENT else text[text.index('\n', len(text) - 2 * LONGEST_ANNOUNCEMENT) + 1 :]
 
 

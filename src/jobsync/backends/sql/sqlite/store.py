@@ -91,7 +91,7 @@ class SqliteTransaction(SqlTransaction):
     def announce(self, number: int, concerned: Iterable[str] | None) -> None:
         if names := announcement(concerned):
             state = self.tables.state
-            before: str | None = self.execute(sa.select(state.c.announced)).scalar_one()
+            before = self.execute(sa.select(state.c.announced)).scalar_one()
             self.execute(sa.update(state).values(announced=announced_since(before, f'{number}{names}')))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.harnesses.sqlite import SqliteHarness
 from tests.support.timings import FAST
 
-from jobsync._core.records import HistoryKind, NodeRef, Registration
-from jobsync.errors import JobsyncError
+from jobsync.backend import HistoryKind, NodeRef, Registration, Revision, TokenGroup
+from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 DAY = dt.date(2026, 3, 2)
@@ -198,3 +198,47 @@ def test_errors_of_the_driver_are_told_apart(harness: Sql) -> None:
     with pytest.raises(JobsyncError) as caught:
         namespace.join('a', weight=float('nan'))
     assert type(caught.value).__name__ == 'SchemaMismatch'
+
+
+NUMBERS = (
+    'schema_version', 'total_tokens', 'format', 'generation', 'revision', 'stamp', 'version', 'version_stamp', 'epoch',
+    'locks_revision', 'longest_timeout_sec', 'last_created',
+)  # fmt: skip
+
+
+def test_a_state_that_cannot_be_read(kind: str, harness: Sql) -> None:
+    """What a person has changed there is an outage for a node, and an error that says why for others; put back, all goes on."""
+    namespace = Namespace(harness.connect())
+    leader = namespace.leader()
+    namespace.commit(leader, TokenGroup([0], 'leader'))
+    before = namespace.state()
+    spoils = [('members', text) for text in ("'x'", "'[]'", """'{"a": 7}'""", """'{"a": [1, 2, 3, 4, 5, 6, 7, 8, 9]}'""")]
+    if kind == 'sqlite':  # PostgreSQL refuses these
+        spoils += [(column, value) for column in NUMBERS for value in ("'x'", "x'00'")]
+    harness.execute('CREATE TABLE kept AS SELECT * FROM sync_state')
+    for column, value in spoils:
+        harness.execute(f'UPDATE sync_state SET {column} = {value}')
+        readings: list[Callable[[], object]] = [namespace.backend.read_assignment]
+        if column != 'members':
+            readings += [namespace.backend.snapshot, lambda: namespace.beat(leader), lambda: namespace.join('b')]
+        for call in readings:
+            with pytest.raises(BackendUnavailable, match='changed manually and cannot be read'):
+                call()
+        harness.execute(f'UPDATE sync_state SET {column} = (SELECT {column} FROM kept)')
+        assert namespace.state() == before
+
+
+@pytest.mark.parametrize('text', ['', 'x', '{}', '[1]', '[["a", 2]]', 'null'])
+def test_what_differences_build_on_cannot_be_read(harness: Sql, text: str) -> None:
+    """Commits write it anew; until then everything is read."""
+    namespace = Namespace(harness.connect())
+    leader = namespace.leader()
+    namespace.commit(leader, TokenGroup([0], 'leader'))
+    harness.execute(f"UPDATE sync_state SET builds_on = '{text}'")
+    found = namespace.backend.read_assignment(Revision(0, 0))
+    assert found.base is None
+    assert [group.owner for group in found.groups if 0 in group.tokens] == ['leader']
+    namespace.commit(leader, TokenGroup([1], 'leader'))
+    version = namespace.backend.snapshot().version
+    namespace.commit(leader, TokenGroup([2], 'leader'))
+    assert namespace.backend.read_assignment(version).base == version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from jobsync.backends._common.values import draw_stamp
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import SqlTransaction
-from jobsync.errors import SchemaMismatch
+from jobsync.backends.sql.types import Spoilt
+from jobsync.errors import BackendUnavailable, SchemaMismatch
 
 __all__ = [
     'SqlState',
@@ -30,6 +32,26 @@ __all__ = [
     'read',
     'save',
 ]
+
+numbers_of = operator.attrgetter(
+    *(
+        f'state_{name}'
+        for name in (
+            'schema_version',
+            'total_tokens',
+            'format',
+            'generation',
+            'revision',
+            'stamp',
+            'version',
+            'version_stamp',
+            'epoch',
+            'locks_revision',
+            'longest_timeout_sec',
+        )
+    )
+)
+"""Return the numbers in a row of ``columns``."""
 
 
 @attrs.frozen
@@ -66,6 +88,8 @@ def parse(row: sa.Row[Any] | None) -> SqlState:
     """Return the state in a row of ``columns``; ``SchemaMismatch`` if there is no row, or one of another schema."""
     if row is None:
         raise SchemaMismatch('the state of the namespace is gone: its table has been emptied; open the namespace anew')
+    if isinstance(row.state_last_created, Spoilt) or not all(isinstance(number, (int, float)) for number in numbers_of(row)):
+        raise unreadable('a number or a time in it is none')
     check_version(row.state_schema_version)
     leader = None if row.state_leader is None else NodeRef(row.state_leader, row.state_leader_incarnation)
     return SqlState(
@@ -80,6 +104,14 @@ def parse(row: sa.Row[Any] | None) -> SqlState:
         store=row.store_now,
         position=row.position_now,
         now=row.time_now,
+    )
+
+
+def unreadable(problem: object) -> BackendUnavailable:
+    """Return the error for a state that a person has changed: SQLite takes any value for a number, and JSON is text."""
+    return BackendUnavailable(
+        f'the state of the namespace was changed manually and cannot be read ({problem}): put back what was there, or stop all '
+        'nodes and drop the tables of the namespace'
     )
 
 
@@ -127,8 +159,11 @@ def dump_revisions(revisions: Sequence[Revision]) -> str:
 
 
 def load_revisions(text: str) -> list[Revision]:
-    """Read the column ``builds_on``."""
-    return [Revision(number, stamp) for number, stamp in json.loads(text)]
+    """Read the column ``builds_on``. One that a person has spoilt counts as empty: no difference can build on anything."""
+    try:
+        return [Revision(int(number), int(stamp)) for number, stamp in json.loads(text)]
+    except (TypeError, ValueError):
+        return []
 
 
 def dump_members(members: Mapping[str, Member | None]) -> str:
@@ -138,4 +173,7 @@ def dump_members(members: Mapping[str, Member | None]) -> str:
 
 def load_members(text: str) -> dict[str, Member | None]:
     """Read a column ``members``."""
-    return {name: Member(*fields) if fields else None for name, fields in json.loads(text).items()}
+    try:
+        return {name: Member(*fields) if fields else None for name, fields in json.loads(text).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise unreadable(error) from error

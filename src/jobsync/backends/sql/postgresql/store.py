@@ -319,7 +319,7 @@ class PostgresqlStore(SqlStore):
             parts.append(f'SET LOCAL idle_in_transaction_session_timeout = {min(left, math.ceil(IDLE_SEC * 1000))}')
         if mode is not Mode.READ:
             parts.append('SET LOCAL synchronous_commit = on')
-            # Of a commit that no standby has the server only warns (``check_confirmed``): a role or a database may have it silent.
+            # Of a commit that no standby has the server only warns (``check_confirmed``): a role or a database can forbid that.
             parts.append('SET LOCAL client_min_messages = warning')
         if mode is Mode.STRUCTURE:
             parts.append(f"SET LOCAL {WRITER} = '{self.tables.namespace}'")

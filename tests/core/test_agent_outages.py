@@ -154,13 +154,14 @@ def test_a_missing_table_that_no_heartbeat_needs_is_an_outage() -> None:
     assert_nothing_moves(bench, agents, lambda: while_it_lasts(bench, 40.0, missing))
 
 
-def test_tables_that_refuse_to_register_a_node_are_tried_again_after_a_pause() -> None:
-    """A node whose record the tables have no place for opens and registers once a second, and does not stop."""
+@pytest.mark.parametrize('refused', [commands.Register, commands.Heartbeat])
+def test_tables_that_refuse_a_node_are_tried_again_after_a_pause(refused: type[commands.Command]) -> None:
+    """A node whose record the tables have no place for, or do not let change, opens and registers once a second."""
     bench = Bench()
     agent = bench.start('a')
     gone = SchemaMismatch('a statement does not fit the tables it found')
-    while_it_lasts(bench, 10.0, lambda agent, call: gone if isinstance(call, commands.Register) else None)
-    assert 5 <= len([made for made in bench.made if isinstance(made.call, commands.Register)]) <= 15
+    while_it_lasts(bench, 10.0, lambda agent, call: gone if isinstance(call, refused) else None)
+    assert 5 <= len([made for made in bench.made if isinstance(made.call, commands.Open)]) <= 15
     bench.run(5.0)
     assert agent.is_settled
 

@@ -346,10 +346,11 @@ class Agent:
         if not (self._entry.has_opened if gone else self._has_been_member):
             self._fail(error)
         elif gone and (lane is Lane.HEARTBEAT or self.phase not in (Phase.OPENING, Phase.MEMBER)):
+            has_lease = self.lease.deadline > float('-inf')
             self._restart(now, str(error))
-            if lane is Lane.WORK:
-                # Tables that are there for ``open`` and refuse to register the node may do so for ever: without a pause it would
-                # open and register hundreds of times in each second, and log as many lines.
+            if lane is Lane.WORK or not has_lease:
+                # Tables that are there for ``open`` and refuse to register the node, or its first heartbeat, may do so for ever:
+                # without a pause it would open and register hundreds of times in each second, and log as many lines.
                 self._work_at = now + self.config.retry_sec
         else:
             self._failed(lane, issued, error, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobsync._core.patterns import Choice, NodeNames, choose, compile_like
+from jobsync._core.patterns import Choice, Matcher, NodeNames, choose, compile_like
 from jobsync.errors import ConfigError
 
 
@@ -145,6 +146,17 @@ def test_many_characters_in_the_place_of_a_wildcard() -> None:
     names = frozenset(f'{chr(n)}{chr(m)}{end}' for n in range(256, 336) for m in range(256, 260) for end in 'xy')
     for pattern in ('_\u0101x', '__x', '__x%', '\u0101_y', '_%y'):
         assert choose([pattern], names) == matched([pattern], names)
+
+
+@pytest.mark.parametrize('pattern', ['%-gpu-{}', '_-gpu-{}', '%-gpu-{}%', '%_-gpu-{}_%'])
+def test_patterns_whose_characters_stand_in_no_name(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are compiled and passed over without a comparison with each name: a lock may have tens of thousands of them."""
+    names = NodeNames(frozenset(f'worker-{number}' for number in range(1000)))
+    calls: list[object] = []
+    monkeypatch.setattr(Matcher, 'matches', lambda *given: calls.append(given))
+    monkeypatch.setattr(re, 'compile', lambda *given: calls.append(given))
+    assert names.choose([pattern.format(number) for number in range(100)]) == (None, frozenset())
+    assert calls == []
 
 
 def test_equal_sets_are_one() -> None:

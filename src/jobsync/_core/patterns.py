@@ -8,7 +8,8 @@ one between is taken at its leftmost place after the one before. Leftmost is alw
 no place is ever tried again: the time is at most length of name times length of pattern.
 
 Most patterns in use begin with characters that must stand at the start of a name, and many are names. So thousands of names are
-searched in their order, where those that begin alike are neighbours.
+searched in their order, where those that begin alike are neighbours. Of the others most match no name, as their characters stand
+in none.
 """
 
 from __future__ import annotations
@@ -39,23 +40,31 @@ _MOST_RANGES = 32
 class _Piece:
     """A run of characters between two ``%``, with or without ``_`` in it."""
 
-    length: int
-    literal: str
-    """The characters, without the ``_``."""
-    shape: re.Pattern[str] | None
-    """With any ``_``: the piece as an expression without repetition, which cannot backtrack; else None."""
+    characters: tuple[str | None, ...]
+    """None for each ``_``."""
+    literal: str | None
+    """The characters, if there is no ``_`` among them."""
+
+    @property
+    def length(self) -> int:
+        return len(self.characters)
+
+    @cached_property
+    def _shape(self) -> re.Pattern[str]:
+        """The piece as an expression without repetition, which cannot backtrack. Made late: few patterns of many are matched."""
+        return re.compile(''.join('.' if each is None else re.escape(each) for each in self.characters), re.DOTALL)
 
     def stands_at(self, text: str, position: int) -> bool:
-        if self.shape is None:
+        if self.literal is not None:
             return text.startswith(self.literal, position)
-        return self.shape.match(text, position) is not None
+        return self._shape.match(text, position) is not None
 
     def end_of_first(self, text: str, start: int, stop: int) -> int:
         """Return where the first place of the piece within ``text[start:stop]`` ends, or -1."""
-        if self.shape is None:
+        if self.literal is not None:
             found = text.find(self.literal, start, stop)
             return found if found < 0 else found + self.length
-        place = self.shape.search(text, start, stop)
+        place = self._shape.search(text, start, stop)
         return -1 if place is None else place.end()
 
 
@@ -70,6 +79,8 @@ class Matcher:
     """None if the pattern has no ``%``."""
     start: tuple[str, ...]
     """The characters before the first ``%``, cut at each ``_``."""
+    longest: str
+    """The longest run of characters between the ``%`` and ``_``, which every name has that matches."""
 
     def matches(self, text: str) -> bool:
         """Return whether the pattern covers the whole of ``text``."""
@@ -117,6 +128,10 @@ class NodeNames:
     def _sorted(self) -> list[str]:
         return sorted(self.names)
 
+    @cached_property
+    def _joined(self) -> str:
+        return '\0'.join(self.names)
+
     def choices(self, lists: Iterable[tuple[str, ...]]) -> Mapping[tuple[str, ...], Choice]:
         """Return what each list of patterns chooses. What the last call has found is not searched for again."""
         known, self._choices, self._sets = self._choices, {}, {}
@@ -141,6 +156,8 @@ class NodeNames:
         if pattern in self.names and _SPECIAL.isdisjoint(pattern):
             return frozenset((pattern,))
         matcher = compile_like(pattern)
+        if not matcher.start[0] and matcher.longest not in self._joined:
+            return frozenset()
         return frozenset(filter(matcher.matches, self._candidates(matcher.start)))
 
     def _candidates(self, start: Sequence[str]) -> Iterator[str]:
@@ -191,20 +208,18 @@ def _compile(pattern: str) -> Matcher:
             pieces[-1].append(escaped)
         else:
             pieces[-1].append(character)
-    first, *rest = (_piece(piece) for piece in pieces)
+    runs = [_runs(piece) for piece in pieces]
+    first, *rest = (_Piece(tuple(piece), its[0] if len(its) == 1 else None) for piece, its in zip(pieces, runs, strict=True))
     middle = tuple(piece for piece in rest[:-1] if piece.length)
+    return Matcher(pattern, first, middle, rest[-1] if rest else None, runs[0], max(chain.from_iterable(runs), key=len))
+
+
+def _runs(characters: Iterable[str | None]) -> tuple[str, ...]:
+    """Return the characters of a piece, cut at each ``_``."""
     runs: list[list[str]] = [[]]
-    for known in pieces[0]:
+    for known in characters:
         if known is None:
             runs.append([])
         else:
             runs[-1].append(known)
-    return Matcher(pattern, first, middle, rest[-1] if rest else None, tuple(map(''.join, runs)))
-
-
-def _piece(characters: list[str | None]) -> _Piece:
-    known = [character for character in characters if character is not None]
-    shape = None
-    if len(known) < len(characters):
-        shape = re.compile(''.join('.' if c is None else re.escape(c) for c in characters), re.DOTALL)
-    return _Piece(length=len(characters), literal=''.join(known), shape=shape)
+    return tuple(map(''.join, runs))

@@ -102,6 +102,15 @@ class TestUrl:
         with pytest.raises(ConfigError, match=r'jobsync needs 3\.33'):
             connect('sqlite:///jobs.db', BackendOptions())
 
+    def test_no_parts_of_other_databases_are_imported(self, tmp_path: Path) -> None:
+        """A process that makes the tables and works there has none of SQLAlchemy's for PostgreSQL, which take time and memory."""
+        code = (
+            'import sys; from jobsync import CoordinationConfig, Job\n'
+            'with Job("a", coordination_config=CoordinationConfig(backend=sys.argv[1], minimum_nodes=1)): pass\n'
+            'sys.exit("sqlalchemy.dialects.postgresql" in sys.modules)'
+        )
+        subprocess.run([sys.executable, '-c', code, f'sqlite:///{tmp_path}/jobs.db'], check=True, timeout=240)
+
     def test_the_plugin_imports_no_driver(self) -> None:
         """Naming the backend costs nothing until it is used."""
         code = 'import sys, jobsync.backends.sql.sqlite.plugin as p; p.jobsync_backend(); sys.exit("sqlalchemy" in sys.modules)'

@@ -85,14 +85,26 @@ def tables_for(namespace: str) -> Tables:
         'audit': _history(prefix + 'audit'),
         'state': _state(),
     }
-    tables = {
-        name: Table(prefix + name, metadata, *items, sqlite_autoincrement=name == 'rebalance') for name, items in columns.items()
-    }
+    tables = {name: Table(prefix + name, metadata, *items) for name, items in columns.items()}
+    tables['rebalance'].info['sqlite_autoincrement'] = True
+    for table in tables.values():
+        sa.event.listen(table, 'before_create', _set_options)
     # Only SQLAlchemy 2.1 and later have an option of Table for the first of these.
     for name, setting in (('token', ROOMY), ('change', IDENTIFIED)):
         ddl = sa.DDL(setting.format(table='%(fullname)s'))  # type: ignore[no-untyped-call]
         sa.event.listen(tables[name], 'after_create', ddl.execute_if(dialect='postgresql'))
     return Tables(prefix, metadata, **tables)
+
+
+def _set_options(table: Table, connection: sa.Connection, **_: object) -> None:
+    """Give a table and its indexes the options in their ``info`` that are of the database in which they are created.
+
+    SQLAlchemy loads the dialect of each option at once, and PostgreSQL's takes a process on SQLite a tenth of its start.
+    """
+    items: list[Table | Index] = [table, *table.indexes]
+    for item in items:
+        its = {name: value for name, value in item.info.items() if name.startswith(connection.dialect.name)}
+        item.dialect_kwargs.update(its)
 
 
 @functools.lru_cache(16)
@@ -163,7 +175,7 @@ def _token(name: str) -> list[SchemaItem]:
         Column('item_group', String),
         *_sqlite_type('integer', 'version', 'changed'),
         *_sqlite_type('text', 'node'),
-        Index(name + '_pins', 'token_id', postgresql_where=IS_PIN, sqlite_where=IS_PIN),
+        Index(name + '_pins', 'token_id', info={'postgresql_where': IS_PIN, 'sqlite_where': IS_PIN}),
     ]
 
 
@@ -262,8 +274,8 @@ def _history(name: str) -> list[SchemaItem]:
         *_sound('date', sound.is_day),
         *_sound('created_on', sound.is_moment),
         # Rows are added in the order of both columns: BRIN, a summary for each range of pages, is enough, and cheap to write.
-        Index(name + '_by_date', 'date', postgresql_using='brin'),
-        Index(name + '_by_time', 'created_on', postgresql_using='brin'),
+        Index(name + '_by_date', 'date', info={'postgresql_using': 'brin'}),
+        Index(name + '_by_time', 'created_on', info={'postgresql_using': 'brin'}),
     ]
 
 

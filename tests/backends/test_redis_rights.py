@@ -265,6 +265,25 @@ class TestRights:
         with closing(backend), pytest.raises(ConfigError):
             backend.open(SETTINGS, create=True)
 
+    def test_a_right_that_comes_back(self, harness: RedisHarness, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A node that may not listen for a moment polls, and listens again later."""
+        monkeypatch.setattr('jobsync.backends.redis.listener.AGAIN_SEC', 0.5)
+        monkeypatch.setattr('jobsync.backends._common.listening.POLL_SEC', 0.05)
+
+        def listeners() -> int:
+            return server.ask('CLIENT', 'LIST', 'TYPE', 'pubsub').count('user=node')
+
+        with closing(connect(user(server, *RULES), BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            number = namespace.revision.number
+            assert backend.wait(number, 0.1) == number
+            server.ask('ACL', 'SETUSER', 'node', '-subscribe')
+            server.ask('CLIENT', 'KILL', 'TYPE', 'pubsub')
+            assert backend.wait(number, 1.0) == number
+            assert listeners() == 0
+            server.ask('ACL', 'SETUSER', 'node', '+subscribe')
+            eventually(lambda: backend.wait(number, 0.2) == number and listeners() == 1)
+
     @pytest.mark.parametrize('without', ['-publish', '-subscribe', 'resetchannels'])
     def test_without_announcements(
         self, harness: RedisHarness, server: RedisServer, without: str,

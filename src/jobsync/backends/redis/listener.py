@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
@@ -23,6 +24,9 @@ log = EventLogger('jobsync.backends.redis')
 LEAST_SEC = 1.0
 """The least time to connect, also for a shorter wait."""
 
+AGAIN_SEC = 60.0
+"""How long after a refusal the listener tries to subscribe again: the right may have been gone for a moment."""
+
 
 class RedisListener(listening.Listener):
     """A subscription to the channel of a namespace."""
@@ -32,6 +36,7 @@ class RedisListener(listening.Listener):
     def __init__(self, namespace: RedisNamespace) -> None:
         self._namespace, self._op_timeout = namespace, namespace.options.op_timeout_sec
         self._polls = False
+        self._subscribes_at = -math.inf
         super().__init__()
 
     def _begin(self) -> None:
@@ -42,8 +47,9 @@ class RedisListener(listening.Listener):
         self._pinged_at: float | None = None
         """When the listener subscribed again and has received no answer yet; None if it waits for none."""
 
-    def poll(self, why: str) -> None:
-        """Poll from now on instead of subscribing."""
+    def poll(self, why: str, seconds: float = math.inf) -> None:
+        """Poll for so long instead of subscribing."""
+        self._subscribes_at = time.monotonic() + seconds
         if not self._polls:
             self._polls = True
             log.info('%s: %s; polling every %g s instead', self._namespace.server, why, listening.POLL_SEC)
@@ -66,7 +72,7 @@ class RedisListener(listening.Listener):
             self._begin()
 
     def _open(self, within_sec: float) -> None:
-        if self._polls:
+        if time.monotonic() < self._subscribes_at:
             return
         deadline = Deadline(min(self._op_timeout, max(LEAST_SEC, within_sec)), self._op_timeout)
         connection = self._namespace.pool.connect(deadline)
@@ -76,12 +82,12 @@ class RedisListener(listening.Listener):
             close(connection)
             if not isinstance(translate(error, self._namespace.server), ConfigError):
                 raise
-            self.poll('this user may not subscribe to announcements, or the server has no SUBSCRIBE')
+            self.poll('this user may not subscribe to announcements, or the server has no SUBSCRIBE', AGAIN_SEC)
         except BaseException:
             close(connection)
             raise
         else:
-            self._connection = connection
+            self._connection, self._polls = connection, False
             self._received_at, self._pinged_at = time.monotonic(), None
 
     def _read_revision(self) -> int:
@@ -92,6 +98,8 @@ class RedisListener(listening.Listener):
 
     def _descriptor(self) -> int | None:
         if self._connection is None:
+            if time.monotonic() >= self._subscribes_at:
+                raise redis.ConnectionError('no subscription yet')
             return None
         if self._connection._sock is None:
             raise redis.ConnectionError('the connection was closed')

@@ -253,7 +253,7 @@ class Cluster:
             remove: The names of nodes that would leave.
 
         Raises:
-            ConfigError: A weight is not allowed, or a node to remove is not at work.
+            ConfigError: A weight is not allowed, a node to remove is not at work, or no node would be left to own the tokens.
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """

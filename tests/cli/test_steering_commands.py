@@ -151,6 +151,13 @@ def test_very_many_namespaces(url: str, namespace: Namespace, monkeypatch: pytes
     assert 'Namespaces' not in invoke(url, 'nodes').stderr
 
 
+def test_a_text_that_is_no_date(url: str, namespace: Namespace) -> None:
+    """The line has the text and a date, not the directives of strftime."""
+    result = invoke(url, 'claims', '--date', 'yesterday')
+    assert (result.exit_code, "'yesterday' is no date, such as 2026-03-31" in result.stderr) == (2, True)
+    assert invoke(url, 'claims', '--date', '2026-03-31').stdout == 'no claim is on record\n'
+
+
 @pytest.mark.parametrize('command', ['nodes', 'doctor'])
 def test_tables_of_an_older_schema(tmp_path: Path, command: str) -> None:
     """The line says how they are migrated, and doubts neither the namespace nor the URL."""

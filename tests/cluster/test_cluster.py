@@ -275,6 +275,9 @@ def test_a_plan_of_what_cannot_be(cluster: Cluster, nodes: Nodes) -> None:
     """A node that is not at work cannot be removed, and a weight has to be one."""
     with pytest.raises(ConfigError, match=r"'z'.*a, b"):
         cluster.plan(remove=['z'])
+    with pytest.raises(ConfigError, match='remove is a, b: no other node at work or added could own the tokens'):
+        cluster.plan({'c': 0.0}, ['a', 'b'])
+    assert cluster.plan({'c': 1.0}, ['a', 'b'])['nodes']['c']['after'] == TOKENS
     with pytest.raises(ConfigError, match='weight'):
         cluster.plan({'c': -1})
 

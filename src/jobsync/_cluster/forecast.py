@@ -11,6 +11,8 @@ from jobsync._core.assignment import ABSENT, UNOWNED
 from jobsync._core.leader.pins import in_force
 from jobsync._core.patterns import choose
 from jobsync._core.planner.rebalance import FREE, STUCK, PinRequest, rebalance
+from jobsync._core.redact import listed
+from jobsync.errors import ConfigError
 from jobsync.rows import Forecast
 
 __all__ = ['forecast']
@@ -23,6 +25,9 @@ def forecast(reading: ClusterReading, added: Mapping[str, float], removed: Colle
         reading: the cluster as it is.
         added: the weights of nodes that join.
         removed: the names of nodes that leave.
+
+    Raises:
+        ConfigError: no node that remains or joins could own tokens.
     """
     assignment = reading.assignment
     weights = {name: node.weight for name, node in reading.live.items() if name not in removed} | dict(added)
@@ -36,6 +41,8 @@ def forecast(reading: ClusterReading, added: Mapping[str, float], removed: Colle
                 names.append(target)
             place[token] = position[target]
     receivers = {name for name, weight in weights.items() if weight > 0}
+    if removed and not receivers:
+        raise ConfigError(f'remove is {listed(removed)}: no other node at work or added could own the tokens')
     policies = in_force(lock for lock in reading.locks.locks if lock.is_policy)
     requests = [
         PinRequest(pin.id, pin.target or pin.owner, choose(lock.patterns, receivers)[1], pin.home, lock.group, lock.cost)

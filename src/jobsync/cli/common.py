@@ -77,13 +77,16 @@ def url_or_stdin(_: click.Context, __: click.Parameter, url: str | None) -> str 
     return sys.stdin.readline().strip() if url == '-' else url
 
 
-def _date(_: click.Context, __: click.Parameter, date: dt.datetime | None) -> dt.date | None:
-    return None if date is None else date.date()
+def _date(_: click.Context, __: click.Parameter, text: str | None) -> dt.date | None:
+    try:
+        return None if text is None else dt.date.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f'{text!r} is no date, such as 2026-03-31') from None
 
 
 def day_option(words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return the option ``--date``, which ``words`` explain."""
-    return click.option('--date', type=click.DateTime(['%Y-%m-%d']), callback=_date, help=words)
+    return click.option('--date', metavar='YYYY-MM-DD', callback=_date, help=words)
 
 
 def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -125,7 +128,8 @@ def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
                     command(cluster, **options)
                 except SchemaMismatch as error:
                     place = f'this is the namespace {appname or "sync_"!r} at {redact_url(backend)}'
-                    raise SchemaMismatch(f'{error} ({place}{absence(cluster)})') from error
+                    hint = absence(cluster)
+                    raise SchemaMismatch(f'{error} ({place}{hint and ": "}{hint})') from error
 
     return with_cluster
 
@@ -137,7 +141,7 @@ def absence(cluster: Cluster) -> str:
         found = cluster.namespaces(_NAMESPACES + 1)
     if found is not None and cluster.appname.lower() in found:
         return ''
-    hint = ': are --appname and --backend those of the workers?'
+    hint = 'are --appname and --backend those of the workers?'
     if cluster.info.reach is Reach.PROCESS:
         hint += ' Only the process that has made a store in memory sees it.'
     if found is not None:
@@ -155,7 +159,7 @@ def config_of(path: Path) -> Mapping[str, str]:
     try:
         found = tomllib.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
-        raise ConfigError(f'{path}: {error}') from error
+        raise ConfigError(f'{path}: {getattr(error, "strerror", None) or error}') from error
     for name, value in found.items():
         if name not in ('backend', 'appname') or not isinstance(value, str):
             raise ConfigError(f'{path}: {name}: must have backend = "…" and appname = "…" only')

@@ -69,7 +69,7 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
         nodes, status = cluster.nodes(), cluster.status()
     except JobsyncError as error:
         hint = absence(cluster) if isinstance(error, SchemaMismatch) else ''
-        yield Finding('bad', 'reach', f'{type(error).__name__}: {error}{hint}')
+        yield Finding('bad', 'reach', f'{type(error).__name__}: {error}{hint and "; "}{hint}')
         yield from examine_folders(cluster, ())
         return
     typical, worst = took[_READINGS // 2], took[-1]

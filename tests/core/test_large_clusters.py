@@ -11,6 +11,7 @@ from jobsync._core.agent import commands, monitor
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.monitor import HEIRS
+from jobsync._core.agent.schedule import STEP
 
 FEW = HEIRS + 1
 NAMES = [f'w{number:02}' for number in range(3 * FEW + 2)]
@@ -127,6 +128,27 @@ def test_where_all_older_nodes_leave_the_next_one_leads_at_once() -> None:
         agent.leave(bench.now)
     bench.run_until(lambda: bench.leader == one.config.name, within=2.0)
     bench.run_until(lambda: len(one.lease.ownership.tokens | other.lease.ownership.tokens) == 60, within=2.0)
+
+
+def test_the_heartbeats_of_young_nodes_do_not_keep_the_next_leader_waiting() -> None:
+    """A leader that is gone is announced to all nodes; most leave the store to those that are next in line for a moment."""
+    bench = Bench(tokens=60)
+    leader, *others = bench.cluster(*NAMES)
+    young = others[FEW:]
+
+    def beating(since: int) -> set[Agent]:
+        return {each.agent for each in bench.made[since:] if isinstance(each.call, commands.Heartbeat)}
+
+    since = len(bench.made)
+    bench.run_until(lambda: beating(since) >= set(young))
+    bench.run(INTERVAL_SEC / 2)
+    since = len(bench.made)
+    leader.leave(bench.now)
+    bench.run_until(lambda: bench.leader == others[0].config.name, within=1.0)
+    bench.run(STEP * INTERVAL_SEC / 2)
+    assert not beating(since) & set(young)
+    bench.run(3 * STEP * INTERVAL_SEC)
+    assert beating(since) >= set(young)
 
 
 def test_no_node_takes_itself_for_the_oldest_by_a_snapshot_that_is_outdated() -> None:

@@ -148,7 +148,7 @@ STATE: dict[type, dict[str, Kind]] = {
         'monitor': K.PART, 'leader_term': K.PART, '_retention': K.SAME, '_deaths': K.SAME,
     },
     HeartbeatSchedule: {
-        '_config': K.SAME, '_place': K.SAME, '_is_urgent': K.VALUE, '_in_turn': K.VALUE, '_due': K.DUE, '_not_before': K.DUE,
+        '_config': K.SAME, '_place': K.SAME, '_soon': K.DUE, '_in_turn': K.VALUE, '_due': K.DUE, '_not_before': K.DUE,
     },
     AssignmentRefresh: {'_config': K.SAME, '_started_at': K.ZERO, 'version': K.VALUE, '_read_at': K.ZERO, '_is_hinted': K.VALUE},
     ClusterMonitor: {

@@ -79,12 +79,14 @@ class Membership:
 
         A node that is named reads the assignment, and sends a heartbeat if it finds something to acknowledge. A change that does
         not concern a node is read after its next heartbeat in turn. ``concerned`` names the nodes that the changes concern; None:
-        all nodes. Returns whether this node reacts.
+        all nodes, of which a large cluster's younger ones pause first. Returns whether this node reacts.
         """
         if self.leader_term.is_on:
             self.monitor.hint(now)
-        elif concerned is None or self.monitor.is_heir:
+        elif self.monitor.is_heir:
             self._schedule.soon()
+        elif concerned is None:
+            self._schedule.soon(now + self.monitor.pause)
         elif self._config.name in concerned:
             self._refresh.hint()
         else:
@@ -95,7 +97,7 @@ class Membership:
         """Return the heartbeat to send now, or when to call again."""
         if now >= self._candidacy.stuck_at:
             self._step_back(now)
-        due = self._schedule.next(self._lease.holds_other_at(now), now)
+        due = self._schedule.next(self._lease.holds_other_at(now))
         if now < due:
             return min(due, self._candidacy.stuck_at)
         self._schedule.send(now)

@@ -10,7 +10,8 @@ more poll comes when all have sent theirs: by the leader after a hint, and by th
 
 A snapshot of a large cluster is large, and a leader that is late or steps back gives all nodes the same reason to poll: if
 thousands did, the load would make it later still. So the oldest nodes (``FEW``) poll at once. The others wait for one more pulse,
-and then poll within two intervals, in the order in which they would lead. Where there is no leader, no node waits.
+and then poll within two intervals, in the order in which they would lead. Where there is no leader, no node waits; but a hint
+that concerns all nodes, such as that the leader is gone, makes the others send their heartbeats a little later than the oldest.
 """
 
 from __future__ import annotations
@@ -231,6 +232,14 @@ class ClusterMonitor:
         The last poll may be long ago; but every older node was read in it, and a node that has gone since is no member any more.
         """
         return self._place[1]
+
+    @property
+    def pause(self) -> float:
+        """How many seconds after a hint that concerns all nodes this one sends its heartbeat."""
+        # t=0  the leader of 200 nodes dies, and a hint says so to all of them
+        # t=1  all send heartbeats and poll: the next leader's calls, and its first commit, wait among theirs
+        behind = self._place[0] - FEW
+        return 0.0 if behind < 0 else (1 + behind / max(FEW, len(self._members) / 2)) * STEP * self._config.heartbeat_interval_sec
 
     @property
     def _patience(self) -> float:

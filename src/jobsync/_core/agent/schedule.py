@@ -31,24 +31,25 @@ class HeartbeatSchedule:
     def __init__(self, config: NodeConfig, now: float) -> None:
         self._config = config
         self._place = STEP * (0.5 + crc32(config.name.encode()) / 2**32)
-        self._is_urgent = self._in_turn = False
+        self._in_turn = False
         self.begin(now)
 
     def begin(self, now: float) -> None:
         """Make the first heartbeat, or the first after an outage, due now, and none before."""
         self._due = self._not_before = now
+        self._soon = _FOREVER
 
-    def soon(self) -> None:
-        """Make a heartbeat due now, out of turn."""
-        self._is_urgent = True
+    def soon(self, at: float = _NEVER) -> None:
+        """Make a heartbeat due now, or at that time, out of turn; one that is sent before will do."""
+        self._soon = min(self._soon, at)
 
-    def next(self, or_at: float, now: float) -> float:
+    def next(self, or_at: float) -> float:
         """Return when the next heartbeat is due: at ``or_at`` at the latest, when the node has something else to report."""
-        return max(now if self._is_urgent else min(self._due, or_at), self._not_before)
+        return max(min(self._due, self._soon, or_at), self._not_before)
 
     def send(self, now: float) -> None:
         """Note that a heartbeat is sent now."""
-        self._is_urgent, self._in_turn = False, now >= self._due
+        self._soon, self._in_turn = _FOREVER, now >= self._due
 
     def succeeded(self, sent_at: float, leader_age: float | None) -> None:
         """Make the next heartbeat due one interval after this one, or when it brings this node in step with the leader.

@@ -181,7 +181,7 @@ class PostgresServer(ServerProcess):
         return path
 
     def restore(self, dump: Path) -> None:
-        """The opposite of ``dump``, in one transaction: a node that starts finds all of the tables or none, and makes none itself."""
+        """The opposite of ``dump``, in one transaction: a node that starts finds all tables or none, and makes none itself."""
         self._run('pg_restore', *self._here, '-1', '-d', 'postgres', str(dump))
 
     @property

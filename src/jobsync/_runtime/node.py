@@ -263,9 +263,14 @@ class NodeRuntime:
         return reply
 
     def _record_leader(self, leadership: Leadership) -> None:
+        """Record the leader on a thread of its own: the tokens of the one before wait for its first commit."""
         snapshot = self.agent.snapshot
         before = snapshot.leadership if snapshot is not None else None
-        record_leader(self._backend, leadership, before.node if before and before.epoch == leadership.epoch - 1 else None)
+        node = before.node if before and before.epoch == leadership.epoch - 1 else None
+        try:
+            threads.start(self.config.name, 'record', partial(record_leader, self._backend, leadership, node))
+        except RuntimeError as error:
+            _logger.warning('epoch %d has no record of its leader: %s', leadership.epoch, error)
 
     def _check_lease(self) -> None:
         """Have the agent check whether the lease has ended."""

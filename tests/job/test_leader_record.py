@@ -1,0 +1,41 @@
+"""The record of who has led: nothing waits for it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from tests.job.stores import Store
+from tests.job.waiting import wait_until
+
+from jobsync import plugins
+from jobsync._runtime.leader_record import leader_changes
+from jobsync.backend import BackendOptions, LockEdit
+from jobsync.testing import FaultyBackend
+
+
+class SlowToRecord(FaultyBackend):
+    """A backend that edits no locks before it is told to, as behind an operator's lock on the table of task locks."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(plugins.connect(url, BackendOptions()))
+        self.is_awaited, self.may_edit = threading.Event(), threading.Event()
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        """See ``Backend.edit_locks``."""
+        self.is_awaited.set()
+        self.may_edit.wait(120)
+        return self.inner.edit_locks(edit)
+
+
+@pytest.mark.any_store
+def test_a_leader_gives_tokens_out_while_its_record_waits(store: Store) -> None:
+    """The tokens of the leader before it have no owner until its first commit."""
+    backend = SlowToRecord(store.url)
+    with store.job('a', config={'backend': backend}) as job:
+        assert backend.is_awaited.wait(60)
+        assert job.my_tokens
+        assert not leader_changes(backend.read_locks().locks)
+        backend.may_edit.set()
+        wait_until(lambda: [row['leader'] for row in leader_changes(backend.read_locks().locks)] == ['a'], 'the record')
+    backend.inner.close()

@@ -79,7 +79,7 @@ class Membership:
 
         A node that is named reads the assignment, and sends a heartbeat if it finds something to acknowledge. A change that does
         not concern a node is read after its next heartbeat in turn. ``concerned`` names the nodes that the changes concern; None:
-        all nodes, of which a large cluster's younger ones pause first. Returns whether this node reacts.
+        all nodes, of which in a large cluster those that are not next in line pause first. Returns whether this node reacts.
         """
         if self.leader_term.is_on:
             self.monitor.hint(now)

@@ -10,8 +10,8 @@ more poll comes when all have sent theirs: by the leader after a hint, and by th
 
 A snapshot of a large cluster is large, and a leader that is late or steps back gives all nodes the same reason to poll: if
 thousands did, the load would make it later still. So the oldest nodes (``FEW``) poll at once. The others wait for one more pulse,
-and then poll within two intervals, in the order in which they would lead. Where there is no leader, no node waits; but a hint
-that concerns all nodes, such as that the leader is gone, makes the others send their heartbeats a little later than the oldest.
+and then poll within two intervals, in the order in which they would lead. Where there is no leader, no node waits as long; but a
+change that concerns all nodes, such as that the leader is gone, is left to those next in line for a moment.
 """
 
 from __future__ import annotations
@@ -108,10 +108,10 @@ class ClusterMonitor:
         # t=2  the snapshot arrives: c has to poll once more
         if not led or is_unaware or is_forming or (has_stepped_back and not self._patience):
             self._hinted = True
-            self.poll(now)
+            self.poll(now if is_unaware else now + self.pause)
         elif has_changed or has_stepped_back:
             self._outdated_at = min(self._outdated_at, now)
-            self.poll(now + self._patience)
+            self.poll(now + (self._patience or 2 * self.pause))
         elif leader is not None and not leads:
             self._outdated_at = self._doubt_at(leader.name, now)
             if self.is_heir:
@@ -187,7 +187,7 @@ class ClusterMonitor:
             others = {name: timeout for name, timeout in timeouts.items() if name not in suspects}
             again = now + config.retry_sec
             outdated_at = min(again, self._detector.next_suspicion(others) or again)
-            return outdated_at + (self._patience if led else 0.0), outdated_at
+            return outdated_at + (self._patience if led else self.pause), outdated_at
         due = self._detector.next_suspicion({leader.name: timeouts[leader.name]}) if leader.name in timeouts else None
         # t=0  w4 has died; w2 takes the leadership, and w5, which was blind until now, takes w4 for the oldest candidate
         # t=1  w2 suspects w4, so the next to lead is w5, which is older than w2: w2 plans no more, and waits for w5
@@ -235,11 +235,12 @@ class ClusterMonitor:
 
     @property
     def pause(self) -> float:
-        """How many seconds after a hint that concerns all nodes this one sends its heartbeat."""
-        # t=0  the leader of 200 nodes dies, and a hint says so to all of them
+        """How many seconds this node leaves to those next in line after what concerns all: none where nodes are few."""
+        # t=0  the leader of 200 nodes leaves, and a hint says so to all of them
         # t=1  all send heartbeats and poll: the next leader's calls, and its first commit, wait among theirs
-        behind = self._place[0] - FEW
-        return 0.0 if behind < 0 else (1 + behind / max(FEW, len(self._members) / 2)) * STEP * self._config.heartbeat_interval_sec
+        if len(self._members) <= FEW or self.is_heir:
+            return 0.0
+        return (1 + 2 * self._place[0] / FEW) * STEP * self._config.heartbeat_interval_sec
 
     @property
     def _patience(self) -> float:

@@ -17,7 +17,7 @@ LARGE = 50
 SETTLE_SEC = 180.0
 NAMES = (
     'kill a follower', 'kill the leader', 'kill a quarter', 'stop a quarter for 1.5 timeouts', 'stop several for about a timeout',
-    'join', 'leave', 'cut a worker off', 'the store killed', 'the store stopped', 'the store read-only',
+    'join', 'leave', 'the leader leaves', 'cut a worker off', 'the store killed', 'the store stopped', 'the store read-only',
 )  # fmt: skip
 _DESCRIPTORS = 200
 """Of the harness, for each worker: its lines keep every connection that it tries while the store is stopped."""
@@ -29,12 +29,13 @@ def large_stage(workers: int) -> Stage:
     return Stage(
         workers=workers,
         tokens=5 * workers,
+        tasks=5,
         interval_sec=usual.heartbeat_interval_sec,
         timeouts=(usual.heartbeat_timeout_sec,),
         timings={},
         traced=False,
         pace=workers / 8,
-        answers_sec=workers / 40,
+        answers_sec=workers / 20,
         limit_sec=900.0,
     )
 

@@ -251,14 +251,24 @@ def stop_flutter(scene: Scene) -> Iterator[float]:
         yield scene.random.uniform(0.0, 0.3)
 
 
-@fault('leave', promise='P2')
-def leave(scene: Scene) -> Iterator[float]:
+def one_leaves(scene: Scene, worker: Worker) -> Iterator[float]:
     """SIGTERM, and another worker afterwards."""
-    worker = scene.some()
     worker.leave()
     yield from until(scene, lambda: not worker.is_running, 30.0)
     yield 1.5
     scene.replace(worker, new_name=True)
+
+
+@fault('leave', promise='P2')
+def leave(scene: Scene) -> Iterator[float]:
+    """SIGTERM, and another worker afterwards."""
+    yield from one_leaves(scene, scene.some())
+
+
+@fault('the leader leaves', promise='P2')
+def leader_leaves(scene: Scene) -> Iterator[float]:
+    """SIGTERM, and another worker afterwards."""
+    yield from one_leaves(scene, scene.leader())
 
 
 @fault('join', promise='P2')

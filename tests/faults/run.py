@@ -154,6 +154,7 @@ def run(
             if not happenings[-1].settled:
                 say(f'{store} seed {seed}: not settled after {settle_sec:.0f} s: {state(scene)}')
             time.sleep(random.uniform(0.0, 1.0))
+        time.sleep(3 * stage.pause_sec)  # the tasks of an outage are done by those who see them again
         return attrs.evolve(judge(scene, seed, happenings, first, deaths), trace=judge_trace(scene, happenings))
 
 

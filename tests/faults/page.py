@@ -115,7 +115,7 @@ def summary_lines(heads: Sequence[str], by_store: Mapping[str, Sequence[Row]]) -
     """Yield the lines on what was found on each store, and under each promise."""
     days = sorted({row['at'][:10] for rows in by_store.values() for row in rows})
     bounds = ((store, *(bound_cell(found, promise) for promise in PROMISES)) for store, found in by_store.items())
-    yield f'Measured on {" to ".join(dict.fromkeys((days[0], days[-1])))}, on a machine that was busy with other work.'
+    yield f'Measured on {" to ".join(dict.fromkeys((days[0], days[-1])))}.'
     yield ''
     yield from table(heads, (store_row(store, found) for store, found in by_store.items()))
     yield ''

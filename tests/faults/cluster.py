@@ -204,8 +204,8 @@ class Worker:
         return read(self.run, LogTail(self._path).read(), self._death(), until)
 
     def occurrences(self) -> list[Occurrence]:
-        """Return what it has done so far, for a trace."""
-        death = self._death()
+        """Return what it has done so far, for a trace. Also its end if it has left: the store may not know that."""
+        death = self.death if self.death is not None or self.is_running else 0.0
         return list(occurrences(self.run, LogTail(self._path).read(), None if death is None else (death, self._ended)))
 
     def _death(self) -> float | None:

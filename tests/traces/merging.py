@@ -14,6 +14,7 @@ What is left is tried, and what the specification refuses for now waits. No orde
 
 A call whose answer never came (its process was killed, or the call timed out) may have been carried out, then or later, or never.
 It is taken into account if nothing else explains what follows. The version that such a commit made is one that others have read.
+A term that only such a call can have begun, of which a later term is known, was begun by it.
 """
 
 from __future__ import annotations
@@ -69,7 +70,32 @@ def merged(first: Event, occurrences: Iterable[Occurrence]) -> list[Event]:
         first: The event with which the trace begins.
         occurrences: All other events. Those of one agent are in their order.
     """
-    return list(_Merger(first, occurrences).run())
+    found = list(occurrences)
+    try:
+        return list(_Merger(first, found).run())
+    except Refused:
+        # t=0  a takes the term 5, and is killed before the answer comes
+        # t=1  b knows that a is dead, and deregisters it: nothing has shown yet that a led
+        # t=2  b takes the term 6, and a, which is deregistered, cannot have taken the one before
+        if (known := _with_terms_that_were_ended(found)) == found:
+            raise
+        return list(_Merger(first, known).run())
+
+
+def _with_terms_that_were_ended(found: Sequence[Occurrence]) -> list[Occurrence]:
+    """Return the events with each call that must have begun a term as one that has ended before the next term was taken."""
+    leads = [each for each in found if each.event['do'] == 'lead']
+    certain = {each.event['epoch'] for each in leads if each.is_certain}
+    runs = {
+        epoch: {each.event['run'] for each in leads if each.event['epoch'] == epoch} for epoch in range(max(certain, default=0))
+    }
+
+    def known(each: Occurrence) -> Occurrence:
+        if each not in leads or each.event['epoch'] in certain or len(runs.get(each.event['epoch'], ())) != 1:
+            return each
+        return attrs.evolve(each, end=min(other.end for other in leads if other.event['epoch'] > each.event['epoch']))
+
+    return [known(each) for each in found]
 
 
 class _Merger:

@@ -10,7 +10,7 @@ import attrs
 import pytest
 from tests.traces.merging import Occurrence, merged
 from tests.traces.simulated import CONFIG, simulated
-from tests.traces.specification import Event, Refused, check
+from tests.traces.specification import Event, Refused, Specification, check
 
 OF_THE_STORE = ('arrive', 'commit', 'lead', 'join', 'declare', 'leave', 'die')
 SHORT = attrs.evolve(CONFIG, nodes=4, storm_sec=100.0, calm_sec=20.0)
@@ -64,6 +64,28 @@ def test_calls_without_an_answer_are_taken_into_account(kind: str) -> None:
         merged(trace[0], others)
     found = merged(trace[0], [*others, Occurrence(event, lost.begin, float('inf'), lost.process)])
     assert {field: value for field, value in lost.event.items() if field != 'at'} in [_without_time(each) for each in found]
+
+
+def test_a_term_whose_leader_dies_before_the_answer_comes() -> None:
+    """It was begun, since a later one is known, and before others made known that its leader is dead."""
+    trace = trace_of(SEEDS[0])
+    at = next(at for at, event in enumerate(trace) if event['do'] == 'lead' and event['epoch'] > 1)
+    lead = trace[at]
+    before = Specification(trace[0])
+    for event in trace[1:at]:
+        before.step({'at': 0.0, **event})
+    other = next(event['run'] for event in reversed(trace[:at]) if event['do'] == 'arrive' and event['run'] != lead['run'])
+    following = [
+        {'do': 'die', 'run': lead['run']},
+        {'do': 'declare', 'run': lead['run']},
+        {**lead, 'run': other, 'epoch': lead['epoch'] + 1},
+    ]
+    found = merged(trace[0], [
+        *(Occurrence(event, float(place), float(place), event.get('run', '')) for place, event in enumerate(trace[1:at], 1)),
+        Occurrence(lead, float(at), float('inf'), lead['run']),
+        *(Occurrence(event, float(place), float(place), event['run']) for place, event in enumerate(following, at + 1)),
+    ])  # fmt: skip
+    assert [_without_time(each) for each in found[at:]] == [_without_time(each) for each in (lead, *following)]
 
 
 def _without_time(event: Event) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import gc
 import sys
 import threading
 from collections.abc import Callable
@@ -34,6 +35,7 @@ def is_reached(moment: int, act: Callable[[], object]) -> bool:
         return trace
 
     before = sys.gettrace()
+    gc.disable()  # a collection calls finalizers and the callbacks of others, where Python drops what a handler raises
     try:
         sys.settrace(trace)
         act()
@@ -41,6 +43,7 @@ def is_reached(moment: int, act: Callable[[], object]) -> bool:
         return True
     finally:
         sys.settrace(before)
+        gc.enable()
     assert steps < moment, f'what a handler raised at step {moment} is lost'
     return False
 

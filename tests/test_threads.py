@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.job.waiting import wait_until
 
-from jobsync import _event_log, _threads
+from jobsync import _event_log
 from jobsync._event_log import EventLogger
 from jobsync._threads import start
 from jobsync._worker.alarm import Alarm
@@ -88,14 +88,13 @@ def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_thread_that_ends_before_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where memory is short Python may start a thread that never gets to its code, either of the two: the wait has an end."""
-    monkeypatch.setattr(_threads, 'STARTING_SEC', 0.1)
     with monkeypatch.context() as patch:
         patch.setattr(_thread, 'start_new_thread', lambda *_: 1)
-        assert not start(threading.Thread)
+        assert not start(threading.Thread, 0.1)
     never = threading.Event()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, 'start', lambda _: never.wait(120))
-        assert not start(threading.Thread)
+        assert not start(threading.Thread, 0.1)
         patch.setattr(_event_log, '_STARTING_SEC', 0.1)
         EventLogger('jobsync.tested').info('line')
     never.set()

@@ -154,6 +154,18 @@ def test_few_calls_keep_the_next_leader_waiting() -> None:
     assert not polls(bench, others[FEW:], since)
 
 
+def test_the_youngest_of_many_pauses_for_an_interval_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many older nodes leave at one moment: where they were thousands, the next one would be late by a minute."""
+    monkeypatch.setattr(monitor, 'FEW', 1)
+    bench = Bench(tokens=60)
+    agents = bench.cluster(*NAMES)
+    bench.run(40.0)
+    pauses = [agent._membership.monitor.pause for agent in agents[1:]]
+    assert pauses == sorted(pauses)
+    assert pauses[0] == 0.0
+    assert pauses[-1] == INTERVAL_SEC
+
+
 def test_no_node_takes_itself_for_the_oldest_by_a_snapshot_that_is_outdated() -> None:
     """A node that waits for its turn to poll has read nothing of the others for long: that does not mean that they are silent."""
     bench = Bench(tokens=60)

@@ -240,7 +240,7 @@ class ClusterMonitor:
         # t=1  all send heartbeats and poll: the next leader's calls, and its first commit, wait among theirs
         if len(self._members) <= FEW or self.is_heir:
             return 0.0
-        return (1 + 2 * self._place[0] / FEW) * STEP * self._config.heartbeat_interval_sec
+        return min((1 + 2 * self._place[0] / FEW) * STEP, 1.0) * self._config.heartbeat_interval_sec
 
     @property
     def _patience(self) -> float:

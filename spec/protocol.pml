@@ -4,11 +4,11 @@
  * each at most one run claims the task (P1). The titles between dashes are those of docs/protocol.md. Each flag that begins with
  * the number of a rule or with KNOWN_DEATHS takes that rule away, and SPIN must find two owners: tests/spec/test_spec.py.
  *
- * - Any step may come at any moment, or never. So a pause, a lost call and a slow answer need no step of their own.
- * - Nothing grows. Of a version the model keeps whether it is the present one; of a time, how many ticks have passed or are left.
+ * - Any step may come at any moment, or never: no pause, lost call or slow answer needs a step of its own. Nothing grows: of a
+ *   version the model keeps whether it is the present one; of a time, how many ticks have passed or are left.
  * - There is no leader. Any plan that any run could make may be committed at any later moment at which the commit's comparisons
- *   hold, and every observer reads a record at once when it changes. Both are worse than what the protocol allows.
- * - A plan that the store would certainly refuse is dropped at once. So one at a time is enough.
+ *   hold, and every observer reads a record at once when it changes. Both are worse than what the protocol allows. A plan that
+ *   the store would certainly refuse is dropped at once: so one at a time is enough.
  */
 #ifndef TIMEOUT
 #define TIMEOUT 2        /* ticks of silence after which a run may be taken for dead */
@@ -24,6 +24,9 @@
 #endif
 #ifndef DEATHS
 #define DEATHS 0         /* how many processes die */
+#endif
+#ifndef LEAVES
+#define LEAVES 0         /* how many runs leave in good order */
 #endif
 #ifndef DELETIONS
 #define DELETIONS 0      /* how many rows of nodes are deleted manually */
@@ -49,7 +52,7 @@
 #define EACH(i, n) i = 0; do :: i < n ->
 #define NEXT(i) i++ :: else -> break od; i = 0
 
-mtype = { off, member, dead };                                          /* what a run is */
+mtype = { off, member, leaving, dead };                                          /* what a run is */
 mtype = { idle, sent, done };                                           /* where its heartbeat is */
 mtype = { nothing, ask, keep, give, evict, depart, take, pin, unpin };  /* what a plan does */
 
@@ -76,9 +79,8 @@ bit old[3];                        /* is of a timeline that is over */
 byte age[3];                       /* ticks since its heartbeat was sent */
 bit acks[3], same[3];              /* the heartbeat is of the present version; of the one that the run knows */
 byte slack[3];                     /* ticks until the clock may fall behind again */
-/* The world. */
-byte deaths, deletions, slow_ticks, restores;
-byte k, p, was;                    /* of the loops: always 0 between two steps */
+byte deaths, leaves, deletions, slow_ticks, restores;  /* Of the world. */
+byte k, p, was;                    /* Of the loops: always 0 between two steps. */
 
 #define CLAIMS(r) (mine[r] && lease[r] > 0)
 #define RECORDED(r) (r != NOBODY && record[NAME(r)] == r)
@@ -89,6 +91,7 @@ byte k, p, was;                    /* of the loops: always 0 between two steps *
 
 inline rest(r) { beat[r] = idle; age[r] = 0; acks[r] = 0; same[r] = 0 }
 inline drop(r) { mine[r] = 0; gains[r] = 0; lease[r] = 0; current[r] = 0; old[r] = 0; slack[r] = 0; rest(r) }
+inline out(r) { phase[r] = (phase[r] == member -> off : phase[r]) }
 inline forget(s) { plan[s] = nothing; place[s] = 0; to[s] = 0 }
 
 inline new_version() {
@@ -100,10 +103,8 @@ inline new_version() {
 
 /* A record has changed: its silence begins anew, and no commit evicts its run as it was. */
 inline changed(name) {
-    quiet[name] = 0;
-    EACH(k, PLANS)
-        if :: plan[k] == evict && NAME(owner[place[k]]) == name && !BROKEN(R5_EVICTION_NOT_COMPARED) -> forget(k) :: else fi;
-    NEXT(k)
+    quiet[name] = 0; EACH(k, PLANS)
+    if :: plan[k] == evict && NAME(owner[place[k]]) == name && !BROKEN(R5_EVICTION_NOT_COMPARED) -> forget(k) :: else fi; NEXT(k)
 }
 
 /* --- A store that goes back in time --- */
@@ -130,19 +131,17 @@ inline send(r) { phase[r] == member && beat[r] == idle -> beat[r] = sent; acks[r
 inline arrive(r) {
     beat[r] == sent ->
     if
-    :: old[r] && gone_back -> drop(r); phase[r] = off; renew()  /* it reads a sign */
-    :: old[r] && !gone_back || !JOINED(r) -> drop(r); phase[r] = off  /* refused */
+    :: old[r] && gone_back -> drop(r); out(r); renew()  /* it reads a sign */
+    :: old[r] && !gone_back || !JOINED(r) -> drop(r); out(r)  /* refused */
     :: else ->
         EACH(p, PIN + 1) acked[p] = acked[p] || asked[p] && owner[p] == r && acks[r]; NEXT(p);
-        beat[r] = done; acks[r] = 0; changed(NAME(r));
-        if :: GOOD(r) == 0 -> rest(r) :: else fi
+        beat[r] = done; acks[r] = 0; changed(NAME(r)); if :: GOOD(r) == 0 -> rest(r) :: else fi
     fi
 }
 
 inline answer(r) {
     beat[r] == done ->
-    if :: GOOD(r) > lease[r] -> lease[r] = GOOD(r) :: else fi;
-    if :: GOOD(r) > 0 && same[r] -> mine[r] = gains[r] :: else fi;
+    if :: GOOD(r) > lease[r] -> lease[r] = GOOD(r) :: else fi; if :: GOOD(r) > 0 && same[r] -> mine[r] = gains[r] :: else fi;
     rest(r); assert(P1)
 }
 
@@ -166,7 +165,7 @@ inline read(r) {
 #define PLAN(s, p, q, what, when) \
     :: d_step { plan[s] == nothing && !gone_back && (p == 0 || pinned) && (when) -> plan[s] = what; place[s] = p; to[s] = q }
 #define GIVE(s, p, q) \
-    PLAN(s, p, q, give, JOINED(q) && q != owner[p] && RELEASED(p)) \
+    PLAN(s, p, q, give, JOINED(q) && q != owner[p] && (RELEASED(p) || JOINED(owner[p]) && phase[owner[p]] == leaving)) \
     PLAN(s, p, q, evict, JOINED(q) && q != owner[p] && JOINED(owner[p]) && SILENT(NAME(owner[p]))) \
     PLAN(s, p, q, depart, JOINED(q) && RECORDED(owner[p]) && left[NAME(owner[p])]) \
     PLAN(s, p, q, take, JOINED(q) && (LOST(owner[p]) || FREE(owner[p])))
@@ -201,9 +200,11 @@ inline join(r) {
 }
 
 /* --- A death that is known --- */
-#define OVER(r) (phase[r] == dead || BROKEN(KNOWN_DEATHS_WITHOUT_PROOF))
+#define OVER(r) (phase[r] == dead || phase[r] == leaving || BROKEN(KNOWN_DEATHS_WITHOUT_PROOF))
 #define NAMED(r) (JOINED(r) || BROKEN(KNOWN_DEATHS_OF_NAMES) && record[NAME(r)] != NOBODY)
 inline die(r) { deaths < DEATHS && phase[r] == member -> deaths++; drop(r); phase[r] = dead }
+#define STILL(claims) (claims && BROKEN(R3_CLAIMS_UNTIL_IT_HAS_LEFT))
+inline leave(r) { leaves < LEAVES && phase[r] == member -> leaves++; mine[r] = STILL(mine[r]); gains[r] = 0; phase[r] = leaving }
 inline declare(r) { OVER(r) && NAMED(r) && !left[NAME(r)] && !gone_back -> left[NAME(r)] = 1 }
 inline delete(n) { deletions < DELETIONS && record[n] != NOBODY -> deletions++; record[n] = NOBODY; left[n] = 0; changed(n) }
 
@@ -216,14 +217,13 @@ inline tick(slow) {
             lease[k] = lease[k] - (lease[k] > 0 && !BROKEN(R1_LEASE_NEVER_ENDS));
             age[k] = age[k] + (beat[k] != idle && age[k] < LEASE); slack[k] = slack[k] - (slack[k] > 0);
             if :: beat[k] == done && GOOD(k) == 0 -> rest(k) :: else fi
-        fi;
-    NEXT(k);
+        fi; NEXT(k);
     EACH(k, 2) quiet[k] = quiet[k] + (record[k] != NOBODY && quiet[k] < TIMEOUT); NEXT(k);
     missing = (RECORDED(owner[0]) -> 0 : missing + (missing < TIMEOUT))
 }
 
 #define STEPS(r) :: d_step { send(r) } :: d_step { arrive(r) } :: d_step { answer(r) } :: d_step { beat[r] != idle -> rest(r) } \
-    :: d_step { read(r) } :: d_step { join(r) } :: d_step { die(r) } :: d_step { declare(r) } \
+    :: d_step { read(r) } :: d_step { join(r) } :: d_step { die(r) } :: d_step { leave(r) } :: d_step { declare(r) } \
     :: d_step { slow_ticks < SLOW_TICKS && phase[r] == member && slack[r] == 0 -> slow_ticks++; tick(r) }
 
 init {

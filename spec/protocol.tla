@@ -6,8 +6,7 @@
 (* docs/contribute/specification.md says what both leave out.                  *)
 EXTENDS Naturals, FiniteSets
 
-CONSTANTS Runs,        \* every incarnation there will ever be
-          Names,       \* of nodes
+CONSTANTS Runs, Names, \* every incarnation there will ever be; the names of nodes
           NameOf,      \* [Runs -> Names]
           None,        \* no run, no name, no call, no plan
           Timeout,     \* ticks of silence after which a run may be taken for dead
@@ -47,18 +46,13 @@ VARIABLES
 
 nodes == <<record, left, beats, seen, over>>
 assignment == <<owner, target, meant, pinned, version>>
-term == <<leader, epoch>>
-past == <<timeline, history>>
-lease == <<until, mine, gains, known>>
-life == <<lives, dead>>
-eyes == <<read, absent>>
+term == <<leader, epoch>>  past == <<timeline, history>>
+lease == <<until, mine, gains, known>>  life == <<lives, dead>>  eyes == <<read, absent>>
 vars == <<nodes, assignment, term, past, lease, life, eyes, clock, call, plan>>
 
-Recorded(r) == r # None /\ record[NameOf[r]] = r
-Joined(r) == Recorded(r) /\ r \notin left
+Recorded(r) == r # None /\ record[NameOf[r]] = r  Joined(r) == Recorded(r) /\ r \notin left
 Member(r) == Joined(r) /\ lives[r] = timeline /\ history = timeline /\ r \notin dead
-HasLease(r) == clock[r] < until[r]
-Claims(r) == mine[r] /\ HasLease(r) /\ r \notin dead
+HasLease(r) == clock[r] < until[r]  Claims(r) == mine[r] /\ HasLease(r) /\ r \notin dead
 
 (* P1. A process that is stopped counts: it may stand between the answer and the work.  *)
 OneOwner == \A r, s \in Runs : Claims(r) /\ Claims(s) => r = s
@@ -111,6 +105,13 @@ Read(r) ==
 
 Released(p) == owner[p] # None /\ target[p] # None /\ Joined(meant[owner[p]]) /\ seen[meant[owner[p]]] = version
 
+(* R3. A run that leaves lets go first; a leader then gives what it owns away, and leaves. *)
+LetGo(r) == Member(r) /\ mine' = [mine EXCEPT ![r] = FALSE] /\ gains' = [gains EXCEPT ![r] = FALSE]
+  /\ UNCHANGED <<nodes, assignment, term, past, until, known, life, eyes, clock, call, plan>>
+
+Leave(r) == Member(r) /\ ~mine[r] /\ ~gains[r] /\ left' = left \cup {r}
+  /\ UNCHANGED <<record, beats, seen, over, assignment, term, past, lease, life, eyes, clock, call, plan>>
+
 ---- (* Leader and commit *) ----
 (* R2. Silence is counted from the first reading of a heartbeat, on the reader's clock. *)
 Beat(n) == IF record[n] = None THEN <<None, 0>> ELSE <<record[n], beats[record[n]]>>
@@ -130,8 +131,7 @@ Lead(r) ==
 
 (* R5. Absent is not left: the wait begins when the leader reads that the owner has no   *)
 (* record. R8: the first commit of a timeline waits as long.                             *)
-Unseen(p) == owner[p] # None /\ ~Recorded(meant[owner[p]])
-First == meant = [n \in Names |-> None]
+Unseen(p) == owner[p] # None /\ ~Recorded(meant[owner[p]])  First == meant = [n \in Names |-> None]
 
 Notice(r) ==
   /\ Member(r) /\ leader = r /\ absent[r] = None /\ (First \/ \E p \in Places : Unseen(p))
@@ -146,6 +146,7 @@ May(r, what, p, n) ==
   \/ what = "ask" /\ owner[p] # None /\ Joined(meant[owner[p]]) /\ target[p] = None /\ n # owner[p]
   \/ what = "keep" /\ owner[p] # None /\ Joined(meant[owner[p]]) /\ target[p] # None
   \/ what = "give" /\ Released(p) /\ n = target[p] /\ record[n] # None
+  \/ what = "give" /\ Shows(p, r) /\ ~mine[r] /\ ~gains[r] /\ n # owner[p] /\ record[n] # None
   \/ what = "evict" /\ owner[p] # None /\ Joined(meant[owner[p]]) /\ Silent(r, owner[p]) /\ n # owner[p] /\ record[n] # None
   \/ what = "remove" /\ owner[p] # None /\ Recorded(meant[owner[p]]) /\ meant[owner[p]] \in left /\ n # owner[p] /\ record[n] # None
   \/ what = "take" /\ Unseen(p) /\ (Waited(r) \/ Replaced(p)) /\ record[n] # None
@@ -228,8 +229,7 @@ Tick ==
   /\ \E slow \in SUBSET Runs : clock' = [r \in Runs |-> IF r \in slow THEN clock[r] ELSE clock[r] + 1]
   /\ Drift /\ UNCHANGED <<nodes, assignment, term, past, lease, life, eyes, call, plan>>
 
-Delete(n) ==
-  /\ record' = [record EXCEPT ![n] = None]
+Delete(n) == record' = [record EXCEPT ![n] = None]
   /\ UNCHANGED <<left, beats, seen, over, assignment, term, past, lease, life, eyes, clock, call, plan>>
 
 Init == (* Before the first commit. Runs and names are numbers or strings, None is neither. *)
@@ -243,8 +243,8 @@ Init == (* Before the first commit. Runs and names are numbers or strings, None 
 
 Next ==
   \/ Tick \/ GoBack \/ \E n \in Names : Delete(n)
-  \/ \E r \in Runs : Send(r) \/ Arrive(r) \/ Answer(r) \/ Evicted(r) \/ Read(r) \/ Lead(r) \/ Notice(r) \/ Decide(r)
-                     \/ Commit(r) \/ Join(r) \/ Die(r) \/ Declare(r) \/ Renew(r) \/ \E n \in Names : Look(r, n)
+  \/ \E r \in Runs : Send(r) \/ Arrive(r) \/ Answer(r) \/ Evicted(r) \/ Read(r) \/ LetGo(r) \/ Leave(r) \/ Lead(r) \/ Notice(r)
+                     \/ Decide(r) \/ Commit(r) \/ Join(r) \/ Die(r) \/ Declare(r) \/ Renew(r) \/ \E n \in Names : Look(r, n)
 
 Spec == Init /\ [][Next]_vars
 =============================================================================

@@ -14,6 +14,7 @@ from jobsync._core.agent.candidacy import Candidacy
 from jobsync._core.agent.failure_detector import FailureDetector
 from jobsync._core.agent.in_flight import InFlight
 from jobsync._core.agent.leader_term import LeaderTerm
+from jobsync._core.agent.lease import Lease
 from jobsync._core.agent.membership import Membership
 from jobsync._core.agent.monitor import ClusterMonitor
 from jobsync._core.agent.ownership import Ownership
@@ -151,6 +152,11 @@ def r3_no_acknowledgement() -> AbstractContextManager[None]:
 def r3_holding_ignored() -> AbstractContextManager[None]:
     """R3: the leader does not look at what the owner is busy with."""
     return patched(handover, '_holding', lambda owner, version: frozenset() if owner.seen == version else None)
+
+
+def r3_claims_until_it_has_left() -> AbstractContextManager[None]:
+    """R3: a node that leaves goes on claiming until its record says that it has left."""
+    return patched(Lease, 'give_up', lambda self, now, by: None)
 
 
 def r3_keeps_what_it_gives_up() -> AbstractContextManager[None]:
@@ -451,6 +457,7 @@ BROKEN_RULES: dict[str, Callable[[], AbstractContextManager[None]]] = {
         r1_lease_from_the_answer,
         r3_no_acknowledgement,
         r3_holding_ignored,
+        r3_claims_until_it_has_left,
         r3_keeps_what_it_gives_up,
         r5_absent_is_left,
         r5_lost_rows_are_free,

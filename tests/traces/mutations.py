@@ -161,6 +161,21 @@ def _asked_before(trace: Trace, at: int) -> set[int]:
     return {token for token, target in targets.items() if target is not None}
 
 
+def claimed_while_it_is_given(trace: Trace, random: Random) -> list[Event] | None:
+    """A leader that leaves gives its share away, and has not stopped claiming it."""
+    names = {event['run']: event['name'] for _, event in _places(trace, 'join')}
+    places = []
+    for at, event in _places(trace, 'commit'):
+        if event['members'].get(names.get(event['run']), '') is None:
+            own = [place for place, other in enumerate(trace[:at]) if other.get('run') == event['run'] and 'claims' in other]
+            if len(own) > 1 and not trace[own[-1]]['claims'] and trace[own[-2]]['claims'] and trace[own[-1]]['do'] == 'claims':
+                places.append(own[-1])
+    if not places:
+        return None
+    at = random.choice(places)
+    return [*trace[:at], *trace[at + 1 :]]
+
+
 def kept_at_the_reading(trace: Trace, random: Random) -> list[Event] | None:
     """A run reads a version that takes something from it, and goes on claiming that: a reading takes it."""
     places = [(at, event) for at, event in _places(trace, 'read') if _claims_before(trace, at) - frozenset(event['claims'])]
@@ -219,7 +234,8 @@ MUTATIONS: Mapping[str, Mutation] = {
     mutation.__name__: mutation
     for mutation in (
         acknowledgement_removed, answered_before_it_arrives, longer_lease, clock_back, old_epoch, old_version, versions_swapped,
-        committed_by_another, evicted_after_a_heartbeat, given_without_release, kept_at_the_reading, gained_at_the_reading,
+        committed_by_another, evicted_after_a_heartbeat, given_without_release, claimed_while_it_is_given,
+        kept_at_the_reading, gained_at_the_reading,
         read_before_it_was_made, declared_alive, name_taken,
     )
 }  # fmt: skip

@@ -38,17 +38,27 @@ class _Operators(Operators):
         pass
 
 
+class _Processes(ProcessFaults):
+    """Processes of which the leader, too, leaves while it is idle."""
+
+    def leader_leaves(self) -> None:
+        """Let the leader leave, unless it is busy: it gives its share away as the last thing it does."""
+        if leader := next((node for node in self._world.living() if node.agent.epoch is not None and not node.working), None):
+            self._world.record(f'{leader.name}: leads, and leaves')
+            leader.leave()
+
+
 class _Storm(Storm):
     """A storm of what the specification has actions for."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        processes, stores, operators = ProcessFaults(world), self._stores, _Operators(world)
+        processes, stores, operators = _Processes(world), self._stores, _Operators(world)
         assert isinstance(stores, StoreFaults)
         self._faults = [
             processes.join, processes.join, processes.kill, processes.kill_several, processes.leave, processes.rejoin,
             processes.pause, processes.cut, processes.restart, processes.twin, processes.usurp, processes.weigh,
-            processes.lane_fails, processes.lane_hangs, processes.refuse,
+            processes.lane_fails, processes.lane_hangs, processes.refuse, processes.leader_leaves, processes.leader_leaves,
             stores.go_down, stores.refuse_writes, stores.roll_back, stores.wipe, stores.jump,
             operators.lock, operators.lock, operators.lock, operators.unlock, operators.unlock, operators.edit_storm,
             operators.delete_node, operators.delete_tokens, operators.delete_lock, operators.delete_owner,

@@ -26,7 +26,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     'send': ('Send',),
     'arrive': ('Arrive',),
     'answer': ('Answer',),
-    'claims': (),  # what a run claims less is no step of the module, in which it may claim all that it has a right to
+    'claims': ('LetGo',),  # or less of it is claimed, which is no step of the module: a run may claim all that it has a right to
     'drop': ('Evicted',),
     'read': ('Read',),
     'look': ('Look', 'Notice'),
@@ -37,7 +37,7 @@ ACTIONS: Mapping[str, tuple[str, ...]] = {
     'join': ('Join',),
     'die': ('Die',),
     'declare': ('Declare',),
-    'leave': ('Declare',),
+    'leave': ('Leave',),
     'back': ('GoBack',),
     'renew': ('Renew',),
     'tick': ('Tick',),
@@ -201,7 +201,7 @@ class Specification:
             self._claims(run, event, run.mine, run.until)
             run.known = version
             return
-        gains = self._gives(version, event['run'])
+        gains = frozenset() if run.has_let_go else self._gives(version, event['run'])
         self._claims(run, event, run.mine & gains, run.until)
         run.known, run.gains = version, gains
         clock: float = event['clock']
@@ -272,13 +272,20 @@ class Specification:
             need(run not in self.runs or not self._joined(run), f'{run} is registered')
         gone = {*(run for run, _ in event['evictions']), *event['departed']}
         new = self._planned(old, event)
-        self._compare(old, new, name, clock, gone)
+        self._compare(old, new, name, clock, {*gone, name} if self._is_last(leader, event) else gone)
         for run in gone:
             del self.record[self.runs[run].name]
             self.runs[run].is_removed = True
+        if self._is_last(leader, event):
+            leader.gains, leader.has_let_go = frozenset(), True
         self.version, self.versions[event['version']] = event['version'], new
         self.released.clear()
         leader.beats += 1
+
+    @staticmethod
+    def _is_last(leader: Run, event: Event) -> bool:
+        """Return whether a leader that claims nothing is no member any more after its commit: it gives away what it owns."""
+        return not leader.mine and event['members'].get(leader.name, '') is None
 
     def _planned(self, old: Assignment, event: Event) -> Assignment:
         """Return the assignment with a plan's changes."""
@@ -319,7 +326,7 @@ class Specification:
                 need(self._lets_go(giver, before, self.runs[leader], clock, gone), f'{giver} may still claim {thing}')
 
     def _lets_go(self, run: str, place: int, leader: Run, clock: float, gone: set[str]) -> bool:
-        """Return whether a run can claim a place no more: released (R3), removed by this commit, replaced or absent (R5)."""
+        """Return whether a run can claim a place no more: released (R3), gone with this commit, replaced or absent (R5)."""
         if (run, place) in self.released or run in gone:
             return True
         if self.record.get(self.runs[run].name) == run:
@@ -387,7 +394,7 @@ class Specification:
         if self._joined(event['run']) and not self.gone_back:
             need(not run.mine, 'it claims something')
             self.left.add(event['run'])
-            run.gains = frozenset()
+            run.gains, run.has_let_go = frozenset(), True
 
     # --- A store that goes back in time --------------------------------------------------------------------------------------
 

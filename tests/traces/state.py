@@ -50,6 +50,8 @@ class Run:
     """The timeline it is registered in; empty: not yet in any, or not any more."""
     is_over: bool = False
     """It has ended, has left, or its process goes on as another run."""
+    has_let_go: bool = False
+    """It has given away what it owned, or has left: it claims nothing any more."""
     is_removed: bool = False
     """A commit has removed its record."""
     call: Call | None = None

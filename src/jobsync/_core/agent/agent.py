@@ -227,11 +227,21 @@ class Agent:
                 return commands.RenewTimeline(self._renewing, self._rollback.top.number, self._rollback.longest_timeout_sec)
             case Phase.LEAVING:
                 if not self.is_staying(now):
-                    return commands.Deregister(self.ref)
+                    return self._last_plan(now) or commands.Deregister(self.ref)
                 call, departure = self._membership.next_work(now), self.departure
                 return min(call, departure.by) if departure and isinstance(call, (int, float)) else call
             case _:
                 return self._membership.next_work(now)
+
+    def _last_plan(self, now: float) -> commands.PlanAndCommit | None:
+        """Return the plan by which a leader that leaves gives its share away: once, and not if that is kept for its return."""
+        # t=0  the leader, which claims nothing any more, deregisters; the next leader finds it absent and reads the cluster anew
+        # t=1  it commits a plan: for that long the tokens had no owner. The one that leaves has read all that such a plan needs.
+        departure = self.departure
+        if departure is None or self.config.rejoin_grace_sec or not departure.may_give(self.lease, now):
+            return None
+        departure.is_over = True
+        return self._membership.last_plan(now)
 
     def _check_progress(self, now: float) -> None:
         """Find out whether the user's code makes progress, and have the record say so."""

@@ -11,7 +11,7 @@ from jobsync._core.assignment import Assignment
 from jobsync._core.config import NodeConfig
 from jobsync._core.counting import counted
 from jobsync._core.leader.inputs import LeaderState, LeaderView
-from jobsync._core.records import Leadership, NodeRef, Snapshot, TaskLock
+from jobsync._core.records import Leadership, NodeRef, NodeState, Snapshot, TaskLock
 from jobsync._core.redact import listed, safe_repr
 
 __all__ = ['LeaderTerm']
@@ -87,16 +87,38 @@ class LeaderTerm:
         if now < self._plan_at:
             return self._plan_at
         self._plan_at = self._news_at = _FOREVER
+        return self._plan(snapshot, assignment, self._locks, suspects, now, False)
+
+    def last_plan(
+        self, snapshot: Snapshot, assignment: Assignment, suspects: Mapping[str, tuple[str, int]], now: float
+    ) -> commands.PlanAndCommit | None:
+        """Return the plan by which this node, which claims nothing any more, gives its share away; None if it can make none."""
+        others = any(node.state is NodeState.JOINED and node.ref != self._ref for node in snapshot.nodes)
+        leads = snapshot.leadership.node == self._ref and snapshot.leadership.epoch == self.epoch
+        if not (leads and others and assignment.members) or self._locks is None or snapshot.version != assignment.version:
+            return None
+        return self._plan(snapshot, assignment, self._locks, suspects, now, True)
+
+    def _plan(
+        self,
+        snapshot: Snapshot,
+        assignment: Assignment,
+        locks: tuple[TaskLock, ...],
+        suspects: Mapping[str, tuple[str, int]],
+        now: float,
+        is_leaving: bool,
+    ) -> commands.PlanAndCommit:
         view = LeaderView(
             me=self._ref,
             snapshot=snapshot,
             assignment=assignment,
-            locks=self._locks,
+            locks=locks,
             suspects=suspects,
             now=now,
             started_at=self._started_at,
             is_first_timeline=self._is_first_timeline,
             longest_timeout_sec=self._rollback.longest_timeout_sec,
+            is_leaving=is_leaving,
         )
         return commands.PlanAndCommit(view, self._state, self._config)
 

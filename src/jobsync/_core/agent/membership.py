@@ -128,6 +128,13 @@ class Membership:
         self._candidacy.rest()
         return wake
 
+    def last_plan(self, now: float) -> commands.PlanAndCommit | None:
+        """Return the plan by which a leader that claims nothing any more gives its share away; None if it can make none."""
+        assignment, monitor = self._lease.assignment, self.monitor
+        if self._refresh.version != assignment.version or monitor.snapshot is None or not monitor.is_first_in_line(now):
+            return None
+        return self.leader_term.last_plan(monitor.snapshot, assignment, monitor.suspects(now), now)
+
     def next_upkeep(self, now: float) -> commands.Purge | float:
         """Return the portion of the history to purge now, or when to call again. Only the leader does this."""
         return self._retention.next(self.leader_term.is_on and now < self._lease.deadline, self.monitor.store_time(now), now)

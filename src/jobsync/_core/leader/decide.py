@@ -97,6 +97,7 @@ class _Decision:
             longest_timeout_sec=self.longest_ever,
             rejoin_grace_sec=config.rejoin_grace_sec,
             max_removals=config.max_removals,
+            leaving=view.leaving,
         )
         self.evictions, self.departed = self.owner_table.removals.evictions, self.owner_table.removals.departed
 
@@ -198,6 +199,8 @@ class _Decision:
                 return None, safe_at
         elif any(owner_table.is_present(name) for name in members):
             gone = {eviction.ref for eviction in self.evictions}.union(self.departed)
+            if self.view.leaving is not None:
+                gone.add(self.view.leaving)
             drained = {node.ref for node in owner_table.alive.values() if node.weight == 0}
             going = frozenset(ref for ref in gone | drained if ref.name in self.owners)
             newcomers, due_at = state.admission.admit(
@@ -326,6 +329,8 @@ class _Decision:
             parts.append(f'node dead: {listed(dead)}')
         if left := [ref.name for ref in self.departed if ref.name not in died]:
             parts.append(f'node left: {listed(left)}')
+        if self.view.leaving is not None:
+            parts.append(f'node leaving: {self.view.leaving.name}')
         if removed := sorted({ref.name for ref in self.owner_table.removals.absent} - died.union(dead, left)):
             parts.append(f'node removed: {listed(removed)}')
         joined = [] if self.is_first else [name for name, member in members.items() if self.old.members.get(name) != member]

@@ -3,7 +3,7 @@
 An owner is a name and an incarnation. Its tokens may be touched
 
 - only in a hand-over (R3) while it is registered and not suspected: PRESENT;
-- at once if it left, or is evicted in the very commit that gives them away: GONE;
+- at once if it left, or is evicted in the very commit that gives them away, or makes this commit as its last: GONE;
 - not before its timeout, or the longest known if it has no member entry, from the leader's first reading of it if its record is
   absent, or belongs to another incarnation that does not replace it: WAITING. Absent is not left: it may still be working;
 - not before ``rejoin_grace_sec`` from then if it left and is expected back, which one that has died is not: WAITING as well.
@@ -64,19 +64,25 @@ class OwnerTable:
         longest_timeout_sec: float,
         rejoin_grace_sec: float,
         max_removals: int,
+        leaving: NodeRef | None = None,
     ) -> OwnerTable:
         """Judge ``owners`` and ``members``, given the ``absent_since`` of the leader's last judgement.
 
         ``timeout_sec`` is the leader's own heartbeat timeout, the least that an absent owner is waited for. An owner without a
         member entry is waited for ``longest_timeout_sec``, the longest timeout that the namespace has known. Owners that are
-        GONE and too many for one plan are WAITING for the next, which follows at once.
+        GONE and too many for one plan are WAITING for the next, which follows at once. ``leaving`` is the leader whose last plan
+        this is: it is GONE, and its record, which says JOINED until it deregisters, stays.
         """
         nodes = {node.name: node for node in snapshot.nodes}
-        alive = {name: node for name, node in nodes.items() if node.state is NodeState.JOINED and suspects.get(name) != node.beat}
+        alive = {
+            name: node
+            for name, node in nodes.items()
+            if node.state is NodeState.JOINED and suspects.get(name) != node.beat and node.ref != leaving
+        }
         status: dict[str, OwnerStatus] = {}
         meant: dict[str, Member] = {}
         still_absent: dict[tuple[str, str], float] = {}
-        returning: set[NodeRef] = set()
+        staying: set[NodeRef] = set() if leaving is None else {leaving}
         due_at = float('inf')
         for name in sorted({*owners, *members}):
             was, node = members.get(name), nodes.get(name)
@@ -98,15 +104,19 @@ class OwnerTable:
                     if was is not None:
                         meant[name] = was
                     if has_left and node is not None:
-                        returning.add(node.ref)
+                        staying.add(node.ref)
                     continue
             if name in alive:
                 status[name] = OwnerStatus.PRESENT
                 meant[name] = Member(alive[name].incarnation, alive[name].timeout_sec)
             else:
                 status[name] = OwnerStatus.GONE
-        gone = {name: members.get(name) for name, found in status.items() if found is OwnerStatus.GONE}
-        removals = Removals.choose(nodes, alive, returning, gone, max_removals)
+        gone = {
+            name: members.get(name)
+            for name, found in status.items()
+            if found is OwnerStatus.GONE and (leaving is None or name != leaving.name)
+        }
+        removals = Removals.choose(nodes, alive, staying, gone, max_removals)
         for name in removals.later & gone.keys():
             status[name] = OwnerStatus.WAITING
             if name in members:

@@ -49,16 +49,16 @@ class Removals:
         cls,
         nodes: Mapping[str, Node],
         alive: Collection[str],
-        returning: Collection[NodeRef],
+        staying: Collection[NodeRef],
         gone: Mapping[str, Member | None],
         most: int,
     ) -> Removals:
         """Choose what to remove, the oldest first: at most ``most`` nodes, but at least those of one name.
 
-        ``nodes`` are the records; of those the ``alive`` and the ``returning`` stay. ``gone`` are the owners that can have no
+        ``nodes`` are the records; those of the ``alive`` and ``staying`` stay. ``gone`` are the owners that can have no
         lease any more, with the runs that their names mean.
         """
-        found = sorted(cls._found(nodes, alive, returning, gone), key=lambda removal: (removal.since, removal.name))
+        found = sorted(cls._found(nodes, alive, staying, gone), key=lambda removal: (removal.since, removal.name))
         chosen, named = 0, 0
         while chosen < len(found) and (not chosen or named + found[chosen].size <= most):
             named += found[chosen].size
@@ -72,11 +72,11 @@ class Removals:
 
     @staticmethod
     def _found(
-        nodes: Mapping[str, Node], alive: Collection[str], returning: Collection[NodeRef], gone: Mapping[str, Member | None]
+        nodes: Mapping[str, Node], alive: Collection[str], staying: Collection[NodeRef], gone: Mapping[str, Member | None]
     ) -> Iterator[_Removal]:
         for name in nodes.keys() | gone.keys():
             node, member = nodes.get(name), gone.get(name)
-            if node is not None and (name in alive or node.ref in returning):
+            if node is not None and (name in alive or node.ref in staying):
                 node = None
             removed = None if node is None else node.ref
             owner = None if member is None else NodeRef(name, member.incarnation)

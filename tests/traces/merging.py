@@ -163,12 +163,14 @@ class _Merger:
 
     def _guessed(self, ready: Sequence[Occurrence], refusals: Sequence[tuple[Occurrence, str]]) -> Iterator[Event]:
         """Yield calls of unknown outcome that have to have been carried out, if one of the events is to follow."""
-        if (beat := self._skipped_beat(ready)) is not None:
-            yield from self._carried_out(*beat)
+        events = [each.event for each in ready]
+        if skipped := list(self._skipped_beats(ready)):
+            # t=0  three heartbeats of a get no answer; the store has carried out the last, by which a has released a token
+            # t=1  the token is given away: whichever of the three made the counter rise, it was the one that released it
+            yield from self._carried_out(*next((each for each in skipped if self._explains(each[1], events)), skipped[0]))
             return
         # Of calls that are the same any one may be the one, and a store that was away has left many.
         unknown = list({repr(each.event): each for each in reversed(self._ready) if not each.is_certain}.values())
-        events = [each.event for each in ready]
         tries = (_explanation(self._specification, unknown, events, most) for most in range(1, _MOST_GUESSES + 1))
         guesses = next((found for found in tries if found is not None), None)
         if guesses is None:
@@ -177,8 +179,13 @@ class _Merger:
         for occurrence, event in guesses:
             yield from self._carried_out(occurrence, event)
 
-    def _skipped_beat(self, ready: Sequence[Occurrence]) -> tuple[Occurrence, Event] | None:
-        """Return a heartbeat of unknown outcome of a run whose next known one has counted more than itself, if there is any."""
+    def _explains(self, event: Event, refused: Sequence[Event]) -> bool:
+        """Return whether one of the refused events is allowed once this one was carried out."""
+        tried = _copied(self._specification)
+        return _refusal(tried, event) is None and any(_refusal(_copied(tried), each) is None for each in refused)
+
+    def _skipped_beats(self, ready: Sequence[Occurrence]) -> Iterator[tuple[Occurrence, Event]]:
+        """Yield the heartbeats of unknown outcome of runs whose next known one has counted more than itself."""
         runs = self._specification.runs
         counts = {each.event['run']: each.event['counter'] for each in ready if each.event['do'] == 'arrive'}
         for each in self._ready:
@@ -191,8 +198,7 @@ class _Merger:
             ):
                 for outcome in _outcomes(self._specification, event, ()):
                     if _refusal(_copied(self._specification), outcome) is None:
-                        return each, outcome
-        return None
+                        yield each, outcome
 
     def _carried_out(self, occurrence: Occurrence, event: Event) -> Iterator[Event]:
         refusal = _refusal(self._specification, event)

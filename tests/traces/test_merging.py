@@ -18,6 +18,8 @@ UNTRACED = ('back', 'renew', 'delete', 'delete_rows')
 UNKNOWN = {'arrive': ('counter', 'at_version'), 'commit': ('version',)}
 """What only the answer to a call says."""
 SEEDS = (9, 16, 24)
+RELEASED = 9
+"""A seed of which a heartbeat without an answer releases something."""
 DEPOSED = 24
 """A seed of which a leader is replaced while there are others."""
 
@@ -66,6 +68,26 @@ def test_calls_without_an_answer_are_taken_into_account(kind: str) -> None:
         merged(trace[0], others)
     found = merged(trace[0], [*others, Occurrence(event, lost.begin, float('inf'), lost.process)])
     assert {field: value for field, value in lost.event.items() if field != 'at'} in [_without_time(each) for each in found]
+
+
+def test_of_heartbeats_without_an_answer_that_is_taken_which_explains_what_follows() -> None:
+    """Some were carried out and some never; which ones shows by the counter, and by what was released."""
+    trace, random = trace_of(RELEASED), Random(RELEASED)
+    occurrences = overlapping(trace, random)
+    arrivals = [each for each in occurrences if each.event['do'] == 'arrive']
+    unanswered, never = random.sample(arrivals, 6), random.sample(arrivals, 6)
+    answers = {(each.event['run'], each.event['counter']) for each in unanswered}
+    others = [
+        each
+        for each in occurrences
+        if each not in unanswered and (each.event['do'] != 'answer' or (each.event['run'], each.event['counter']) not in answers)
+    ]
+    unknown = [Occurrence(_unknown(each.event), each.begin, float('inf'), each.process) for each in (*unanswered, *never)]
+    assert check(merged(trace[0], [*others, *unknown])) == len(others) + len(unanswered) + 1
+
+
+def _unknown(event: Event) -> Event:
+    return {field: value for field, value in event.items() if field not in UNKNOWN[event['do']]}
 
 
 def test_a_term_whose_leader_dies_before_the_answer_comes() -> None:

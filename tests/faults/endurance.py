@@ -35,6 +35,8 @@ from jobsync_bench.interrupts import run_interruptible
 __all__ = ['Endured', 'endure']
 
 SETTLE_SEC, TIMEOUT_SEC = 60.0, 6.0
+DISKS = 2
+"""A usual disk is too small after half an hour: etcd keeps five logs of 64 MB, has the next one ready, and saves a snapshot."""
 KEPT_DAYS = 60 / 86_400
 """For how long the history is kept: a minute, so that it has its final size after the warm-up."""
 LASTING = 2
@@ -193,7 +195,7 @@ def endure(store: str, seed: int, seconds: float, *, environment: dict[str, str]
     stage = Stage(workers=LASTING + 2, tokens=60, kind='everything', timeouts=(TIMEOUT_SEC,), traced=False)
     happenings: list[Happening] = []
     deaths: list[str] = []
-    with open_place(store) as place, LongScene(store, place, stage, seed, environment) as scene:
+    with open_place(store, disks=DISKS) as place, LongScene(store, place, stage, seed, environment) as scene:
         scene.form()
         lasting = scene.workers[:LASTING]
         gauges = Gauges(scene, lasting)

@@ -410,9 +410,9 @@ PLACES: Mapping[str, Callable[[], Place]] = {
 
 
 @contextmanager
-def open_place(name: str, workers: int = FEW) -> Iterator[Place]:
-    """Yield a store for so many workers, and end its servers afterwards."""
-    with small_disk(max(1, workers // FEW)) as disk:
+def open_place(name: str, workers: int = FEW, disks: int = 1) -> Iterator[Place]:
+    """Yield a store for so many workers, on a disk that is so many times as large as usual, and end its servers afterwards."""
+    with small_disk(disks * max(1, workers // FEW)) as disk:
         before = tempfile.tempdir
         tempfile.tempdir = before if disk is None else str(disk.path)
         try:

@@ -10,6 +10,7 @@ from tests.core.bench import Bench
 from jobsync._core.agent import commands, monitor
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.monitor import HEIRS
+from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.schedule import STEP
 
 FEW = HEIRS + 1
@@ -127,6 +128,25 @@ def test_where_all_older_nodes_leave_the_next_one_leads_soon() -> None:
         agent.leave(bench.now)
     bench.run_until(lambda: bench.leader == one.config.name, within=(2 + 4 * len(old) / FEW) * STEP * INTERVAL_SEC + 0.5)
     bench.run_until(lambda: len(one.lease.ownership.tokens | other.lease.ownership.tokens) == 60, within=2.0)
+
+
+def test_a_node_that_one_of_the_changes_names_reads_at_once() -> None:
+    """The leader gives tokens to it, and leaves, which concerns all: both are one hint, and it does not pause with the others."""
+    bench = Bench(tokens=200, push=False)  # the hint is given when both have happened
+    leader, *others = bench.cluster(*NAMES)
+    bench.run(40.0)
+    before = bench.backend.snapshot().revision.number
+    leader.leave(bench.now)
+    while leader.phase is not Phase.LEFT:
+        bench.run(0.001)
+    hint = bench.store.concerned['sync_'].hint(bench.backend.snapshot().revision.number, before)
+    gaining = [agent for agent in others[HEIRS:] if agent.config.name in hint.named]
+    assert hint.nodes is None
+    assert gaining
+    for agent in others:
+        agent.hint(hint, bench.now)
+    bench.run(0.2)
+    assert len(frozenset().union(*(agent.lease.ownership.tokens for agent in others))) == 200
 
 
 def test_few_calls_keep_the_next_leader_waiting() -> None:

@@ -143,7 +143,7 @@ class Agent:
         """Take a hint that the store's revision has risen to this number; return whether a call may be due because of that."""
         if revision <= self._rollback.top.number or self.phase not in (Phase.MEMBER, Phase.LEAVING):
             return False
-        return self._membership.hint(revision.nodes if isinstance(revision, Hint) else None, now)
+        return self._membership.hint(revision if isinstance(revision, Hint) else Hint(revision), now)
 
     def know_dead(self, ref: NodeRef) -> None:
         """Take the knowledge that a run of another node is over: its process has ended, and will never claim anything again.

@@ -30,7 +30,7 @@ from jobsync._core.agent.settings_comparison import SettingsComparison
 from jobsync._core.agent.unreadable import UnreadableRecords
 from jobsync._core.config import NodeConfig
 from jobsync._core.counting import counted
-from jobsync._core.records import Leadership, LockReading, NodeRef, NodeState, Pulse, Snapshot
+from jobsync._core.records import Hint, Leadership, LockReading, NodeRef, NodeState, Pulse, Snapshot
 from jobsync.errors import Evicted
 
 __all__ = ['Membership']
@@ -74,21 +74,26 @@ class Membership:
         """Send a heartbeat now, whatever the schedule says."""
         self._schedule.soon()
 
-    def hint(self, concerned: frozenset[str] | None, now: float) -> bool:
+    def hint(self, hint: Hint, now: float) -> bool:
         """React to a hint that the store's revision has risen: the leader and the nodes next in line always, others if concerned.
 
         A node that is named reads the assignment, and sends a heartbeat if it finds something to acknowledge. A change that does
-        not concern a node is read after its next heartbeat in turn. ``concerned`` names the nodes that the changes concern; None:
-        all nodes, of which in a large cluster those that are not next in line pause first. Returns whether this node reacts.
+        not concern a node is read after its next heartbeat in turn. Where the changes concern all nodes, those of a large cluster
+        that are not next in line pause before the heartbeat. Returns whether this node reacts.
         """
+        # t=0  the leader, which leaves, commits a plan that gives tokens to c
+        # t=1  it deregisters, which concerns all nodes
+        # t=2  c takes both hints as one; if it paused with the others, the tokens would have no owner meanwhile
+        is_named = self._config.name in (hint.named if hint.nodes is None else hint.nodes)
         if self.leader_term.is_on:
             self.monitor.hint(now)
         elif self.monitor.is_heir:
             self._schedule.soon()
-        elif concerned is None:
-            self._schedule.soon(now + self.monitor.pause)
-        elif self._config.name in concerned:
-            self._refresh.hint()
+        elif is_named or hint.nodes is None:
+            if is_named:
+                self._refresh.hint()
+            if hint.nodes is None:
+                self._schedule.soon(now + self.monitor.pause)
         else:
             return False
         return True

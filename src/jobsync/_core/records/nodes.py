@@ -161,11 +161,13 @@ class Hint(int):
 
     nodes: frozenset[str] | None
     """The names of the nodes that the changes may concern, besides the leader and the nodes next in line; None: all nodes."""
+    named: frozenset[str]
+    """Where ``nodes`` is None: those that one of the changes has named. In a large cluster only these react without a pause."""
 
-    def __new__(cls, revision: int, nodes: frozenset[str] | None = None) -> Hint:
+    def __new__(cls, revision: int, nodes: frozenset[str] | None = None, named: frozenset[str] = frozenset()) -> Hint:
         """Return the hint of a revision."""
         hint = super().__new__(cls, revision)
-        hint.nodes = nodes
+        hint.nodes, hint.named = nodes, named
         return hint
 
 

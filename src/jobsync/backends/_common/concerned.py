@@ -23,20 +23,21 @@ class Concerned:
         self._unknown_until = 0
         """The last revision that may concern every node."""
         self._by_name: dict[str, int] = {}
-        """The last revision that concerns a node, where it is a later one."""
+        """The last revision that names a node."""
 
     def note(self, number: int, nodes: Iterable[str] | None) -> None:
         """Take the announcement of a revision; None: it may concern every node, and so may all before it."""
-        if nodes is None or len(self._by_name) > MOST_NAMES:
-            self._unknown_until, self._by_name = max(number, self._unknown_until), {}
+        if len(self._by_name) > MOST_NAMES:
+            nodes, self._by_name = None, {}
+        if nodes is None:
+            self._unknown_until = max(number, self._unknown_until)
         else:
             self._by_name.update(dict.fromkeys(nodes, number))
 
     def hint(self, number: int, since: int) -> Hint:
         """Return the answer of ``wait`` to a caller that knows the revision ``since``."""
-        if since < self._unknown_until:
-            return Hint(number)
-        return Hint(number, frozenset(name for name, at in self._by_name.items() if at > since))
+        named = frozenset(name for name, at in self._by_name.items() if at > since)
+        return Hint(number, None, named) if since < self._unknown_until else Hint(number, named)
 
 
 def announcement(nodes: Iterable[str] | None) -> str:

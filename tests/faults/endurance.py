@@ -215,7 +215,7 @@ def endure(store: str, seed: int, seconds: float, *, environment: dict[str, str]
             else:
                 say(f'{store}: not settled after {SETTLE_SEC:.0f} s: {state(scene)}')
             time.sleep(random.uniform(0.0, 1.0))
-        return Endured(judge(scene, seed, happenings, first, deaths), tuple(gauges.growths(max(60.0, seconds / 5))))
+        return Endured(judge(scene, seed, happenings, first, deaths, ()), tuple(gauges.growths(max(60.0, seconds / 5))))
 
 
 def only_these_run(scene: Scene) -> bool:

@@ -154,8 +154,10 @@ def run(
             if not happenings[-1].settled:
                 say(f'{store} seed {seed}: not settled after {settle_sec:.0f} s: {state(scene)}')
             time.sleep(random.uniform(0.0, 1.0))
-        time.sleep(3 * stage.pause_sec)  # the tasks of an outage are done by those who see them again
-        return attrs.evolve(judge(scene, seed, happenings, first, deaths), trace=judge_trace(scene, happenings))
+        tasks, until = due_tasks(scene, first), now() + settle_sec
+        while missed(scene.logs(now()), tasks) and now() < until:  # those of an outage are done by whoever sees them again
+            time.sleep(1.0)
+        return attrs.evolve(judge(scene, seed, happenings, first, deaths, tasks), trace=judge_trace(scene, happenings))
 
 
 def in_turns(store: str, names: Sequence[str]) -> Iterator[tuple[Fault, ...]]:
@@ -182,15 +184,21 @@ def mend(scene: Scene) -> list[str]:
     return found
 
 
-def judge(scene: Scene, seed: int, happenings: Sequence[Happening], first: float, deaths: Sequence[str]) -> Report:
-    """Compute the figures from the logs."""
+def due_tasks(scene: Scene, first: float) -> list[str]:
+    """Return the tasks that came since the first fault, and long enough ago to be done."""
+    if scene.stage.kind != 'claim':
+        return []
+    rounds = range(int((first - scene.origin) / ROUND_SEC) + 1, int((now() - OPEN_SEC - scene.origin) / ROUND_SEC))
+    return [task for number in rounds for task in tasks_of(number, scene.stage.tasks)]
+
+
+def judge(
+    scene: Scene, seed: int, happenings: Sequence[Happening], first: float, deaths: Sequence[str], tasks: Sequence[str]
+) -> Report:
+    """Compute the figures from the logs. The ``tasks`` are those that should have been done."""
     judged = now()
     logs = scene.logs(judged)
     twice, answers, works = owned_twice(logs), answered_twice(logs), worked_twice(logs)
-    tasks: list[str] = []
-    if scene.stage.kind == 'claim':
-        rounds = range(int((first - scene.origin) / ROUND_SEC) + 1, int((judged - OPEN_SEC - scene.origin) / ROUND_SEC))
-        tasks = [task for number in rounds for task in tasks_of(number, scene.stage.tasks)]
     details = [
         *(f'{each.thing} owned by {each.nodes} for {each.seconds:.4f} s from {each.begin - first:.3f}' for each in twice),
         *(

@@ -272,11 +272,12 @@ class Specification:
             need(run not in self.runs or not self._joined(run), f'{run} is registered')
         gone = {*(run for run, _ in event['evictions']), *event['departed']}
         new = self._planned(old, event)
-        self._compare(old, new, name, clock, {*gone, name} if self._is_last(leader, event) else gone)
+        is_last = self._is_last(leader, event)
+        self._compare(old, new, name, clock, {*gone, name} if is_last else gone)
         for run in gone:
             del self.record[self.runs[run].name]
             self.runs[run].is_removed = True
-        if self._is_last(leader, event):
+        if is_last:
             leader.gains, leader.has_let_go = frozenset(), True
         self.version, self.versions[event['version']] = event['version'], new
         self.released.clear()

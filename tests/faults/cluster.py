@@ -171,7 +171,7 @@ class Worker:
 
     @property
     def load(self) -> int:
-        """The number of tokens and pinned tasks that it last logged as its own."""
+        """The number of tokens and locked tasks that it last logged as its own: they are shared out together."""
         return self.tokens + self._pins
 
     def kill(self, *, waits: bool = True) -> None:

@@ -3,8 +3,8 @@
 ``record_grants`` makes the attribute ``Lease.grant`` a descriptor that writes a line to the worker's log whenever a thread of
 jobsync sets it. ``can_claim_task`` reads that attribute and the clock, and nothing else, so the lines say for every instant what
 the process would have answered, also while it is stopped. A line has the time before the change (``t0``), after it (``t1``), and
-the end of the lease (``until``), all on the clock of ``jobsync.testing.worker_log``, and how many pinned tasks are this node's
-(``pins``).
+the end of the lease (``until``), all on the clock of ``jobsync.testing.worker_log``, and how many tasks that a lock pins are this
+node's (``pins``). Items are not counted: each group of them is shared out by itself, and the tokens with the locked tasks.
 
 ``log_answers`` checks that by asking: it calls ``can_claim_task`` for one task of each token, over and over.
 """
@@ -52,7 +52,8 @@ class RecordedGrant:
         things = self._known
         if pins is not self._seen[0] or mine is not self._seen[1]:
             self._seen = pins, mine
-            self._pins = sum((pins or {}).values())
+            pin_of = lease.assignment.pin_of
+            self._pins = sum(own and not (key in pin_of and pin_of[key].group) for key, own in (pins or {}).items())
             things = self._things(lease._token_of, pins or {}, mine)
         until = max(deadline - self._ahead, 0.0)
         gained, lost = things - self._known, self._known - things

@@ -52,8 +52,8 @@ class RecordedGrant:
         things = self._known
         if pins is not self._seen[0] or mine is not self._seen[1]:
             self._seen = pins, mine
-            pin_of = lease.assignment.pin_of
-            self._pins = sum(own and not (key in pin_of and pin_of[key].group) for key, own in (pins or {}).items())
+            of = lease.assignment.pin_of if pins else {}
+            self._pins = sum(own and not (key in of and of[key].group) for key, own in (pins or {}).items())
             things = self._things(lease._token_of, pins or {}, mine)
         until = max(deadline - self._ahead, 0.0)
         gained, lost = things - self._known, self._known - things

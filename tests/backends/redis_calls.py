@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import threading
+from importlib import resources
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import HistoryKind, LockEdit, LockFilter, NodeRef, Pin
 from jobsync.backend import Backend
 from jobsync.testing.conformance.namespace import TOKENS, Namespace, purged
 
-__all__ = ['DAY', 'Waiting', 'everything']
+__all__ = ['DAY', 'Waiting', 'everything', 'listed_commands']
 
 DAY = dt.date(2026, 3, 2)
 
@@ -41,6 +43,13 @@ def everything(backend: Backend) -> NodeRef:
     namespace.timeline = backend.snapshot().timeline
     assert backend.wait(0, 10.0) > 0
     return namespace.join('a')
+
+
+def listed_commands() -> dict[str, int]:
+    """The commands of which the scripts ask whether the user may give them, and with how many arguments they ask."""
+    common = (resources.files('jobsync.backends.redis') / 'scripts' / 'common.lua').read_text(encoding='utf-8')
+    listed = common[common.index('local COMMANDS') :].partition('}')[0]
+    return {name: int(count) for name, count in re.findall(r'(\w+) = (\d)', listed)}
 
 
 class Waiting:

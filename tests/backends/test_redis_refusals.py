@@ -94,6 +94,7 @@ def no_replicas(server: RedisServer) -> Iterator[None]:
 def no_disk(server: RedisServer) -> Iterator[None]:
     """The server cannot save what it is configured to save."""
     obstacle = server.folder / 'dump.rdb'
+    obstacle.unlink(missing_ok=True)  # of a server that saved as it ended
     obstacle.mkdir()
     server.ask('CONFIG', 'SET', 'save', '3600 1')
     server.ask('BGSAVE')

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from tests.backends.redis_calls import DAY, Waiting, everything
+from tests.backends.redis_calls import DAY, Waiting, everything, listed_commands
 from tests.backends.redis_jobs import Cluster
 from tests.support.harnesses.redis import RedisHarness, eventually
 from tests.support.observing import QUESTIONS, changes_nothing, observer, sees_what_there_is, something_to_see
@@ -76,6 +76,13 @@ class TestPage:
         for query in ('', '?durable=yes'):
             with closing(connect(user(server, *RULES) + query, BackendOptions())) as backend:
                 everything(backend)
+
+    def test_scripts_ask_with_as_many_words_as_a_command_takes(self, server: RedisServer) -> None:
+        """Of a command that lacks an argument newer servers, such as Debian's 8.0.2-3+deb13u3, give an error for an answer."""
+        words = commands(server)
+        assert [(name, 1 + count) for name, count in listed_commands().items()] == [
+            (name, words[name.lower()]) for name in listed_commands()
+        ]
 
     def test_they_are_enough_for_jobs(self, harness: RedisHarness, server: RedisServer) -> None:
         """Two jobs share tasks, claim, audit, lock and leave; nothing they try is refused."""

@@ -23,14 +23,19 @@ local function run_id()
     return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 end
 
--- The commands of all scripts; PUBLISH is optional.
-local COMMANDS = {'DEL', 'GET', 'SET', 'HSET', 'HGET', 'HGETALL', 'HKEYS', 'HDEL', 'HINCRBY', 'RPUSH', 'LRANGE', 'LTRIM', 'ZADD',
-    'ZREM', 'ZREVRANGE', 'ZRANGEBYLEX', 'ZLEXCOUNT', 'ZSCORE', 'ZMSCORE', 'TIME', 'INFO'}
+-- The commands of all scripts, with the fewest arguments that each takes; PUBLISH is optional.
+local COMMANDS = {DEL = 1, GET = 1, SET = 2, HSET = 3, HGET = 2, HGETALL = 1, HKEYS = 1, HDEL = 2, HINCRBY = 3, RPUSH = 2, LRANGE = 3,
+    LTRIM = 3, ZADD = 3, ZREM = 2, ZREVRANGE = 3, ZRANGEBYLEX = 3, ZLEXCOUNT = 3, ZSCORE = 2, ZMSCORE = 2, TIME = 0, INFO = 0}
 -- Those of the scripts that write nothing: a user who may only read has no others.
 local READING = {'GET', 'HGET', 'HGETALL', 'LRANGE', 'ZREVRANGE', 'ZRANGEBYLEX', 'ZMSCORE', 'TIME', 'INFO'}
+local ALL = {}
+for command in pairs(COMMANDS) do
+    ALL[#ALL + 1] = command
+end
 
+-- With the arguments, because newer servers refuse a question about a command that lacks some.
 local function may(command)
-    return not redis.acl_check_cmd or redis.acl_check_cmd(command, key.state)
+    return not redis.acl_check_cmd or redis.acl_check_cmd(command, unpack({key.state, '0', '0'}, 1, COMMANDS[command]))
 end
 
 -- Fail before anything is written if a right has been taken away since the namespace was opened: a script that is refused halfway
@@ -51,7 +56,7 @@ end
 -- is the same store only if the files have everything that was acknowledged.
 -- For a script that writes nothing (``is_view``) the user need not be allowed to write.
 local function enter(is_view)
-    check_rights(is_view and READING or COMMANDS)
+    check_rights(is_view and READING or ALL)
     local flat = redis.call('HGETALL', key.state)
     if #flat == 0 then
         return nil

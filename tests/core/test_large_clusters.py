@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 from tests.core.bench import Bench
+from tests.core.builders import token_of
 
 from jobsync._core.agent import commands, monitor
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.monitor import HEIRS
 from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.schedule import STEP
+from jobsync._core.records import Hint, LockEdit, LockRequest
 
 FEW = HEIRS + 1
 NAMES = [f'w{number:02}' for number in range(3 * FEW + 2)]
@@ -147,6 +149,82 @@ def test_a_node_that_one_of_the_changes_names_reads_at_once() -> None:
         agent.hint(hint, bench.now)
     bench.run(0.2)
     assert len(frozenset().union(*(agent.lease.ownership.tokens for agent in others))) == 200
+
+
+def readings(bench: Bench, agents: Sequence[Agent], since: int) -> dict[Agent, float]:
+    """Return when each of some agents has read the assignment for the first time since."""
+    found: dict[Agent, float] = {}
+    for each in bench.made[since:]:
+        if isinstance(each.call, commands.ReadAssignment) and each.agent in agents:
+            found.setdefault(each.agent, each.at)
+    return found
+
+
+def move_task(bench: Bench) -> tuple[set[Agent], list[Agent]]:
+    """Let a task move to another node; return the nodes that this has concerned, and those that may take their time."""
+    before = bench.backend.snapshot().version
+    owner = next(agent for agent in bench.agents if token_of('t7') in agent.lease.ownership.tokens)
+    other = next(agent for agent in bench.agents[1 + HEIRS :] if agent is not owner)
+    bench.edit_locks(LockEdit(put=(LockRequest('t7', (other.config.name,), 'test'),)))
+    bench.run_until(lambda: bench.claims(other, 't7') == [True], within=INTERVAL_SEC + 1.0)
+    hint = bench.store.concerned['sync_'].hint(bench.backend.snapshot().revision.number, before.number)
+    assert hint.nodes is not None
+    named = {agent for agent in bench.agents if agent.config.name in hint.nodes}
+    return named, [agent for agent in bench.agents[1 + HEIRS :] if agent not in named]
+
+
+def test_what_does_not_concern_a_node_is_read_at_leisure() -> None:
+    """All send their heartbeats at about the same time, and would all read at once, and the few in their midst that must read."""
+    bench = Bench(tokens=60)
+    bench.cluster(*NAMES)
+    bench.run(40.0)
+    since = len(bench.made)
+    named, others = move_task(bench)
+    at = bench.now
+    assert named <= readings(bench, bench.agents, since).keys()
+    assert not readings(bench, others, since)
+    bench.run(2 * INTERVAL_SEC)
+    times = readings(bench, others, since)
+    assert len(times) == len(others)
+    assert max(times.values()) < at + 1.9 * INTERVAL_SEC
+    assert max(times.values()) - min(times.values()) > 0.3 * INTERVAL_SEC
+    beats = {
+        agent: [each.at for each in bench.made if each.agent is agent and isinstance(each.call, commands.Heartbeat)]
+        for agent in others
+    }
+    waits = [read - max(beat for beat in beats[agent] if beat < read) for agent, read in times.items()]
+    assert min(waits) > STEP * INTERVAL_SEC
+
+
+def test_what_may_concern_a_node_is_read_at_once() -> None:
+    """A hint that names no node may have missed a change; and one that follows it says nothing of that change."""
+    bench = Bench(tokens=60, push=False)
+    bench.cluster(*NAMES)
+    bench.run(40.0)
+    since = len(bench.made)
+    _, others = move_task(bench)
+    agent, number = others[0], bench.backend.snapshot().version.number
+    agent.hint(Hint(number), bench.now)
+    agent.hint(Hint(number + 1, frozenset()), bench.now)
+    agent.beat_soon()
+    bench.run(0.1)
+    assert readings(bench, [agent], since)
+
+
+def test_a_node_that_polls_reads_at_once() -> None:
+    """It may be the next to lead, and what it has left unread must not hold its plan up."""
+    bench = Bench(tokens=60)
+    bench.cluster(*NAMES)
+    bench.run(40.0)
+    since = len(bench.made)
+    _, others = move_task(bench)
+    agent = others[0]
+    agent.beat_soon()
+    bench.run(0.01)
+    assert not readings(bench, [agent], since)
+    agent._membership.monitor.poll(bench.now)
+    bench.run(0.01)
+    assert readings(bench, [agent], since)
 
 
 def test_few_calls_keep_the_next_leader_waiting() -> None:

@@ -150,7 +150,11 @@ STATE: dict[type, dict[str, Kind]] = {
     HeartbeatSchedule: {
         '_config': K.SAME, '_place': K.SAME, '_soon': K.DUE, '_in_turn': K.VALUE, '_due': K.DUE, '_not_before': K.DUE,
     },
-    AssignmentRefresh: {'_config': K.SAME, '_started_at': K.ZERO, 'version': K.VALUE, '_read_at': K.ZERO, '_is_hinted': K.VALUE},
+    AssignmentRefresh: {
+        '_config': K.SAME, '_started_at': K.ZERO, 'version': K.VALUE, '_read_at': K.ZERO, '_is_hinted': K.VALUE,
+        # Only a node of a large cluster reads what does not concern it later than at once.
+        '_newer_due': K.ZERO, '_may_concern': K.ZERO, '_seen_until': K.ZERO,
+    },
     ClusterMonitor: {
         '_config': K.SAME, '_ref': K.VALUE, '_candidacy': K.LINK, '_detector': K.PART, 'snapshot': K.VALUE, '_poll_at': K.DUE,
         '_first_at': K.DUE, '_outdated_at': K.DUE, '_again_at': K.TIME, '_once_at': K.TIME, '_last_poll': K.TIME,

@@ -74,7 +74,7 @@ def r1_a_lease_begins_again_with_what_was_owned() -> AbstractContextManager[None
 
     def at_hand(self: Membership, issued: Any, call: Any, pulse: Pulse, now: float) -> None:
         take(self, issued, call, attrs.evolve(pulse, version=self._lease.assignment.version), now)
-        self._refresh.note(pulse.version, now)
+        self._refresh.note(pulse.version, self._lease.assignment.version, now)
 
     return patched(Membership, '_take_pulse', at_hand)
 

@@ -78,20 +78,21 @@ class Membership:
         """React to a hint that the store's revision has risen: the leader and the nodes next in line always, others if concerned.
 
         A node that is named reads the assignment, and sends a heartbeat if it finds something to acknowledge. A change that does
-        not concern a node is read after its next heartbeat in turn. Where the changes concern all nodes, those of a large cluster
-        that are not next in line pause before the heartbeat. Returns whether this node reacts.
+        not concern a node is read after its next heartbeat in turn, in a large cluster at leisure. Where the changes concern all
+        nodes, those of a large cluster that are not next in line pause before the heartbeat. Returns whether this node reacts.
         """
         # t=0  the leader, which leaves, commits a plan that gives tokens to c
         # t=1  it deregisters, which concerns all nodes
         # t=2  c takes both hints as one; if it paused with the others, the tokens would have no owner meanwhile
         is_named = self._config.name in (hint.named if hint.nodes is None else hint.nodes)
+        is_follower = not (self.leader_term.is_on or self.monitor.is_heir)
+        is_unclear = hint.nodes is None and not hint.named
+        self._refresh.hint(int(hint), concerns=None if is_unclear or not is_follower else is_named)
         if self.leader_term.is_on:
             self.monitor.hint(now)
         elif self.monitor.is_heir:
             self._schedule.soon()
         elif is_named or hint.nodes is None:
-            if is_named:
-                self._refresh.hint()
             if hint.nodes is None:
                 self._schedule.soon(now + self.monitor.pause)
         else:
@@ -115,16 +116,16 @@ class Membership:
         if (dead := self._deaths.next()) is not None:
             return commands.DeclareDead(dead)
         assignment, monitor = self._lease.assignment, self.monitor
-        weigh_at, stale_at = self._weight_sync.due(now), self._refresh.stale_at(now)
+        weigh_at, read_at = self._weight_sync.due(now), self._refresh.due(assignment.version, now)
         if now >= weigh_at:
             return self._weight_sync.call(self._ref)
-        if self._refresh.version != assignment.version or now >= stale_at:
+        if now >= read_at:
             self._refresh.begin()
             return commands.ReadAssignment(self._ref, assignment)
         leads = now < self._lease.deadline and monitor.is_first_in_line(now)
         if now >= monitor.due and not (leads and self.leader_term.must_plan(now)):
             return commands.TakeSnapshot()
-        wake = min(monitor.due, stale_at, weigh_at)
+        wake = min(monitor.due, read_at, weigh_at)
         if leads and monitor.snapshot is not None:
             call = self.leader_term.next(monitor.snapshot, assignment, monitor.suspects(now), now)
             if not isinstance(call, (int, float)):
@@ -219,7 +220,7 @@ class Membership:
             self.monitor.own_heartbeat(issued.at)
         self.leader_term.compare(pulse.leadership)
         self.monitor.take_pulse(pulse, self.leader_term.is_on, now)
-        self._refresh.note(pulse.version, now)
+        self._refresh.note(pulse.version, self._lease.assignment.version, now, self.monitor.leisure)
 
     def _take_snapshot(self, issued: commands.Issued, snapshot: Snapshot, now: float) -> None:
         mine = next((node for node in snapshot.nodes if node.name == self._config.name), None)
@@ -234,7 +235,7 @@ class Membership:
         if mine is not None:
             self._weight_sync.found(mine.weight, mine.stalled)
         self._rollback.note_timeouts([snapshot.longest_timeout_sec, *(node.timeout_sec for node in snapshot.nodes)])
-        self._refresh.note(snapshot.version, now)
+        self._refresh.note(snapshot.version, self._lease.assignment.version, now)
         self.leader_term.take_news(snapshot, now)
         self.leader_term.compare(snapshot.leadership)
         self.monitor.take_snapshot(snapshot, now)
@@ -243,7 +244,7 @@ class Membership:
 
     def _take_reading(self, reading: commands.AssignmentReading, now: float) -> None:
         assignment = reading.assignment
-        self._refresh.note(assignment.version, now)
+        self._refresh.note(assignment.version, self._lease.assignment.version, now)
         self._rollback.note_timeouts(member.timeout_sec for member in assignment.members.values())
         if assignment.version == self._lease.assignment.version:
             return
@@ -262,7 +263,7 @@ class Membership:
         if outcome.revision is None or plan is None:
             return
         self._rollback.note_commit(outcome.revision, issued.known.heartbeat + 1)
-        self._refresh.note(outcome.revision, now)
+        self._refresh.note(outcome.revision, self._lease.assignment.version, now)
         self.monitor.poll(now)
         self._log(
             'info',
@@ -297,7 +298,7 @@ class Membership:
         if isinstance(call, commands.SetWeight):
             self._weight_sync.failed(again)
         if isinstance(call, commands.ReadAssignment):
-            self._refresh.hint()
+            self._refresh.read_again()
 
     def _log(self, level: str, text: str) -> None:
         self._emit(LogMessage(level, text))

@@ -68,34 +68,60 @@ class HeartbeatSchedule:
 
 
 class AssignmentRefresh:
-    """The newest version of the assignment that one incarnation has read of."""
+    """The newest version of the assignment that one incarnation has read of, and when to read the assignment itself."""
 
     def __init__(self, config: NodeConfig, started_at: float, now: float) -> None:
         self._config, self._started_at = config, started_at
         self.version, self._read_at = INITIAL, now
+        self._newer_due = now
+        """When to read the assignment if it has a newer version than the last one read."""
         self._is_hinted = False
+        self._may_concern, self._seen_until = 0, 0
+        """The last revisions that, as hints have it, may concern this node, and that are known to concern it or not."""
 
-    def hint(self) -> None:
-        """Read the assignment now. A reading that is under way may have missed the hint's reason."""
+    def hint(self, revision: int, *, concerns: bool | None) -> None:
+        """Take a hint of changes, the last of them this revision, that concern this node or not; None: perhaps.
+
+        If they do, read the assignment now: a reading that is under way may have missed them.
+        """
+        self._is_hinted |= concerns is True
+        self._seen_until = max(revision, self._seen_until)
+        if concerns is not False:
+            self._may_concern = max(revision, self._may_concern)
+
+    def read_again(self) -> None:
+        """Read the assignment now."""
         self._is_hinted = True
 
     def begin(self) -> None:
         """Note that the assignment is being read: every change hinted at until now will be in it."""
         self._is_hinted = False
 
-    def note(self, version: Revision, now: float) -> None:
-        """Take the version that an answer brought; one older than the newest is of a late answer, and dropped."""
-        if version.number >= self.version.number:
-            self.version, self._read_at = version, now
+    def note(self, version: Revision, known: Revision, now: float, leisure: float = 0.0) -> None:
+        """Take the version that an answer brought, and ``known``, that of the assignment as this node has it.
 
-    def stale_at(self, now: float) -> float:
-        """Return when to read the version without a hint: never sooner than the heartbeat that is due and brings it as well."""
+        One older than the newest is of a late answer, and dropped. One that is known not to concern this node is read at leisure:
+        in so many seconds.
+        """
+        if version.number < self.version.number:
+            return
+        due = now + leisure if self._may_concern < version.number <= self._seen_until else now
+        self._newer_due = due if self.version == known else min(self._newer_due, due)
+        self.version, self._read_at = version, now
+
+    def due(self, known: Revision, now: float) -> float:
+        """Return when to read the assignment, which this node has at the version ``known``.
+
+        Without a newer version or a hint it is read now and then, never sooner than the heartbeat that is due and brings the
+        version as well.
+        """
         if self._is_hinted:
             return now
         config, interval = self._config, self._config.heartbeat_interval_sec
         is_new = now - self._started_at < _INITIAL_SEC
         refresh = config.token_refresh_initial_interval_sec if is_new else config.token_refresh_steady_interval_sec
-        return self._read_at + (refresh if refresh < interval else max(refresh, 2 * interval))
+        stale = self._read_at + (refresh if refresh < interval else max(refresh, 2 * interval))
+        return stale if self.version == known else min(self._newer_due, stale)
 
 
 class WeightSync:

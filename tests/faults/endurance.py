@@ -119,9 +119,11 @@ def open_files(pid: int) -> Iterator[str]:
 
 
 def established(ports: Iterable[int]) -> int:
-    """Return how many connections to these ports of the loopback there are, by the side that has made them."""
-    lines = Path('/proc/net/tcp').read_text().splitlines()[1:]
-    fields = (line.split() for line in lines)
+    """Return how many connections to these ports of the loopback there are, by the side that has made them.
+
+    gRPC makes them from sockets of IPv6.
+    """
+    fields = (line.split() for kind in ('tcp', 'tcp6') for line in Path('/proc/net', kind).read_text().splitlines()[1:])
     return sum(int(remote.rpartition(':')[2], 16) in ports and status == '01' for _, _, remote, status, *_ in fields)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from contextlib import closing
 from random import Random
 
 import pytest
+from tests.faults.endurance import established
 from tests.faults.growth import ALLOWED, growth, slope
 
 NOISE = Random(7)
@@ -42,3 +45,16 @@ def test_a_leak_is_growth(what: str, per_hour: float) -> None:
 def test_too_few_samples_prove_nothing() -> None:
     """A measurement that was too short is no success."""
     assert growth('threads', 'x', series(lambda _: 5.0, 60), 0).is_growing
+
+
+def test_connections_are_counted_from_both_kinds_of_sockets() -> None:
+    """A client of etcd connects from a socket of IPv6, all others from one of IPv4."""
+    with closing(socket.create_server(('127.0.0.1', 0))) as server:
+        port = server.getsockname()[1]
+        assert established([port]) == 0
+        with closing(socket.create_connection(('127.0.0.1', port))):
+            assert established([port]) == 1
+            with closing(socket.socket(socket.AF_INET6)) as other:
+                other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+                other.connect(('::ffff:127.0.0.1', port))
+                assert established([port]) == 2

@@ -112,8 +112,10 @@ class ServerProcess(abc.ABC):
 
     @property
     def log(self) -> str:
-        """The end of what it has written."""
-        return (self.folder / 'log').read_text(errors='replace')[-2000:]
+        """The end of what it has written; what a program in Go has written as it broke down begins with the reason."""
+        text = (self.folder / 'log').read_text(errors='replace')
+        panic = text.rfind('\npanic: ')
+        return text[-2000:] if panic < 0 else text[panic:][:2000]
 
     @property
     def pid(self) -> int:

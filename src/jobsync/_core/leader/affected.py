@@ -1,7 +1,8 @@
 """Which nodes are to read a plan's version at once. Hints name them (``Backend.wait``); the others read it when it is their turn.
 
 A node that is named for nothing reads the assignment once more. A node that is not named and should be is late by a heartbeat
-interval. Neither says anything of ownership: that depends on what a node has read and acknowledged.
+interval, by almost two in a large cluster. Neither says anything of ownership: that depends on what a node has read and
+acknowledged.
 """
 
 from __future__ import annotations

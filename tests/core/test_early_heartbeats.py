@@ -7,6 +7,7 @@ from tests.core.bench import AWAY, Bench, Made
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
+from jobsync._core.leader.admission import MANY
 from jobsync._core.leader.affected import affected_by
 from jobsync.backend import Assignment, Changes, Hint, LockEdit, LockFilter, LockRequest, Member, Pin, Revision, TokenGroup
 
@@ -72,15 +73,18 @@ def test_the_owner_of_the_hash_token_reads_at_once_that_a_lock_has_gone() -> Non
     assert bench.claims(giver, task) == [True]
 
 
-def test_a_newcomer_that_has_to_wait_is_named_when_it_gains() -> None:
-    """Until those that give have released something, it finds nothing in the plan; of one that gets nothing it has to learn."""
+def test_of_many_newcomers_those_that_have_to_wait_are_named_when_they_gain() -> None:
+    """Until others have released something, they find nothing in the plan. One that gets nothing at all has to learn of that."""
     old = Assignment.empty(4).apply(Changes(Revision(1, 1), None, {'a': Member('1', 1.0, 1)}, (TokenGroup(range(4), 'a'),), ()))
-    news = {'n': Member('2', 1.0, 2), 'm': Member('3', 0.0, 2)}
-    assert affected_by(old, news, [TokenGroup([3], 'a', target='n')], ()) == {'a', 'm'}
-    assert affected_by(old, news, [], [Pin(7, 't', 'a', 'n')]) == {'a', 'm'}
-    assert affected_by(old, {}, [TokenGroup([3], 'n')], ()) == {'n'}
-    again = {'a': Member('4', 1.0, 2)}
-    assert affected_by(old, again, [TokenGroup([3], None, target='a')], ()) == {'a'}
+    few = {f'n{number}': Member('2', 1.0, 2) for number in range(MANY)}
+    many = {**few, 'm': Member('3', 0.0, 2)}
+    groups = [TokenGroup([3], 'a', target=name) for name in few]
+    assert affected_by(old, few, groups, ()) == {'a', *few}
+    assert affected_by(old, many, groups, ()) == {'a', 'm'}
+    assert affected_by(old, many, [], [Pin(7, 't', 'a', 'n0')]) == {'a', *many} - {'n0'}
+    assert affected_by(old, {}, [TokenGroup([3], 'n0')], ()) == {'n0'}
+    again = {**many, 'a': Member('4', 1.0, 2)}
+    assert affected_by(old, again, [TokenGroup([3], None, target='a'), *groups[1:]], ()) >= {'a', 'n0', 'm'}
 
 
 def test_a_plan_affects_those_that_lose_or_gain_or_are_still_to_release_something() -> None:

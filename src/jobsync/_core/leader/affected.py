@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from jobsync._core.assignment import Assignment, TokenGroup
+from jobsync._core.leader.admission import MANY
 from jobsync._core.records import Member, Pin
 
 __all__ = ['affected_by']
@@ -24,13 +25,15 @@ def affected_by(
     """Return the names of the nodes that lose or gain something by a plan, or have to acknowledge its version.
 
     All arguments after ``old`` are what the plan changes. A pin that is removed affects the owner of the hash token, whose member
-    the plan changes too, because its fences rise. A new member that is to receive something is named by the plan that gives it.
+    the plan changes too, because its fences rise. Of many new members those that are to receive something are named by the plan
+    that gives it.
     """
     # t=0  450 nodes join 51, and a plan requests of the 51 what the others are to have
     # t=1  all 501 read that version, though 450 of them find nothing in it, and the acknowledgements of the 51 wait among them
-    receiving = {group.target for group in groups} | {pin.target for pin in pins}
-    changed = {name for name in members if name in old.members or name not in receiving}
-    names = {group.owner for group in groups} | {pin.owner for pin in pins} | changed
+    waiting = {group.target for group in groups} | {pin.target for pin in pins}
+    newcomers = members.keys() - old.members.keys()
+    named = members.keys() - newcomers & waiting if len(newcomers) > MANY else members.keys()
+    names = {group.owner for group in groups} | {pin.owner for pin in pins} | named
     # t=0  version 7 requests token 3 of a; a acknowledges it, and still works on token 3
     # t=1  version 8 gives token 5 to b, and changes nothing for a
     # t=2  a says that it has finished, which does not count, because the leader has planned version 8 without it

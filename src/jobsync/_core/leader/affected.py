@@ -32,7 +32,7 @@ def affected_by(
     # t=1  all 501 read that version, though 450 of them find nothing in it, and the acknowledgements of the 51 wait among them
     waiting = {group.target for group in groups} | {pin.target for pin in pins}
     newcomers = members.keys() - old.members.keys()
-    named = members.keys() - newcomers & waiting if len(newcomers) > MANY else members.keys()
+    named = members.keys() - (newcomers & waiting) if len(newcomers) > MANY else members.keys()
     names = {group.owner for group in groups} | {pin.owner for pin in pins} | named
     # t=0  version 7 requests token 3 of a; a acknowledges it, and still works on token 3
     # t=1  version 8 gives token 5 to b, and changes nothing for a

@@ -78,11 +78,6 @@ class Stage:
     limit_sec: float = LIMIT_SEC
     """How long the cluster may take to form."""
 
-    @property
-    def pause_sec(self) -> float:
-        """Seconds between two looks of a worker at its tasks."""
-        return _PAUSE_SEC * self.pace
-
 
 class Worker:
     """One worker process."""
@@ -287,7 +282,7 @@ class Scene:
         order = FaultOrder(
             node=node, run=run, folder=self._folder.name, origin=self.origin, tasks=self.stage.tasks, open_sec=LIMIT_SEC,
             settings=settings, watched=self.watched, kind=self.stage.kind, traced=self.stage.traced,
-            answers_sec=self.stage.answers_sec, pause_sec=self.stage.pause_sec,
+            answers_sec=self.stage.answers_sec, pause_sec=_PAUSE_SEC * self.stage.pace,
         )  # fmt: skip
         worker = Worker(order, lines, {**self.environment, **(environment or {})}, blocked=blocked)
         self.workers.append(worker)

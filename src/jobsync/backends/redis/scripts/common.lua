@@ -33,9 +33,11 @@ for command in pairs(COMMANDS) do
     ALL[#ALL + 1] = command
 end
 
+local ARGUMENTS = {key.state, '0', '0'}
+
 -- With the arguments, because newer servers refuse a question about a command that lacks some.
 local function may(command)
-    return not redis.acl_check_cmd or redis.acl_check_cmd(command, unpack({key.state, '0', '0'}, 1, COMMANDS[command]))
+    return not redis.acl_check_cmd or redis.acl_check_cmd(command, unpack(ARGUMENTS, 1, COMMANDS[command]))
 end
 
 -- Fail before anything is written if a right has been taken away since the namespace was opened: a script that is refused halfway

@@ -91,7 +91,7 @@ class Worker:
         self._tail = LogTail(self._path)
         self._said: set[str] = set()
         self._owned: set[object] = set()
-        self._until, self._pins = 0.0, 0
+        self._until, self._pins, self._items = 0.0, 0, 0
         self.death: float | None = None
         """Just before it was killed."""
         self._ended = float('inf')
@@ -140,7 +140,7 @@ class Worker:
             if event['what'] == 'grant':
                 self._owned = (self._owned - set(event['lost'])) | set(event['gained'])
                 self._until = event['until']
-                self._pins = event['pins']
+                self._pins, self._items = event['pins'], event['items']
 
     @property
     def words(self) -> str:
@@ -165,9 +165,9 @@ class Worker:
         return sum(isinstance(thing, int) for thing in self._owned)
 
     @property
-    def load(self) -> int:
-        """The number of tokens and locked tasks that it last logged as its own: they are shared out together."""
-        return self.tokens + self._pins
+    def loads(self) -> tuple[int, int]:
+        """The number of tokens and locked tasks that it last logged as its own, without and with the items."""
+        return self.tokens + self._pins, self.tokens + self._pins + self._items
 
     def kill(self, *, waits: bool = True) -> None:
         """SIGKILL, and wait for the end. A process that has ended by itself owns nothing after the last line of its log."""
@@ -353,11 +353,16 @@ class Scene:
         return True
 
     def is_settled(self) -> bool:
-        """Return whether the workers that should be there own all tokens in equal shares, as their logs have it."""
+        """Return whether the workers that should be there own all tokens in equal shares, as their logs have it.
+
+        The shares may be equal with the items, which the planner counts, or without them.
+        """
         if not all(worker.is_running and worker.owns_until > now() for worker in self.workers):
             return False
-        loads = [worker.load for worker in self.workers]
-        return sum(worker.tokens for worker in self.workers) == self.stage.tokens and max(loads) - min(loads) <= 1
+        shares = zip(*(worker.loads for worker in self.workers), strict=True)
+        return sum(worker.tokens for worker in self.workers) == self.stage.tokens and any(
+            max(loads) - min(loads) <= 1 for loads in shares
+        )
 
     # --- begin and end --------------------------------------------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 ``record_grants`` makes the attribute ``Lease.grant`` a descriptor that writes a line to the worker's log whenever a thread of
 jobsync sets it. ``can_claim_task`` reads that attribute and the clock, and nothing else, so the lines say for every instant what
 the process would have answered, also while it is stopped. A line has the time before the change (``t0``), after it (``t1``), and
-the end of the lease (``until``), all on the clock of ``jobsync.testing.worker_log``, and how many tasks that a lock pins are this
-node's (``pins``). Items are not counted: each group of them is shared out by itself, and the tokens with the locked tasks.
+the end of the lease (``until``), all on the clock of ``jobsync.testing.worker_log``, and how many tasks that a lock pins, and how
+many items, are this node's (``pins``, ``items``).
 
 ``log_answers`` checks that by asking: it calls ``can_claim_task`` for one task of each token, over and over.
 """
@@ -38,7 +38,7 @@ class RecordedGrant:
         self._ahead = lease_clock_ahead()
         self._known: frozenset[int | str] = frozenset()
         self._seen: tuple[Any, Any] = (None, None)
-        self._pins = 0
+        self._pins = self._items = 0
 
     def __get__(self, lease: Lease, _owner: type[Lease]) -> Grant:
         grant: Grant = vars(lease)['grant']
@@ -53,13 +53,14 @@ class RecordedGrant:
         if pins is not self._seen[0] or mine is not self._seen[1]:
             self._seen = pins, mine
             of = lease.assignment.pin_of if pins else {}
-            self._pins = sum(own and not (key in of and of[key].group) for key, own in (pins or {}).items())
+            self._items = sum(own and key in of and bool(of[key].group) for key, own in (pins or {}).items())
+            self._pins = sum((pins or {}).values()) - self._items
             things = self._things(lease._token_of, pins or {}, mine)
         until = max(deadline - self._ahead, 0.0)
         gained, lost = things - self._known, self._known - things
         self._known = things
-        changes = {'gained': sorted(gained, key=str), 'lost': sorted(lost, key=str), 'pins': self._pins}
-        self._log.write('grant', t0=before, t1=after, until=until, **changes)
+        changes = {'gained': sorted(gained, key=str), 'lost': sorted(lost, key=str)}
+        self._log.write('grant', t0=before, t1=after, until=until, pins=self._pins, items=self._items, **changes)
 
     def _things(self, token_of: Callable[[str], int], pins: Any, mine: Any) -> frozenset[int | str]:
         owned: set[int | str] = {token for token, own in enumerate(mine) if own}

@@ -267,7 +267,7 @@ def state(scene: Scene) -> str:
     moment = now()
     each = (
         f'{worker.run} {"runs" if worker.is_running else f"ended {worker.process.returncode}"}, {worker.tokens} tokens '
-        f'and {worker.load - worker.tokens} pins for {worker.owns_until - moment:.1f} s'
+        f'and {worker.loads[1] - worker.tokens} pins for {worker.owns_until - moment:.1f} s'
         for worker in scene.workers
     )
     return '; '.join(each)

@@ -355,11 +355,13 @@ class Scene:
     def is_settled(self) -> bool:
         """Return whether the workers that should be there own all tokens in equal shares, as their logs have it.
 
-        The shares may be equal with the items, which the planner counts, or without them.
+        The planner counts locked tasks and items. One task may be both, which is two for the planner and one in a log: with work
+        of every kind, where that happens, shares that are equal without the items will do.
         """
         if not all(worker.is_running and worker.owns_until > now() for worker in self.workers):
             return False
-        shares = zip(*(worker.loads for worker in self.workers), strict=True)
+        without, whole = zip(*(worker.loads for worker in self.workers), strict=True)
+        shares = (whole, without) if self.stage.kind == 'everything' else (whole,)
         return sum(worker.tokens for worker in self.workers) == self.stage.tokens and any(
             max(loads) - min(loads) <= 1 for loads in shares
         )

@@ -267,6 +267,10 @@ class Observer:
         """Wait until it watches these."""
         wait_until(lambda: self.watch.watched_names == names, f'{names} are watched')
 
+    def holds(self, files: int) -> None:
+        """Wait until it has taken the lock of so many files; others find it held a moment before that."""
+        wait_until(lambda: len(self.watch._held) == files, f'the lock of file {files} is held')
+
 
 @pytest.fixture
 def observer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Observer]:
@@ -357,7 +361,8 @@ def test_a_file_that_goes_again_and_again_is_not_made_for_ever(tmp_path: Path, m
     monkeypatch.setattr(death_watch, '_MOST_FILES', 3)
     observer = Observer(tmp_path)
     for number in range(1, 4):
-        wait_until(lambda: verdict(tmp_path, 'mine') is Verdict.HELD, f'the lock of file {number} is held')
+        observer.holds(number)
+        assert verdict(tmp_path, 'mine') is Verdict.HELD
         (folder_in(tmp_path) / 'mine').unlink()
     wait_until(lambda: observer.watch.why_not is not None, 'the limit is reached')
     assert observer.watch.why_not == f'its file in {folder_in(tmp_path)} has gone 3 times'
@@ -371,7 +376,8 @@ def test_a_file_that_goes_is_made_again(tmp_path: Path, monkeypatch: pytest.Monk
     observer = Observer(tmp_path)
     assert observer.watch.why_not is None
     folder_in(tmp_path).rename(tmp_path / 'moved')
-    wait_until(lambda: verdict(tmp_path, 'mine') is Verdict.HELD, 'the lock is held again')
+    observer.holds(2)
+    assert verdict(tmp_path, 'mine') is Verdict.HELD
     first, second = observer.watch._held
     assert (first.path, second.path) == (folder_in(tmp_path) / 'mine',) * 2
     shutil.rmtree(folder_in(tmp_path))

@@ -24,6 +24,7 @@ SHOWN_BY = {
     'r1_lease_from_the_answer': 150,
     'r3_no_acknowledgement': 3,
     'r3_holding_ignored': 11,
+    'r3_claims_until_it_has_left': 197,
     'r3_keeps_what_it_gives_up': 7,
     'r5_absent_is_left': 11,
     'r5_lost_rows_are_free': 20,

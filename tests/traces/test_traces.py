@@ -20,6 +20,8 @@ MODULE = Path(__file__).parents[2] / 'spec/protocol.tla'
 TRACES = 16
 SEARCHED = 120
 """Seeds among which one must show a break, or have a place for a mutation."""
+ABSENT = 154
+"""A seed that shows the last break today: where to begin."""
 
 
 @pytest.mark.slow
@@ -46,7 +48,8 @@ def test_a_break_is_refused(broken: str) -> None:
 def test_an_absence_that_outlasts_a_return_is_refused() -> None:
     """A leader that counts the absence of a row from before the row came back does not wait for its last owner."""
     with patched(LeaderState, 'read_rows', lambda *_: None):
-        assert any('has no row, and is not waited for' in refusal(simulated(seed)) for seed in range(4 * SEARCHED))
+        seeds = range(ABSENT, ABSENT + 4 * SEARCHED)
+        assert any('has no row, and is not waited for' in refusal(simulated(seed)) for seed in seeds)
 
 
 def test_the_checker_has_the_actions_of_the_module() -> None:

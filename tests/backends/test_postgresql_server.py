@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -26,8 +27,10 @@ from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Opened, Pin
 from jobsync._event_log import event_log
 from jobsync.backend import BackendOptions
+from jobsync.backends.sql import nodes
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.commits import REMEMBERED
+from jobsync.backends.sql.node_records import read_nodes
 from jobsync.backends.sql.postgresql import store as postgresql_store
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.plugin import connect
@@ -761,6 +764,43 @@ class TestOutcomes:
         beating.join(100)
         assert [type(answer) for answer in answers] == [Evicted]
         assert namespace.node('a').heartbeat == 1
+
+    def test_a_heartbeat_while_another_process_takes_the_name(
+        self, harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It waits until the record is replaced, and is refused: success would give the old run a new lease."""
+        monkeypatch.setattr(postgresql_store, 'IDLE_SEC', 200.0)
+        namespace = Namespace(harness.connect(op_timeout_sec=200.0))
+        ref = namespace.join('a')
+        namespace.beat(ref)
+        has_read, goes_on = threading.Event(), threading.Event()
+
+        def read_and_wait(*args: Any) -> Any:
+            found = read_nodes(*args)
+            has_read.set()
+            assert goes_on.wait(100)
+            return found
+
+        monkeypatch.setattr(nodes, 'read_nodes', read_and_wait)
+        answers: list[object] = []
+
+        def beat() -> None:
+            try:
+                answers.append(namespace.beat(ref))
+            except Evicted as error:
+                answers.append(error)
+
+        threads = [threading.Thread(target=partial(namespace.join, 'a', (ref.incarnation, 1))), threading.Thread(target=beat)]
+        threads[0].start()
+        assert has_read.wait(100)
+        threads[1].start()
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%sync_node%'"
+        eventually(lambda: bool(answers) or harness.query(waiting) == [('1',)])
+        goes_on.set()
+        for thread in threads:
+            thread.join(100)
+        assert [type(answer) for answer in answers] == [Evicted]
+        assert namespace.node('a').incarnation != ref.incarnation
 
 
 def test_signals_reach_the_server(server: PostgresServer) -> None:

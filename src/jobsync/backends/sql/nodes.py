@@ -61,17 +61,20 @@ def register(
     tx: SqlTransaction, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None
 ) -> None:
     """See ``Backend.register``."""
-    state, table = states.read(tx), tx.tables.node
+    table, named = tx.tables.node, {'run_name': node.ref.name}
+    # t=0  a second process named b has watched b's record for a heartbeat timeout: its heartbeat stays 7
+    # t=1  this transaction reads 7, which is what ``replacing`` says
+    # t=2  the first b, which was paused, sends heartbeat 8, and takes a new lease from its success
+    # t=3  this transaction replaces the record: two processes claim b's tasks
+    # The lock makes t=2 wait for the end of this transaction, and fail with Evicted. With t=2 before t=1, the name is taken. It
+    # goes in one message with the reading, because others that register wait until this transaction ends.
+    tx.enqueue(lock_of_name, named)
+    rows = tx.execute(state_and_name, named).all()
+    state = states.parse(rows[0] if rows else None)
     if state.timeline != timeline:
         raise TimelineChanged(f'node {node.ref.name!r} registers in {timeline}, but the namespace lives in {state.timeline}')
     replaces = node.replaces
-    # t=0  a second process named b has watched b's record for a heartbeat timeout: its heartbeat stays 7
-    # t=1  this query reads 7, which is what ``replacing`` says
-    # t=2  the first b, which was paused, sends heartbeat 8, and takes a new lease from its success
-    # t=3  this transaction replaces the record: two processes claim b's tasks
-    # FOR UPDATE makes t=2 wait for the end of this transaction, and fail with Evicted. With t=2 before t=1, the name is taken.
-    rows = tx.execute(sa.select(*columns(tx.dialect)).where(table.c.name == node.ref.name).with_for_update())
-    readable, unreadable = read_nodes(rows, state)
+    readable, unreadable = read_nodes((row for row in rows if row.name is not None), state)
     for before in readable:
         if not node.may_replace(before, replacing):
             raise NameTaken(before)
@@ -101,6 +104,19 @@ def register(
     tx.enqueue(row)
     longest = max(state.longest_timeout_sec, node.timeout_sec, node.longest_timeout_sec)
     states.save(tx, states.raised(state, at_least), (), last_created=created_on, longest_timeout_sec=longest)
+
+
+def lock_of_name(dialect: Dialect) -> sa.Select[Any]:
+    """Lock the record of a name, if there is one."""
+    node = dialect.tables.node
+    return sa.select(node.c.name).where(node.c.name == sa.bindparam('run_name', type_=sa.String)).with_for_update()
+
+
+def state_and_name(dialect: Dialect) -> sa.Select[Any]:
+    """Select the state, beside the record of a name if there is one."""
+    state, node = dialect.tables.state, dialect.tables.node
+    named = node.c.name == sa.bindparam('run_name', type_=sa.String)
+    return sa.select(*states.columns(dialect), *columns(dialect)).select_from(state.outerjoin(node, named))
 
 
 def set_weight(tx: SqlTransaction, ref: NodeRef, weight: float, stalled: bool = False) -> None:

@@ -70,6 +70,14 @@ def eventually(condition: object) -> None:
         time.sleep(0.02)
 
 
+def beat_once(namespace: Namespace, ref: NodeRef, answers: list[object]) -> None:
+    """Send a heartbeat, and append its answer, or the error if the run is registered no more."""
+    try:
+        answers.append(namespace.beat(ref))
+    except Evicted as error:
+        answers.append(error)
+
+
 def succeeds(call: Callable[[], object]) -> bool:
     """Make a call that may fail for want of time, on a machine that is busy with other things."""
     try:
@@ -745,18 +753,11 @@ class TestOutcomes:
         ref = namespace.join('a')
         namespace.beat(ref)
         answers: list[object] = []
-
-        def beat() -> None:
-            try:
-                answers.append(namespace.beat(ref))
-            except Evicted as error:
-                answers.append(error)
-
         assert isinstance(namespace.backend, SqlBackend)
         with namespace.backend.connection() as operator:
             operator.exec_driver_sql('BEGIN; CREATE TEMP TABLE kept AS TABLE sync_node; DELETE FROM sync_node')
             operator.exec_driver_sql('INSERT INTO sync_node TABLE kept')
-            beating = threading.Thread(target=beat)
+            beating = threading.Thread(target=beat_once, args=(namespace, ref, answers))
             beating.start()
             waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%sync_node%'"
             eventually(lambda: harness.query(waiting) == [('1',)])
@@ -783,14 +784,10 @@ class TestOutcomes:
 
         monkeypatch.setattr(nodes, 'read_nodes', read_and_wait)
         answers: list[object] = []
-
-        def beat() -> None:
-            try:
-                answers.append(namespace.beat(ref))
-            except Evicted as error:
-                answers.append(error)
-
-        threads = [threading.Thread(target=partial(namespace.join, 'a', (ref.incarnation, 1))), threading.Thread(target=beat)]
+        threads = [
+            threading.Thread(target=partial(namespace.join, 'a', (ref.incarnation, 1))),
+            threading.Thread(target=beat_once, args=(namespace, ref, answers)),
+        ]
         threads[0].start()
         assert has_read.wait(100)
         threads[1].start()

@@ -75,11 +75,12 @@ class Membership:
         self._schedule.soon()
 
     def hint(self, hint: Hint, now: float) -> bool:
-        """React to a hint that the store's revision has risen: the leader and the nodes next in line always, others if concerned.
+        """React to a hint that the store's revision has risen, and return whether this node does.
 
-        A node that is named reads the assignment, and sends a heartbeat if it finds something to acknowledge. A change that does
-        not concern a node is read after its next heartbeat in turn, in a large cluster at leisure. Where the changes concern all
-        nodes, those of a large cluster that are not next in line pause before the heartbeat. Returns whether this node reacts.
+        The leader polls. A node next in line sends a heartbeat, unless the changes concern no node: a registration is for the
+        leader alone. Any other node does so if they concern all nodes, in a large cluster after a pause. A node that is named
+        reads the assignment, and sends a heartbeat if it finds something to acknowledge. A change that does not concern a node is
+        read after its next heartbeat in turn, in a large cluster at leisure.
         """
         # t=0  the leader, which leaves, commits a plan that gives tokens to c
         # t=1  it deregisters, which concerns all nodes
@@ -89,14 +90,11 @@ class Membership:
         is_unclear = hint.nodes is None and not hint.named
         self._refresh.hint(int(hint), concerns=None if is_unclear or not is_follower else is_named)
         if self.leader_term.is_on:
-            self.monitor.hint(now)
-        elif self.monitor.is_heir:
-            self._schedule.soon()
-        elif is_named or hint.nodes is None:
-            if hint.nodes is None:
-                self._schedule.soon(now + self.monitor.pause)
+            self.monitor.hint(now, is_urgent=hint.nodes is None or bool(hint.nodes))
+        elif hint.nodes is None or (hint.nodes and self.monitor.is_heir):
+            self._schedule.soon(now + self.monitor.pause)
         else:
-            return False
+            return is_named
         return True
 
     def next_heartbeat(self, now: float) -> commands.Heartbeat | float:

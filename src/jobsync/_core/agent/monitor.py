@@ -37,6 +37,8 @@ HEIRS = 5
 the nodes that die together with the leader from about when they died, unless all of these die with it (promise P3)."""
 FEW = 50
 """How many nodes poll at the same time because the leader is late or new, and how many of those that join do in an interval."""
+CALM = 0.04
+"""The part of an interval between two polls of a large cluster, where nothing urgent has changed."""
 
 
 class ClusterMonitor:
@@ -53,8 +55,9 @@ class ClusterMonitor:
         """When the last snapshot no longer shows who is to lead: from then on this node does not, before it has polled."""
         self._last_poll = _NEVER
         self._begun_at = now
-        self._hinted = False
-        """Whether there has been a reason to poll since the last snapshot was requested, which that one may have missed."""
+        self._hinted = _FOREVER
+        """If there has been a reason to poll since the last snapshot was requested, which that one may have missed: how many
+        seconds after it the next one may wait. Infinity if there has been none."""
         self._members: Mapping[str, Member] = {}
         """The members of the last version that was read."""
         self._known_place: tuple[int, bool] | None = None
@@ -81,10 +84,16 @@ class ClusterMonitor:
         """Poll once at that time, whatever is read before."""
         self._once_at = at
 
-    def hint(self, now: float) -> None:
-        """Poll now and once more: a poll that is under way may have missed what the hint is about."""
-        self._hinted = True
-        self.poll(now)
+    def hint(self, now: float, *, is_urgent: bool = True) -> None:
+        """Poll now and once more: a poll that is under way may have missed what the hint is about.
+
+        In a large cluster what is not urgent, such as that a node has registered, is read a moment after the last poll.
+        """
+        # t=0  hundreds of nodes register, one after the other, in some seconds
+        # t=1  a poll for each reads all of them, and is nothing to plan from: they are gathered
+        pause = 0.0 if is_urgent or len(self._members) <= FEW else CALM * self._config.heartbeat_interval_sec
+        self._hinted = min(self._hinted, pause)
+        self.poll(max(now, self._last_poll + pause))
         self._poll_again(now)
 
     def own_heartbeat(self, sent: float) -> None:
@@ -107,7 +116,7 @@ class ClusterMonitor:
         # t=1  b deregisters a, which has died; a pulse shows c that no node leads
         # t=2  the snapshot arrives: c has to poll once more
         if not led or is_unaware or is_forming or (has_stepped_back and not self._patience):
-            self._hinted = True
+            self._hinted = 0.0
             self.poll(now if is_unaware else now + self.pause)
         elif has_changed or has_stepped_back:
             self._outdated_at = min(self._outdated_at, now)
@@ -117,7 +126,7 @@ class ClusterMonitor:
             if self.is_heir:
                 self._poll_again(now)
         if leads and known is not None and pulse.revision != known.revision:
-            self._hinted = True
+            self._hinted = 0.0
             self.poll(now)
 
     def _doubt_at(self, leader: str, now: float) -> float:
@@ -154,7 +163,7 @@ class ClusterMonitor:
 
     def begin_poll(self, now: float) -> None:
         """Note that a snapshot is being taken: every change hinted at until now will be in it."""
-        self._begun_at, self._hinted = now, False
+        self._begun_at, self._hinted = now, _FOREVER
 
     def take_snapshot(self, snapshot: Snapshot, now: float) -> None:
         """Take a snapshot, and settle when to poll again."""
@@ -166,8 +175,8 @@ class ClusterMonitor:
             self._again_at = _FOREVER
         if self._begun_at >= self._once_at:
             self._once_at = _FOREVER
-        if self._hinted:
-            self.poll(now)
+        if self._hinted < _FOREVER:
+            self.poll(now + self._hinted)
 
     def _next_poll(self, snapshot: Snapshot, now: float) -> tuple[float, float]:
         """Return when to poll whatever pulses show, and when the snapshot is outdated if they show nothing of the leader."""

@@ -23,6 +23,7 @@ import attrs
 from jobsync import CoordinationConfig, plugins
 from jobsync._core.agent.phase import Phase
 from jobsync._runtime import NodeRuntime, clock
+from jobsync._runtime.node import _BURST_SEC as BURST_SEC
 from jobsync._runtime.startup import node_config
 from jobsync.backend import Backend, BackendInfo
 from jobsync.testing.faults import FaultyBackend
@@ -52,16 +53,22 @@ class Hints:
         self._nodes.append(node)
 
     def _listen(self) -> None:
-        known = 0
+        known, passed_over_at = 0, -BURST_SEC
         while True:
             newest = self._backend.wait(known, _LISTEN_SEC)
-            if newest > known:
-                known = newest
-                for node in tuple(self._nodes):
-                    with node._lock:
-                        is_due = node.agent.hint(newest, clock.now())
-                    if is_due:
-                        node.wake()
+            if newest <= known:
+                continue
+            known, is_passed_over = newest, True
+            for node in tuple(self._nodes):
+                with node._lock:
+                    is_due = node.agent.hint(newest, clock.now())
+                if is_due:
+                    is_passed_over = False
+                    node.wake()
+            if is_passed_over:  # as a real node does
+                if time.monotonic() < passed_over_at + BURST_SEC:
+                    time.sleep(BURST_SEC)
+                passed_over_at = time.monotonic()
 
 
 class Turns:

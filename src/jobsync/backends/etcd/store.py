@@ -231,7 +231,7 @@ class EtcdStore:
             else:
                 reading, is_fresh = self.read(wanted, deadline), True
             if lost > 1:
-                time.sleep(random.uniform(0, PAUSE_SEC * min(lost, 10)))
+                time.sleep(random.uniform(0, PAUSE_SEC * 2 ** min(lost, 5)))
             if time.monotonic() > deadline:
                 raise BackendUnavailable(
                     f'other writers kept changing the namespace {self.keys.namespace!r}: gave up (attempts: {lost})'

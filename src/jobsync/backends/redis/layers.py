@@ -23,7 +23,7 @@ Layer = tuple[TokenGroup, ...]
 
 MOST_ENTRIES = 64
 """A reader that is further behind reads everything, which costs less than as many differences."""
-SMALL = 128 * 1024
+SMALL = 256 * 1024
 """Bytes below which a log is never too large. While hundreds of nodes join, a commit writes 70 kB: one must stay in the
 log, or each node reads everything at the next one."""
 

@@ -109,21 +109,32 @@ class SqlBackend:
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         """See ``Backend.open``."""
         self.store.reach(create, self._options.op_timeout_sec)
-        if not self._run(Mode.READ, self.store.has_schema):
+        version, found = self._run(Mode.READ, self._look)
+        if version is None:
             if not create or settings is None:
                 how = 'a worker without skip_db_init=True makes them' if settings is None else 'skip_db_init forbids to make them'
                 raise SchemaMismatch(f'{self.store!r}: there are no tables of this namespace; {how}')
             self._run(Mode.WRITE, lambda tx: namespaces.create(self.store, tx, settings))
-        version = self._run(Mode.READ, migrations.version)
-        if create and version < SCHEMA_VERSION:
+        elif create and version < SCHEMA_VERSION:
             self._bulk(Mode.STRUCTURE, lambda tx: migrations.migrate(self.store, tx))
-        else:
-            state.check_version(version)
-        self._run(Mode.READ, self.store.check_complete)
-        found = self._run(Mode.READ, state.read)
+        if found is None:
+            state.check_version(self._run(Mode.READ, migrations.version))
+            found = self._run(Mode.READ, self._read_state)
         if settings is None or dead is None or found.settings == settings:
             return Opened(found.settings, found.timeline)
         return self._bulk(Mode.STRUCTURE, lambda tx: namespaces.put_settings(tx, settings, dead))
+
+    def _look(self, tx: SqlTransaction) -> tuple[int | None, state.SqlState | None]:
+        """Return the version of the schema, or None if there is none; and the state, if this code knows the version."""
+        if not self.store.has_schema(tx):
+            return None, None
+        version = migrations.version(tx)
+        return version, self._read_state(tx) if version == SCHEMA_VERSION else None
+
+    def _read_state(self, tx: SqlTransaction) -> state.SqlState:
+        """Return the state; ``SchemaMismatch`` if the schema is not complete."""
+        self.store.check_complete(tx)
+        return state.read(tx)
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         """See ``Backend.renew_timeline``."""

@@ -59,6 +59,22 @@ def test_hundreds_that_join_together_do_not_poll_as_if_each_came_alone() -> None
     assert max(times) < came + intervals * INTERVAL_SEC
 
 
+def test_while_nodes_register_the_leader_of_a_large_cluster_polls_now_and_then() -> None:
+    """Each poll reads all nodes, and newcomers are gathered anyway. After a change that concerns a node it polls at once."""
+    bench = Bench(tokens=60, push=False)
+    leader, *_ = bench.cluster(*NAMES)
+    bench.run(40.0)
+    number, registered, commit = bench.backend.snapshot().revision.number, frozenset[str](), frozenset([NAMES[-1]])
+    for nodes, least, most in ((registered, 3, 7), (commit, 15, 30)):
+        since = len(bench.made)
+        for _ in range(20):
+            number += 1
+            leader.hint(Hint(number, nodes), bench.now)
+            bench.run(0.04)
+        assert least <= len(polls(bench, [leader], since)) <= most
+        bench.run(20.0)
+
+
 def test_newcomers_of_a_small_cluster_poll_at_once() -> None:
     """They are among the next in line, and have to count the silence of others."""
     bench = Bench(tokens=60)

@@ -96,7 +96,7 @@ class Backend(Protocol):
 
         The number may be a ``Hint``, which names the nodes that the changes since ``revision`` concern. A commit concerns those
         that ``plan.affected`` names. A registration, a weight, an edit of locks, and the deregistration of a node that does not
-        lead concern no node but the leader and those next in line, which a hint need not name. Any other change concerns all
+        lead concern no node but the leader, which a hint need not name. Any other change concerns all
         nodes. A store that cannot say which nodes are concerned, or may have missed an announcement, names none
         (``Hint.nodes`` is None, or the number is a plain one). Of several changes it may say which nodes some of them name
         though another concerns all (``Hint.named``).

@@ -55,9 +55,9 @@ class ClusterMonitor:
         """When the last snapshot no longer shows who is to lead: from then on this node does not, before it has polled."""
         self._last_poll = _NEVER
         self._begun_at = now
-        self._hinted = _FOREVER
-        """If there has been a reason to poll since the last snapshot was requested, which that one may have missed: how many
-        seconds after it the next one may wait. Infinity if there has been none."""
+        self._is_urgent: bool | None = None
+        """Whether a reason to poll since the last snapshot was requested, which that one may have missed, is urgent; None: there
+        has been no reason."""
         self._members: Mapping[str, Member] = {}
         """The members of the last version that was read."""
         self._known_place: tuple[int, bool] | None = None
@@ -91,9 +91,8 @@ class ClusterMonitor:
         """
         # t=0  hundreds of nodes register, one after the other, in some seconds
         # t=1  a poll for each reads all of them, and is nothing to plan from: they are gathered
-        pause = 0.0 if is_urgent or len(self._members) <= FEW else CALM * self._config.heartbeat_interval_sec
-        self._hinted = min(self._hinted, pause)
-        self.poll(max(now, self._last_poll + pause))
+        self._is_urgent = self._is_urgent or is_urgent
+        self.poll(now if is_urgent else max(now, self._last_poll + self._calm))
         self._poll_again(now)
 
     def own_heartbeat(self, sent: float) -> None:
@@ -116,7 +115,7 @@ class ClusterMonitor:
         # t=1  b deregisters a, which has died; a pulse shows c that no node leads
         # t=2  the snapshot arrives: c has to poll once more
         if not led or is_unaware or is_forming or (has_stepped_back and not self._patience):
-            self._hinted = 0.0
+            self._is_urgent = True
             self.poll(now if is_unaware else now + self.pause)
         elif has_changed or has_stepped_back:
             self._outdated_at = min(self._outdated_at, now)
@@ -126,7 +125,7 @@ class ClusterMonitor:
             if self.is_heir:
                 self._poll_again(now)
         if leads and known is not None and pulse.revision != known.revision:
-            self._hinted = 0.0
+            self._is_urgent = True
             self.poll(now)
 
     def _doubt_at(self, leader: str, now: float) -> float:
@@ -163,7 +162,7 @@ class ClusterMonitor:
 
     def begin_poll(self, now: float) -> None:
         """Note that a snapshot is being taken: every change hinted at until now will be in it."""
-        self._begun_at, self._hinted = now, _FOREVER
+        self._begun_at, self._is_urgent = now, None
 
     def take_snapshot(self, snapshot: Snapshot, now: float) -> None:
         """Take a snapshot, and settle when to poll again."""
@@ -175,8 +174,8 @@ class ClusterMonitor:
             self._again_at = _FOREVER
         if self._begun_at >= self._once_at:
             self._once_at = _FOREVER
-        if self._hinted < _FOREVER:
-            self.poll(now + self._hinted)
+        if self._is_urgent is not None:
+            self.poll(now if self._is_urgent else now + self._calm)
 
     def _next_poll(self, snapshot: Snapshot, now: float) -> tuple[float, float]:
         """Return when to poll whatever pulses show, and when the snapshot is outdated if they show nothing of the leader."""
@@ -262,6 +261,11 @@ class ClusterMonitor:
         if len(self._members) <= FEW or self.is_heir:
             return 0.0
         return (2 * STEP + 0.6 * crc32(self._ref.incarnation.encode()) / 2**32) * self._config.heartbeat_interval_sec
+
+    @property
+    def _calm(self) -> float:
+        """How many seconds are between two polls for what is not urgent: none where nodes are few."""
+        return 0.0 if len(self._members) <= FEW else CALM * self._config.heartbeat_interval_sec
 
     @property
     def _patience(self) -> float:

@@ -160,7 +160,8 @@ class Hint(int):
     """What a ``wait`` for changes brings: the number of a revision, and which nodes the changes that led to it concern."""
 
     nodes: frozenset[str] | None
-    """The names of the nodes that the changes may concern, besides the leader and the nodes next in line; None: all nodes."""
+    """The names of the nodes that the changes may concern, besides the leader and, if there are any, those next in line. None:
+    all nodes."""
     named: frozenset[str]
     """Where ``nodes`` is None: those that one of the changes has named. In a large cluster only these react without a pause."""
 

@@ -75,6 +75,44 @@ def test_while_nodes_register_the_leader_of_a_large_cluster_polls_now_and_then()
         bench.run(20.0)
 
 
+def times_after_a_change_of_leader() -> list[float]:
+    """Let another node lead, and return after how many intervals each node polled that is neither old nor next in line."""
+    bench = Bench(tokens=60)
+    leader, *others = bench.cluster(*NAMES)
+    bench.run(40.0)
+    since = len(bench.made)
+    leader.leave(bench.now)
+    bench.run_until(lambda: bench.leader == others[0].config.name, within=3.0)
+    came = bench.now
+    bench.run(15 * INTERVAL_SEC)
+    times = [polls(bench, [agent], since) for agent in others[FEW:]]
+    assert all(len(each) == 1 for each in times)
+    return [(at - came) / INTERVAL_SEC for (at,) in times]
+
+
+def test_in_a_crowd_polls_are_as_much_rarer_as_each_reads_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With twice as many members each poll reads twice as much, and there are twice as many: they take four times as long."""
+    times = times_after_a_change_of_leader()
+    monkeypatch.setattr(monitor, 'PLENTY', len(NAMES) // 2)
+    in_a_crowd = times_after_a_change_of_leader()
+    assert max(times) < 4.5
+    assert 2 * max(times) < max(in_a_crowd) < 12
+    assert min(in_a_crowd) < 2.5
+
+
+def test_newcomers_of_a_crowd_poll_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What all of them read in an interval is no more than with fewer."""
+    monkeypatch.setattr(monitor, 'PLENTY', len(NAMES) // 4)
+    bench = Bench(tokens=60)
+    bench.cluster(*NAMES)
+    since, came = len(bench.made), bench.now
+    newcomers = [bench.start(f'n{number}') for number in range(5)]
+    bench.run(100.0)
+    times = polls(bench, newcomers, since)
+    assert len(times) == len(newcomers)
+    assert max(times) > came + 2 * (len(NAMES) / FEW) * INTERVAL_SEC
+
+
 def test_newcomers_of_a_small_cluster_poll_at_once() -> None:
     """They are among the next in line, and have to count the silence of others."""
     bench = Bench(tokens=60)

@@ -10,8 +10,9 @@ more poll comes when all have sent theirs: by the leader after a hint, and by th
 
 A snapshot of a large cluster is large, and a leader that is late or steps back gives all nodes the same reason to poll: if
 thousands did, the load would make it later still. So the oldest nodes (``FEW``) poll at once. The others wait for one more pulse,
-and then poll within two intervals, in the order in which they would lead. Where there is no leader, no node waits as long; but a
-change that concerns all nodes, such as that the leader is gone, is left to those next in line for a moment.
+and then poll in the order in which they would lead, within two intervals, or within more where there are more than ``PLENTY``.
+Where there is no leader, no node waits as long; but a change that concerns all nodes, such as that the leader is gone, is left to
+those next in line for a moment.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ HEIRS = 5
 the nodes that die together with the leader from about when they died, unless all of these die with it (promise P3)."""
 FEW = 50
 """How many nodes poll at the same time because the leader is late or new, and how many of those that join do in an interval."""
+PLENTY = 500
+"""Where there are more nodes, the polls that come in turn are as much rarer as each of them, and all together, read more."""
 CALM = 0.04
 """The part of an interval between two polls of a large cluster, where nothing urgent has changed."""
 
@@ -271,7 +274,9 @@ class ClusterMonitor:
     def _patience(self) -> float:
         """How many seconds this node leaves to older ones before it polls for a reason that they have too."""
         behind = self._place[0] - FEW
-        return 0.0 if behind < 0 else (1 + STEP + behind / max(FEW, len(self._members) / 2)) * self._config.heartbeat_interval_sec
+        if behind < 0:
+            return 0.0
+        return (1 + STEP + behind / max(FEW, len(self._members) / 2) * self._crowd**2) * self._config.heartbeat_interval_sec
 
     @property
     def _turn(self) -> float:
@@ -281,7 +286,13 @@ class ClusterMonitor:
         """
         if len(self._members) <= FEW:
             return 0.0
-        return (self._place[0] / FEW + (self._config.name not in self._members)) * self._config.heartbeat_interval_sec
+        turns = self._place[0] / FEW * self._crowd
+        return (turns + (self._config.name not in self._members)) * self._config.heartbeat_interval_sec
+
+    @property
+    def _crowd(self) -> float:
+        """How many times more members there are than ``PLENTY``; at least 1."""
+        return max(1.0, len(self._members) / PLENTY)
 
     @property
     def _place(self) -> tuple[int, bool]:

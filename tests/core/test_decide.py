@@ -229,7 +229,7 @@ def test_newcomers_are_gathered() -> None:
 
 
 def test_many_newcomers_are_gathered_while_more_come() -> None:
-    """With more than twenty, each that comes extends the time, by five seconds at most."""
+    """With more than twenty, each that comes extends the time, by ten seconds at most."""
     scene = Scene.of('aaabbb', *(node(f'n{number:02}') for number in range(20)))
     assert scene.decide().decide_again_at == 1000.5
     scene.now, scene.nodes['n20'] = 1000.4, node('n20')
@@ -237,11 +237,11 @@ def test_many_newcomers_are_gathered_while_more_come() -> None:
     storm = attrs.evolve(scene, nodes=dict(scene.nodes), state=copy.deepcopy(scene.state))
     scene.now = 1000.9
     assert len(scene.plan().members) == 21
-    for number in range(13):
+    for number in range(25):
         storm.now, storm.nodes[f'late{number}'] = 1000.5 + 0.4 * number, node(f'late{number}')
         assert storm.decide().plan is None
-    storm.now = 1005.5
-    assert len(storm.plan().members) == 34
+    storm.now = 1010.5
+    assert len(storm.plan().members) == 46
 
 
 def test_a_lone_newcomer_does_not_wait_for_others() -> None:

@@ -32,7 +32,7 @@ HELD_SEC = 30.0
 see that it is ready, and to stop an old node."""
 ROLL_SEC = 120.0
 """How long after one step of a replacement the next may follow."""
-MANY, LONGER_SEC = 20, 5.0
+MANY, LONGER_SEC = 20, 10.0
 _FOREVER = float('inf')
 
 

@@ -321,6 +321,27 @@ def test_event_loops_share_a_batch_and_one_of_them_dies() -> None:
     assert async_failover(1) == first
 
 
+def test_leaving_waits_in_virtual_time_for_a_coroutine_that_is_a_callback(cluster: VirtualCluster) -> None:
+    """It is the last one, which reports that all tokens are gone; it ends as it would without leaving."""
+    reported: list[int] = []
+
+    async def report(event: RebalanceEvent) -> None:
+        await asyncio.sleep(2)
+        reported.append(event.token_count)
+
+    async def come_and_go(job: AsyncJob) -> float:
+        async with job:
+            await asyncio.sleep(30)
+        return cluster.now
+
+    cluster.async_job('a', on_rebalance=report)
+    program = cluster.start('a', come_and_go)
+    cluster.wait_until(lambda: program.is_over)
+    assert reported[0] > 0
+    assert reported[-1] == 0
+    assert program.result >= 32
+
+
 def test_a_turn_on_an_event_loop_ends_with_the_lease(cluster: VirtualCluster) -> None:
     """``turn.wait`` waits in virtual time, and the place has another owner once the first one is cut off."""
     turns: list[tuple[str, str, float]] = []

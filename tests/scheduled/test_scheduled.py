@@ -15,7 +15,7 @@ SHOWN_BY: dict[str, tuple[int, str] | tuple[int, str, str] | tuple[int, str, str
     'clock_read_before_the_grant': (16, 'P1', '--aim=Lease.begin_alone'),
     'lanes_that_log': (7, ''),  # a hang, a token without an owner, or a node that cannot enter
     'ticks_begin_without_their_place': (6, 'P1', '--aim=TickRecord.begin', '--threads'),
-    'ticks_complete_without_a_claim': (58, 'every', '--aim=TickRecord.complete'),
+    'ticks_complete_without_a_claim': (102, 'every', '--aim=TickRecord.complete'),
 }
 """For each mend a seed that shows the lack of it today, the promise that breaks, and options.
 

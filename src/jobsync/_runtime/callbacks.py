@@ -110,14 +110,15 @@ class Callbacks:
         """The number of the thread that makes the calls."""
         self._under_way: tuple[_Call, float] | None = None
         self._lock = threading.Lock()
-        self._is_finished = threading.Event()
+        self._end: threads.Queue[None] = threads.new_queue()
+        """Has an item once the last call has returned."""
 
     def start(self) -> None:
         """Start to make calls, if there is a function to call."""
         if self._functions.any:
             self._start_thread()
         else:
-            self._is_finished.set()
+            self._end.put(None)
 
     def _start_thread(self) -> None:
         self._turn += 1
@@ -139,7 +140,12 @@ class Callbacks:
 
     def wait_until_finished(self, timeout: float) -> bool:
         """Wait, after ``close``, for the last call to return; return whether it has."""
-        return self._is_finished.wait(timeout)
+        try:
+            self._end.get(timeout=timeout)
+        except Empty:
+            return False
+        self._end.put(None)
+        return True
 
     def abandon_hung_call(self) -> None:
         """Abandon a call that takes too long. The threads of the node call this from time to time."""
@@ -168,7 +174,7 @@ class Callbacks:
                     self._check_lease()
                 continue
             if change is None:
-                self._is_finished.set()
+                self._end.put(None)
                 return
             self._plan(change.after.tokens, change.asked, change.deadline)
 

@@ -305,12 +305,17 @@ def rolling_new(scene: Scene) -> Iterator[float]:
 
 @fault('a name twice', promise='')
 def name_twice(scene: Scene) -> Iterator[float]:
-    """A second process under the name of a live one: it must be refused, and the first go on."""
+    """A second process under the name of a live one: it must be refused, and the first go on.
+
+    Where another fault has cut the first one off, the second takes the name, and the first ends.
+    """
     worker = scene.some()
     second = scene.start(worker.node)
     scene.workers.remove(second)
     yield from until(scene, lambda: not second.is_running, 4 * scene.longest_timeout)
     second.kill()
+    if not worker.is_running:
+        scene.replace(worker)
 
 
 @fault('a name twice, the first stopped', promise='', weight=2)

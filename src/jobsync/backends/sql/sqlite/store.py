@@ -27,6 +27,7 @@ from jobsync.backends.sql.sqlite.ddl import triggers
 from jobsync.backends.sql.sqlite.dialect import SqliteDialect
 from jobsync.backends.sql.sqlite.errors import translated
 from jobsync.backends.sql.sqlite.file import DatabaseFile
+from jobsync.backends.sql.sqlite.fork_gate import in_sqlite
 from jobsync.backends.sql.sqlite.hints import Hints, announced_since, news_query
 from jobsync.backends.sql.sqlite.purging import portion
 from jobsync.backends.sql.sqlite.users import check_no_writer_here, writer_of
@@ -125,7 +126,7 @@ class SqliteStore(SqlStore):
 
     def _reach(self, create: bool, deadline: float) -> None:
         """Open the file, and create it if ``create``; ``Busy`` while another process holds its lock for a moment."""
-        with translated(self.file.path, opening=True):
+        with in_sqlite(), translated(self.file.path, opening=True):
             self.file.check_writable()
             if create and self.file.identity() is None:
                 with self.file.held(deadline):
@@ -173,7 +174,7 @@ class SqliteStore(SqlStore):
             return self._connections
 
     def connection(self) -> sa.Connection:
-        with translated(self.file.path):
+        with in_sqlite(), translated(self.file.path):
             return self._current(time.monotonic() + 5).users.connect()
 
     def check_no_writer_here(self) -> None:
@@ -184,7 +185,8 @@ class SqliteStore(SqlStore):
         with self._mutex:
             connections, self._connections = self._connections, None
         if connections is not None:
-            connections.dispose()
+            with in_sqlite():
+                connections.dispose()
 
     def forget(self) -> None:
         """See ``SqlStore.forget``.
@@ -205,7 +207,7 @@ class SqliteStore(SqlStore):
     def transaction(self, mode: Mode, deadline: float) -> Iterator[SqlTransaction]:
         if mode is not Mode.READ:
             self.check_no_writer_here()
-        with translated(self.file.path):
+        with in_sqlite(), translated(self.file.path):
             connections = self._current(deadline)
             with connections.connected() as connection:
                 raw = connection.connection.dbapi_connection
@@ -268,7 +270,7 @@ class SqliteStore(SqlStore):
             # So the count of commits is read once a second, whatever size and time say.
             if written is None or written != last or now >= thorough:
                 thorough = now + THOROUGH_SEC
-                with contextlib.suppress(JobsyncError), translated(self.file.path):
+                with contextlib.suppress(JobsyncError), in_sqlite(), translated(self.file.path):
                     before, connections = connections, self._current(deadline + 1)
                     if connections is not before:
                         seen = None

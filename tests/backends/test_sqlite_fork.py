@@ -1,0 +1,117 @@
+"""A process that is forked while its other threads are in SQLite: the child can use SQLite too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from tests.support.harnesses.sqlite import SqliteHarness
+
+from jobsync.backend import Backend
+from jobsync.backends.sql.sqlite import fork_gate
+from jobsync.backends.sql.sqlite.fork_gate import in_sqlite
+from jobsync.testing.conformance.namespace import SETTINGS
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Run some work in a forked child, which is ended if it hangs; return its status."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)  # that there are threads is the point
+        pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@contextmanager
+def repeated(work: Callable[[], object]) -> Iterator[None]:
+    """Do some work in a thread, again and again."""
+    is_over = threading.Event()
+
+    def run() -> None:
+        while not is_over.is_set():
+            work()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[Backend]:
+    """An open backend."""
+    harness = SqliteHarness(tmp_path)
+    backend = harness.connect()
+    backend.open(SETTINGS, True)
+    yield backend
+    harness.close()
+
+
+def test_no_child_hangs(backend: Backend, tmp_path: Path) -> None:
+    """Three threads open files and read without a pause, so without the gate most children wait for ever."""
+
+    def open_another() -> None:
+        other = SqliteHarness(tmp_path).connect()
+        other.open(SETTINGS, True)
+        other.close()
+
+    with ExitStack() as stack:
+        for work in (open_another, open_another, backend.snapshot):
+            stack.enter_context(repeated(work))
+        assert [forked(backend.snapshot) for _ in range(40)] == [0] * 40
+
+
+def test_a_long_call_keeps_no_fork_waiting_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fork goes on after a second, and so do the calls that it has kept waiting."""
+    monkeypatch.setattr(fork_gate, 'LONGEST_SEC', 0.1)
+    is_inside, may_end, came = threading.Event(), threading.Event(), threading.Event()
+
+    def take_long() -> None:
+        with in_sqlite():
+            is_inside.set()
+            may_end.wait(60)
+
+    def come() -> None:
+        with in_sqlite():
+            came.set()
+
+    threads = [threading.Thread(target=take_long), threading.Thread(target=come)]
+    threads[0].start()
+    assert is_inside.wait(60)
+    assert forked(lambda: None) == 0
+    threads[1].start()
+    assert came.wait(60)
+    may_end.set()
+    for thread in threads:
+        thread.join()
+    began = time.monotonic()
+    assert forked(come) == 0
+    assert time.monotonic() - began < 60
+
+
+def test_a_fork_in_the_midst_of_a_call() -> None:
+    """The forking thread waits for others only, and its child has left the block when the block ends."""
+    with in_sqlite(), in_sqlite():
+        assert forked(lambda: None) == 0
+
+    def leave_and_enter() -> None:
+        with in_sqlite():
+            pass
+
+    assert forked(leave_and_enter) == 0

@@ -209,17 +209,22 @@ def test_a_loop_that_is_asked_with_a_timeout_loses_no_task(store: Store) -> None
 def test_a_source_that_a_timeout_has_ended(store: Store) -> None:
     """An asynchronous generator ends when a call of it is cancelled: the loop says so, and does not look as if it were done."""
 
-    async def stalls() -> AsyncIterator[int]:
-        yield 0
-        await asyncio.sleep(3600)
-        yield 1
-
     async def work() -> None:
+        is_waiting = asyncio.Event()
+
+        async def stalls() -> AsyncIterator[int]:
+            yield 0
+            is_waiting.set()
+            await asyncio.sleep(3600)
+            yield 1
+
         async with store.async_job('a', config=PATIENT) as job:
             loop = job.claim(stalls())
             assert await anext(loop) == 0
+            call = asyncio.create_task(anext(loop))
+            await is_waiting.wait()
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(anext(loop), 0.1)
+                await asyncio.wait_for(call, 0.1)
             with pytest.raises(JobsyncError, match='ended the source'):
                 await anext(loop)
 

@@ -125,16 +125,13 @@ class Checks:
 
     def _compare(self, before: Effect, effect: Effect, *, is_once: bool) -> None:
         other, key = before.worker, effect.key
-        since = before.begun_at
-        is_late = self._world.host.now - since >= self._world.coordination.handover_timeout_sec
         # Two threads of one worker may have a task by add_task, and the first to complete it ends the other's claim to it.
-        is_alone = before.is_alone and (other is not effect.worker or effect.is_alone)
-        if before.is_under_way and is_alone and not is_late and not other.is_excused_since(since):
-            self.found(f'R3: {key} is begun by {effect.worker}, while {other} works at it')
-        # A thread that is held between the end of its task and the record of that keeps it for no longer than one at work.
-        is_unrecorded = is_late and not self._world.completed_by(key)
-        is_excused = is_unrecorded or other.is_excused_since(since) or effect.worker.is_excused_since(since)
-        if is_once and before.is_done and not is_excused:
+        if before.is_under_way and before.is_alone and (other is not effect.worker or effect.is_alone):
+            handover_sec = self._world.coordination.handover_timeout_sec
+            if self._world.host.now - before.begun_at < handover_sec and not other.is_excused_since(before.begun_at):
+                self.found(f'R3: {key} is begun by {effect.worker}, while {other} works at it')
+        since = before.begun_at
+        if is_once and before.is_done and not (other.is_excused_since(since) or effect.worker.is_excused_since(since)):
             self.found(f'batch: {key} is begun by {effect.worker}, and was done by {other} at {since:.3f}')
 
     def _compare_tick(self, effect: Effect, schedule: Schedule, *, was_stopped: bool) -> None:

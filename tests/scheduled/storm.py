@@ -70,7 +70,8 @@ def _calm_down(world: World) -> None:
     world.is_calm, world.aim, world.down_until = True, None, 0.0
     world.note('calm')
     for worker in world.workers:
-        worker.cut_off_until, worker.process.held_until = 0.0, min(worker.process.held_until, world.host.now)
+        worker.cut_off_until = 0.0
+        worker.process.let_go()
 
 
 def _have_two(world: World) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
+from random import Random
 
 import pytest
+from tests.scheduled.virtual import VirtualHost, VirtualProcess
 
 SHOWN_BY: dict[str, tuple[int, str] | tuple[int, str, str] | tuple[int, str, str, str]] = {
     'clock_read_before_the_grant': (16, 'P1', '--aim=Lease.begin_alone'),
@@ -48,6 +51,33 @@ def test_a_seed_replays_exactly() -> None:
     lines = first.splitlines()
     assert len(lines) > 300
     assert again.splitlines()[:-1] == lines[:-1]
+
+
+def test_a_hold_that_ends_early_ends_for_every_thread() -> None:
+    """Those whose turn came during the hold go on at its end, and so does one that waits beyond it."""
+    host = VirtualHost(Random(1))
+    held, operator = VirtualProcess(host, 'held'), VirtualProcess(host, 'operator')
+    ends: list[float] = []
+
+    def wait(seconds: float) -> None:
+        host.sleep(seconds)
+        ends.append(host.now)
+
+    def hold_for_a_second() -> None:
+        host.sleep(1)
+        held.hold(9)
+        host.sleep(1)
+        held.let_go()
+
+    # t=1    the process is held for nine seconds
+    # t=1.5  the turn of one thread comes: put off until t=10
+    # t=2    the hold ends
+    # t=2.5  the turn of the other thread comes
+    for seconds in (1.5, 2.5):
+        held.start(partial(wait, seconds))
+    operator.start(hold_for_a_second)
+    host.run(20.0)
+    assert ends == [pytest.approx(2.0, abs=0.01), pytest.approx(2.5, abs=0.01)]
 
 
 @pytest.mark.parametrize('mend', SHOWN_BY)

@@ -199,6 +199,12 @@ class VirtualHost:
             self._make_ready(thread)
         self.steps_left = min(self.steps_left, self.random.randrange(50)) if self._disturb else -1
 
+    def resume_held(self, process: VirtualProcess) -> None:
+        """Let the threads go on whose turn came while their process is held (see ``_resume``)."""
+        for at, _, thread, wait in self._timers:
+            if thread.process is process and at == process.held_until and thread.waits == wait:
+                self._make_ready(thread)
+
     def place(self) -> str:
         """Return where the present thread is, as text."""
         frame: FrameType | None = sys._getframe(1)

@@ -56,6 +56,12 @@ class VirtualProcess:
         """Let no thread of this process make a step for some seconds of the host, as if the process were stopped."""
         self.held_until = max(self.held_until, self.host.now + seconds)
 
+    def let_go(self) -> None:
+        """End a hold before its time, for all threads at once, as SIGCONT does."""
+        if self.host.now < self.held_until:
+            self.host.resume_held(self)
+            self.held_until = self.host.now
+
     def interrupt(self, handler: Callable[[], object]) -> None:
         """Have the main thread call a function at one of its next steps, also while it waits, as the handler of a signal."""
         self._signals.append(handler)

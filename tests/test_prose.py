@@ -24,6 +24,9 @@ BANNED = {
     r'looks after': 'maintain, keep',
     r'lets? go of': 'release',
     r'knows of': 'has read, has a record of',
+    r'goes? stale': 'is outdated',
+    r'goes? round': 'repeats, begins again',
+    r'seam|border': 'name the modules on both sides',
 }
 """Phrases that readers had to decode, and what to write instead."""
 
@@ -34,7 +37,11 @@ BANNED_IN_SOURCE = BANNED | {
 }
 """What docstrings and comments of the source keep to besides: pages speak to people, who do ask and look."""
 
-NO_FIRST_WORD = re.compile(r'(?:who|it|that|those|they|both|the same|the opposite|what it|nothing|anything)\b', re.IGNORECASE)
+NO_FIRST_WORD = re.compile(
+    r'(?:who|it|that|those|they|both|the same|the opposite|what it|nothing|anything'
+    r'|of (?:the|an?|how|more|one)|so (?:many|are)|about so)\b',
+    re.IGNORECASE,
+)
 """What a docstring does not begin with: read alone, it would have no subject."""
 
 

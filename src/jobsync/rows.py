@@ -136,7 +136,7 @@ class ClusterNode(TypedDict):
     tokens: int
     """How many hash tokens it owns, those being handed over included."""
     pins: int
-    """How many tasks with a task lock it owns."""
+    """How many pins it owns: tasks with a task lock, and items."""
     holding: int
     """With how many of the tokens and pins that it is to hand over it is still busy."""
     weight: float

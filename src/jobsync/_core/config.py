@@ -55,7 +55,7 @@ class NodeConfig:
     gather_longer_sec: float = 5.0
     """How long the leader waits after the first at most, if each that comes extends the wait."""
     many_owners: int = 20
-    """Of more owners than these each does."""
+    """With more owners than these, each acknowledgement extends the wait."""
 
     @classmethod
     def of(cls, *sources: object, name: str, host: str, pid: int, **given: Any) -> NodeConfig:

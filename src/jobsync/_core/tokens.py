@@ -20,7 +20,7 @@ __all__ = ['NO_TARGETS', 'Column', 'Targets', 'both', 'mask_of', 'no_tokens', 'r
 _FEW = 1000
 """Fewer tokens than these are sorted as a list."""
 _PART = 36
-"""So are fewer than one in so many of all up to the highest: a list of these is no larger than a mask of all, and sooner made."""
+"""Fewer than one in this many of all up to the highest are, too: their list is no larger than a mask of all, and sooner made."""
 _IS_SET = bytes([1]) * 128 + bytes(128)
 """For each byte that has the sign of a number, whether the number is 0 or more."""
 _OPPOSITE = bytes([1, 0]) + bytes(254)

@@ -5,7 +5,7 @@ on a ring. So each process is watched by two others, and none watches more than 
 watchers move on at once to the next, which may be over as well: several processes that are killed together are found one after
 the other without any waiting.
 
-A descriptor of the process (pidfd) is the bell that wakes the thread; the lock alone is the proof. Where the bell is of no use,
+A descriptor of the process (pidfd) wakes the thread; the lock alone is the proof. Where a descriptor is of no use,
 because the process is in another pid namespace or lives on as another program after ``exec``, the lock is tried now and then.
 """
 

@@ -1,7 +1,7 @@
 """The threads of a job, and the queues on which they wait.
 
-With ``clock.now``, the names here are all that ties a job to real threads and real time. ``jobsync.testing.VirtualCluster`` puts
-others in their place, so the rest of the package reads them from this module at each use, and never imports them by name.
+``jobsync.testing.VirtualCluster`` puts others in the place of these, of ``clock.now``, ``time.monotonic`` and ``time.sleep``. So
+the rest of the package reads them from this module at each use, and never imports them by name.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A finite set of tasks that all nodes of a cluster work through together, until every task is complete.
 
-A list of one's own tasks goes stale as ownership moves: what moves away is not done here, and what comes after the loop has
-passed it is not done at all. So the loop goes round: it works on the tasks that this node owns, reads what the others have
-completed, waits for a change, and goes round again, until nothing of the set is left.
+A list of the tasks that this node owns is outdated as soon as ownership moves: a task that moves away is not done here, and one
+that moves here after the loop has passed it is not done at all. So the loop repeats: it works on the tasks that this node owns,
+reads what the others have completed, waits for a change, and begins again, until nothing of the set is left.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _OVERLAP = dt.timedelta(seconds=5)
 """How far a reading reaches back behind the newest audit of the reading before: transactions end in another order than their
 times. What comes later still is found by the report, which reads the audits of some tasks that are left."""
 _EXAMPLES = 20
-"""Of how many tasks that are left the report reads audits and claims, and at most how many are read by themselves."""
+"""For how many of the tasks that are left the report reads audits and claims, and at most how many are read by themselves."""
 _SHOWN_SEC = 2.0
 """How often a progress bar reads what other nodes have completed."""
 

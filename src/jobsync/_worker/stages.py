@@ -39,7 +39,7 @@ class Event(enum.Enum):
     HURRY = 'hurried'
     """A second signal has come, or entering or leaving was cancelled: leaving waits for no task in flight and no other node."""
     TIMEOUT = 'hurried by shutdown_timeout_sec'
-    """As ``HURRY``, since the block has not ended in time after the signal."""
+    """The block has not ended in time after the signal: leaving waits for as little as after ``HURRY``."""
     LEAVE = 'left'
     """The block has ended, or ``__exit__`` was called."""
     END = 'ended'

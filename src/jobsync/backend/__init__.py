@@ -2,7 +2,8 @@
 
 A store keeps the records of *namespaces*. A namespace is a prefix (``appname``); two namespaces never see each other's records,
 even if one prefix begins with the other. A backend decides nothing. It offers two atomic shapes: write one record if the record
-it replaces is as expected, and write many records if the epoch and the assignment's version are as expected. It needs no
+it replaces is as expected, and write many records if the timeline, the epoch and the assignment's
+version are as expected. It needs no
 expiring keys, no locks that it hands out, and no trusted clock.
 
 **Every method**

@@ -160,7 +160,7 @@ class CoordinationConfig:
     """The server's port."""
 
     dbname: str | None = attrs.field(default=None, validator=_optional_text)
-    """The database."""
+    """The database's name."""
 
     user: str | None = attrs.field(default=None, validator=_optional_text)
     """The user name."""

@@ -1,9 +1,9 @@
-"""The life of a node as one state machine: rules R1 to R8 seen from one process.
+"""The life of a node as one state machine: rules R1 to R9 seen from one process.
 
 **Theory of operation.** An agent never acts. For each lane the runtime calls ``next``, which returns a command for the
 backend, or the time at which to call again. The runtime executes the command and passes its reply to ``done``. Time comes in as
-an argument, on a clock that never goes back and counts suspended time. One lane carries heartbeats and nothing else; the other
-carries everything else, one call after another.
+an argument, on a clock that never goes back and counts suspended time. There are three lanes, with
+one call at a time in each: heartbeats, the work of the protocol, and upkeep, which purges the history.
 
 ``Phase`` shows the states. ``Entry`` is the way in, ``Membership`` what a member does, ``Departure`` the way out. Each
 incarnation is a *session*, with a ``Membership`` of its own; the other parts last for all of them.

@@ -62,7 +62,7 @@ class Lane(enum.Enum):
     HEARTBEAT = 'heartbeat'
     WORK = 'work'
     UPKEEP = 'upkeep'
-    """What no other call may wait for: nothing but ``Purge``."""
+    """The calls that no other call waits behind: the portions of a purge."""
 
 
 @attrs.frozen

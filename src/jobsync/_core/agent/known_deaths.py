@@ -17,7 +17,7 @@ __all__ = ['KnownDeaths']
 
 
 class KnownDeaths:
-    """What one node knows, through all its incarnations."""
+    """The runs of other nodes that one node knows to be over, through all its incarnations."""
 
     def __init__(self) -> None:
         self._known: set[NodeRef] = set()

@@ -54,7 +54,7 @@ class Released:
     count: int
     """How many tokens and pins have been released."""
     is_complete: bool
-    """Whether all have been."""
+    """Whether every token and pin with a target has been released by its present owner."""
     owners: int
     """How many present owners have a token or pin to release."""
 
@@ -69,7 +69,7 @@ class Released:
         return holding is not None and token not in holding
 
     def at(self, assignment: Assignment) -> list[Set[int] | None]:
-        """Return for each position in the ``owner`` of an assignment what it holds, or None if it has released nothing.
+        """Return for each position in the ``owner`` of an assignment what that owner holds, or None if it has released nothing.
 
         Positions below 0 count from the end, as in any list.
         """

@@ -46,7 +46,7 @@ class LeaderView:
 
     @property
     def substance(self) -> tuple[object, ...]:
-        """Return all of it except the time and the heartbeats. A node that misses its heartbeats comes in as a suspect."""
+        """Return the view without the time and the heartbeats. A node that misses its heartbeats comes in as a suspect."""
         snapshot = self.snapshot
         structure = snapshot.timeline, snapshot.store, snapshot.revision, snapshot.version, snapshot.leadership
         known = self.started_at, self.is_first_timeline, self.longest_timeout_sec, self.is_leaving
@@ -55,7 +55,8 @@ class LeaderView:
 
 @attrs.define
 class LeaderState:
-    """What a leader remembers from one decision to the next: times on its own clock. ``decide`` changes it, and what is read.
+    """What a leader remembers from one decision to the next: times on its own clock. ``decide`` changes it, and so do
+    ``read_present`` and ``read_rows``.
 
     Losing it makes things slower, not unsafe.
     """

@@ -1,6 +1,6 @@
 """The token rows of a plan, given the node that each token is to have (rules R3 and R5).
 
-Hundreds of thousands of tokens share everything that decides about their rows. So one loop kinds the tokens by that, and the new
+Hundreds of thousands of tokens share everything that decides about their rows. So one loop sorts the tokens by that, and the new
 row is worked out once for each kind.
 """
 

@@ -80,7 +80,7 @@ class LockRequest:
     expires_in: dt.timedelta | None = None
     """Counted from the store's time at the edit; None: never."""
     cost: float = 1.0
-    """Of an item; 1 for a lock."""
+    """The cost of an item; 1 for a task lock."""
 
 
 @attrs.frozen

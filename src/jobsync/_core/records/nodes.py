@@ -41,7 +41,7 @@ class Registration:
     host: str = ''
     pid: int = 0
     longest_timeout_sec: float = 0.0
-    """The longest heartbeat timeout that this node has ever read in the namespace, its own excepted."""
+    """The longest heartbeat timeout that this node has ever read in the namespace, or its own if that is longer."""
     settings: str = '{}'
     """The node's own settings: a JSON object with the names of ``CoordinationConfig``. The store keeps the text as it is."""
 
@@ -179,7 +179,7 @@ class Snapshot:
     timeline: Timeline
     store: str
     now: dt.datetime
-    """Store time, with a timezone: for the expiry of locks, never for ownership."""
+    """Store time, with a timezone: for the expiry of locks and the ages of nodes and records, never for ownership."""
     revision: Revision
     version: Revision
     leadership: Leadership

@@ -61,4 +61,4 @@ class Guard:
     timeline: Timeline
     epoch: int
     version: Revision
-    """Of the assignment."""
+    """The version of the assignment."""

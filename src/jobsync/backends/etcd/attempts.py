@@ -61,7 +61,7 @@ class Attempts:
     """The attempts at one date as they were at some moment, without those at items that were completed by then."""
 
     at: int = 0
-    """etcd's revision."""
+    """etcd's revision at that moment."""
     state: bytes | None = None
     """The value of the namespace's state at that moment; None before anything was read."""
     purged: bytes | None = None

@@ -19,7 +19,7 @@ class Seen:
     """Up to which moment completions have been read."""
 
     at: int = 0
-    """etcd's revision."""
+    """etcd's revision at that moment."""
     marks: KeyReading | None = None
     """The marks of the date's completions and of purges at that moment; None before anything was read."""
 

@@ -1,4 +1,4 @@
-"""Claims, audits and rebalances: append only.
+"""Claims, audits and rebalances: they grow by appending, and shrink by a purge.
 
 What one call appends is one record, so it is there whole or not at all. A record is a line of JSON, for operators to read, and
 the items, compressed. A record of one chunk has a name made of its content: what is appended again takes the place of what it
@@ -69,13 +69,13 @@ def identity_of(row: Row) -> Hashable:
 
 
 class EtcdHistory:
-    """Appends to the history, reads it and purges it. Thread-safe."""
+    """Appends to the history and reads it. Thread-safe."""
 
     def __init__(self, store: EtcdStore) -> None:
         self._store = store
         self._keys = store.keys
         self._completed: CompletedItems | None = None
-        """Of the run and date of the last claim."""
+        """The items known to be complete, for the run and date of the last claim."""
         self.attempts = AttemptLog(store)
 
     def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:

@@ -53,9 +53,9 @@ class Removal:
 ATTEMPTS = 'attempts '
 """How ``Purged.resume`` begins once the claims are done."""
 MOST_READ = 4
-"""The other history of so many dates is remembered."""
+"""For how many dates the other history is remembered."""
 READ_AHEAD = 10
-"""So many times ``limit`` rows of the other history are read by a portion that deletes nothing: less work than deletions are."""
+"""How many times ``limit`` rows of the other history a portion reads that deletes nothing: that is less work than deletions."""
 READING = 'reading '
 """How ``Purged.resume`` begins while the other history of a date is being read."""
 

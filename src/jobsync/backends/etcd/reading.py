@@ -28,7 +28,7 @@ class KeyReading:
     cluster: str = ''
     """The store's own identity; empty if the values are remembered rather than read."""
     at: int = 0
-    """etcd's revision."""
+    """etcd's revision at that moment."""
 
     @property
     def state(self) -> EtcdState:

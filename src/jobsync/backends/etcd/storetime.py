@@ -35,7 +35,7 @@ class Sample:
     beat: tuple[str, int]
     earliest: float
     latest: float
-    """Leads."""
+    """The bounds of the time, as leads."""
     timeout_sec: float
     first_read: float
     last_read: float

@@ -1,6 +1,7 @@
 """The memory store: namespaces as values under one lock.
 
-Claims, audits and rebalances only grow, so they are kept in place. Everything else is a value that a change replaces.
+Claims, audits and rebalances are many, and change only by an append or a purge, so they are changed in place. Everything else
+is a value that a change replaces.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Claims, audits and rebalances of one namespace. They only grow, so they are changed in place, and copied where that matters."""
+"""Claims, audits and rebalances of one namespace. They are many, and change only by an append or a purge.
+
+So they are changed in place, and copied where that matters.
+"""
 
 from __future__ import annotations
 

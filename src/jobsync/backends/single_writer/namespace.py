@@ -63,7 +63,7 @@ class NamespaceState:
     """None until the first ``open``."""
     revision: Revision = INITIAL
     version: Revision = INITIAL
-    """The assignment's."""
+    """The version of the assignment."""
     leadership: Leadership = NO_LEADER
     nodes: Mapping[str, Node] = attrs.field(factory=dict)
     """By name, in order of registration, which is the order of ``created_on``."""

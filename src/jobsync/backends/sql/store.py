@@ -1,4 +1,4 @@
-"""What a SQL backend needs of its database besides SQL: the seam between the shared code and one database.
+"""What a SQL backend needs of its database besides SQL: what the two databases do differently.
 
 A ``SqlStore`` runs *work*, a function of a ``SqlTransaction``, inside one database transaction. The three modes of a transaction
 differ in what they lock, and in whether the triggers that watch for manual edits are active.

@@ -271,7 +271,7 @@ class HistoryTests:
 
     @needs(Ability.CLOCK)
     def test_incomplete_brings_the_newest_claim(self, namespace: Namespace, harness: Harness) -> None:
-        """Of an item claimed twice the newest claim is returned, and gives the age; the oldest record comes first."""
+        """An item claimed twice is returned once, with the age of its newest claim; the oldest record comes first."""
         a, b = namespace.join('a'), namespace.join('b')
         for ref, item in ((a, 'x'), (a, 'y'), (b, 'x')):
             namespace.claim(ref, item)

@@ -88,7 +88,7 @@ class DeregisterTests:
 
     @pytest.mark.parametrize('died', [True, False])
     def test_deregister_says_whether_the_run_died(self, namespace: Namespace, died: bool) -> None:
-        """Of a run that is known to be over the record is LEFT and ``stalled``; of one that leaves it is not, stalled or not."""
+        """The record of a run that is over is LEFT and ``stalled``; that of one that leaves is not stalled, even if it was."""
         ref = namespace.join('a')
         namespace.backend.set_weight(ref, 1.0, not died)
         before = namespace.node('a')

@@ -46,7 +46,7 @@ class Fault:
     hangs: bool
     """Whether a call returns when the fault is over, instead of failing at once."""
     until: float
-    """True time."""
+    """When the fault is over, in true time."""
 
 
 @attrs.frozen(eq=False)

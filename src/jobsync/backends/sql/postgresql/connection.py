@@ -1,4 +1,4 @@
-"""Connections that keep to a deadline, and the border to psycopg: its errors become ours, distinguished by their SQLSTATE."""
+"""Connections that keep to a deadline, where psycopg's errors become jobsync's, distinguished by their SQLSTATE."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class BoundedConnection(psycopg.Connection[Any]):
     """
 
     deadline: float = math.inf
-    """On ``time.monotonic``."""
+    """When the statements under way are to end, on ``time.monotonic``."""
     is_queueing = False
     """Whether statements are kept in ``before``."""
 

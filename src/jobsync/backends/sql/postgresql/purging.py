@@ -11,7 +11,7 @@ from jobsync.backends.sql.store import SqlTransaction
 __all__ = ['portion']
 
 ROWS_OF_A_PAGE = 128
-"""About so many claims or audits."""
+"""About how many claims or audits a page holds."""
 
 PAGES = "SELECT pg_relation_size('{table}'::regclass) / current_setting('block_size')::bigint"
 

@@ -1,4 +1,4 @@
-"""The border to SQLite: its errors become ours, distinguished by their codes."""
+"""Where SQLite's errors become jobsync's, distinguished by their codes."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _EVEN_SEC = 0.0008
 """A pause is this, divided by the square of the share of attempts that find the file free: a square, so that the attempts of
 hundreds of processes take no more than a part of a processor."""
 _WEIGHT = 0.02
-"""Of one attempt in that share."""
+"""How much one attempt changes that share."""
 _IMPATIENCE = (0.01, 3.0)
 """By what a pause is multiplied: at most, for a call that has just begun; this less one for each second; at least."""
 REMEMBERED_SEC = 1.0

@@ -249,7 +249,7 @@ class Job:
         lease = self._session.lease
         if lease is None:
             return not self._config.enabled
-        lease.has_stirred = True
+        lease.has_progressed = True
         # t=0   this thread reads the grant: these tokens, until 15
         # t=20  the process was stopped until now, and another node owns the token
         # t=20  this thread reads the clock: 20 is not before 15, so False
@@ -603,7 +603,7 @@ class Job:
         """Wait while the functions of ``every`` run, until this node is to leave: the main program of a scheduler."""
         self._session.check_inside()
         while not self._session.is_leaving:
-            self._session.stir()
+            self._session.note_progress()
             time.sleep(POLL_SEC)
 
     def _place(self, kind: str, name: object) -> Place:
@@ -836,7 +836,7 @@ class Job:
         A request for a task, its start and its end report it as well, and so does a ``claim``, ``batch`` or ``singleton`` loop
         that waits.
         """
-        self._session.stir()
+        self._session.note_progress()
 
     @property
     def is_leaving(self) -> bool:

@@ -9,7 +9,7 @@ from tests.core.bench import AWAY, TASKS, Bench
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
-from jobsync._core.agent.monitor import HEIRS
+from jobsync._core.agent.monitor import STANDBYS
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import Settings
 from jobsync.errors import ConfigMismatch
@@ -170,11 +170,11 @@ def test_nothing_depends_on_hints() -> None:
 
 @pytest.mark.slow
 def test_an_idle_cluster_asks_little() -> None:
-    """A settled follower makes at most 13 calls a minute, the leader and its heirs 26; no node reads what has not changed."""
+    """A settled follower makes at most 13 calls a minute, the leader and its standbys 26; no node reads what has not changed."""
     bench = Bench()
-    names = [f'w{number}' for number in range(HEIRS + 3)]
+    names = [f'w{number}' for number in range(STANDBYS + 3)]
     agents = bench.cluster(*names)
-    looking, followers = agents[: HEIRS + 1], agents[HEIRS + 1 :]
+    looking, followers = agents[: STANDBYS + 1], agents[STANDBYS + 1 :]
     before = len(bench.made)
     bench.run(600.0)
     made = bench.made[before:]

@@ -13,7 +13,7 @@ from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.events import LogMessage
-from jobsync._core.agent.monitor import HEIRS
+from jobsync._core.agent.monitor import STANDBYS
 from jobsync._core.records import Leadership, LockEdit, LockRequest
 from jobsync.errors import Conflict, Fenced
 
@@ -189,8 +189,8 @@ def seconds_to_notice(change: str, who: int, phase: float, after: float) -> floa
 def test_who_may_lead_next_looks_once_an_interval() -> None:
     """The nodes next in line look once an interval and once more after a change; those behind them never, until one leaves."""
     bench = Bench()
-    agents = bench.cluster(*(f'w{number}' for number in range(HEIRS + 3)))
-    leader, heirs, others = agents[0], agents[1 : HEIRS + 1], agents[HEIRS + 1 :]
+    agents = bench.cluster(*(f'w{number}' for number in range(STANDBYS + 3)))
+    leader, standbys, others = agents[0], agents[1 : STANDBYS + 1], agents[STANDBYS + 1 :]
 
     def looks(seconds: float) -> Counter[Agent]:
         before = len(bench.made)
@@ -199,14 +199,14 @@ def test_who_may_lead_next_looks_once_an_interval() -> None:
 
     bench.run(60.0)
     seen = looks(30.0)
-    assert set(seen) == {leader, *heirs}
-    assert all(5 <= seen[heir] <= 8 for heir in heirs)
+    assert set(seen) == {leader, *standbys}
+    assert all(5 <= seen[standby] <= 8 for standby in standbys)
     bench.edit_locks(lock_to('nobody'))
     seen = looks(30.0)
-    assert set(seen) == {leader, *heirs}
-    heirs[0].leave(bench.now)
+    assert set(seen) == {leader, *standbys}
+    standbys[0].leave(bench.now)
     bench.run(60.0)
-    assert set(looks(30.0)) == {leader, *heirs[1:], others[0]}
+    assert set(looks(30.0)) == {leader, *standbys[1:], others[0]}
 
 
 def test_a_change_that_a_heartbeat_tells_of_during_a_look_is_looked_at() -> None:

@@ -97,7 +97,7 @@ def test_a_newcomer_owns_nothing_while_it_watches() -> None:
 
 
 def test_a_watch_that_was_blind_begins_again() -> None:
-    """A newcomer that could not read for longer than two intervals cannot tell whether the other has stirred."""
+    """A newcomer that could not read for longer than two intervals cannot tell whether the other has sent a heartbeat."""
     bench = Bench()
     (former,) = bench.cluster('a')
     newcomer = restarted(bench, former)

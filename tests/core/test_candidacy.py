@@ -40,7 +40,7 @@ def epochs(bench: Bench) -> int:
 def test_a_leader_whose_work_fails_is_succeeded(kind: str, push: bool) -> None:
     """Within a timeout, and what it takes the next in line to hear of it, somebody leads who can: a newcomer gets its share."""
     bench = Bench(push=push)
-    leader, heir = bench.cluster('a', 'b')
+    leader, standby = bench.cluster('a', 'b')
     bench.run(60.0)
     failing(bench, leader, KINDS[kind])
     newcomer = bench.start('c')
@@ -49,7 +49,7 @@ def test_a_leader_whose_work_fails_is_succeeded(kind: str, push: bool) -> None:
     assert bench.now <= began + TIMEOUT + 5.5 + 5.5
     bench.run(8.0)
     assert newcomer.is_settled
-    assert (leader.epoch, heir.epoch) == (None, epochs(bench))
+    assert (leader.epoch, standby.epoch) == (None, epochs(bench))
 
 
 def test_a_leader_whose_call_hangs_is_succeeded() -> None:
@@ -75,18 +75,18 @@ def test_refusals_of_its_commits_end_a_reign() -> None:
 def test_the_tokens_of_the_dead_pass_on_under_the_next_leader() -> None:
     """P3 holds of a leader that can work; one that cannot costs a timeout more."""
     bench = Bench()
-    leader, heir, victim = bench.cluster('a', 'b', 'c')
+    leader, standby, victim = bench.cluster('a', 'b', 'c')
     failing(bench, leader, commands.PlanAndCommit)
     bench.kill(victim)
     died = bench.now
-    bench.run_until(lambda: len(leader.lease.ownership.tokens | heir.lease.ownership.tokens) == len(TASKS), within=100.0)
+    bench.run_until(lambda: len(leader.lease.ownership.tokens | standby.lease.ownership.tokens) == len(TASKS), within=100.0)
     assert bench.now <= died + 3 * TIMEOUT + 12.0
 
 
 def test_looks_that_succeed_between_commits_that_fail_are_no_work_done(monkeypatch: pytest.MonkeyPatch) -> None:
     """A leader forgets with each failed commit whom it has found dead, and has nothing to commit until it finds that again."""
     bench = Bench()
-    leader, heir, victim = bench.cluster('a', 'b', 'c')
+    leader, standby, victim = bench.cluster('a', 'b', 'c')
     commit = bench.backend.commit
 
     def refused(ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
@@ -96,7 +96,7 @@ def test_looks_that_succeed_between_commits_that_fail_are_no_work_done(monkeypat
 
     monkeypatch.setattr(bench.backend, 'commit', refused)
     bench.kill(victim)
-    bench.run_until(lambda: len(leader.lease.ownership.tokens | heir.lease.ownership.tokens) == len(TASKS), within=75.0)
+    bench.run_until(lambda: len(leader.lease.ownership.tokens | standby.lease.ownership.tokens) == len(TASKS), within=75.0)
     assert bench.leader == 'b'
 
 

@@ -119,23 +119,23 @@ def test_a_hint_that_names_other_nodes_does_nothing() -> None:
     """Nodes next in line answer it all the same: they count the silence of those that did."""
     bench = Bench(tokens=27, push=False)
     agents = bench.cluster(*NAMES)
-    heir, other = agents[1], agents[-1]
+    standby, other = agents[1], agents[-1]
     since = after_a_heartbeat_of(bench, other)
-    for agent in (heir, other):
+    for agent in (standby, other):
         agent.hint(Hint(bench.backend.snapshot().revision.number + 1, frozenset(['h'])), bench.now)
     bench.run(0.1)
-    assert (made_by(bench, heir, since)[:1], made_by(bench, other, since)) == (['Heartbeat'], [])
+    assert (made_by(bench, standby, since)[:1], made_by(bench, other, since)) == (['Heartbeat'], [])
 
 
 def test_a_hint_that_names_no_node_is_for_the_leader_alone() -> None:
     """A registration is nothing to acknowledge. While hundreds register, each would cost a heartbeat of all next in line."""
     bench = Bench(tokens=27, push=False)
-    leader, heir, *_ = bench.cluster(*NAMES)
+    leader, standby, *_ = bench.cluster(*NAMES)
     since = after_a_heartbeat_of(bench, leader)
     hint = Hint(bench.backend.snapshot().revision.number + 1, frozenset())
-    assert (leader.hint(hint, bench.now), heir.hint(hint, bench.now)) == (True, False)
+    assert (leader.hint(hint, bench.now), standby.hint(hint, bench.now)) == (True, False)
     bench.run(0.1)
-    assert (made_by(bench, leader, since)[:1], made_by(bench, heir, since)) == (['TakeSnapshot'], [])
+    assert (made_by(bench, leader, since)[:1], made_by(bench, standby, since)) == (['TakeSnapshot'], [])
 
 
 def test_an_acknowledgement_that_a_commit_has_overtaken_is_repeated_at_once() -> None:

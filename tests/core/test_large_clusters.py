@@ -10,19 +10,19 @@ from tests.core.builders import token_of
 
 from jobsync._core.agent import commands, monitor
 from jobsync._core.agent.agent import Agent
-from jobsync._core.agent.monitor import HEIRS
+from jobsync._core.agent.monitor import STANDBYS
 from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.schedule import STEP
 from jobsync._core.records import Hint, LockEdit, LockRequest
 
-FEW = HEIRS + 1
-NAMES = [f'w{number:02}' for number in range(3 * FEW + 2)]
+SMALL = STANDBYS + 1
+NAMES = [f'w{number:02}' for number in range(3 * SMALL + 2)]
 INTERVAL_SEC, TIMEOUT_SEC = 5.0, 15.0
 
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor, 'FEW', FEW)
+    monkeypatch.setattr(monitor, 'SMALL', SMALL)
 
 
 def polls(bench: Bench, agents: Sequence[Agent], since: int) -> list[float]:
@@ -41,7 +41,7 @@ def test_newcomers_of_a_large_cluster_poll_one_after_another() -> None:
     times = polls(bench, newcomers, since)
     assert len(times) == len(newcomers)
     assert max(times) - min(times) > INTERVAL_SEC / 2
-    assert max(times) < came + (len(NAMES) + 5) / FEW * INTERVAL_SEC + 3.0
+    assert max(times) < came + (len(NAMES) + 5) / SMALL * INTERVAL_SEC + 3.0
 
 
 def test_hundreds_that_join_together_do_not_poll_as_if_each_came_alone() -> None:
@@ -49,13 +49,13 @@ def test_hundreds_that_join_together_do_not_poll_as_if_each_came_alone() -> None
     bench = Bench(tokens=600)
     bench.cluster(*NAMES)
     since, came = len(bench.made), bench.now
-    newcomers = [bench.start(f'n{number:03}') for number in range(10 * FEW)]
+    newcomers = [bench.start(f'n{number:03}') for number in range(10 * SMALL)]
     bench.run_until(lambda: all(agent.is_settled for agent in newcomers), within=3.0)
-    intervals = (len(NAMES) + len(newcomers)) / FEW + 1
+    intervals = (len(NAMES) + len(newcomers)) / SMALL + 1
     bench.run(intervals * INTERVAL_SEC)
     times = polls(bench, newcomers, since)
     assert len(times) == len(newcomers)
-    assert sum(at < came + INTERVAL_SEC for at in times) < 2 * FEW
+    assert sum(at < came + INTERVAL_SEC for at in times) < 2 * SMALL
     assert max(times) < came + intervals * INTERVAL_SEC
 
 
@@ -85,7 +85,7 @@ def times_after_a_change_of_leader() -> list[float]:
     bench.run_until(lambda: bench.leader == others[0].config.name, within=3.0)
     came = bench.now
     bench.run(15 * INTERVAL_SEC)
-    times = [polls(bench, [agent], since) for agent in others[FEW:]]
+    times = [polls(bench, [agent], since) for agent in others[SMALL:]]
     assert all(len(each) == 1 for each in times)
     return [(at - came) / INTERVAL_SEC for (at,) in times]
 
@@ -93,7 +93,7 @@ def times_after_a_change_of_leader() -> list[float]:
 def test_in_a_crowd_polls_are_as_much_rarer_as_each_reads_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """With twice as many members each poll reads twice as much, and there are twice as many: they take four times as long."""
     times = times_after_a_change_of_leader()
-    monkeypatch.setattr(monitor, 'PLENTY', len(NAMES) // 2)
+    monkeypatch.setattr(monitor, 'LARGE', len(NAMES) // 2)
     in_a_crowd = times_after_a_change_of_leader()
     assert max(times) < 4.5
     assert 2 * max(times) < max(in_a_crowd) < 12
@@ -102,7 +102,7 @@ def test_in_a_crowd_polls_are_as_much_rarer_as_each_reads_more(monkeypatch: pyte
 
 def test_newcomers_of_a_crowd_poll_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
     """What all of them read in an interval is no more than with fewer."""
-    monkeypatch.setattr(monitor, 'PLENTY', len(NAMES) // 4)
+    monkeypatch.setattr(monitor, 'LARGE', len(NAMES) // 4)
     bench = Bench(tokens=60)
     bench.cluster(*NAMES)
     since, came = len(bench.made), bench.now
@@ -110,7 +110,7 @@ def test_newcomers_of_a_crowd_poll_more_rarely(monkeypatch: pytest.MonkeyPatch) 
     bench.run(100.0)
     times = polls(bench, newcomers, since)
     assert len(times) == len(newcomers)
-    assert max(times) > came + 2 * (len(NAMES) / FEW) * INTERVAL_SEC
+    assert max(times) > came + 2 * (len(NAMES) / SMALL) * INTERVAL_SEC
 
 
 def test_newcomers_of_a_small_cluster_poll_at_once() -> None:
@@ -133,8 +133,8 @@ def test_a_leader_that_is_late_for_a_moment_makes_few_nodes_poll() -> None:
     bench.run(0.8 * INTERVAL_SEC)
     bench.deliver(heartbeat)
     bench.run(3 * INTERVAL_SEC)
-    assert polls(bench, others[HEIRS:FEW], since)
-    assert not polls(bench, others[FEW:], since)
+    assert polls(bench, others[STANDBYS:SMALL], since)
+    assert not polls(bench, others[SMALL:], since)
 
 
 def test_a_node_that_is_late_itself_does_not_take_the_leader_for_late() -> None:
@@ -142,7 +142,7 @@ def test_a_node_that_is_late_itself_does_not_take_the_leader_for_late() -> None:
     bench = Bench(tokens=60)
     _, *others = bench.cluster(*NAMES)
     bench.run(40.0)
-    late = others[HEIRS]
+    late = others[STANDBYS]
     heartbeat = bench.catch(late, commands.Heartbeat)
     since = len(bench.made)
     bench.run(0.8 * INTERVAL_SEC)
@@ -153,15 +153,15 @@ def test_a_node_that_is_late_itself_does_not_take_the_leader_for_late() -> None:
 
 def test_where_all_next_in_line_have_stepped_back_another_node_leads(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is later by what nodes leave to older ones."""
-    monkeypatch.setattr(monitor, 'FEW', 1)
+    monkeypatch.setattr(monitor, 'SMALL', 1)
     bench = Bench(tokens=60)
     leader, *others = bench.cluster(*NAMES)
     bench.run(40.0)
-    for agent in (leader, *others[:HEIRS]):
+    for agent in (leader, *others[:STANDBYS]):
         bench.catch(agent, commands.TakeSnapshot)
     since = len(bench.made)
-    bench.run_until(lambda: bench.leader == others[HEIRS].config.name, within=2 * TIMEOUT_SEC + 4 * INTERVAL_SEC)
-    assert len(polls(bench, others[HEIRS:], since)) < len(others)
+    bench.run_until(lambda: bench.leader == others[STANDBYS].config.name, within=2 * TIMEOUT_SEC + 4 * INTERVAL_SEC)
+    assert len(polls(bench, others[STANDBYS:], since)) < len(others)
 
 
 def test_where_all_next_in_line_die_with_the_leader_another_node_leads() -> None:
@@ -182,7 +182,7 @@ def test_where_all_older_nodes_leave_the_next_one_leads_soon() -> None:
     bench.run(40.0)
     for agent in old:
         agent.leave(bench.now)
-    bench.run_until(lambda: bench.leader == one.config.name, within=(2 + 4 * len(old) / FEW) * STEP * INTERVAL_SEC + 0.5)
+    bench.run_until(lambda: bench.leader == one.config.name, within=(2 + 4 * len(old) / SMALL) * STEP * INTERVAL_SEC + 0.5)
     bench.run_until(lambda: len(one.lease.ownership.tokens | other.lease.ownership.tokens) == 60, within=2.0)
 
 
@@ -196,7 +196,7 @@ def test_a_node_that_one_of_the_changes_names_reads_at_once() -> None:
     while leader.phase is not Phase.LEFT:
         bench.run(0.001)
     hint = bench.store.concerned['sync_'].hint(bench.backend.snapshot().revision.number, before)
-    gaining = [agent for agent in others[HEIRS:] if agent.config.name in hint.named]
+    gaining = [agent for agent in others[STANDBYS:] if agent.config.name in hint.named]
     assert hint.nodes is None
     assert gaining
     for agent in others:
@@ -218,13 +218,13 @@ def move_task(bench: Bench) -> tuple[set[Agent], list[Agent]]:
     """Let a task move to another node; return the nodes that this has concerned, and those that may take their time."""
     before = bench.backend.snapshot().version
     owner = next(agent for agent in bench.agents if token_of('t7') in agent.lease.ownership.tokens)
-    other = next(agent for agent in bench.agents[1 + HEIRS :] if agent is not owner)
+    other = next(agent for agent in bench.agents[1 + STANDBYS :] if agent is not owner)
     bench.edit_locks(LockEdit(put=(LockRequest('t7', (other.config.name,), 'test'),)))
     bench.run_until(lambda: bench.claims(other, 't7') == [True], within=INTERVAL_SEC + 1.0)
     hint = bench.store.concerned['sync_'].hint(bench.backend.snapshot().revision.number, before.number)
     assert hint.nodes is not None
     named = {agent for agent in bench.agents if agent.config.name in hint.nodes}
-    return named, [agent for agent in bench.agents[1 + HEIRS :] if agent not in named]
+    return named, [agent for agent in bench.agents[1 + STANDBYS :] if agent not in named]
 
 
 def test_what_does_not_concern_a_node_is_read_at_leisure() -> None:
@@ -286,7 +286,7 @@ def test_few_calls_keep_the_next_leader_waiting() -> None:
     bench = Bench(tokens=60)
     leader, *others = bench.cluster(*NAMES)
     bench.run(40.0)
-    waiting = set(others[HEIRS:])
+    waiting = set(others[STANDBYS:])
 
     def calling(since: int) -> set[Agent]:
         return {each.agent for each in bench.made[since:] if isinstance(each.call, (commands.Heartbeat, commands.TakeSnapshot))}
@@ -299,15 +299,15 @@ def test_few_calls_keep_the_next_leader_waiting() -> None:
     bench.run_until(lambda: bench.leader == others[0].config.name, within=0.5)
     assert not calling(since) & waiting
     bench.run(2 * STEP * INTERVAL_SEC)
-    assert len(calling(since) & waiting) <= FEW
+    assert len(calling(since) & waiting) <= SMALL
     bench.run(INTERVAL_SEC)
     assert calling(since) >= waiting
-    assert not polls(bench, others[FEW:], since)
+    assert not polls(bench, others[SMALL:], since)
 
 
 def test_the_youngest_of_many_pauses_for_an_interval_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many older nodes leave at one moment: where they were thousands, the next one would be late by a minute."""
-    monkeypatch.setattr(monitor, 'FEW', 1)
+    monkeypatch.setattr(monitor, 'SMALL', 1)
     bench = Bench(tokens=60)
     agents = bench.cluster(*NAMES)
     bench.run(40.0)

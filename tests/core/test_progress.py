@@ -20,17 +20,17 @@ def shares(*agents: Agent) -> list[int]:
 
 
 def run(bench: Bench, seconds: float, *stirring: Agent, until: Callable[[], bool] = lambda: False) -> float:
-    """Let time pass while some agents stir, at most until something is so; return how long that took."""
+    """Let time pass while some agents make progress, at most until something is so; return how long that took."""
     start = bench.now
     while bench.now < start + seconds and not until():
         for agent in stirring:
-            agent.lease.has_stirred = True
+            agent.lease.has_progressed = True
         bench.run(STEP)
     return bench.now - start
 
 
 def pair(bench: Bench, **changes: object) -> tuple[Agent, Agent]:
-    """Two agents that have just stirred."""
+    """Two agents that have just made progress."""
     a = bench.start('a', progress_timeout_sec=TIMEOUT, **changes)
     run(bench, 3.0, a)
     b = bench.start('b', progress_timeout_sec=TIMEOUT, **changes)
@@ -52,7 +52,7 @@ def test_a_hung_node_gives_its_share_up(which: int, push: bool) -> None:
     assert not bench.record(other.config.name).stalled
     run(bench, 60.0, other)
     assert shares(hung, other) == [0, 4]
-    hung.lease.has_stirred = True
+    hung.lease.has_progressed = True
     took = run(bench, 60.0, other, hung, until=lambda: shares(hung, other) == [2, 2])
     assert took <= (2.0 if push else 13.0)
     assert not bench.record(hung.config.name).stalled
@@ -76,7 +76,7 @@ def test_a_node_with_nothing_else_to_do_finds_out_in_time() -> None:
     a = bench.start('a', progress_timeout_sec=TIMEOUT, heartbeat_interval_sec=100, heartbeat_timeout_sec=300)
     bench.run(3.0)
     for after in (7.0, 3.3):
-        a.lease.has_stirred = True
+        a.lease.has_progressed = True
         marked_at = bench.now
         bench.run_until(lambda: bench.record('a').stalled is False, within=5.0)
         bench.run(after)
@@ -127,7 +127,7 @@ def test_long_tasks_that_report_are_no_false_alarm() -> None:
     before = bench.backend.snapshot().version
     while bench.now < 3600.0:
         for agent in (a, b):
-            agent.lease.has_stirred = True
+            agent.lease.has_progressed = True
         bench.run(TIMEOUT - 1)
     assert bench.backend.snapshot().version == before
     assert not [event for agent in (a, b) for event in agent.events if isinstance(event, LogMessage) and 'progress' in event.text]

@@ -116,7 +116,7 @@ STATE: dict[type, dict[str, Kind]] = {
     },
     Lease: {
         '_config': K.SAME, '_token_of': K.SAME, '_emit': K.SAME, '_nothing': K.SAME, '_tasks': K.PART,
-        'ends_at': K.DUE, 'has_stirred': K.SAME, 'grant': K.DUE, '_ownership': K.VALUE, 'ref': K.VALUE,
+        'ends_at': K.DUE, 'has_progressed': K.SAME, 'grant': K.DUE, '_ownership': K.VALUE, 'ref': K.VALUE,
         'assignment': K.VALUE, 'acknowledged': K.VALUE, '_awaiting_ack': K.VALUE, 'waiting': K.SAME,
     },
     InFlight: {

@@ -375,7 +375,7 @@ def test_duplicate_name(store: Store) -> None:
 
 
 def test_name_of_a_dead_node(store: Store) -> None:
-    """A node of the same name that does not stir for its timeout is taken for dead, and the newcomer has its tokens."""
+    """A node of the same name that makes no progress for its timeout is taken for dead, and the newcomer has its tokens."""
     with store.job('b') as b:
         with store.job('a') as a:
             before = a.my_tokens

@@ -31,7 +31,7 @@ class Talkative(FaultyBackend):
 @pytest.mark.any_store
 def test_many_changes_that_do_not_concern_a_node_are_taken_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """While thousands of nodes register, another one looks twenty times a second at what has changed, not thousands of times."""
-    monkeypatch.setattr(monitor, 'HEIRS', 0)
+    monkeypatch.setattr(monitor, 'STANDBYS', 0)
     backend = Talkative(plugins.connect(store.url, BackendOptions()))
     with store.job('leads'), store.job('a', config={'backend': backend}):
         before, started = backend.waits, time.monotonic()

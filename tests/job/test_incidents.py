@@ -138,7 +138,7 @@ def test_leaders_that_end(store: Store, runbook: Runbook) -> None:
         for leader in jobs[:-1]:
             wait_until(leader.am_i_leader, f'{leader.node_name} leads')
             leader.__exit__(None, None, None)
-            wait_until(lambda: sum(len(job.my_tokens) for job in jobs) == TOKENS, 'the heir has shared them out')
+            wait_until(lambda: sum(len(job.my_tokens) for job in jobs) == TOKENS, 'the standby has shared them out')
         wait_until(jobs[-1].am_i_leader, 'w5 leads')
         runbook.follow(7, 0)
         runbook.follow(7, 1)

@@ -45,9 +45,9 @@ def marked(job: Job) -> Iterator[None]:
     """Check that what the block does counts as progress."""
     lease = job._session.lease
     assert lease is not None
-    lease.has_stirred = False
+    lease.has_progressed = False
     yield
-    assert lease.has_stirred
+    assert lease.has_progressed
 
 
 WAYS: dict[str, Callable[[Job], object]] = {
@@ -75,12 +75,12 @@ def test_what_does_not_count(store: Store) -> None:
     with store.job('a') as job:
         lease = job._session.lease
         assert lease is not None
-        lease.has_stirred = False
+        lease.has_progressed = False
         assert job.my_tokens
         assert job.am_i_healthy()
         assert job.nodes
         assert job.get_coordination_status()
-        assert not lease.has_stirred
+        assert not lease.has_progressed
 
 
 @pytest.mark.any_store
@@ -95,8 +95,8 @@ def test_a_batch_that_waits_makes_progress(store: Store) -> None:
         lease = a._session.lease
         assert lease is not None
         for _ in range(3):
-            lease.has_stirred = False
-            wait_until(lambda: lease.has_stirred, 'the loop stirs')
+            lease.has_progressed = False
+            wait_until(lambda: lease.has_progressed, 'the loop makes progress')
         b.complete(task)
         thread.join(120)
         assert not thread.is_alive()
@@ -137,8 +137,8 @@ def test_an_asynchronous_loop_that_waits_for_its_source_makes_progress(store: St
             lease = job._job._session.lease
             assert lease is not None
             for _ in range(2):
-                lease.has_stirred = False
-                while not lease.has_stirred:
+                lease.has_progressed = False
+                while not lease.has_progressed:
                     await asyncio.sleep(0.01)
             source.put_nowait(owned_tasks(job)[0])
             await loop

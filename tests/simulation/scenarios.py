@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import attrs
 
 from jobsync._core.agent import commands
-from jobsync._core.agent.monitor import HEIRS
+from jobsync._core.agent.monitor import STANDBYS
 from jobsync._core.records import Node
 from jobsync.testing.simulation import World, WorldConfig
 from jobsync.testing.simulation.node import WORK, Fault, SimNode
@@ -416,7 +416,7 @@ def nodes_far_behind_in_line_gain_and_die(*, step_sec: float = 1.0) -> list[str]
     stage = Stage()
     world = stage.world
     world.misleads = False
-    *_, one, other = stage.cluster(*[SHORT] * (HEIRS + 3))
+    *_, one, other = stage.cluster(*[SHORT] * (STANDBYS + 3))
     for gaining in (one, other):
         stage.run(SHORT[0])
         world.edit_lock('t1', (gaining.name,))

@@ -13,7 +13,7 @@ from tests.simulation.broken_rules import r5_absent_not_compared, r5_eviction_no
 
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
-from jobsync._core.agent.monitor import HEIRS
+from jobsync._core.agent.monitor import STANDBYS
 from jobsync._core.assignment import Plan
 from jobsync._core.records import Guard, NodeRef, Revision
 from jobsync.backends.memory import MemoryBackend, MemoryStore
@@ -113,7 +113,7 @@ def leader_and_another() -> tuple[Bench, Agent, Agent]:
     """Return a settled cluster in which two nodes own tokens: its leader, and one that has no reason to look at the others."""
     bench = Bench()
     (leader,) = bench.cluster('a')
-    for number in range(HEIRS):
+    for number in range(STANDBYS):
         bench.start(f'b{number}', weight=0.0)
         bench.run(3.0)
     other = bench.start('c')

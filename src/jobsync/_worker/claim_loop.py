@@ -173,9 +173,9 @@ class ClaimLoop(Generic[T]):
         # A second thread of this node has no fence of its own: what it finishes is in the set before it is no longer in flight.
         return self._task_log.fence(key, token) == fence and key not in self._completed
 
-    def stir(self) -> None:
+    def note_progress(self) -> None:
         """Note that the loop waits for its tasks, and hangs at none."""
-        self._session.stir()
+        self._session.note_progress()
 
     def leave(self) -> None:
         """Start none of the waiting tasks: the user has left the loop."""

@@ -145,11 +145,11 @@ class Session:
         """Return whether the session has left, or will never be entered."""
         return self.stages.stage is _LEFT
 
-    def stir(self) -> None:
+    def note_progress(self) -> None:
         """Note that the user's code makes progress (``progress_timeout_sec``)."""
         lease = self.lease
         if lease is not None:
-            lease.has_stirred = True
+            lease.has_progressed = True
 
     def stop(self, event: Event, worker: int | None = None) -> None:
         """Record an event, stop claiming, and give the tokens back once nothing is in flight (see ``Agent.leave``).

@@ -237,7 +237,7 @@ class SharedBatch(ClaimLoop[T]):
             # t=2  this loop begins: what it owns is compared with the one from before the round, so t=1 is not missed
             if runtime is not None and runtime.lease.ownership is not seen:
                 break
-            self._session.stir()
+            self._session.note_progress()
             time.sleep(_CHECK_SEC)
         self._pause = min(_GROWTH * self._pause, _PAUSE_SEC[1])
 

@@ -37,7 +37,7 @@ class TurnBase:
 
     def __bool__(self) -> bool:
         """Return whether the turn goes on. No I/O, no lock."""
-        self._session.stir()
+        self._session.note_progress()
         if not self._is_over and not self._goes_on():
             self._is_over = True
         return not self._is_over
@@ -165,7 +165,7 @@ class Singleton(SingletonBase):
         """Yield a turn each time this worker holds the place, until the node is to leave."""
         place = self._place
         while not place.session.is_leaving:
-            place.session.stir()
+            place.session.note_progress()
             if place.is_free_here:
                 with self as turn:
                     if turn:

@@ -108,7 +108,7 @@ class TaskLog:
 
     def start(self, key: str, token: int) -> bool:
         """Mark a task in flight and record its claim; return False, with nothing recorded, if it is not this node's."""
-        self.session.stir()
+        self.session.note_progress()
         if self._has_left([key]):
             return False
         runtime = self._runtime
@@ -218,7 +218,7 @@ class TaskLog:
 
         Without ``alone``, tasks that any run was lost at are not claimed: each is to be claimed ``alone`` afterwards.
         """
-        self.session.stir()
+        self.session.note_progress()
         self.renewal.drop(tasks)
         if self.session.is_leaving:
             return None
@@ -356,7 +356,7 @@ class TaskLog:
 
     def finish(self, key: str) -> None:
         """End the work on a task: no longer in flight, and complete once ``completions`` has recorded it."""
-        self.session.stir()
+        self.session.note_progress()
         # t=0  this node finishes a task, whose completion is gathered with others for a moment
         # t=1  the leader wants the token for another node, and this node acknowledges: the task is not in flight
         # t=2  the other node claims the task, finds no completion, and does it again
@@ -400,7 +400,7 @@ class TaskLog:
         if runtime is not None and not self.completions.has(key):
             runtime.lease.unrecorded.pop(key, None)
         self.attempts.give_up([key])
-        self.session.stir()
+        self.session.note_progress()
 
     def complete(self, key: str) -> None:
         """Finish a task and record it now, also after the end of the block."""

@@ -169,7 +169,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         step = asyncio.ensure_future(_step(source))
         try:
             while not step.done() and not self._loop.is_over:
-                self._loop.stir()
+                self._loop.note_progress()
                 await asyncio.wait([step], timeout=_CHECK_SEC)
         except asyncio.CancelledError:
             await self._cut(step)

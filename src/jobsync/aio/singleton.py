@@ -80,7 +80,7 @@ class _Turns(AsyncSingleton, AsyncIterator[AsyncTurn]):
         self._give_back()
         await asyncio.sleep(0)  # a body that awaits nothing does not hold up the event loop
         while not place.session.is_leaving:
-            place.session.stir()
+            place.session.note_progress()
             if place.is_free_here:
                 if turn := self._turn():
                     return turn

@@ -249,7 +249,7 @@ class Agent:
         # t=0  this thread reads the mark, which is set
         # t=1  a thread of the user sets it
         # t=2  this thread takes it away: t=1 is counted as at t=0, which is less than a step before
-        is_marked, lease.has_stirred = lease.has_stirred or bool(lease.waiting), False
+        is_marked, lease.has_progressed = lease.has_progressed or bool(lease.waiting), False
         if not progress.check(is_marked, not lease.ownership.is_empty, now):
             return
         self.stall(progress.is_stalled)

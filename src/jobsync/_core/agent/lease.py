@@ -54,7 +54,7 @@ class Lease:
         self._tasks = InFlight(token_of, config.handover_timeout_sec)
         self.ends_at = _FOREVER
         """When the node deregisters at the latest, if it is leaving."""
-        self.has_stirred = True
+        self.has_progressed = True
         """The mark of progress: a thread of the user sets it when it requests work or finishes some, and the agent clears it."""
         self.waiting: dict[object, None] = {}
         """Loops that wait for their next task, which counts as progress."""

@@ -80,18 +80,18 @@ class Membership:
         The leader polls. A node next in line sends a heartbeat, unless the changes concern no node: a registration is for the
         leader alone. Any other node does so if they concern all nodes, in a large cluster after a pause. A node that is named
         reads the assignment, and sends a heartbeat if it finds something to acknowledge. A change that does not concern a node is
-        read after its next heartbeat in turn, in a large cluster at leisure.
+        read after its next heartbeat in turn, in a large cluster later in the interval.
         """
         # t=0  the leader, which leaves, commits a plan that gives tokens to c
         # t=1  it deregisters, which concerns all nodes
         # t=2  c takes both hints as one; if it paused with the others, the tokens would have no owner meanwhile
         is_named = self._config.name in (hint.named if hint.nodes is None else hint.nodes)
-        is_follower = not (self.leader_term.is_on or self.monitor.is_heir)
+        is_follower = not (self.leader_term.is_on or self.monitor.is_standby)
         is_unclear = hint.nodes is None and not hint.named
         self._refresh.hint(int(hint), concerns=None if is_unclear or not is_follower else is_named)
         if self.leader_term.is_on:
             self.monitor.hint(now, is_urgent=hint.nodes is None or bool(hint.nodes))
-        elif hint.nodes is None or (hint.nodes and self.monitor.is_heir):
+        elif hint.nodes is None or (hint.nodes and self.monitor.is_standby):
             self._schedule.soon(now + self.monitor.pause)
         else:
             return is_named
@@ -218,7 +218,7 @@ class Membership:
             self.monitor.own_heartbeat(issued.at)
         self.leader_term.compare(pulse.leadership)
         self.monitor.take_pulse(pulse, self.leader_term.is_on, now)
-        self._refresh.note(pulse.version, self._lease.assignment.version, now, self.monitor.leisure)
+        self._refresh.note(pulse.version, self._lease.assignment.version, now, self.monitor.read_delay_sec)
 
     def _take_snapshot(self, issued: commands.Issued, snapshot: Snapshot, now: float) -> None:
         mine = next((node for node in snapshot.nodes if node.name == self._config.name), None)

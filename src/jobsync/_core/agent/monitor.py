@@ -1,18 +1,18 @@
 """When a node polls the others, which of them it suspects, and which node is to lead (rules R2 and R4).
 
 To poll is to take a snapshot. A leader polls after each heartbeat of its own, and so do the nodes that are next in line
-(``HEIRS``): the silence of nodes that die together with the leader counts from the last poll of the node that succeeds it. Every
-other node reads the leader's heartbeat with each pulse, and polls only when there is no leader, when the leader has changed or is
-no candidate, when it becomes suspect, once when it is late, and once after it has joined.
+(``STANDBYS``): the silence of nodes that die together with the leader counts from the last poll of the node that succeeds it.
+Every other node reads the leader's heartbeat with each pulse, and polls only when there is no leader, when the leader has
+changed or is no candidate, when it becomes suspect, once when it is late, and once after it has joined.
 
 A change makes nodes send heartbeats out of turn, and a heartbeat that is read an interval later is counted from there. So one
 more poll comes when all have sent theirs: by the leader after a hint, and by the nodes next in line after a new version.
 
 A snapshot of a large cluster is large, and a leader that is late or steps back gives all nodes the same reason to poll: if
-thousands did, the load would make it later still. So the oldest nodes (``FEW``) poll at once. The others wait for one more pulse,
-and then poll in the order in which they would lead, within two intervals, or within more where there are more than ``PLENTY``.
-Where there is no leader, no node waits as long; but a change that concerns all nodes, such as that the leader is gone, is left to
-those next in line for a moment.
+thousands did, the load would make it later still. So the oldest nodes (``SMALL``) poll at once. The others wait for one more
+pulse, and then poll in the order in which they would lead, within two intervals, or within more where there are more than
+``LARGE``. Where there is no leader, no node waits as long; but a change that concerns all nodes, such as that the leader is
+gone, is left to those next in line for a moment.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = ['ClusterMonitor']
 _NEVER, _FOREVER = float('-inf'), float('inf')
 _SENIORITY = attrgetter('seniority')
 
-HEIRS = 5
+STANDBYS = 5
 """How many nodes, those next in line, read all heartbeats once an interval as the leader does. One of them counts the silence of
 the nodes that die together with the leader from about when they died, unless all of these die with it (promise P3)."""
-FEW = 50
+SMALL = 50
 """How many nodes poll at the same time because the leader is late or new, and how many of those that join do in an interval."""
-PLENTY = 500
+LARGE = 500
 """Where there are more nodes, the polls that come in turn are as much rarer as each of them, and all together, read more."""
-CALM = 0.04
+POLL_GAP = 0.04
 """The part of an interval between two polls of a large cluster, where nothing urgent has changed."""
 
 
@@ -69,7 +69,7 @@ class ClusterMonitor:
     @property
     def due(self) -> float:
         """When to poll next."""
-        return min(self._first_at, self._poll_at, self._outdated_at + self._patience, self._again_at, self._once_at)
+        return min(self._first_at, self._poll_at, self._outdated_at + self._poll_backoff, self._again_at, self._once_at)
 
     def begin(self, now: float) -> None:
         """Begin as a registered node: the first pulse shows whether to poll at once."""
@@ -95,7 +95,7 @@ class ClusterMonitor:
         # t=0  hundreds of nodes register, one after the other, in some seconds
         # t=1  a poll for each reads all of them, and is nothing to plan from: they are gathered
         self._is_urgent = self._is_urgent or is_urgent
-        self.poll(now if is_urgent else max(now, self._last_poll + self._calm))
+        self.poll(now if is_urgent else max(now, self._last_poll + self._poll_gap))
         self._poll_again(now)
 
     def own_heartbeat(self, sent: float) -> None:
@@ -117,15 +117,15 @@ class ClusterMonitor:
         # t=0  c takes a snapshot, in which a leads
         # t=1  b deregisters a, which has died; a pulse shows c that no node leads
         # t=2  the snapshot arrives: c has to poll once more
-        if not led or is_unaware or is_forming or (has_stepped_back and not self._patience):
+        if not led or is_unaware or is_forming or (has_stepped_back and not self._poll_backoff):
             self._is_urgent = True
             self.poll(now if is_unaware else now + self.pause)
         elif has_changed or has_stepped_back:
             self._outdated_at = min(self._outdated_at, now)
-            self.poll(now + (self._patience or 2 * self.pause))
+            self.poll(now + (self._poll_backoff or 2 * self.pause))
         elif leader is not None and not leads:
             self._outdated_at = self._doubt_at(leader.name, now)
-            if self.is_heir:
+            if self.is_standby:
                 self._poll_again(now)
         if leads and known is not None and pulse.revision != known.revision:
             self._is_urgent = True
@@ -152,7 +152,7 @@ class ClusterMonitor:
         # Where there are many nodes, older ones than b are next in line.
         if self.snapshot is None:
             self._first_at = (now if is_first else self._first_at) + self._turn - turn
-        if self.is_heir:
+        if self.is_standby:
             self._poll_again(now)
 
     def _poll_again(self, now: float) -> None:
@@ -178,7 +178,7 @@ class ClusterMonitor:
         if self._begun_at >= self._once_at:
             self._once_at = _FOREVER
         if self._is_urgent is not None:
-            self.poll(now if self._is_urgent else now + self._calm)
+            self.poll(now if self._is_urgent else now + self._poll_gap)
 
     def _next_poll(self, snapshot: Snapshot, now: float) -> tuple[float, float]:
         """Return when to poll whatever pulses show, and when the snapshot is outdated if they show nothing of the leader."""
@@ -198,7 +198,7 @@ class ClusterMonitor:
             others = {name: timeout for name, timeout in timeouts.items() if name not in suspects}
             again = now + config.retry_sec
             outdated_at = min(again, self._detector.next_suspicion(others) or again)
-            return outdated_at + (self._patience if led else self.pause), outdated_at
+            return outdated_at + (self._poll_backoff if led else self.pause), outdated_at
         due = self._detector.next_suspicion({leader.name: timeouts[leader.name]}) if leader.name in timeouts else None
         # t=0  w4 has died; w2 takes the leadership, and w5, which was blind until now, takes w4 for the oldest candidate
         # t=1  w2 suspects w4, so the next to lead is w5, which is older than w2: w2 plans no more, and waits for w5
@@ -237,8 +237,8 @@ class ClusterMonitor:
         return self._detector.suspects({node.name: timeout}, now).get(node.name) == node.beat
 
     @property
-    def is_heir(self) -> bool:
-        """Whether this node is one of the ``HEIRS`` oldest members, the leader apart.
+    def is_standby(self) -> bool:
+        """Whether this node is one of the ``STANDBYS`` oldest members, the leader apart.
 
         The last poll may be long ago; but every older node was read in it, and a node that has gone since is no member any more.
         """
@@ -249,34 +249,34 @@ class ClusterMonitor:
         """How many seconds this node leaves to those next in line after what concerns all: none where nodes are few."""
         # t=0  the leader of 200 nodes leaves, and a hint says so to all of them
         # t=1  all send heartbeats and poll: the next leader's calls, and its first commit, wait among theirs
-        if len(self._members) <= FEW or self.is_heir:
+        if len(self._members) <= SMALL or self.is_standby:
             return 0.0
-        return min((1 + 2 * self._place[0] / FEW) * STEP, 1.0) * self._config.heartbeat_interval_sec
+        return min((1 + 2 * self._place[0] / SMALL) * STEP, 1.0) * self._config.heartbeat_interval_sec
 
     @property
-    def leisure(self) -> float:
+    def read_delay_sec(self) -> float:
         """How many seconds this node leaves a version unread that does not concern it: none where nodes are few.
 
         All nodes send their heartbeats at about the same time, so each has a part of the interval of its own.
         """
         # t=0  the leader of 200 nodes, which leaves, gives its tokens to five of them
         # t=1  all 200 read that version after their heartbeats, and the calls of the five wait among theirs
-        if len(self._members) <= FEW or self.is_heir:
+        if len(self._members) <= SMALL or self.is_standby:
             return 0.0
         return (2 * STEP + 0.6 * crc32(self._ref.incarnation.encode()) / 2**32) * self._config.heartbeat_interval_sec
 
     @property
-    def _calm(self) -> float:
+    def _poll_gap(self) -> float:
         """How many seconds are between two polls for what is not urgent: none where nodes are few."""
-        return 0.0 if len(self._members) <= FEW else CALM * self._config.heartbeat_interval_sec
+        return 0.0 if len(self._members) <= SMALL else POLL_GAP * self._config.heartbeat_interval_sec
 
     @property
-    def _patience(self) -> float:
+    def _poll_backoff(self) -> float:
         """How many seconds this node leaves to older ones before it polls for a reason that they have too."""
-        behind = self._place[0] - FEW
+        behind = self._place[0] - SMALL
         if behind < 0:
             return 0.0
-        return (1 + STEP + behind / max(FEW, len(self._members) / 2) * self._crowd**2) * self._config.heartbeat_interval_sec
+        return (1 + STEP + behind / max(SMALL, len(self._members) / 2) * self._excess**2) * self._config.heartbeat_interval_sec
 
     @property
     def _turn(self) -> float:
@@ -284,19 +284,19 @@ class ClusterMonitor:
 
         Hundreds that join together do not know of each other before they are members, so until then it is an interval more.
         """
-        if len(self._members) <= FEW:
+        if len(self._members) <= SMALL:
             return 0.0
-        turns = self._place[0] / FEW * self._crowd
+        turns = self._place[0] / SMALL * self._excess
         return (turns + (self._config.name not in self._members)) * self._config.heartbeat_interval_sec
 
     @property
-    def _crowd(self) -> float:
-        """How many times more members there are than ``PLENTY``; at least 1."""
-        return max(1.0, len(self._members) / PLENTY)
+    def _excess(self) -> float:
+        """How many times more members there are than ``LARGE``; at least 1."""
+        return max(1.0, len(self._members) / LARGE)
 
     @property
     def _place(self) -> tuple[int, bool]:
-        """How many older members may lead, the leader apart, and whether this node is an heir.
+        """How many older members may lead, the leader apart, and whether this node is a standby.
 
         Before the first snapshot the number is any that is possible.
         """
@@ -310,7 +310,7 @@ class ClusterMonitor:
         older, leader = 0, snapshot.leadership.node
         for node in snapshot.nodes:  # in the order of ``created_on``: the oldest first
             if node.ref == self._ref:
-                return older, older < HEIRS and leader != self._ref and self._is_eligible(node)
+                return older, older < STANDBYS and leader != self._ref and self._is_eligible(node)
             older += node.ref != leader and self._is_eligible(node)
         return older, False
 

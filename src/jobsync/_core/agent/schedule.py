@@ -97,15 +97,15 @@ class AssignmentRefresh:
         """Note that the assignment is being read: every change hinted at until now will be in it."""
         self._is_hinted = False
 
-    def note(self, version: Revision, known: Revision, now: float, leisure: float = 0.0) -> None:
+    def note(self, version: Revision, known: Revision, now: float, delay_sec: float = 0.0) -> None:
         """Take the version that an answer brought, and ``known``, that of the assignment as this node has it.
 
-        One older than the newest is of a late answer, and dropped. One that is known not to concern this node is read at leisure:
+        One older than the newest is of a late answer, and dropped. One that is known not to concern this node is read later:
         in so many seconds.
         """
         if version.number < self.version.number:
             return
-        due = now + leisure if self._may_concern < version.number <= self._seen_until else now
+        due = now + delay_sec if self._may_concern < version.number <= self._seen_until else now
         self._newer_due = due if self.version == known else min(self._newer_due, due)
         self.version, self._read_at = version, now
 

@@ -25,6 +25,15 @@ class Text(str):
     __slots__ = ()
 
 
+class NamedTask(Task):
+    """A task with a text of its own, which is not its key."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f'{self.key} ({self.name})'
+
+
 class Number(int):
     """An integer with a text of its own."""
 
@@ -104,6 +113,17 @@ def test_it_says_what_the_plain_form_says(url: str, hash_function: str) -> None:
         for task in IDS:
             expected = token_of(task_key(task)) in mine
             assert a.can_claim_task(task) is a.can_claim_task(Task(task)) is expected, task
+
+
+def test_a_task_of_a_class_of_its_own(url: str) -> None:
+    """Two nodes answer by the task's key, whatever its text is: one of them may work on it, and a loop over all does all."""
+    tasks = [NamedTask(number, 'name') for number in range(50)]
+    with job('a', url) as a, job('b', url) as b:
+        wait_until(lambda: len(a.my_tokens) == len(b.my_tokens) == TOKENS // 2, 'both have their share')
+        for task in tasks:
+            assert [a.can_claim_task(task), b.can_claim_task(task)] == [a.can_claim_task(task.key), b.can_claim_task(task.key)]
+        done = [*a.claim(tasks), *b.claim(tasks)]
+        assert sorted(task.key for task in done) == sorted(task.key for task in tasks)
 
 
 @pytest.mark.parametrize('task', BAD_IDS, ids=range(len(BAD_IDS)))

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
 from jobsync._core.counting import counted
-from jobsync._core.hashing import hasher, task_key, tokenizer
+from jobsync._core.hashing import hasher, tokenizer
 from jobsync._core.records import LockFilter
 from jobsync._core.redact import cut_repr
 from jobsync._event_log import EventLogger
@@ -240,13 +240,14 @@ class Job:
             elif kind is int:
                 key = str(task)
             else:
-                key = task_key(task)
+                key = key_of(task)
             data = key.encode()
         except ConfigError:
             raise
         except ValueError:  # too many digits, or no UTF-8: task_key raises an error that says so
-            data = task_key(task).encode()
-        lease = self._session.lease
+            data = key_of(task).encode()
+        session = self._session
+        lease = session.lease
         if lease is None:
             return not self._config.enabled
         lease.has_progressed = True
@@ -257,9 +258,9 @@ class Job:
         # one by one, a new lease between them could give an old token a new deadline.
         deadline, pins, mine = lease.grant
         if pins is not None and key in pins:
-            return pins[key] and clock.now() < deadline
+            return pins[key] and clock.now() < deadline and session.mark[0] == 1
         digest = self._hash  # called as self._hash(…), Python would search the methods for it first
-        return mine[digest(data) % self._total_tokens] and clock.now() < deadline
+        return mine[digest(data) % self._total_tokens] and clock.now() < deadline and session.mark[0] == 1
 
     def add_task(self, task: object) -> bool:
         """Start a task: mark it in flight, record its claim, and return whether this node may work on it.

@@ -7,9 +7,11 @@ import hashlib
 import numbers
 import uuid
 from collections import Counter
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import PurePosixPath
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,6 +117,39 @@ class Broken:
         raise RuntimeError('no')
 
 
+class Tags(frozenset[str]):
+    """A set of a class of its own."""
+
+
+class SortedTags(frozenset[str]):
+    """A set whose text is sorted."""
+
+    def __repr__(self) -> str:
+        return f'SortedTags({sorted(self)})'
+
+
+@dataclass(frozen=True)
+class Order:
+    """A value that can be hashed, with a set in it."""
+
+    number: int
+    tags: set[str] = field(hash=False)
+
+
+@attrs.frozen
+class Tagged:
+    """A class made by attrs, with a set in it."""
+
+    tags: Tags
+
+
+class NamedOrder(Order):
+    """A value that can be hashed, with a text of its own."""
+
+    def __str__(self) -> str:
+        return f'order {self.number}'
+
+
 class ScalarFloat:
     """A float that is no ``float``, as those of numpy with 32 bits are."""
 
@@ -167,6 +202,9 @@ def test_an_object_with_a_text_is_an_id() -> None:
         (('a', Mute()), r'\(tuple\).*address'),
         (frozenset('ab'), r'\(frozenset\).*sorted tuple'),
         (('a', frozenset('bc')), r'\(tuple\).*sorted tuple'),
+        (Tags('ab'), r'\(Tags\).*sorted tuple'),
+        (Order(1, {'a', 'b'}), r'\(Order\).*sorted tuple'),
+        ((Tagged(Tags('ab')),), r'\(tuple\).*sorted tuple'),
         (b'a', r"b'a' \(bytes\).*bytes"),
         (memoryview(b'a'), r'\(memoryview\).*bytes'),
         ('', r"'' \(str\): must not be empty"),
@@ -174,7 +212,19 @@ def test_an_object_with_a_text_is_an_id() -> None:
     ids=[
         *('list', 'dict', 'tuple of a list', 'address', 'no text', 'too many digits', 'surrogate', 'NUL', 'long'),
         *('None', 'bool', 'float', 'scalar float', 'scalar bool', 'decimal NaN', 'missing value'),
-        *('function', 'iterator', 'address in a tuple', 'set', 'set in a tuple', 'bytes', 'memory', 'empty'),
+        *(
+            'function',
+            'iterator',
+            'address in a tuple',
+            'set',
+            'set in a tuple',
+            'set of a class',
+            'set in a dataclass',
+            'set in attrs in a tuple',
+            'bytes',
+            'memory',
+            'empty',
+        ),
     ],
 )
 def test_an_id_that_cannot_serve(task_id: object, message: str) -> None:
@@ -185,11 +235,20 @@ def test_an_id_that_cannot_serve(task_id: object, message: str) -> None:
 
 @pytest.mark.parametrize(
     'task_id',
-    [PurePosixPath('/fault at 0x7f00deadbeef'), ('fault at 0x7f00deadbeef', 3), frozenset[int](), frozenset({1})],
-    ids=['path', 'tuple', 'empty set', 'set of one'],
+    [
+        PurePosixPath('/fault at 0x7f00deadbeef'),
+        ('fault at 0x7f00deadbeef', 3),
+        frozenset[int](),
+        frozenset({1}),
+        Order(1, {'a'}),
+        SortedTags('ab'),
+        NamedOrder(1, {'a', 'b'}),
+        PurePosixPath("/{'a', 'b'}"),
+    ],
+    ids=['path', 'tuple', 'empty set', 'set of one', 'set of one in a dataclass', 'sorted set', 'own text', 'path with braces'],
 )
 def test_a_text_may_name_an_address(task_id: object) -> None:
-    """An id that names an address is one as any other, and so is a set of one at most: the text is the same in each process."""
+    """An id that names an address is one as any other, and so is one whose text shows no set in the order of its hashes."""
     assert task_key(task_id) == str(task_id)
 
 

@@ -38,7 +38,7 @@ def infos(agent: Agent) -> list[str]:
 
 @pytest.mark.parametrize('name', ['a', 'z'])
 def test_a_dead_cluster_gives_way_to_other_settings(name: str) -> None:
-    """When none of its nodes has sent a heartbeat for its timeout; the log says what is awaited. The name may be one of theirs."""
+    """When none of its nodes has sent a heartbeat for its timeout; the log says what is awaited. The name may be theirs."""
     bench = crashed('a', 'b')
     began, agent = bench.now, start_other(bench, name)
     bench.run(2.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import subprocess
@@ -22,12 +23,12 @@ from jobsync import AsyncJob, Job, WrongProcess
 from jobsync._core.records import NodeState
 
 
-def in_fork(work: Callable[[], Any]) -> Any:
+def in_fork(work: Callable[[], Any], fork: Callable[[], int] = os.fork) -> Any:
     """What ``work`` gives in a forked child, as JSON."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', DeprecationWarning)  # that there are threads is the point
-        pid = os.fork()
+        pid = fork()
     if pid == 0:
         try:
             result = work()
@@ -56,6 +57,24 @@ def test_a_fork_owns_nothing(store: Store) -> None:
         assert job.add_task(owned_tasks(job)[0])
         beat = job._last_heartbeat_sent
         wait_until(lambda: job._last_heartbeat_sent != beat, 'the parent goes on')
+
+
+@pytest.mark.any_store
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux clears memory in a fork')
+def test_a_fork_that_python_does_not_know_of_owns_nothing(store: Store) -> None:
+    """A server such as uWSGI forks its workers in C, past what Python calls in the child of ``os.fork``."""
+    fork_in_c = ctypes.PyDLL(None).fork
+    with store.job('a') as job:
+        job.declare_items('letters', ['x'])
+        wait_until(lambda: job.items('letters') == ['x'], 'the item is its own')
+
+        def look() -> Any:
+            claimable = [task for task in ['x', *range(1000)] if job.can_claim_task(task)]
+            return claimable, sorted(job.my_tokens), [*map(job.owns, range(TOKENS))], job.items('letters'), job.am_i_healthy()
+
+        assert look()[0]
+        assert in_fork(look, fork_in_c) == [[], [], [False] * TOKENS, [], False]
+        assert job.add_task(owned_tasks(job)[0])
 
 
 USES: list[Callable[[Job], object]] = [

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numbers
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import md5, sha256
 from struct import Struct
 
@@ -38,8 +38,10 @@ _BOOLS = ('bool_', 'bool')
 """The names of the types of numpy's True, by its version."""
 _ADDRESS = re.compile(' at 0x[0-9A-Fa-f]{6,}[>,;]')
 """What Python gives an object, a function or a generator as its text, also within a tuple; no path or text that names one."""
-_SET = re.compile(r'frozenset\(\{[^}]*,')
-"""The text of a set of several, also within a tuple. Its order depends on hashes, which differ from process to process."""
+_SET_REPRS = (set.__repr__, frozenset.__repr__)
+"""A class of sets with another one, which sorts perhaps, has its own text."""
+_DEEPEST = 8
+"""How deep the values of a tuple or a dataclass within another are searched for sets."""
 
 _FIRST_8 = Struct('>Q').unpack_from
 """Unpack the first 8 bytes of a digest as a big-endian integer."""
@@ -124,9 +126,21 @@ def _text(task_id: object) -> str:
         return text
     if _ADDRESS.search(text):
         raise ConfigError(f'task id {safe_repr(task_id)}: its text is an address, another in each process; define __str__')
-    if _SET.search(text):
+    if _shows_set(task_id, text, _DEEPEST):
         raise ConfigError(f'task id {safe_repr(task_id)}: a set of several has another text in each process; use a sorted tuple')
     return text
+
+
+def _shows_set(value: object, text: str, deepest: int) -> bool:
+    """Return whether the text has that of a set of several. Its order depends on hashes, which differ from process to process."""
+    if isinstance(value, (set, frozenset)) and len(value) > 1:
+        return type(value).__repr__ in _SET_REPRS and repr(value) in text
+    if isinstance(value, (tuple, list, set, frozenset)):
+        parts: Iterable[object] = value
+    else:
+        fields = getattr(type(value), '__dataclass_fields__', None) or getattr(type(value), '__attrs_attrs__', None)
+        parts = [getattr(value, getattr(field, 'name', field), None) for field in fields or ()]
+    return deepest > 0 and any(_shows_set(part, text, deepest - 1) for part in parts)
 
 
 def _check_kind(task_id: object) -> None:

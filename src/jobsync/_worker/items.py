@@ -67,7 +67,7 @@ class Items:
     def mine(self, group: str) -> list[str]:
         """Return the items of a group that may be claimed now. No I/O, no lock."""
         checks.group.of('group', group)
-        lease = self._session.lease
+        lease = self._session.lease_here
         if lease is None:
             return [] if self._session.config.enabled else list(self._declared.get(group, ()))
         deadline, pins, _ = lease.grant

@@ -54,7 +54,7 @@ def _usual_name(session: Session) -> str:
 
 
 def _snapshot(session: Session, token_of: Callable[[str], int], column: str, token_column: str) -> RowFilter:
-    lease = session.lease
+    lease = session.lease_here
     if lease is None:
         return RowFilter(column, token_column, tokens=() if session.config.enabled else None)
     deadline, pins, mine = lease.grant

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobsync._core.agent.lease import Lease
@@ -13,6 +13,7 @@ from jobsync._core.assignment import Assignment
 from jobsync._event_log import EventLogger, event_log
 from jobsync._runtime import NodeRuntime, clock
 from jobsync._runtime.callbacks import Functions
+from jobsync._runtime.process_mark import new_mark
 from jobsync._runtime.startup import node_config, refuse_patched_threads, wait_until_entered
 from jobsync._worker.stages import Event, Stage, Stages
 from jobsync._worker.store_calls import StoreCalls, worker_id
@@ -65,6 +66,8 @@ class Session:
         self._connection: Connection | None = None
         self._pid: int | None = None
         """The process that entered."""
+        self.mark: Sequence[int] = b'\1'
+        """Begins with 0 in a fork of the process that entered, however it was forked (see ``process_mark``)."""
 
     # --- in and out ---------------------------------------------------------------------------------------------------------
 
@@ -78,7 +81,7 @@ class Session:
         config = self.config
         if config.enabled:
             refuse_patched_threads(self.node_name)
-        self._pid = os.getpid()
+        self._pid, self.mark = os.getpid(), new_mark()
         self.stages.record(Event.ENTER)
         backend = self._backend = None if config.backend is None else self.caller.call(self._connect)
         # t=0  this thread has recorded that it enters, and is to connect
@@ -134,6 +137,11 @@ class Session:
         """Raise ``JobsyncError`` if this was entered, stopped or left before."""
         if self.stages.stage is not Stage.NEW:
             raise JobsyncError(f'job {self.node_name!r} has been entered before: make a new one for each block')
+
+    @property
+    def lease_here(self) -> Lease | None:
+        """The lease; None in a fork of the process that has it."""
+        return self.lease if self.mark[0] else None
 
     @property
     def is_leaving(self) -> bool:

@@ -33,13 +33,13 @@ _NO_TOKENS: frozenset[int] = frozenset()
 
 def owned_tokens(session: Session) -> frozenset[int]:
     """Return the tokens that may be claimed now: the same object while nothing changes."""
-    lease = session.lease
+    lease = session.lease_here
     return _NO_TOKENS if lease is None or clock.now() >= lease.deadline else lease.ownership.tokens
 
 
 def owns(session: Session, token: int) -> bool:
     """Return whether a token or pin may be claimed now, without making the set of all."""
-    lease = session.lease
+    lease = session.lease_here
     if lease is None:
         return False
     deadline, has = lease.deadline, lease.ownership.has(operator.index(token))
@@ -48,7 +48,7 @@ def owns(session: Session, token: int) -> bool:
 
 def count_owned(session: Session) -> int:
     """Return how many tokens may be claimed now."""
-    lease = session.lease
+    lease = session.lease_here
     return 0 if lease is None or clock.now() >= lease.deadline else lease.ownership.count
 
 
@@ -68,7 +68,7 @@ def is_healthy(session: Session) -> bool:
     """Return whether the node is a member with a valid lease and not stalled; with coordination off, whether it is not over."""
     if not session.config.enabled:
         return not session.is_over
-    runtime, lease = session.runtime, session.lease
+    runtime, lease = session.runtime, session.lease_here
     if runtime is None or lease is None or runtime.agent.is_stalled:
         return False
     return runtime.status.phase is Phase.MEMBER and clock.now() < lease.deadline
@@ -112,7 +112,7 @@ def summary(session: Session) -> str:
 
 def lease_left_sec(session: Session) -> float:
     """Return for how many seconds the lease lasts; 0 if there is none, or it is over."""
-    lease = session.lease
+    lease = session.lease_here
     return 0.0 if lease is None else max(0.0, lease.deadline - clock.now())
 
 

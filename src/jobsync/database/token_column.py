@@ -8,9 +8,10 @@ from typing import Self
 
 import attrs
 
-from jobsync._core.hashing import task_key, tokenizer
+from jobsync._core.hashing import tokenizer
 from jobsync.config import CoordinationConfig, resolve
 from jobsync.errors import ConfigError
+from jobsync.task import key_of
 
 __all__ = ['TokenColumn']
 
@@ -63,12 +64,12 @@ class TokenColumn:
         """Return the token to store in the row of a task.
 
         Args:
-            task_id: The task's id.
+            task_id: A ``Task`` or a bare id.
 
         Raises:
             ConfigError: The id cannot be a task's.
         """
-        return tokenizer(self.hash_function, self.total_tokens)(task_key(task_id))
+        return tokenizer(self.hash_function, self.total_tokens)(key_of(task_id))
 
     def expression(self, column: str) -> str:
         """Return the expression by which PostgreSQL, 11 or later, computes the token: for a generated column, or for an index.

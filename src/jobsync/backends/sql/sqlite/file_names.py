@@ -42,15 +42,15 @@ def check_only_name(path: Path) -> None:
             f'{path} is one of {names} names (hard links) of one file: SQLite keeps a log beside each name, so two workers could '
             f'own one task; remove the other names (find them with: find / -samefile {path}), or copy the file'
         )
-    if _is_mounted(real):
+    if _is_mounted(os.path.realpath(real)):
         raise ConfigError(
             f'{path} is mounted by itself, as a volume of one file: SQLite keeps a log beside the file that other containers do '
             'not see, so two workers could own one task; mount its folder instead'
         )
 
 
-def _is_mounted(path: Path) -> bool:
-    """Return whether something is mounted at a path."""
+def _is_mounted(path: str) -> bool:
+    """Return whether something is mounted at a path without symbolic links, which is how the kernel lists it."""
     name = os.fsencode(path)
     for character, escape in _ESCAPES.items():
         name = name.replace(character, escape)

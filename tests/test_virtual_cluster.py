@@ -6,13 +6,14 @@ import asyncio
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import pytest
 
-from jobsync import AsyncJob, Cluster, ConfigError, CoordinationConfig, Job, NodeNameInUse, RebalanceEvent
+from jobsync import AsyncJob, Cluster, ConfigError, CoordinationConfig, Job, NodeNameInUse, NotOwned, RebalanceEvent
 from jobsync.testing import Fault, VirtualCluster, When
 from jobsync.testing.pytest_plugin import jobsync_cluster
 
@@ -95,6 +96,53 @@ def test_an_outage_of_the_store_moves_nothing(cluster: VirtualCluster) -> None:
     cluster.reconnect()
     cluster.settle()
     assert shares(*jobs) == before
+
+
+def claim_all(job: Job, done: list[str]) -> None:
+    for task in job.claim(TASKS):
+        time.sleep(1)
+        done.append(task)
+
+
+def claim_all_once(job: Job, done: list[str]) -> None:
+    for task in job.claim(TASKS, once=True):
+        time.sleep(0.5)
+        done.append(task)
+
+
+def do_one_by_one(job: Job, done: list[str]) -> None:
+    for task in TASKS:
+        with suppress(NotOwned), job.task(task):
+            time.sleep(1)
+            done.append(task)
+
+
+def do_as_a_batch(job: Job, done: list[str]) -> None:
+    for task in job.batch(TASKS):
+        time.sleep(1)
+        done.append(task)
+    assert len(job.get_audit()) == len(TASKS)
+
+
+@pytest.mark.parametrize('outage_sec', [12, 30], ids=['shorter than the lease', 'longer than the lease'])
+@pytest.mark.parametrize('work', [claim_all, claim_all_once, do_one_by_one, do_as_a_batch])
+def test_a_loop_outlives_an_outage(cluster: VirtualCluster, work: Callable[[Job, list[str]], None], outage_sec: float) -> None:
+    """It goes on, and ends as ever; what is done is recorded when the store is back, and a batch waits for that."""
+    done: list[str] = []
+    a = cluster.join('a')
+    program = cluster.start('a', work, done)
+    cluster.advance(6.3)
+    cluster.cut_off()
+    cluster.advance(outage_sec)
+    before = len(done)
+    cluster.reconnect()
+    cluster.wait_until(lambda: program.is_over)
+    cluster.advance(2)
+    assert sorted(row['item'] for row in a.get_audit()) == sorted(done)
+    assert before < len(TASKS)
+    if work is do_as_a_batch:
+        assert sorted(done) == sorted(TASKS)
+    assert a.can_claim_task('any')
 
 
 def test_programs_share_a_batch_and_one_of_them_dies(cluster: VirtualCluster) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import multiprocessing
+import os
 import random
 import socket
 import threading
@@ -35,7 +36,7 @@ from jobsync.backends.sql.postgresql import store as postgresql_store
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.backends.sql.postgresql.rights import grants, needed
-from jobsync.backends.sql.postgresql.store import PostgresqlStore
+from jobsync.backends.sql.postgresql.store import Framed, PostgresqlStore
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Mode, SqlTransaction
 from jobsync.errors import BackendUnavailable, ConfigError, Evicted, SchemaMismatch, UnsupportedOperation
@@ -318,7 +319,10 @@ class TestConnections:
             tx.execute_text('DELETE FROM sync_node')
         assert [node.name for node in stopped.snapshot().nodes] == ['a', 'b']
 
-    def test_a_starved_process_tries_again(self, harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize('says_why', [True, False])
+    def test_a_starved_process_tries_again(
+        self, harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch, says_why: bool
+    ) -> None:
         """What the server has ended between two statements is rolled back, and is done in the time that is left for the call."""
         backend = harness.connect()
         assert isinstance(backend, SqlBackend)
@@ -329,13 +333,18 @@ class TestConnections:
         def work(tx: SqlTransaction) -> None:
             attempts.append(len(attempts))
             tx.execute_text('INSERT INTO other VALUES (1)')
-            if len(attempts) == 1:
+            if len(attempts) == 1 and says_why:
                 eventually(lambda: harness.query(idle) == [('0',)])
                 monkeypatch.undo()
+            elif len(attempts) == 1:
+                assert isinstance(tx, Framed)
+                with socket.socket(fileno=os.dup(tx.raw.fileno())) as end:
+                    end.shutdown(socket.SHUT_RDWR)
             tx.execute_text('INSERT INTO other VALUES (2)')
 
         harness.execute('CREATE TABLE other (number integer)')
-        monkeypatch.setattr(postgresql_store, 'IDLE_SEC', 0.02)
+        if says_why:
+            monkeypatch.setattr(postgresql_store, 'IDLE_SEC', 0.02)
         backend.store.run(Mode.WRITE, 100, work)
         assert attempts == [0, 1]
         assert harness.query('SELECT count(*) FROM other') == [('2',)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
@@ -34,6 +37,34 @@ def test_a_table_without_a_log(harness: PostgresqlHarness, table: str) -> None:
         harness.connect().open(SETTINGS, create=True)
     harness.execute(f'ALTER TABLE sync_{table} SET LOGGED')
     assert namespace.beat(ref).heartbeat == 1
+
+
+@pytest.mark.parametrize('has_tables', [False, True])
+def test_a_search_path_that_changes_meanwhile(harness: PostgresqlHarness, has_tables: bool) -> None:
+    """A process that connects anew does not go on in another schema, whether there are tables in it or not."""
+    role, other = f'worker_{uuid.uuid4().hex[:8]}', f'{harness.schema}_other'
+    url = re.sub(r'//[^@]*@', f'//{role}:secret@', harness.url.partition('?')[0])
+    harness.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'", f'GRANT ALL ON SCHEMA {harness.schema} TO {role}')
+    harness.execute(f'CREATE SCHEMA {other} AUTHORIZATION {role}', f'ALTER ROLE {role} SET search_path = {harness.schema}')
+    with ExitStack() as closing:
+        closing.callback(harness.execute, f'DROP OWNED BY {role} CASCADE', f'DROP ROLE {role}')
+        if has_tables:
+            elsewhere = url + f'?options=-csearch_path%3D{other}'
+            other_backend = connect_to(elsewhere, 'sync_')
+            closing.callback(other_backend.close)
+            other_backend.open(SETTINGS, create=True)
+        backend = connect_to(url, 'sync_')
+        closing.callback(backend.close)
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        harness.execute(f'ALTER ROLE {role} SET search_path = {other}')
+        harness.end_sessions()
+        with pytest.raises(ConfigError, match=rf'no longer leads to {harness.schema}\.sync_state'):
+            namespace.beat(ref)
+        with pytest.raises(ConfigError, match='stop all workers'):
+            backend.open(SETTINGS, create=True)
+        harness.execute(f'ALTER ROLE {role} SET search_path = {harness.schema}')
+        assert namespace.beat(ref).heartbeat == 1
 
 
 def test_a_table_in_the_shadow_of_another(harness: PostgresqlHarness) -> None:

@@ -35,7 +35,7 @@ class Completions:
         self._on_recorded = on_recorded
         self._session, self._node_name, self._date = session, session.node_name, date
         self._finished: dict[str, None] = {}
-        self._recorded_at = float('-inf')
+        self._recorded_at, self._is_failing = float('-inf'), False
         self._followers: dict[int, set[str]] = {}
         self._alarm = Alarm(session.node_name, 2 * _GATHER_SEC, self._flush_by_alarm)
 
@@ -69,35 +69,52 @@ class Completions:
         self._record([*self._finished, *keys])
         self._notify(keys)
 
-    def flush(self) -> None:
-        """Record all finished tasks as complete. After an error an alarm tries again, and so may the caller."""
+    @property
+    def is_pending(self) -> bool:
+        """Whether a finished task is not recorded yet."""
+        return bool(self._finished)
+
+    def flush(self, while_: Callable[[], bool] | None = None) -> None:
+        """Record all finished tasks as complete. After an error an alarm tries again, and so may the caller.
+
+        Raises ``BackendUnavailable`` if the store stays away, for as long as ``while_`` returns True or a call may take.
+        """
         self._session.check_inside()
         try:
-            self._record(list(self._finished))
+            self._record(list(self._finished), while_)
         except BaseException:
             self.schedule_flush()
             raise
 
     def flush_if_due(self) -> None:
-        """Record the finished tasks now, or by an alarm if the last ones were recorded a moment ago."""
-        if clock.now() < self._recorded_at + _GATHER_SEC and not self._session.is_over:
+        """Record the finished tasks in one attempt; by an alarm if the last ones were recorded a moment ago, or could not be."""
+        if (self._is_failing or clock.now() < self._recorded_at + _GATHER_SEC) and not self._session.is_over:
             self.schedule_flush()
         else:
-            self.flush_now()
+            self.flush_now(lambda: False)
 
-    def flush_now(self) -> None:
-        """Record the finished tasks now, also after the end of the block. Raise only inside the block."""
+    def flush_now(self, while_: Callable[[], bool] | None = None) -> None:
+        """Record the finished tasks now, also after the end of the block. While the store is away, leave them to the alarm."""
         # t=0  this thread flushes; the session is not over
         # t=1  another thread leaves and closes the backend: the flush fails
         # t=2  the session is over: the tasks are recorded by a connection of their own, and no error reaches the user's loop
         if self._finished and not self._session.is_over:
             try:
-                self.flush()
+                self.flush(while_)
+            except BackendUnavailable as error:
+                self._report(error)
             except JobsyncError:
                 if not self._session.is_over:
                     raise
         if self._finished and self._session.is_over:
             self._flush_after_the_end()
+
+    def _report(self, error: Exception) -> None:
+        """Log that the store is away: as a warning the first time, until something is recorded again."""
+        log = _logger.info if self._is_failing else _logger.warning
+        self._is_failing = True
+        count = counted(len(self._finished), 'finished task')
+        log('node %r: %s not recorded as complete yet, and will be when the store is back: %s', self._node_name, count, error)
 
     def schedule_flush(self) -> None:
         """Have an alarm record the finished tasks: the user's loop may not come back for long."""
@@ -125,7 +142,7 @@ class Completions:
         if backend is not None:
             write = refusal_as_outage(lambda: backend.append_audits(self._node_name, keys, self._date))
             self._session.caller.call(write, while_)
-        self._recorded_at = clock.now()
+        self._recorded_at, self._is_failing = clock.now(), False
         # In this order: after an exception of a signal's handler in between, the tasks are recorded and released once more.
         self._on_recorded(keys)
         for key in keys:
@@ -137,7 +154,7 @@ class Completions:
         try:
             self.flush()
         except Exception as error:  # noqa: BLE001 - an alarm's thread has no caller to raise to
-            _logger.info('node %r: finished tasks are not recorded as complete yet: %s', self._node_name, error)
+            self._report(error)
 
     def _flush_after_the_end(self) -> None:
         keys = list(self._finished)

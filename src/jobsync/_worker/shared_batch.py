@@ -133,6 +133,10 @@ class SharedBatch(ClaimLoop[T]):
     def finish(self) -> None:
         """Record what is finished, and log how the batch has ended."""
         super().finish()
+        while self._task_log.completions.is_pending and not self.is_over:  # an outage: what is done here is still to be recorded
+            self.note_progress()
+            time.sleep(_PAUSE_SEC[1])
+            super().finish()
         if self._left:
             _logger.info(
                 'node %r leaves a batch of %s: %d done here, %d left to other nodes',

@@ -372,7 +372,7 @@ class TaskLog:
         """Record the finished tasks if it is time to, or if a hand-over waits for that."""
         runtime = self.session.runtime
         if runtime is not None and runtime.agent.is_asked:
-            self.completions.flush_now()
+            self.completions.flush_now(lambda: False)
         else:
             self.completions.flush_if_due()
 
@@ -401,11 +401,6 @@ class TaskLog:
             runtime.lease.unrecorded.pop(key, None)
         self.attempts.give_up([key])
         self.session.note_progress()
-
-    def complete(self, key: str) -> None:
-        """Finish a task and record it now, also after the end of the block."""
-        self.finish(key)
-        self.completions.flush_now()
 
     def complete_all(self) -> None:
         """Record everything open as complete, except what other workers have checked out. After an error it stays open."""

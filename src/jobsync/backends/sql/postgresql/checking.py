@@ -13,33 +13,62 @@ from jobsync.backends.sql.postgresql.connection import BoundedConnection
 from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, PostgresqlServer
 from jobsync.errors import ConfigError
 
-__all__ = ['Hosts', 'check_tables']
+__all__ = ['Hosts', 'Place']
 
-VISIBLE = """
-    SELECT relname, relnamespace::regnamespace::text, relpersistence FROM pg_catalog.pg_class
-    WHERE relname = ANY(%s) AND relkind = 'r' AND pg_catalog.pg_table_is_visible(oid) ORDER BY relname
+TABLES = """
+    SELECT oid, relname, relnamespace::regnamespace::text, relpersistence, pg_catalog.pg_table_is_visible(oid)
+    FROM pg_catalog.pg_class WHERE relname = ANY(%(names)s) AND relkind = 'r' ORDER BY relname
 """
-PLACE = "SELECT system_identifier || ':' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()"
+SERVER = "SELECT system_identifier || ':' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()"
 """The cluster and its timeline."""
 
 
-def check_tables(connection: psycopg.Connection[Any], server: PostgresqlServer, names: Sequence[str]) -> None:
-    """Raise ``ConfigError`` unless the tables of these names that there are keep their rows, and are in one schema."""
-    found = connection.execute(VISIBLE, [names]).fetchall()
-    # t=0  sync_token is UNLOGGED, and the server crashes: the table is empty, past every trigger
-    # t=1  node a, which reads differences, owns token 42 as before
-    # t=2  a leader that has read everything finds no row of token 42, waits for a timeout, and gives 42 to b
-    # A crash ends every connection, so no node comes to t=1.
-    if lost := [name for name, _, persistence in found if persistence == 'u']:
-        raise ConfigError(
-            f'{server}: {", ".join(lost)} is UNLOGGED, so a crash of the server empties it: ALTER TABLE … SET LOGGED; if it has '
-            'crashed since, stop all nodes before that'
-        )
-    # t=0  a role's search_path begins with a schema that has an old copy of sync_token, and not of the other tables
-    # t=1  a node of this role joins the others, and takes the old owners for those of now
-    if len({schema for _, schema, _ in found}) > 1:
-        where = ', '.join(f'{schema}.{name}' for name, schema, _ in found)
-        raise ConfigError(f'{server}: this search_path finds the tables of one namespace in several schemas: {where}')
+class Place:
+    """The tables of one namespace, which a search_path leads to.
+
+    Args:
+        server: The server, for messages.
+        state: The name of the table that is known again.
+        names: The names of all tables.
+    """
+
+    def __init__(self, server: PostgresqlServer, state: str, names: Sequence[str]) -> None:
+        self._server, self._state, self._names = server, state, names
+        self._oid: int | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a check has found the tables."""
+        return self._oid is not None
+
+    def check(self, connection: psycopg.Connection[Any]) -> None:
+        """Raise ``ConfigError`` unless the tables that there are keep their rows, are in one schema, and are those of before."""
+        found = connection.execute(TABLES, {'names': self._names}).fetchall()
+        visible = [(name, schema, persistence) for _, name, schema, persistence, is_visible in found if is_visible]
+        # t=0  sync_token is UNLOGGED, and the server crashes: the table is empty, past every trigger
+        # t=1  node a, which reads differences, owns token 42 as before
+        # t=2  a leader that has read everything finds no row of token 42, waits for a timeout, and gives 42 to b
+        # A crash ends every connection, so no node comes to t=1.
+        if lost := [name for name, _, persistence in visible if persistence == 'u']:
+            raise ConfigError(
+                f'{self._server}: {", ".join(lost)} is UNLOGGED, so a crash of the server empties it: ALTER TABLE … SET LOGGED; '
+                'if it has crashed since, stop all nodes before that'
+            )
+        # t=0  a role's search_path begins with a schema that has an old copy of sync_token, and not of the other tables
+        # t=1  a node of this role joins the others, and takes the old owners for those of now
+        if len({schema for _, schema, _ in visible}) > 1:
+            where = ', '.join(f'{schema}.{name}' for name, schema, _ in visible)
+            raise ConfigError(f'{self._server}: this search_path finds the tables of one namespace in several schemas: {where}')
+        # t=0  ALTER ROLE … SET search_path = jobs, while nodes a and b have their tables in public
+        # t=1  node b connects anew, makes tables in jobs, and owns all tokens there
+        # t=2  node a, whose connection has the former search_path, goes on in public
+        for oid, name, schema, _, is_visible in found:
+            if oid == self._oid and not is_visible:
+                raise ConfigError(
+                    f'{self._server}: the search_path of this user no longer leads to {schema}.{name}, where this cluster is: '
+                    'set it back, or stop all workers before they use another schema'
+                )
+        self._oid = next((oid for oid, name, *_, is_visible in found if is_visible and name == self._state), None)
 
 
 class Hosts:
@@ -61,8 +90,8 @@ class Hosts:
         for parameters in self._others(*here):
             with contextlib.suppress(psycopg.Error), BoundedConnection.connect(**parameters) as other:
                 other.deadline = time.monotonic() + SHORTEST_SEC
-                found = other.execute(PLACE).fetchall()
-                place = place or connection.execute(PLACE).fetchall()
+                found = other.execute(SERVER).fetchall()
+                place = place or connection.execute(SERVER).fetchall()
                 if found != place:
                     raise ConfigError(
                         f'{self._server}: {here[0]}:{here[1]} and {parameters["host"]}:{parameters["port"]} both accept writes, '

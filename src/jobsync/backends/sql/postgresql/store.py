@@ -22,7 +22,7 @@ from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.engine import autocommitting
 from jobsync.backends.sql.portions import OldRows, Portion
-from jobsync.backends.sql.postgresql.checking import Hosts, check_tables
+from jobsync.backends.sql.postgresql.checking import Hosts, Place
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, refused, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
 from jobsync.backends.sql.postgresql.ddl import CONCERNED, FUNCTIONS, WRITER, functions_and_triggers
@@ -144,21 +144,21 @@ class Framed(SqlTransaction):
         with self._framing('COMMIT'):
             return super().execute(statement, parameters)
 
-    def _begin(self, is_whole: bool) -> bool:
-        """Let the next message begin the transaction, and return True, unless it has begun; ``is_whole`` if it ends there too."""
-        begins = not self.raw.is_in_transaction
-        if begins:
+    def _begin(self, is_whole: bool) -> None:
+        """Let the next message begin the transaction, unless it has begun; ``is_whole`` if it ends there too."""
+        if not self.raw.is_in_transaction:
             self.raw.before[:0] = self.beginning(is_whole)
-        return begins
 
     @contextlib.contextmanager
     def _framing(self, *after: str) -> Iterator[None]:
-        begins, self.raw.after = self._begin(bool(after)), after
+        self._begin(bool(after))
+        self.raw.after = after
         try:
             yield
         except DBAPIError as error:
-            if begins and not after and self.raw.closed:
-                # No COMMIT has been sent, so another attempt on another connection writes nothing twice.
+            if not after and self.raw.closed:
+                # No COMMIT has been sent, so another attempt on another connection writes nothing twice. The server may have
+                # ended the session for any reason, and what it said of that may be lost.
                 raise Busy(f'the connection was lost: {error.orig}') from error
             raise
 
@@ -177,6 +177,7 @@ class PostgresqlStore(SqlStore):
         self.server = server
         self._op_timeout = op_timeout_sec
         self._closed = self._is_known = False
+        self._place = Place(server, tables.state.name, [*tables.names().values()])
         self._set_up()
 
     def _set_up(self) -> None:
@@ -211,7 +212,7 @@ class PostgresqlStore(SqlStore):
         try:
             connection.deadline = time.monotonic() + self._op_timeout
             with translated(self.server):
-                check_tables(connection, self.server, [*self.tables.names().values()])
+                self._place.check(connection)
             self._hosts.check(connection)
             connection.deadline = math.inf
         except BaseException:
@@ -333,6 +334,8 @@ class PostgresqlStore(SqlStore):
                 transaction = Framed(connection, self.dialect, raw, partial(self._beginning, mode, deadline))
                 yield transaction
                 transaction.end()
+                if not self._place.is_known:  # the connection was made before the tables
+                    self._place.check(raw)
             except BaseException as error:
                 raw.end()
                 if raw.closed:

@@ -181,6 +181,10 @@ def test_priority_of_the_prefix() -> None:
         appname='mine_', backend=URL
     )
     assert resolve(None, None, {'JOBSYNC_BACKEND': URL}).options.namespace == 'sync_'
+    environ = {'JOBSYNC_BACKEND': URL, 'JOBSYNC_APPNAME': 'staging_'}
+    assert resolve(None, None, environ).options.namespace == 'staging_'
+    assert resolve({'sync': {'sql': SQL}}, None, environ).options.namespace == 'mine_'
+    assert resolve(None, None, environ | {'JOBSYNC_APPNAME': ''}).options.namespace == 'sync_'
 
 
 @pytest.mark.parametrize('environ', [{}, {'JOBSYNC_BACKEND': ''}])
@@ -278,6 +282,16 @@ def test_fields_at_the_wrong_level() -> None:
     with pytest.raises(ConfigError, match=r"no section 'sync', but backend, heartbeat_interval_sec: give coordination_config="):
         resolve({'backend': URL, 'heartbeat_interval_sec': 1}, None, {})
     resolve({'backend': 'of another library', 'debug': True}, None, {'JOBSYNC_BACKEND': URL})
+    with pytest.raises(ConfigError, match=r"no section 'sync', but coordination: give coordination_config="):
+        resolve({'coordination': {'backend': URL}}, None, {})
+
+
+def test_a_misspelt_section() -> None:
+    """Where nothing else names a store, it is no reason to take one of this machine."""
+    with pytest.raises(ConfigError, match=r"has 'snyc' and no section 'sync', and no backend .*did you mean 'sync'"):
+        resolve({'snyc': {'coordination': {'backend': URL}}}, None, {})
+    assert resolve({'async': {'workers': 3}}, None, {'JOBSYNC_BACKEND': URL}).backend == URL
+    assert resolve({'timezone': {}, 'async': True}, None, {}).backend == 'sqlite:///jobsync.db'
 
 
 def test_arguments_changed_over() -> None:

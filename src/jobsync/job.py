@@ -585,11 +585,14 @@ class Job:
 
         Raises:
             ConfigError: An argument is not allowed, or a function of that name is scheduled already.
+            JobsyncError: The block has ended.
         """
         zone = parse_zone(tz)
         parsed = parse_schedule(schedule, zone)
         checks.misfire.of('misfire', misfire)
         self._session.check_process()
+        if self._session.is_over:
+            raise JobsyncError(f'job {self.node_name!r} has left its block: a function that is scheduled now would never run')
 
         def register(function: F) -> F:
             call = callables.with_optional_argument(function)

@@ -218,8 +218,16 @@ def test_a_configuration_file(url: str, namespace: Namespace, tmp_path: Path) ->
     assert run('--appname', 'other_', JOBSYNC_CONFIG=str(path)) == 1
 
 
-@pytest.mark.parametrize('text', ['backend = 7', 'backends = "x"', 'backend', None])
-def test_a_wrong_configuration_file(text: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('backend = 7', 'backend is 7 (int): must be text in quotes'),
+        ('backends = "x"', 'backends: must have backend'),
+        ('backend = redis://h', 'no TOML, in which text is in quotes'),
+        (None, 'No such file'),
+    ],
+)
+def test_a_wrong_configuration_file(text: str | None, message: str, tmp_path: Path) -> None:
     """It is refused in one line that names it."""
     path = tmp_path / 'jobsync.toml'
     if text is not None:
@@ -227,6 +235,14 @@ def test_a_wrong_configuration_file(text: str | None, tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ['nodes', '--config', str(path)])
     assert (result.exit_code, result.stderr.count('\n')) == (1, 1)
     assert str(path) in result.stderr
+    assert message in result.stderr
+
+
+def test_a_url_from_an_empty_pipe() -> None:
+    """The variable that was to be written to it is not set."""
+    result = CliRunner().invoke(cli, ['nodes', '--backend', '-'], input='')
+    assert result.exit_code == 2
+    assert 'standard input is empty' in result.stderr
 
 
 def test_a_lock_that_no_node_matches(url: str, namespace: Namespace) -> None:

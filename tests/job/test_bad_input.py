@@ -330,6 +330,8 @@ def test_the_other_form_of_a_block(store: Store) -> None:
             with pytest.raises(JobsyncError, match='async for task in'):
                 for _ in job.claim([1]):  # type: ignore[attr-defined]
                     pass
+            with pytest.raises(JobsyncError, match=r'in "async with job\.task'), job.task(1):  # type: ignore[attr-defined]
+                pass
 
     asyncio.run(enter())
 

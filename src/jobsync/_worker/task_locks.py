@@ -109,7 +109,7 @@ def lock_requests(creator: str, locks: Iterable[Sequence[Any]]) -> list[LockRequ
     terms: Sequence[Any] = ()
     for lock in checks.locks.of('locks', locks):
         if not _is_row(lock) or not 2 <= len(lock) <= 4:
-            raise ConfigError(f'lock {safe_repr(lock)}: must be a tuple (task_id, node_pattern, reason)')
+            raise ConfigError(f'lock {safe_repr(lock)}: must be a tuple (task_id, node_pattern[, reason[, expires_in_days]])')
         # Most locks have the pattern and reason of the lock before, which have been checked.
         if like is not None and len(lock) < 4 and lock[1:] == terms and type(lock[1]) is str:
             request = LockRequest(key_of(lock[0]), like.patterns, creator, like.reason)

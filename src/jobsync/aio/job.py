@@ -22,6 +22,7 @@ from jobsync._worker.tracing import task_span
 from jobsync.aio.callbacks import OnLoop, is_coroutine_function
 from jobsync.aio.claim_loop import Claims
 from jobsync.aio.singleton import AsyncSingleton
+from jobsync.aio.task_block import TaskBlock
 from jobsync.aio.threads import Threads
 from jobsync.config import CoordinationConfig, callables, checks
 from jobsync.errors import JobsyncError
@@ -298,8 +299,7 @@ class AsyncJob:
         """
         return Claims(self._job._shared_batch(tasks, progress), (), self._job.can_claim_task, self._threads)
 
-    @asynccontextmanager
-    async def task(self, task: T) -> AsyncIterator[T]:
+    def task(self, task: T) -> TaskBlock[T]:
         """Work on one task: claimed at the start of the block, complete at its end, incomplete if the block raises.
 
         Args:
@@ -309,6 +309,10 @@ class AsyncJob:
             NotOwned: Before the block: this node does not own the task, another asyncio task works on it, or it is in quarantine.
             ConfigError: The id cannot be a task's.
         """
+        return TaskBlock(self._task(task))
+
+    @asynccontextmanager
+    async def _task(self, task: T) -> AsyncIterator[T]:
         block = self._job._block(task)
 
         def fail(error: BaseException) -> None:

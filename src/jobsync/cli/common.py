@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from jobsync._core.redact import safe_repr
 from jobsync.backend import Reach, redact_url
 from jobsync.cluster import Cluster
 from jobsync.errors import ConfigError, JobsyncError, SchemaMismatch
@@ -74,7 +75,11 @@ def url_or_stdin(_: click.Context, __: click.Parameter, url: str | None) -> str 
 
     The callback of a click parameter.
     """
-    return sys.stdin.readline().strip() if url == '-' else url
+    if url != '-':
+        return url
+    if found := sys.stdin.readline().strip():
+        return found
+    raise click.BadParameter('standard input is empty, from which - reads the URL: is the variable set that you write to it?')
 
 
 def _date(_: click.Context, __: click.Parameter, text: str | None) -> dt.date | None:
@@ -158,11 +163,15 @@ def config_of(path: Path) -> Mapping[str, str]:
     """
     try:
         found = tomllib.loads(path.read_text(encoding='utf-8'))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f'{path}: no TOML, in which text is in quotes (backend = "…"): {error}') from error
     except (OSError, ValueError) as error:
         raise ConfigError(f'{path}: {getattr(error, "strerror", None) or error}') from error
     for name, value in found.items():
-        if name not in ('backend', 'appname') or not isinstance(value, str):
+        if name not in ('backend', 'appname'):
             raise ConfigError(f'{path}: {name}: must have backend = "…" and appname = "…" only')
+        if not isinstance(value, str):
+            raise ConfigError(f'{path}: {name} is {safe_repr(value)}: must be text in quotes')
     return found
 
 

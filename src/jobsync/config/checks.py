@@ -200,7 +200,7 @@ history_kinds = Check(
 )
 place_name = Check(
     lambda name: _is_name(name) and name != '<lambda>',
-    f'a name of 1 to {_LONGEST_NAME} printable characters, the same on every node; a lambda has none',
+    f'a name of 1 to {_LONGEST_NAME} printable characters, the same on every node (a lambda has no name of its own)',
 )
 """The name of a singleton or a schedule."""
 misfire = choice(('skip', 'run'))

@@ -25,6 +25,7 @@ __all__ = ['DEFAULT_BACKEND', 'ENVIRONMENT_VARIABLE', 'resolve']
 
 DEFAULT_BACKEND = 'sqlite:///jobsync.db'
 ENVIRONMENT_VARIABLE = 'JOBSYNC_BACKEND'
+APPNAME_VARIABLE = 'JOBSYNC_APPNAME'
 
 _SYNC_FIELDS = ('coordination', 'backend', 'sql')
 _COORDINATION_FIELDS = frozenset(name for name in attrs.fields_dict(CoordinationConfig) if '_' in name or name == 'enabled')
@@ -55,7 +56,8 @@ def resolve(
 
     Backend: the first that is given in ``coordination_config``, ``config.sync.coordination``, ``config.sync.backend``,
     ``config.sync.sql`` (PostgreSQL) and the environment's ``JOBSYNC_BACKEND``; else SQLite in the working directory, with a
-    warning. ``appname``: from the first of the two configurations and ``config.sync.sql`` that gives one.
+    warning. ``appname``: from the first of the two configurations, ``config.sync.sql`` and the environment's ``JOBSYNC_APPNAME``
+    that gives one.
 
     Args:
         config: The settings of the program, with a section ``sync``.
@@ -83,21 +85,28 @@ def resolve(
             (ENVIRONMENT_VARIABLE, environ.get(ENVIRONMENT_VARIABLE)),
         ],
         needed=chosen.enabled,
+        instead=_misspelt_section(config),
     )
-    appname = next((layer.appname for layer in [*layers, sql] if layer.appname is not None), None)
+    appname = next(
+        (layer.appname for layer in [*layers, sql] if layer.appname is not None), environ.get(APPNAME_VARIABLE) or None
+    )
     return _make(
         where,
         lambda: attrs.evolve(chosen, backend=store, appname=appname, host=None, port=None, dbname=None, user=None, password=None),
     )
 
 
-def _store(sources: Iterable[tuple[str, str | Backend | None]], needed: bool) -> tuple[str, str | Backend | None]:
-    """Return where the first store is given, and the store."""
+def _store(
+    sources: Iterable[tuple[str, str | Backend | None]], needed: bool, instead: str | None
+) -> tuple[str, str | Backend | None]:
+    """Return where the first store is given, and the store. ``instead``: the section that may have been meant to name it."""
     for where, store in sources:
         if store is not None and store != '':
             return where, store
     if not needed:
         return 'default', None
+    if instead is not None:
+        raise ConfigError(f"config has {instead!r} and no section 'sync', and no backend is configured: did you mean 'sync'?")
     _logger.warning(
         'no backend is configured: using %s in %s. Workers on other machines, or started in another directory, will not see it. '
         'Set backend in CoordinationConfig or config.sync, or the variable %s',
@@ -123,9 +132,17 @@ def _sync(config: object | None) -> dict[str, Any]:
     return sync
 
 
+def _misspelt_section(config: object | None) -> str | None:
+    """Return the name of the section in a mapping that is nearly ``sync``, if there is no ``sync``."""
+    if not isinstance(config, Mapping) or 'sync' in config:
+        return None
+    sections = [name for name, value in config.items() if isinstance(name, str) and isinstance(value, Mapping)]
+    return next((name for name in sections if nearest(name, ['sync'])), None)
+
+
 def _check_level(found: Collection[str]) -> None:
     """Refuse fields that belong into a section further down: without ``sync`` they would have no effect."""
-    fields = attrs.fields_dict(CoordinationConfig)
+    fields = {**attrs.fields_dict(CoordinationConfig), 'coordination': None}
     if found and all(name in fields for name in found):
         raise ConfigError(
             f"config has no section 'sync', but {', '.join(found)}: give coordination_config=CoordinationConfig(...), or "

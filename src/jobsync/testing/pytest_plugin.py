@@ -13,10 +13,19 @@ if TYPE_CHECKING:
 __all__ = ['jobsync_cluster']
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line('markers', 'jobsync_cluster(seed, max_sec): the arguments of the VirtualCluster of jobsync_cluster')
+
+
 @pytest.fixture
-def jobsync_cluster() -> Iterator[VirtualCluster]:
-    """Yield a cluster of jobsync in virtual time, without nodes at first (see ``jobsync.testing.VirtualCluster``)."""
+def jobsync_cluster(request: pytest.FixtureRequest) -> Iterator[VirtualCluster]:
+    """Yield a cluster of jobsync in virtual time, without nodes at first (see ``jobsync.testing.VirtualCluster``).
+
+    ``@pytest.mark.jobsync_cluster(max_sec=…)`` gives it other arguments.
+    """
     from jobsync.testing import VirtualCluster  # only now: most tests that pytest runs here want no cluster
 
-    with VirtualCluster() as cluster:
+    marker = request.node.get_closest_marker('jobsync_cluster')
+    with VirtualCluster(*(marker.args if marker else ()), **(marker.kwargs if marker else {})) as cluster:
         yield cluster

@@ -92,7 +92,7 @@ class VirtualCluster:
     """
 
     def __init__(self, seed: int = 0, max_sec: float = 3600) -> None:
-        self._time = VirtualTime(max_sec)
+        self._time, self._max_sec = VirtualTime(max_sec), max_sec
         self._time.process_of = self._process
         self._seed = seed
         self._store = EditableStore(self.store_time, random.Random(seed))
@@ -260,6 +260,12 @@ class VirtualCluster:
         """Let so many virtual seconds pass, and everything happen that is due in them."""
         self._check_inside()
         checks.seconds.of('seconds', seconds)
+        if self.now + seconds > self._max_sec:
+            raise ValueError(
+                f'seconds is {seconds:g}: must be at most {self._max_sec - self.now:g}, since {self.now:g} of max_sec='
+                f'{self._max_sec:g} virtual seconds have passed; a longer test gives VirtualCluster(max_sec=…), or its fixture '
+                '@pytest.mark.jobsync_cluster(max_sec=…)'
+            )
         self._time.sleep(seconds)
 
     def wait_until(self, condition: Callable[[], object], within: float = 120) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 
 from jobsync.errors import ConfigError
 
@@ -51,6 +52,16 @@ def _is_in_order(rest: str, given: dict[str, Any]) -> bool:
     return authority.count('@') <= 1 and '@' not in after and all(not port or _is_port(port) for port in ports)
 
 
+def _unknown_option(rest: str) -> str | None:
+    """Return the name of an option after the database that libpq does not know; None where it may be part of a password."""
+    before, _, options = rest.rpartition('?')
+    names = [option.partition('=')[0] for option in options.split('&')]
+    if '?' in before or '@' in options or not all(name.isidentifier() for name in names):
+        return None
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    return next((name for name in names if name not in known), None)
+
+
 def _is_port(text: str) -> bool:
     return text.isdecimal() and len(text) <= len(str(_LAST_PORT)) and 0 < int(text) <= _LAST_PORT
 
@@ -62,6 +73,8 @@ def server_of(url: str, timeout_sec: float) -> PostgresqlServer:
         given = conninfo_to_dict(f'{scheme.partition("+")[0]}://{rest}')
     except ProgrammingError:
         given = None
+    if given is None and (unknown := _unknown_option(rest)):
+        raise ConfigError(f'the PostgreSQL URL has the option {unknown!r}, which libpq does not know: see its list of parameters')
     if given is None or not _is_in_order(rest, given):
         # What libpq says quotes parts of the URL, and a mistake in a password's escapes is the most likely one.
         raise ConfigError(

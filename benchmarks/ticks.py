@@ -38,7 +38,7 @@ from benchmarks.libraries.process import ROOT
 from jobsync import plugins
 from jobsync.backend import Audit, BackendOptions, Claim, HistoryKind
 from jobsync.testing.verdict import Overlap, owned_at_once
-from jobsync.testing.worker_log import Event, LogTail, Sighting, WorkerLog, now
+from jobsync.testing.worker_log import LoggedEvent, LogTail, Sighting, WorkerLog, now
 
 __all__ = ['Outcome', 'Plan', 'run']
 
@@ -108,13 +108,13 @@ class Worker:
 
     def __init__(self, folder: Path, name: str, spec: Mapping[str, Any]) -> None:
         self.name, self._path = name, folder / f'{name}.log'
-        self._tail, self.events = LogTail(self._path), list[Event]()
+        self._tail, self.events = LogTail(self._path), list[LoggedEvent]()
         command = [sys.executable, '-m', 'benchmarks.ticks_worker', str(self._path), name, json.dumps(spec)]
         with (folder / f'{name}.txt').open('wb') as output:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
         self.is_stopped = False
 
-    def read(self) -> list[Event]:
+    def read(self) -> list[LoggedEvent]:
         """Return all events so far."""
         self.events += self._tail.read()
         return self.events

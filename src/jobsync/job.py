@@ -28,7 +28,7 @@ from jobsync._worker.session import Session, copy_error, without_chain
 from jobsync._worker.shared_batch import SharedBatch
 from jobsync._worker.signals import Signals
 from jobsync._worker.singleton import POLL_SEC, Place, Singleton
-from jobsync._worker.stages import Event
+from jobsync._worker.stages import SessionEvent
 from jobsync._worker.task_locks import TaskLocks, lock_request, lock_requests
 from jobsync._worker.task_log import TaskLog
 from jobsync._worker.ticks import Scheduled
@@ -190,7 +190,7 @@ class Job:
             # t=0  main thread: the block ends after a first signal
             # t=1  a second signal, before the line below: it finds a block to end, and raises ``SystemExit`` here
             # t=2  main thread: leaves all the same
-            self._session.stages.record(Event.LEAVE)
+            self._session.stages.record(SessionEvent.LEAVE)
         finally:
             self._leave(exc, traceback)
         if exc_type is None:

@@ -20,7 +20,7 @@ from typing import Self
 import attrs
 
 from jobsync.testing.verdict import longest_gap, owned_at_once
-from jobsync.testing.worker_log import Event, LogTail, summarise
+from jobsync.testing.worker_log import LoggedEvent, LogTail, summarise
 from jobsync_bench.other_load import UsedSoFar, other_cores
 from jobsync_bench.processes import watcher
 from jobsync_bench.processes.watcher import EVERY, TOTAL, now
@@ -69,7 +69,7 @@ class ChurnWorker:
         self.tokens: frozenset[int] = frozenset()
         self.mine, self.changed_at = 0, 0.0
         self._set = 0
-        self.events: list[Event] = []
+        self.events: list[LoggedEvent] = []
 
     def read(self) -> None:
         """Read the new events."""

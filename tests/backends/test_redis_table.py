@@ -16,7 +16,7 @@ from jobsync._core.assignment import Assignment, Changes, Plan, TokenGroup
 from jobsync._core.records import NOBODY, Member, Revision
 from jobsync.backends._common.tokens import latest
 from jobsync.backends.redis.layers import MOST_ENTRIES, SMALL, entries_to_fold, is_long, packed, unpacked
-from jobsync.backends.redis.records import SpoiltError
+from jobsync.backends.redis.records import SpoiltRecord
 from jobsync.backends.redis.script import script
 from jobsync.backends.single_writer import AssignmentTable as Reference
 
@@ -102,9 +102,9 @@ def test_a_layer_that_was_changed() -> None:
     """Any byte of it that is another shows."""
     blob = packed((TokenGroup(range(5, 9), 'a', None, None, 3),))
     for at in range(len(blob)):
-        with pytest.raises(SpoiltError):
+        with pytest.raises(SpoiltRecord):
             unpacked(blob[:at] + bytes([blob[at] ^ 1]) + blob[at + 1 :])
-    with pytest.raises(SpoiltError):
+    with pytest.raises(SpoiltRecord):
         unpacked(blob + b'1234')
 
 

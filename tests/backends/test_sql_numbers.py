@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jobsync.backends.sql import read_assignment, token_rows
 from jobsync.backends.sql.dialect import joined_numbers
-from jobsync.backends.sql.token_rows import Rows, portions
+from jobsync.backends.sql.token_rows import TokenRows, portions
 
 
 def row() -> sa.Row[Any]:
@@ -39,7 +39,7 @@ def test_every_number_is_read(form: str, tokens: list[int], portion: int) -> Non
 @given(sizes=st.lists(st.tuples(st.sampled_from(['a', 'b', None]), st.integers(0, 25)), max_size=6), portion=st.integers(1, 12))
 def test_statements_have_bounded_portions(sizes: list[tuple[str | None, int]], portion: int) -> None:
     """Every row is in one portion, none is too large, and none has rows with an owner and rows without one."""
-    rows = [Rows(range(100 * at, 100 * at + size), node, None, None, at) for at, (node, size) in enumerate(sizes)]
+    rows = [TokenRows(range(100 * at, 100 * at + size), node, None, None, at) for at, (node, size) in enumerate(sizes)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(token_rows, 'PORTION', portion)
         found = list(portions(rows))

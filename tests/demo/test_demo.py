@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from jobsync.testing.worker_log import Event, LogTail
+from jobsync.testing.worker_log import LoggedEvent, LogTail
 
 _JOBSYNC = [sys.executable, '-m', 'jobsync.cli.main', 'demo']
 
@@ -56,7 +56,7 @@ def is_alive(pid: int) -> bool:
     return False
 
 
-def events(keep: Path, what: str) -> list[Event]:
+def events(keep: Path, what: str) -> list[LoggedEvent]:
     return [event for log in keep.glob('*.log') for event in LogTail(log).read() if event['what'] == what]
 
 

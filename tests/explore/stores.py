@@ -16,9 +16,9 @@ from jobsync._core.assignment import Plan
 from jobsync._core.records import INITIAL, Guard, Node, NodeRef, Pulse, Revision
 from jobsync._runtime.executor import execute
 from jobsync.backend import Changes, Settings
-from jobsync.backends.memory import MemoryBackend, Space
+from jobsync.backends.memory import MemoryBackend, MemorySpace
 from jobsync.backends.single_writer import AssignmentTable, LockTable, NamespaceState
-from jobsync.backends.single_writer.assignment import Row
+from jobsync.backends.single_writer.assignment import SharedRow
 from jobsync.errors import JobsyncError
 from jobsync.testing.editable_store import EditableStore
 
@@ -26,7 +26,7 @@ __all__ = ['Commit', 'StoreTerms']
 
 _SPACE = 'sync_'
 _MICROSECOND = dt.timedelta(microseconds=1)
-_ROWS: dict[tuple[Any, ...], Row] = {}
+_ROWS: dict[tuple[Any, ...], SharedRow] = {}
 
 
 @attrs.frozen
@@ -135,7 +135,7 @@ class StoreTerms:
         position = Count(('position', self._store.position if self._store.has_position else 0))
         return self._terms.make('store', (term, self._store.identity, position, self._history, self._days))
 
-    def _of_space(self, space: Space) -> Term:
+    def _of_space(self, space: MemorySpace) -> Term:
         state, table, locks, term = space.state, space.assignment, space.locks, self._codec.term
         assert not state.unreadable
         assert state.settings in {None, self._settings}
@@ -151,7 +151,7 @@ class StoreTerms:
             ),
         )  # fmt: skip
 
-    def _space(self, term: Term) -> Space:
+    def _space(self, term: Term) -> MemorySpace:
         value = self._codec.value
         (timeline, has_settings, revision, version, leadership, nodes, created, locks_revision, longest, members, rows, pins,
          locks, highest) = term.parts  # fmt: skip
@@ -175,9 +175,9 @@ class StoreTerms:
             pins=value(pins),
             builds_on=(INITIAL if version == INITIAL else version,),
         )
-        return Space(state, table, LockTable(value(locks), highest))
+        return MemorySpace(state, table, LockTable(value(locks), highest))
 
-    def _row(self, term: Term) -> Row:
+    def _row(self, term: Term) -> SharedRow:
         """Return the one row with these values: tokens of one row share it."""
         owner, target, home = term.parts
-        return _ROWS.setdefault((owner, target, home), Row(owner, target, home, 0, 0))
+        return _ROWS.setdefault((owner, target, home), SharedRow(owner, target, home, 0, 0))

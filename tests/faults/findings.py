@@ -18,7 +18,7 @@ from itertools import pairwise
 import attrs
 
 from jobsync.testing.verdict import Overlap
-from jobsync.testing.worker_log import Event, Work, summarise
+from jobsync.testing.worker_log import LoggedEvent, Work, summarise
 
 __all__ = [
     'LEASE',
@@ -65,7 +65,7 @@ class Log:
     """When the process ended, or the log."""
 
 
-def read(run: str, events: Sequence[Event], death: float | None = None, until: float = float('inf')) -> Log:
+def read(run: str, events: Sequence[LoggedEvent], death: float | None = None, until: float = float('inf')) -> Log:
     """Collect the events of one log.
 
     Args:

@@ -12,7 +12,7 @@ from tests.traces.specification import Event as TraceEvent
 from tests.traces.specification import Refused
 from tests.traces.trial import refusal
 
-from jobsync.testing.worker_log import Event
+from jobsync.testing.worker_log import LoggedEvent
 
 __all__ = ['Verdict', 'ends_trace', 'judged', 'occurrences']
 
@@ -34,9 +34,9 @@ def ends_trace(store: str, fault: str) -> bool:
     return fault in UNTRACED or (fault in KILLED and store.startswith('etcd'))
 
 
-def occurrences(run: str, events: Sequence[Event], death: tuple[float, float] | None) -> Iterator[Occurrence]:
+def occurrences(run: str, events: Sequence[LoggedEvent], death: tuple[float, float] | None) -> Iterator[Occurrence]:
     """Yield what a worker has done, from its log. ``death``: between which times its process has ended, on the clock of logs."""
-    calls: dict[int, Event] = {}
+    calls: dict[int, LoggedEvent] = {}
     last, at = '', 0.0
     for line in events:
         match line['what']:

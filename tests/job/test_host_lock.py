@@ -22,7 +22,7 @@ from tests.job.waiting import wait_until
 from jobsync._core.records import Member, NodeRef
 from jobsync._runtime import death_watch, host_lock
 from jobsync._runtime.death_watch import WATCHED, DeathWatch
-from jobsync._runtime.host_lock import Finding, HostFolder, NotKnown, Verdict
+from jobsync._runtime.host_lock import HostFolder, LockFinding, LockVerdict, NotKnown
 
 
 @contextlib.contextmanager
@@ -47,7 +47,7 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def verdict(base: Path, incarnation: str) -> Verdict:
+def verdict(base: Path, incarnation: str) -> LockVerdict:
     """What this process finds."""
     return HostFolder(str(base)).examine(incarnation).verdict
 
@@ -60,42 +60,42 @@ def folder_in(base: Path) -> Path:
 def test_a_stopped_process_is_not_over_and_a_killed_one_is(tmp_path: Path) -> None:
     """The lock outlasts SIGSTOP, and ends with the process."""
     with holder(tmp_path, 'run') as (process, _):
-        assert verdict(tmp_path, 'run') is Verdict.HELD
+        assert verdict(tmp_path, 'run') is LockVerdict.HELD
         assert HostFolder(str(tmp_path)).examine('run').pid == process.pid
         process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-        assert verdict(tmp_path, 'run') is Verdict.HELD
+        assert verdict(tmp_path, 'run') is LockVerdict.HELD
         kill(process)
-        assert verdict(tmp_path, 'run') is Verdict.OVER
-    assert verdict(tmp_path, 'another') is Verdict.ABSENT
+        assert verdict(tmp_path, 'run') is LockVerdict.OVER
+    assert verdict(tmp_path, 'another') is LockVerdict.ABSENT
 
 
 @pytest.mark.parametrize('mode', ['fork', 'fork of C'])
 def test_a_child_that_outlives_the_process_does_not_keep_the_lock(tmp_path: Path, mode: str) -> None:
     """No forked child has the lock, whoever has forked it; and the child's end does not release the parent's."""
     with holder(tmp_path, 'run', mode) as (process, child):
-        assert verdict(tmp_path, 'run') is Verdict.HELD
+        assert verdict(tmp_path, 'run') is LockVerdict.HELD
         kill(process)
-        assert verdict(tmp_path, 'run') is Verdict.OVER
+        assert verdict(tmp_path, 'run') is LockVerdict.OVER
         os.kill(child, 0)
     with holder(tmp_path, 'run2', mode) as (_, child):
         bell = os.pidfd_open(child)
         os.kill(child, signal.SIGKILL)
         assert select.select([bell], [], [], 60)[0]
         os.close(bell)
-        assert verdict(tmp_path, 'run2') is Verdict.HELD
+        assert verdict(tmp_path, 'run2') is LockVerdict.HELD
 
 
 def test_closing_every_descriptor_does_not_release_the_lock(tmp_path: Path) -> None:
     """A process that closes what it has not opened lives on, and goes on claiming."""
     with holder(tmp_path, 'run', 'close all'):
-        assert verdict(tmp_path, 'run') is Verdict.HELD
+        assert verdict(tmp_path, 'run') is LockVerdict.HELD
 
 
 def test_a_process_that_becomes_another_program_is_over(tmp_path: Path) -> None:
     """After ``exec`` nothing is left of the incarnation, though the process has the same id."""
     with holder(tmp_path, 'run', 'exec') as (process, _):
-        assert verdict(tmp_path, 'run') is Verdict.OVER
+        assert verdict(tmp_path, 'run') is LockVerdict.OVER
         assert process.poll() is None
 
 
@@ -103,12 +103,12 @@ def test_a_copy_proves_nothing(tmp_path: Path) -> None:
     """Where the folder was moved and a copy is in its place, the copy's lock is free and the process lives."""
     with holder(tmp_path, 'run'):
         folder_in(tmp_path).rename(tmp_path / 'moved')
-        assert verdict(tmp_path, 'run') is Verdict.ABSENT
+        assert verdict(tmp_path, 'run') is LockVerdict.ABSENT
         shutil.copytree(tmp_path / 'moved', folder_in(tmp_path))
-        assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
+        assert verdict(tmp_path, 'run') is LockVerdict.UNPROVABLE
         shutil.rmtree(folder_in(tmp_path))
         (tmp_path / 'moved').rename(folder_in(tmp_path))
-        assert verdict(tmp_path, 'run') is Verdict.HELD
+        assert verdict(tmp_path, 'run') is LockVerdict.HELD
 
 
 @pytest.mark.parametrize('field', ['incarnation', 'boot', 'device', 'inode'])
@@ -119,19 +119,19 @@ def test_a_file_that_says_something_else_proves_nothing(tmp_path: Path, field: s
     file = folder_in(tmp_path) / 'run'
     said = json.loads(file.read_text())
     file.write_text(json.dumps({**said, field: 'another'}))
-    assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
+    assert verdict(tmp_path, 'run') is LockVerdict.UNPROVABLE
     file.write_text(json.dumps(said))
-    assert verdict(tmp_path, 'run') is Verdict.OVER
+    assert verdict(tmp_path, 'run') is LockVerdict.OVER
     file.rename(folder_in(tmp_path) / 'run2')
-    assert verdict(tmp_path, 'run2') is Verdict.UNPROVABLE
+    assert verdict(tmp_path, 'run2') is LockVerdict.UNPROVABLE
     for content in ('', '[', '[]', 'null', '\0', 1000 * '['):
         file.write_text(content)
-        assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
+        assert verdict(tmp_path, 'run') is LockVerdict.UNPROVABLE
     file.unlink()
     file.symlink_to(folder_in(tmp_path) / 'run2')
-    assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
+    assert verdict(tmp_path, 'run') is LockVerdict.UNPROVABLE
     os.mkfifo(folder_in(tmp_path) / 'run3')
-    assert verdict(tmp_path, 'run3') is Verdict.UNPROVABLE
+    assert verdict(tmp_path, 'run3') is LockVerdict.UNPROVABLE
 
 
 def test_a_folder_of_others_is_not_used(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_a_file_system_with_locks_of_its_own_is_not_used(tmp_path: Path, monkeyp
     monkeypatch.setattr(host_lock, '_LOCAL', {})
     with pytest.raises(NotKnown, match='may not be this host'):
         HostFolder(str(tmp_path)).hold('run')
-    assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
+    assert verdict(tmp_path, 'run') is LockVerdict.UNPROVABLE
 
 
 @pytest.mark.parametrize('room', [0, 10])
@@ -178,22 +178,22 @@ def test_a_lock_that_is_taken_back_proves_nothing_under_any_name(tmp_path: Path,
     """If the file goes while it is made, its lock is released though the process lives; where it has gone, it proves nothing."""
     file, moved = folder_in(tmp_path) / 'run', tmp_path / 'moved'
     with monkeypatch.context() as patch:
-        patch.setattr(HostFolder, '_examine', lambda *_: file.rename(moved) and Finding(Verdict.UNPROVABLE))
+        patch.setattr(HostFolder, '_examine', lambda *_: file.rename(moved) and LockFinding(LockVerdict.UNPROVABLE))
         with pytest.raises(NotKnown, match='does not hold'):
             HostFolder(str(tmp_path)).hold('run')
     moved.rename(file)
-    assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
+    assert verdict(tmp_path, 'run') is LockVerdict.UNPROVABLE
 
 
 def test_a_mapping_that_does_not_keep_the_lock_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the lock goes with the descriptor, as on a file system that maps another file, nothing is known or left."""
-    examine, maps_file, seen = HostFolder._examine, host_lock._map, list[Finding]()
+    examine, maps_file, seen = HostFolder._examine, host_lock._map, list[LockFinding]()
 
     def mapped(_: int) -> int:
         with Path(sys.executable).open('rb') as another:
             return maps_file(another.fileno())
 
-    def examined(self: HostFolder, folder: int, incarnation: str) -> Finding:
+    def examined(self: HostFolder, folder: int, incarnation: str) -> LockFinding:
         seen.append(examine(self, folder, incarnation))
         return seen[-1]
 
@@ -213,13 +213,13 @@ def test_a_hard_link_proves_no_more_than_its_file(tmp_path: Path) -> None:
         kept.hardlink_to(file)
         file.unlink()
         file.hardlink_to(other)
-        assert verdict(tmp_path, 'other') is Verdict.OVER
-        assert verdict(tmp_path, 'run') is Verdict.UNPROVABLE
+        assert verdict(tmp_path, 'other') is LockVerdict.OVER
+        assert verdict(tmp_path, 'run') is LockVerdict.UNPROVABLE
         file.unlink()
         file.hardlink_to(kept)
-        assert verdict(tmp_path, 'run') is Verdict.HELD
+        assert verdict(tmp_path, 'run') is LockVerdict.HELD
         kill(process)
-        assert verdict(tmp_path, 'run') is Verdict.OVER
+        assert verdict(tmp_path, 'run') is LockVerdict.OVER
 
 
 def test_a_system_without_any_folder_to_write_to(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +302,7 @@ def test_members_on_other_hosts_are_not_looked_for_one_by_one(
     examined = list[str]()
     examine = HostFolder.examine
 
-    def counted(folder: HostFolder, incarnation: str) -> Finding:
+    def counted(folder: HostFolder, incarnation: str) -> LockFinding:
         examined.append(incarnation)
         return examine(folder, incarnation)
 
@@ -362,7 +362,7 @@ def test_a_file_that_goes_again_and_again_is_not_made_for_ever(tmp_path: Path, m
     observer = Observer(tmp_path)
     for number in range(1, 4):
         observer.holds(number)
-        assert verdict(tmp_path, 'mine') is Verdict.HELD
+        assert verdict(tmp_path, 'mine') is LockVerdict.HELD
         (folder_in(tmp_path) / 'mine').unlink()
     wait_until(lambda: observer.watch.why_not is not None, 'the limit is reached')
     assert observer.watch.why_not == f'its file in {folder_in(tmp_path)} has gone 3 times'
@@ -377,12 +377,12 @@ def test_a_file_that_goes_is_made_again(tmp_path: Path, monkeypatch: pytest.Monk
     assert observer.watch.why_not is None
     folder_in(tmp_path).rename(tmp_path / 'moved')
     observer.holds(2)
-    assert verdict(tmp_path, 'mine') is Verdict.HELD
+    assert verdict(tmp_path, 'mine') is LockVerdict.HELD
     first, second = observer.watch._held
     assert (first.path, second.path) == (folder_in(tmp_path) / 'mine',) * 2
     shutil.rmtree(folder_in(tmp_path))
     (tmp_path / 'moved').rename(folder_in(tmp_path))
-    assert verdict(tmp_path, 'mine') is not Verdict.OVER
+    assert verdict(tmp_path, 'mine') is not LockVerdict.OVER
     observer.watch.close(has_left=True)
 
 
@@ -390,12 +390,12 @@ def test_a_node_that_could_not_leave_keeps_its_lock(tmp_path: Path) -> None:
     """The lock ends with the process, or once the node has left in good order."""
     observer = Observer(tmp_path)
     observer.watch.close(has_left=False)
-    assert verdict(tmp_path, 'mine') is Verdict.HELD
+    assert verdict(tmp_path, 'mine') is LockVerdict.HELD
     observer.watch.close(has_left=True)
-    assert verdict(tmp_path, 'mine') is Verdict.ABSENT
+    assert verdict(tmp_path, 'mine') is LockVerdict.ABSENT
 
 
 def test_a_new_incarnation_has_a_lock_of_its_own(tmp_path: Path, observer: Observer) -> None:
     """The lock of the incarnation before it is released, because that is over."""
     observer.watch.hold('next')
-    assert (verdict(tmp_path, 'mine'), verdict(tmp_path, 'next')) == (Verdict.ABSENT, Verdict.HELD)
+    assert (verdict(tmp_path, 'mine'), verdict(tmp_path, 'next')) == (LockVerdict.ABSENT, LockVerdict.HELD)

@@ -23,7 +23,7 @@ from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
 from jobsync._core.records import NodeState
-from jobsync._runtime.host_lock import HostFolder, Verdict
+from jobsync._runtime.host_lock import HostFolder, LockVerdict
 
 CRASH = {'heartbeat_interval_sec': 0.5, 'heartbeat_timeout_sec': 2}
 NEVER = {'heartbeat_timeout_sec': 3000}
@@ -56,7 +56,7 @@ def incarnations(store: Store) -> dict[str, str]:
     return {node.name: node.incarnation for node in store.handle.snapshot().nodes if node.state is NodeState.JOINED}
 
 
-def verdicts(store: Store, base: Path | None = None) -> dict[str, Verdict]:
+def verdicts(store: Store, base: Path | None = None) -> dict[str, LockVerdict]:
     """What this process finds of each node."""
     folder = HostFolder(None if base is None else str(base))
     return {name: folder.examine(incarnation).verdict for name, incarnation in incarnations(store).items()}
@@ -86,7 +86,7 @@ def test_the_folder_is_wiped_while_five_work(shared_store: Store, tmp_path: Path
         before = incarnations(shared_store)
         for _ in range(3):
             shutil.rmtree(tmp_path / f'jobsync-{os.geteuid()}')
-            wait_until(lambda: set(verdicts(shared_store, tmp_path).values()) == {Verdict.HELD}, 'all files are there again')
+            wait_until(lambda: set(verdicts(shared_store, tmp_path).values()) == {LockVerdict.HELD}, 'all files are there again')
         assert incarnations(shared_store) == before
         assert loads(*started) == [TOKENS // PROCESSES] * PROCESSES
         killed, living = started[:2], started[2:]
@@ -108,7 +108,7 @@ def test_workers_of_two_users(request: pytest.FixtureRequest) -> None:
     mine, theirs = Worker(store.url, 'mine', 'sample', **CRASH), Worker(store.url, 'theirs', 'sample', drop, **CRASH)
     with workers(mine, theirs):
         enter(mine, theirs)
-        assert verdicts(store) == {'mine': Verdict.HELD, 'theirs': Verdict.ABSENT}
+        assert verdicts(store) == {'mine': LockVerdict.HELD, 'theirs': LockVerdict.ABSENT}
         theirs.process.kill()
         wait_until(lambda: load(mine) == TOKENS, 'this one owns everything')
         again = Worker(store.url, 'theirs', 'sample', drop, **CRASH)
@@ -131,7 +131,7 @@ def test_a_folder_of_a_container(shared_store: Store, tmp_path: Path, kind: str)
     inside = Worker(shared_store.url, 'inside', 'sample', wrapper, known_death_dir=str(inner), **CRASH)
     with workers(outside, inside):
         enter(outside, inside)
-        assert verdicts(shared_store, inner) == {'outside': Verdict.HELD, 'inside': Verdict.ABSENT}
+        assert verdicts(shared_store, inner) == {'outside': LockVerdict.HELD, 'inside': LockVerdict.ABSENT}
         inside.process.kill()
         wait_until(lambda: load(outside) == TOKENS, 'the other one owns everything')
         inside.wait()

@@ -18,7 +18,7 @@ from tests.support.timings import TOKENS
 from jobsync import AsyncJob, BackendUnavailable, ClusterTimeout, Job, JobsyncError, NodeNameInUse, plugins
 from jobsync._core.records import INITIAL, NodeRef, NodeState, Registration
 from jobsync._runtime import node
-from jobsync._worker.stages import Event
+from jobsync._worker.stages import SessionEvent
 from jobsync._worker.store_calls import StoreCalls
 from jobsync.backend import Backend, BackendOptions, Reach
 from jobsync.errors import NameTaken
@@ -319,7 +319,7 @@ def test_a_signal_in_the_midst_of_a_request_to_leave(store: Store, monkeypatch: 
             request = make(at_once, worker)
             if worker is not None:
                 monkeypatch.setattr(node, '_LeaveRequest', make)
-                job._session.stop(Event.HURRY)
+                job._session.stop(SessionEvent.HURRY)
             return request
 
         def leave(now: float, at_once: bool, worker: int | None) -> None:
@@ -330,7 +330,7 @@ def test_a_signal_in_the_midst_of_a_request_to_leave(store: Store, monkeypatch: 
         monkeypatch.setattr(runtime.agent, 'leave', leave)
         monkeypatch.setattr(node, '_LeaveRequest', interrupted)
         with runtime._lock:  # the node's threads read no request before both are stored
-            job._session.stop(Event.LEAVE, 1)
+            job._session.stop(SessionEvent.LEAVE, 1)
         wait_until(lambda: left_at_once, 'the node reads them')
         assert left_at_once[0]
 

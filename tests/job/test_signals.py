@@ -30,7 +30,7 @@ from jobsync import JobsyncError, plugins
 from jobsync._core.records import NodeState
 from jobsync._event_log import event_log
 from jobsync._worker.session import Session
-from jobsync._worker.stages import Event, Stages
+from jobsync._worker.stages import SessionEvent, Stages
 from jobsync.aio import job as aio_job
 from jobsync.backend import Backend, BackendOptions, Unclaimed
 from jobsync.testing import FaultyBackend
@@ -402,7 +402,7 @@ def test_a_second_signal_while_the_inner_job_leaves(store: Store, former: list[i
 
     def insist(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        wait_until(lambda: outer._session.stages.has_seen(Event.SIGNAL), 'the first signal has come')
+        wait_until(lambda: outer._session.stages.has_seen(SessionEvent.SIGNAL), 'the first signal has come')
         os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit) as ended, store.job('outer', handle_signals=True) as outer:
@@ -420,13 +420,13 @@ def test_a_second_signal_while_the_first_is_handled(store: Store, former: list[i
     """The second signal comes when one of two jobs has heard of the first: it hurries both, and a third one is not needed."""
     stop = Session.stop
 
-    def interrupted(session: Session, event: Event, worker: int | None = None) -> None:
+    def interrupted(session: Session, event: SessionEvent, worker: int | None = None) -> None:
         stop(session, event, worker)
-        if event is Event.SIGNAL and not raised:
+        if event is SessionEvent.SIGNAL and not raised:
             raised.append(event)
             signal.raise_signal(signal.SIGTERM)
 
-    raised: list[Event] = []
+    raised: list[SessionEvent] = []
     monkeypatch.setattr(Session, 'stop', interrupted)
     with (
         pytest.raises(SystemExit),
@@ -435,7 +435,7 @@ def test_a_second_signal_while_the_first_is_handled(store: Store, former: list[i
     ):
         signal.raise_signal(signal.SIGTERM)
         raise AssertionError('the block goes on')
-    assert all(job._session.stages.has_seen(Event.HURRY) for job in (outer, inner))
+    assert all(job._session.stages.has_seen(SessionEvent.HURRY) for job in (outer, inner))
     assert former == []
 
 
@@ -444,13 +444,13 @@ def raise_just_before_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a second signal's handler raise when a block has ended, and nothing has recorded that yet."""
     record = Stages.record
 
-    def interrupted(stages: Stages, event: Event) -> None:
-        if event is Event.LEAVE and not raised:
+    def interrupted(stages: Stages, event: SessionEvent) -> None:
+        if event is SessionEvent.LEAVE and not raised:
             raised.append(event)
             sys.exit(143)
         record(stages, event)
 
-    raised: list[Event] = []
+    raised: list[SessionEvent] = []
     monkeypatch.setattr(Stages, 'record', interrupted)
 
 

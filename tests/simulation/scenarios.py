@@ -14,7 +14,7 @@ from jobsync._core.agent import commands
 from jobsync._core.agent.monitor import STANDBYS
 from jobsync._core.records import Node
 from jobsync.testing.simulation import World, WorldConfig
-from jobsync.testing.simulation.node import WORK, Fault, SimNode
+from jobsync.testing.simulation.node import WORK, NodeFault, SimNode
 from jobsync.testing.simulation.operators import Operators
 from jobsync.testing.simulation.settlement import unsettled
 
@@ -128,7 +128,7 @@ def a_row_is_put_back() -> list[str]:
     stage = Stage(push=False)
     *_, lost = stage.cluster(SHORT, SHORT, SHORT)
     lost.cut_until = stage.world.now + 40.0
-    lost.fault = Fault(WORK, hangs=False, until=lost.cut_until + 1.0)  # so that a heartbeat gets through first
+    lost.fault = NodeFault(WORK, hangs=False, until=lost.cut_until + 1.0)  # so that a heartbeat gets through first
     record = stage.delete(lost, tokens=False)
     stage.run(39.9)
     stage.put_back(record)
@@ -145,7 +145,7 @@ def a_row_is_put_back_for_a_moment() -> list[str]:
     """
     stage = Stage()
     oldest, *_ = stage.cluster(SHORT, SHORT, SHORT)
-    oldest.fault = Fault(WORK, hangs=False, until=float('inf'))
+    oldest.fault = NodeFault(WORK, hangs=False, until=float('inf'))
     oldest.cut_until = stage.world.now + 9.9
     record = stage.delete(oldest, tokens=False)
     stage.run(9.8)
@@ -204,15 +204,15 @@ def the_store_refuses_everybody() -> list[str]:
 
 def the_work_of_the_leader_hangs() -> list[str]:
     """The leader's work does not return while its heartbeats go on, and another node dies."""
-    return _stuck(Fault(WORK, hangs=True, until=float('inf')))
+    return _stuck(NodeFault(WORK, hangs=True, until=float('inf')))
 
 
 def the_commits_of_the_leader_are_refused() -> list[str]:
     """Every commit of the leader fails while everything else of it succeeds, and another node dies."""
-    return _stuck(Fault((commands.PlanAndCommit,), hangs=False, until=float('inf')))
+    return _stuck(NodeFault((commands.PlanAndCommit,), hangs=False, until=float('inf')))
 
 
-def _stuck(fault: Fault) -> list[str]:
+def _stuck(fault: NodeFault) -> list[str]:
     stage = Stage()
     leader, _, victim = stage.cluster(SHORT, SHORT, SHORT)
     leader.fault = fault
@@ -370,7 +370,7 @@ def the_rows_of_tokens_go_before_that_of_their_owner() -> list[str]:
 
     before = deadline()
     stage.expect(lambda: deadline() > before, 6.0, 'there was no heartbeat')
-    owner.fault = Fault((commands.ReadAssignment,), hangs=False, until=float('inf'))
+    owner.fault = NodeFault((commands.ReadAssignment,), hangs=False, until=float('inf'))
     space = world.store.spaces[world.namespace]
     tokens = [token for token, row in enumerate(space.assignment.rows) if row is not None and row.owner == owner.name]
     world.store.delete_token_rows(world.namespace, tokens)
@@ -393,7 +393,7 @@ def the_only_node_that_may_own_tokens_is_stuck() -> list[str]:
     drained.weigh(0.0)
     stage.run(20.0)
     before = stuck.ownership.tokens
-    stuck.fault = Fault((commands.PlanAndCommit,), hangs=False, until=float('inf'))
+    stuck.fault = NodeFault((commands.PlanAndCommit,), hangs=False, until=float('inf'))
     stage.world.edit_lock('t1', (stuck.name,))
     stage.expect(lambda: before > stuck.ownership.tokens, 60.0, 'all is well')
     lost = before - stuck.ownership.tokens

@@ -17,7 +17,7 @@ from jobsync._core.leader.pins import in_force
 from jobsync._core.records import NOBODY, Audit, Claim, Node, NodeState, Pin, Rebalance, TaskLock
 from jobsync.rows import EventRow
 
-__all__ = ['Explanation', 'Place', 'TaskHistory', 'explain', 'holder_of', 'place_of', 'token_of']
+__all__ = ['Explanation', 'TaskHistory', 'TaskPlace', 'explain', 'holder_of', 'place_of', 'token_of']
 
 
 @attrs.frozen
@@ -60,7 +60,7 @@ class Explanation:
 
 
 @attrs.frozen
-class Place:
+class TaskPlace:
     """Where the task's token or pin is."""
 
     token: int
@@ -111,19 +111,19 @@ def token_of(reading: ClusterReading, key: str) -> int:
     return tokenizer(settings.hash_function, settings.total_tokens)(key) if pin is None else pin.id
 
 
-def place_of(reading: ClusterReading, key: str) -> Place:
+def place_of(reading: ClusterReading, key: str) -> TaskPlace:
     """Return where the task's token or pin is."""
     assignment = reading.assignment
     pin = assignment.pin_of.get(key)
     lock = in_force(lock for lock in reading.locks.locks if lock.task_id == key and lock.is_policy).get(key)
     if pin is not None:
-        return Place(pin.id, pin.owner, pin.target, pin.version, pin.home, False, pin, lock)
+        return TaskPlace(pin.id, pin.owner, pin.target, pin.version, pin.home, False, pin, lock)
     token = token_of(reading, key)
     row = assignment.row(token)
-    return Place(token, row.owner, row.target, row.version, row.home, row.absent, None, lock)
+    return TaskPlace(token, row.owner, row.target, row.version, row.home, row.absent, None, lock)
 
 
-def _verdict(reading: ClusterReading, place: Place, history: TaskHistory) -> tuple[bool, str]:
+def _verdict(reading: ClusterReading, place: TaskPlace, history: TaskHistory) -> tuple[bool, str]:
     """Return whether a node may claim the task, and what to say of it."""
     if not reading.live:
         return False, 'Not claimable: no node is at work.'
@@ -149,7 +149,7 @@ def _verdict(reading: ClusterReading, place: Place, history: TaskHistory) -> tup
     return True, f'{place.owner!r} may do it.'
 
 
-def _unowned(reading: ClusterReading, place: Place) -> str:
+def _unowned(reading: ClusterReading, place: TaskPlace) -> str:
     if place.pin is not None and place.target is None:
         patterns = ', '.join(map(repr, place.lock.patterns)) if place.lock is not None else repr(place.pin.pattern)
         return (
@@ -170,7 +170,7 @@ def holder_of(reading: ClusterReading, key: str) -> Node | None:
     return node if place.target is not None and node is not None and place.token in node.holding else None
 
 
-def _moving(reading: ClusterReading, place: Place, node: Node, in_hand: Sequence[Claim]) -> str:
+def _moving(reading: ClusterReading, place: TaskPlace, node: Node, in_hand: Sequence[Claim]) -> str:
     where = 'to be released' if place.target == NOBODY else f'being handed over to {place.target!r}'
     if place.token in node.holding:
         now = reading.snapshot.now
@@ -183,7 +183,7 @@ def _moving(reading: ClusterReading, place: Place, node: Node, in_hand: Sequence
     return f'It is {where}; {place.owner!r} has released it.'
 
 
-def _details(reading: ClusterReading, place: Place, history: TaskHistory, *, is_claimable: bool) -> Iterator[str]:
+def _details(reading: ClusterReading, place: TaskPlace, history: TaskHistory, *, is_claimable: bool) -> Iterator[str]:
     moved = next((row for row in history.rebalances if row.version == place.version), None)
     if place.owner is not None and moved is not None:
         yield f'{place.owner!r} has it since {moved.triggered_at:%Y-%m-%d %H:%M:%S} UTC ({moved.trigger_reason}).'

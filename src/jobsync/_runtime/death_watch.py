@@ -23,7 +23,7 @@ import attrs
 from jobsync._core.records import Member, NodeRef
 from jobsync._event_log import EventLogger
 from jobsync._runtime import threads
-from jobsync._runtime.host_lock import Finding, HeldLock, HostFolder, NotKnown, Verdict
+from jobsync._runtime.host_lock import HeldLock, HostFolder, LockFinding, LockVerdict, NotKnown
 
 __all__ = ['WATCHED', 'DeathWatch']
 
@@ -135,7 +135,7 @@ class DeathWatch:
 
     def is_over(self, ref: NodeRef) -> bool:
         """Return whether this host proves that a run is over."""
-        return self._folder is not None and self._folder.examine(ref.incarnation).verdict is Verdict.OVER
+        return self._folder is not None and self._folder.examine(ref.incarnation).verdict is LockVerdict.OVER
 
     def made_known(self, ref: NodeRef) -> None:
         """Delete the file of a run that is over, since the store says so now."""
@@ -216,17 +216,17 @@ class DeathWatch:
             if watched.bell is None or everything:
                 self._take_finding(watched.ref, self._examine(watched.ref))
 
-    def _examine(self, ref: NodeRef) -> Finding:
+    def _examine(self, ref: NodeRef) -> LockFinding:
         assert self._folder is not None
         return self._folder.examine(ref.incarnation)
 
-    def _take_finding(self, ref: NodeRef, finding: Finding) -> None:
-        if finding.verdict is Verdict.HELD:
+    def _take_finding(self, ref: NodeRef, finding: LockFinding) -> None:
+        if finding.verdict is LockVerdict.HELD:
             return
         if (watched := self._watched.pop(ref, None)) is not None:
             watched.close()
             self._known = None
-        if finding.verdict is Verdict.OVER:
+        if finding.verdict is LockVerdict.OVER:
             self._over.add(ref)
             self._report(ref)
 
@@ -263,7 +263,7 @@ class DeathWatch:
             except (OSError, OverflowError):
                 bell = None  # it has just ended, there are too many open files, or the file was edited
             finding = self._examine(ref)
-        if finding.verdict is Verdict.HELD:
+        if finding.verdict is LockVerdict.HELD:
             self._watched[ref] = _Watched(ref, bell)
             return True
         if bell is not None:

@@ -41,7 +41,7 @@ from typing import Any
 
 import attrs
 
-__all__ = ['Finding', 'HeldLock', 'HostFolder', 'NotKnown', 'Verdict', 'base_of']
+__all__ = ['HeldLock', 'HostFolder', 'LockFinding', 'LockVerdict', 'NotKnown', 'base_of']
 
 _BOOT_ID, _PID_NAMESPACE = Path('/proc/sys/kernel/random/boot_id'), Path('/proc/self/ns/pid')
 _SHARED_MEMORY = Path('/dev/shm')  # noqa: S108 - the folder in it is checked
@@ -68,7 +68,7 @@ class NotKnown(Exception):
     """Why the end of an incarnation cannot be known on this host."""
 
 
-class Verdict(enum.Enum):
+class LockVerdict(enum.Enum):
     """What an observer finds of an incarnation."""
 
     ABSENT = 'absent'
@@ -82,10 +82,10 @@ class Verdict(enum.Enum):
 
 
 @attrs.frozen
-class Finding:
+class LockFinding:
     """A verdict, and the process that holds the lock, if its id means the same process here."""
 
-    verdict: Verdict
+    verdict: LockVerdict
     pid: int | None = None
 
 
@@ -147,7 +147,7 @@ class HostFolder:
             if _is_free(file):
                 raise NotKnown(f'a lock in {self.path} does not hold')
             os.write(file, text.encode())
-            if self._examine(folder, incarnation).verdict is not Verdict.HELD:
+            if self._examine(folder, incarnation).verdict is not LockVerdict.HELD:
                 raise NotKnown(f'a lock in {self.path} does not hold')
             undo.pop_all()
             return HeldLock(self.path / incarnation, (found.st_dev, found.st_ino), address, os.getpid())
@@ -163,30 +163,30 @@ class HostFolder:
         except (OSError, NotKnown):
             return frozenset()
 
-    def examine(self, incarnation: str) -> Finding:
+    def examine(self, incarnation: str) -> LockFinding:
         """Return what this host proves of an incarnation. Changes nothing, and waits for nothing."""
         try:
             with self._opened() as folder:
                 return self._examine(folder, incarnation)
         except FileNotFoundError:
-            return Finding(Verdict.ABSENT)
+            return LockFinding(LockVerdict.ABSENT)
         except (OSError, NotKnown, ValueError):
-            return Finding(Verdict.UNPROVABLE)
+            return LockFinding(LockVerdict.UNPROVABLE)
 
-    def _examine(self, folder: int, incarnation: str) -> Finding:
+    def _examine(self, folder: int, incarnation: str) -> LockFinding:
         file = os.open(incarnation, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
             found = os.fstat(file)
             said = _parsed(os.read(file, _LONGEST)) if stat.S_ISREG(found.st_mode) else None
             expected = self._self_description(incarnation, found)
             if not isinstance(said, dict) or any(said.get(key) != value for key, value in expected.items()):
-                return Finding(Verdict.UNPROVABLE)
+                return LockFinding(LockVerdict.UNPROVABLE)
             if _file_system(file) not in _LOCAL:
-                return Finding(Verdict.UNPROVABLE)
+                return LockFinding(LockVerdict.UNPROVABLE)
             if _is_free(file):
-                return Finding(Verdict.OVER)
+                return LockFinding(LockVerdict.OVER)
             pid = said.get('pid') if said.get('in') == self._pid_namespace else None
-            return Finding(Verdict.HELD, pid if isinstance(pid, int) else None)
+            return LockFinding(LockVerdict.HELD, pid if isinstance(pid, int) else None)
         finally:
             os.close(file)
 

@@ -28,7 +28,7 @@ from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import AcquireLeadership, Command, DeclareDead, Lane, Register, Reply, named
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
 from jobsync._core.agent.phase import Phase
-from jobsync._core.agent.settings_comparison import Difference
+from jobsync._core.agent.settings_comparison import SettingDifference
 from jobsync._core.config import NodeConfig
 from jobsync._core.hashing import tokenizer
 from jobsync._core.records import Leadership, NodeRef, Pulse, Snapshot, Unreadable
@@ -76,7 +76,7 @@ class Status:
     failure: JobsyncError | None = None
     unreadable: tuple[Unreadable, ...] = ()
     """The records in the store that could not be read in full."""
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[SettingDifference, ...] = ()
     """The settings in which other nodes differ from this one."""
 
 

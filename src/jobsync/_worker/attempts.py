@@ -28,7 +28,7 @@ from jobsync._worker.session import Session
 from jobsync.errors import JobsyncError
 from jobsync.rows import QuarantinedRow
 
-__all__ = ['Attempts', 'quarantined_rows']
+__all__ = ['TaskAttempts', 'quarantined_rows']
 
 _logger = EventLogger('jobsync.job')
 
@@ -36,7 +36,7 @@ _GATHER_SEC = 0.25
 """How long attempts are gathered that are given up, before the store is called."""
 
 
-class Attempts:
+class TaskAttempts:
     """The tasks that this node attempts at one date. Does nothing where ``max_attempts`` is not set."""
 
     def __init__(self, session: Session, date: dt.date) -> None:

@@ -14,7 +14,7 @@ from jobsync.errors import ConfigError
 
 __all__ = ['KINDS', 'purge_history']
 
-Call = Callable[[Callable[[], Any]], Any]
+StoreCall = Callable[[Callable[[], Any]], Any]
 
 KINDS = tuple(kind.value for kind in HistoryKind)
 _LIMIT = 1000
@@ -23,7 +23,7 @@ _LIMIT = 1000
 
 def purge_history(
     backend: Backend,
-    call: Call,
+    call: StoreCall,
     actor: str,
     before: dt.datetime | None,
     older_than: dt.timedelta | float | None,
@@ -49,7 +49,7 @@ def purge_history(
     return deleted
 
 
-def _purge(backend: Backend, call: Call, kind: HistoryKind, before: dt.datetime) -> int:
+def _purge(backend: Backend, call: StoreCall, kind: HistoryKind, before: dt.datetime) -> int:
     deleted, after = 0, ''
     while True:
         portion: Purged = call(partial(backend.purge, kind, before, _LIMIT, after))

@@ -15,7 +15,7 @@ from jobsync._runtime import NodeRuntime, clock
 from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.process_mark import new_mark
 from jobsync._runtime.startup import node_config, refuse_patched_threads, wait_until_entered
-from jobsync._worker.stages import Event, Stage, Stages
+from jobsync._worker.stages import SessionEvent, Stage, Stages
 from jobsync._worker.store_calls import StoreCalls, worker_id
 from jobsync.backend import Backend, Reach
 from jobsync.config import CoordinationConfig
@@ -82,7 +82,7 @@ class Session:
         if config.enabled:
             refuse_patched_threads(self.node_name)
         self._pid, self.mark = os.getpid(), new_mark()
-        self.stages.record(Event.ENTER)
+        self.stages.record(SessionEvent.ENTER)
         backend = self._backend = None if config.backend is None else self.caller.call(self._connect)
         # t=0  this thread has recorded that it enters, and is to connect
         # t=1  another thread leaves: it finds no backend to close, and the session is over
@@ -159,7 +159,7 @@ class Session:
         if lease is not None:
             lease.has_progressed = True
 
-    def stop(self, event: Event, worker: int | None = None) -> None:
+    def stop(self, event: SessionEvent, worker: int | None = None) -> None:
         """Record an event, stop claiming, and give the tokens back once nothing is in flight (see ``Agent.leave``).
 
         Waits for nothing. May be called again. Leaving does not wait for tasks that ``worker`` has in flight.
@@ -178,7 +178,7 @@ class Session:
         """
         if not self.is_same_process:
             return
-        self.stop(Event.LEAVE, worker_id())
+        self.stop(SessionEvent.LEAVE, worker_id())
         # t=0  main thread: is inside a call of the backend, whose lock it may hold
         # t=1  a signal's handler, in the same thread: calls this method
         # To wait here for the end of the node might be to wait for that call, which cannot go on before the handler returns. So
@@ -194,7 +194,7 @@ class Session:
             return
         self.caller.close(2 * self.config.op_timeout_sec)
         finish()
-        self.stages.record(Event.END)
+        self.stages.record(SessionEvent.END)
         if runtime is not None:
             self._wait_until_passed_on(wait_sec)
             runtime.close()

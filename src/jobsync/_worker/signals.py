@@ -23,7 +23,7 @@ from jobsync._core.redact import cut_repr, listed
 from jobsync._event_log import EventLogger
 from jobsync._threads import start
 from jobsync._worker.session import Session
-from jobsync._worker.stages import Event, Stage
+from jobsync._worker.stages import SessionEvent, Stage
 from jobsync._worker.task_log import TaskLog
 from jobsync.errors import JobsyncError
 
@@ -48,7 +48,7 @@ class Signals:
     @property
     def have_come(self) -> bool:
         """Return whether a signal has come."""
-        return self.session.stages.has_seen(Event.SIGNAL)
+        return self.session.stages.has_seen(SessionEvent.SIGNAL)
 
     @property
     def has_ended_block(self) -> bool:
@@ -84,7 +84,7 @@ class Signals:
 
     def stop(self, number: int) -> None:
         """Have the node stop, and send the signal again when the block's time is over."""
-        self.session.stop(Event.SIGNAL)
+        self.session.stop(SessionEvent.SIGNAL)
         self._log(
             logging.INFO,
             f'{_name(number)} has come: no further task is started, and the block has {self._shutdown_timeout_sec:g} s to end',
@@ -96,12 +96,12 @@ class Signals:
     def hurry(self, number: int) -> None:
         """Have the node leave without waiting for tasks in flight."""
         stages = self.session.stages
-        if not stages.has_seen(Event.HURRY):
-            is_late = stages.has_seen(Event.TIMEOUT)
+        if not stages.has_seen(SessionEvent.HURRY):
+            is_late = stages.has_seen(SessionEvent.TIMEOUT)
             late = f'{self._shutdown_timeout_sec:g} s after the signal the block goes on'
             why = late if is_late else f'{_name(number)} has come again'
             self._log(logging.WARNING, f'{why}: the block is left at once, and no task in flight is waited for')
-        self.session.stop(Event.HURRY)
+        self.session.stop(SessionEvent.HURRY)
 
     def _log(self, level: int, text: str) -> None:
         """Log a line with the tasks that are open and the turns that go on."""
@@ -116,7 +116,7 @@ class Signals:
     def _end_block(self, number: int) -> None:
         with self._is_sending:
             if self in _process.jobs:
-                self.session.stages.record(Event.TIMEOUT)
+                self.session.stages.record(SessionEvent.TIMEOUT)
                 os.kill(os.getpid(), number)
 
 
@@ -181,7 +181,7 @@ class _Process:
             return
         for job in jobs:
             job.hurry(number)
-        is_timeout = any(job.session.stages.has_seen(Event.TIMEOUT) for job in jobs)
+        is_timeout = any(job.session.stages.has_seen(SessionEvent.TIMEOUT) for job in jobs)
         status = 0 if is_timeout else 128 + number
         # t=0  main thread: leaves the inner of two blocks; its tokens are being given back
         # t=1  a second signal: SystemExit here would cut that short, and the inner node's tokens would wait for its lease

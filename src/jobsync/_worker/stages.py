@@ -11,7 +11,7 @@ import enum
 
 from jobsync.errors import JobsyncError
 
-__all__ = ['TRANSITIONS', 'Event', 'Stage', 'Stages']
+__all__ = ['TRANSITIONS', 'SessionEvent', 'Stage', 'Stages']
 
 
 class Stage(enum.Enum):
@@ -29,7 +29,7 @@ class Stage(enum.Enum):
     """The session is over, or will never be entered."""
 
 
-class Event(enum.Enum):
+class SessionEvent(enum.Enum):
     """An event in the life of a session."""
 
     ENTER = 'entered'
@@ -46,14 +46,14 @@ class Event(enum.Enum):
     """The node has left the cluster, or could not in time: what the session has opened is closed."""
 
 
-_STOPS = (Event.SIGNAL, Event.HURRY, Event.TIMEOUT)
+_STOPS = (SessionEvent.SIGNAL, SessionEvent.HURRY, SessionEvent.TIMEOUT)
 
-TRANSITIONS: dict[Stage, dict[Event, Stage]] = {
-    Stage.NEW: {Event.ENTER: Stage.INSIDE, **dict.fromkeys((*_STOPS, Event.LEAVE), Stage.LEFT)},
-    Stage.INSIDE: {**dict.fromkeys(_STOPS, Stage.STOPPING), Event.LEAVE: Stage.LEAVING},
-    Stage.STOPPING: {**dict.fromkeys(_STOPS, Stage.STOPPING), Event.LEAVE: Stage.LEAVING},
-    Stage.LEAVING: {**dict.fromkeys((*_STOPS, Event.LEAVE), Stage.LEAVING), Event.END: Stage.LEFT},
-    Stage.LEFT: dict.fromkeys((*_STOPS, Event.LEAVE, Event.END), Stage.LEFT),
+TRANSITIONS: dict[Stage, dict[SessionEvent, Stage]] = {
+    Stage.NEW: {SessionEvent.ENTER: Stage.INSIDE, **dict.fromkeys((*_STOPS, SessionEvent.LEAVE), Stage.LEFT)},
+    Stage.INSIDE: {**dict.fromkeys(_STOPS, Stage.STOPPING), SessionEvent.LEAVE: Stage.LEAVING},
+    Stage.STOPPING: {**dict.fromkeys(_STOPS, Stage.STOPPING), SessionEvent.LEAVE: Stage.LEAVING},
+    Stage.LEAVING: {**dict.fromkeys((*_STOPS, SessionEvent.LEAVE), Stage.LEAVING), SessionEvent.END: Stage.LEFT},
+    Stage.LEFT: dict.fromkeys((*_STOPS, SessionEvent.LEAVE, SessionEvent.END), Stage.LEFT),
 }
 """The stage that each event leads to. A stage refuses an event that it does not list."""
 
@@ -63,10 +63,10 @@ class Stages:
 
     def __init__(self, node_name: str) -> None:
         self._node_name = node_name
-        self._events: list[Event] = []
+        self._events: list[SessionEvent] = []
         self.stage = Stage.NEW
 
-    def record(self, event: Event) -> None:
+    def record(self, event: SessionEvent) -> None:
         """Add an event, and move to the stage it leads to. Raise ``JobsyncError`` if the stage before it refuses it."""
         # t=0  main thread: finds that NEW allows ENTER
         # t=1  a signal's handler: appends SIGNAL, and the session is over
@@ -87,16 +87,16 @@ class Stages:
                 self._events.remove(event)
             raise JobsyncError(f'job {self._node_name!r} is {before.value}, and cannot be {event.value}')
 
-    def has_seen(self, event: Event) -> bool:
+    def has_seen(self, event: SessionEvent) -> bool:
         """Return whether the event has happened."""
         return event in self._events
 
     @property
     def is_hurried(self) -> bool:
         """Return whether leaving waits for no task in flight and for no other node."""
-        return self.has_seen(Event.HURRY) or self.has_seen(Event.TIMEOUT)
+        return self.has_seen(SessionEvent.HURRY) or self.has_seen(SessionEvent.TIMEOUT)
 
-    def _reached(self, before: Event | None = None) -> Stage:
+    def _reached(self, before: SessionEvent | None = None) -> Stage:
         """Return the stage that the events lead to, or those ``before`` one of them."""
         stage = Stage.NEW
         for event in self._events:

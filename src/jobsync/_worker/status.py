@@ -6,7 +6,7 @@ import datetime as dt
 import operator
 
 from jobsync._core.agent.phase import Phase
-from jobsync._core.agent.settings_comparison import Difference, settings_of
+from jobsync._core.agent.settings_comparison import SettingDifference, settings_of
 from jobsync._core.counting import counted
 from jobsync._core.records import NodeState, Snapshot, Unreadable
 from jobsync._event_log import event_log
@@ -131,7 +131,7 @@ def _state(session: Session) -> str:
     return runtime.status.phase.value if runtime is not None else 'outside' if session.config.enabled else 'disabled'
 
 
-def _difference_row(found: Difference) -> DifferenceRow:
+def _difference_row(found: SettingDifference) -> DifferenceRow:
     return {'setting': found.setting, 'node': found.node, 'there': found.there, 'here': found.here}
 
 

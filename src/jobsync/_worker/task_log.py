@@ -13,7 +13,7 @@ from jobsync._core.records import NodeRef, Unclaimed
 from jobsync._core.redact import cut_repr, listed
 from jobsync._event_log import EventLogger
 from jobsync._runtime import NodeRuntime, clock
-from jobsync._worker.attempts import Attempts
+from jobsync._worker.attempts import TaskAttempts
 from jobsync._worker.claim_renewal import ClaimRenewal
 from jobsync._worker.completions import Completions, brief, refusal_as_outage
 from jobsync._worker.history import DateHistory
@@ -49,7 +49,7 @@ class TaskLog:
         self.session, self.node_name = session, session.node_name
         self._date = date.date() if isinstance(date, dt.datetime) else date
         self.completions = Completions(session, self._date, self._release_recorded)
-        self.attempts = Attempts(session, self._date)
+        self.attempts = TaskAttempts(session, self._date)
         self.history, self.renewal = DateHistory(session, self._date), ClaimRenewal(session, self._date)
         self._open: dict[str, float] = {}
         """The open tasks, with when each was begun, on ``clock.now``."""
@@ -286,7 +286,7 @@ class TaskLog:
         return unclaimed is not None
 
     def record(
-        self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef, attempts: Attempts, *, alone: bool
+        self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef, attempts: TaskAttempts, *, alone: bool
     ) -> Unclaimed | None:
         """Record claims for the run that owned the tasks when the lease was read; return None if that run is over.
 

@@ -27,7 +27,7 @@ import attrs
 
 from jobsync._core.records import Claim, NodeRef, NodeState
 from jobsync._event_log import EventLogger
-from jobsync._worker.attempts import Attempts
+from jobsync._worker.attempts import TaskAttempts
 from jobsync._worker.completions import refusal_as_outage
 from jobsync._worker.history import DateHistory
 from jobsync._worker.schedule import Schedule
@@ -110,7 +110,7 @@ class TickRecord:
         self._session, self._task_log, self._tick = session, task_log, tick
         self._item, self._date = tick.id, tick.scheduled.date()
         self._runs_missed, self._ended_item = runs_missed, f'{tick.id} ended'
-        self._attempts, self._history = Attempts(session, self._date), DateHistory(session, self._date)
+        self._attempts, self._history = TaskAttempts(session, self._date), DateHistory(session, self._date)
 
     @property
     def last_claim(self) -> Claim | None:

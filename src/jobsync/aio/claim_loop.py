@@ -26,11 +26,11 @@ _CHECK_SEC = 0.2
 """How often a loop that waits for its source checks whether the node is leaving."""
 
 
-class _End(enum.Enum):
+class _EndOfTasks(enum.Enum):
     END = 'no more tasks'
 
 
-END = _End.END
+END = _EndOfTasks.END
 
 
 class Claims(AsyncIterator[T], Generic[T]):
@@ -107,7 +107,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         self._close(self._batch)
         self._loop.leave()
 
-    async def _next_of_batch(self) -> T | Literal[_End.END]:
+    async def _next_of_batch(self) -> T | Literal[_EndOfTasks.END]:
         await self._until_left()
         work = self._batch
         future = self._threads.submit(partial(next, work, END))
@@ -122,7 +122,7 @@ class Claims(AsyncIterator[T], Generic[T]):
             await asyncio.shield(self._leaving)
             self._leaving = None
 
-    def _leave(self, work: Iterator[T], future: Future[T | Literal[_End.END]]) -> None:
+    def _leave(self, work: Iterator[T], future: Future[T | Literal[_EndOfTasks.END]]) -> None:
         """Leave the batch half-way, once the thread that runs it has returned."""
         # t=0  a thread runs the batch: it records claims, and is to return a task
         # t=1  the call is cancelled here. The batch cannot be closed under the thread
@@ -133,7 +133,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         loop = asyncio.get_running_loop()
         leaving = self._leaving = loop.create_future()
 
-        def left(future: Future[T | Literal[_End.END]]) -> None:
+        def left(future: Future[T | Literal[_EndOfTasks.END]]) -> None:
             if not future.cancelled():
                 self._close(work)
             with suppress(RuntimeError):  # the event loop is closed
@@ -160,7 +160,7 @@ class Claims(AsyncIterator[T], Generic[T]):
             if self._read % _READ_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
-    async def _next_of_source(self) -> T | Literal[_End.END]:
+    async def _next_of_source(self) -> T | Literal[_EndOfTasks.END]:
         source = self._source
         if self._unread:
             return self._unread.popleft()
@@ -187,7 +187,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         self._was_cut = False
         return task
 
-    async def _cut(self, step: asyncio.Future[T | Literal[_End.END]]) -> None:
+    async def _cut(self, step: asyncio.Future[T | Literal[_EndOfTasks.END]]) -> None:
         """Cancel a call of the source; keep the task that it returns all the same."""
         if step.cancel():
             await asyncio.wait([step])
@@ -197,5 +197,5 @@ class Claims(AsyncIterator[T], Generic[T]):
             self._was_cut = True
 
 
-async def _step(source: AsyncIterator[T]) -> T | Literal[_End.END]:
+async def _step(source: AsyncIterator[T]) -> T | Literal[_EndOfTasks.END]:
     return await anext(source, END)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, T
 from jobsync._worker import status
 from jobsync._worker.session import copy_error
 from jobsync._worker.singleton import POLL_SEC
-from jobsync._worker.stages import Event
+from jobsync._worker.stages import SessionEvent
 from jobsync._worker.tracing import task_span
 from jobsync.aio.callbacks import OnLoop, is_coroutine_function
 from jobsync.aio.claim_loop import Claims
@@ -197,7 +197,7 @@ class AsyncJob:
 
     async def _leave(self) -> None:
         try:
-            self._job._session.stages.record(Event.LEAVE)  # from now on a signal has no block to end
+            self._job._session.stages.record(SessionEvent.LEAVE)  # from now on a signal has no block to end
         finally:
             await self._complete_leaving()  # also if one has come just before, and has raised
 
@@ -221,7 +221,7 @@ class AsyncJob:
             runtime.wait_for_callbacks(_LAST_CALLS_SEC)
 
     def _hurry(self) -> None:
-        self._job._session.stop(Event.HURRY)
+        self._job._session.stop(SessionEvent.HURRY)
         self._on_loop.cancel()
 
     async def _call(self, action: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:

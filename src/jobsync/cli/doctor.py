@@ -16,7 +16,7 @@ from rich.text import Text
 
 from jobsync._core.counting import counted
 from jobsync.cli.common import ATTENTION, absence, cluster_command, json_option
-from jobsync.cli.finding import Finding
+from jobsync.cli.finding import DoctorFinding
 from jobsync.cli.folders import examine_folders
 from jobsync.cli.output import age, console, plain, print_json
 from jobsync.cli.steering import orphans
@@ -58,42 +58,42 @@ def doctor(cluster: Cluster, as_json: bool) -> None:
     sys.exit(0 if all(finding.verdict == 'ok' for finding in findings) else ATTENTION)
 
 
-def _examine(cluster: Cluster) -> Iterator[Finding]:
+def _examine(cluster: Cluster) -> Iterator[DoctorFinding]:
     info = cluster.info
     durable = 'keeps what it has confirmed' if info.durable else 'may lose confirmed records in a crash'
     push = 'announces changes' if info.push else 'is polled, which makes a hand-over slower'
-    yield Finding('ok', 'store', f'{info.name}: {durable}; {push}; at most {info.max_tokens:,} tokens')
+    yield DoctorFinding('ok', 'store', f'{info.name}: {durable}; {push}; at most {info.max_tokens:,} tokens')
     try:
         epochs = list[int]()
         took = sorted(_timed(lambda: epochs.append(cluster.status()['epoch'])) for _ in range(_READINGS))
         nodes, status = cluster.nodes(), cluster.status()
     except JobsyncError as error:
         hint = absence(cluster) if isinstance(error, SchemaMismatch) else ''
-        yield Finding('bad', 'reach', f'{type(error).__name__}: {error}{hint and "; "}{hint}')
+        yield DoctorFinding('bad', 'reach', f'{type(error).__name__}: {error}{hint and "; "}{hint}')
         yield from examine_folders(cluster, ())
         return
     typical, worst = took[_READINGS // 2], took[-1]
     leases = [node['timeout_sec'] for node in nodes if node['state'] == 'joined']
     words = f'a reading takes {1000 * typical:.0f} ms, the slowest of {_READINGS} {1000 * worst:.0f} ms'
     if leases and worst > _SLOW_SHARE * min(leases):
-        yield Finding('warn', 'latency', f'{words}: more than a quarter of the shortest timeout, {min(leases):g} s')
+        yield DoctorFinding('warn', 'latency', f'{words}: more than a quarter of the shortest timeout, {min(leases):g} s')
     else:
-        yield Finding('ok', 'latency', words)
+        yield DoctorFinding('ok', 'latency', words)
     yield _rights(cluster)
     yield _clock(cluster)
     if status['timeline']:
-        yield Finding(
+        yield DoctorFinding(
             'warn', 'history', f'the store has gone back in time ({counted(status["timeline"], "time")}): see the page on trouble'
         )
     for problem in status['problems']:
-        yield Finding('warn', 'cluster', problem)
+        yield DoctorFinding('warn', 'cluster', problem)
     if not status['problems']:
         tokens = counted(status['total_tokens'], 'token', spec=',')
         words = f'{counted(status["nodes"], "node")}, leader {status["leader"]}, {status["total_tokens"]:,} of {tokens} owned'
-        yield Finding('ok', 'cluster', words)
+        yield DoctorFinding('ok', 'cluster', words)
     if changes := status['epoch'] - epochs[0]:
         words = f'has changed {counted(changes, "time")} while this command ran: status --watch counts on'
-        yield Finding('warn', 'leader', words)
+        yield DoctorFinding('warn', 'leader', words)
     yield from _tried('locks', _orphaned(cluster))
     yield from _tried('space', _space(cluster, nodes))
     yield from examine_folders(cluster, nodes)
@@ -101,30 +101,30 @@ def _examine(cluster: Cluster) -> Iterator[Finding]:
     yield from _tried('tasks', _held_up(cluster))
 
 
-def _tried(subject: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+def _tried(subject: str, findings: Iterator[DoctorFinding]) -> Iterator[DoctorFinding]:
     """Yield findings; one that says why there are none, where this user may not read what they need."""
     try:
         yield from findings
     except JobsyncError as error:
-        yield Finding('warn', subject, f'{type(error).__name__}: {error}')
+        yield DoctorFinding('warn', subject, f'{type(error).__name__}: {error}')
 
 
-def _held_up(cluster: Cluster) -> Iterator[Finding]:
+def _held_up(cluster: Cluster) -> Iterator[DoctorFinding]:
     """Yield how many tasks have been in hand for long."""
     if held_up := cluster.incomplete(older_than=3600):
-        yield Finding('warn', 'tasks', f'begun over an hour ago and not complete: {counted(len(held_up), "task")}')
+        yield DoctorFinding('warn', 'tasks', f'begun over an hour ago and not complete: {counted(len(held_up), "task")}')
     else:
-        yield Finding('ok', 'tasks', 'none was begun over an hour ago and is not complete')
+        yield DoctorFinding('ok', 'tasks', 'none was begun over an hour ago and is not complete')
 
 
-def _orphaned(cluster: Cluster) -> Iterator[Finding]:
+def _orphaned(cluster: Cluster) -> Iterator[DoctorFinding]:
     """Yield how many task locks are left of which nodes. Not a fault: a program that has ended may have made them on purpose."""
     left = Counter(lock['created_by'] for lock in orphans(cluster))
     words = ', '.join(f'{count} of {name!r}' for name, count in left.most_common(3))
-    yield Finding('ok', 'locks', f'left of nodes that are not registered any more: {words or "none"}')
+    yield DoctorFinding('ok', 'locks', f'left of nodes that are not registered any more: {words or "none"}')
 
 
-def _space(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[Finding]:
+def _space(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[DoctorFinding]:
     """Yield a finding about the space of a store that keeps old versions: each heartbeat makes one."""
     if (space := cluster.space()) is None:
         return
@@ -137,29 +137,31 @@ def _space(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[Finding]:
         words += f', and old versions of {space.versions / beats_an_hour:.1f} hours of them are kept'
     hint = 'run etcd with --auto-compaction-mode=periodic and a --auto-compaction-retention that fits: see the page on etcd'
     if space.used_bytes > _MOST_USED * space.quota_bytes:
-        yield Finding('warn', 'space', f'{words}: a full store refuses every write; compact and defragment it')
+        yield DoctorFinding('warn', 'space', f'{words}: a full store refuses every write; compact and defragment it')
     elif kept > _MOST_KEPT * space.quota_bytes:
-        yield Finding('warn', 'space', f'{words}: these fill more than half of the quota; {hint}')
+        yield DoctorFinding('warn', 'space', f'{words}: these fill more than half of the quota; {hint}')
     elif not space.is_trimmed and kept > _MOST_UNTRIMMED * space.quota_bytes:
-        yield Finding('warn', 'space', f'{words}: none was ever deleted; {hint}')
+        yield DoctorFinding('warn', 'space', f'{words}: none was ever deleted; {hint}')
     else:
-        yield Finding('ok', 'space', words)
+        yield DoctorFinding('ok', 'space', words)
 
 
-def _unrest(cluster: Cluster, status: ClusterStatus) -> Iterator[Finding]:
+def _unrest(cluster: Cluster, status: ClusterStatus) -> Iterator[DoctorFinding]:
     """Yield a finding if tokens have moved, or leaders changed, more often in the last hour than deployments explain."""
     begin = status['now'] - dt.timedelta(hours=1)
     recent = [row for row in cluster.rebalances(_REBALANCES) if row['triggered_at'] > begin]
     if len(recent) > _CALM:
         reasons = Counter(row['trigger_reason'] for row in recent).most_common(3)
         words = ', '.join(f'{reason} ({counted(count, "time")})' for reason, count in reasons)
-        yield Finding('warn', 'rebalances', f'{len(recent)} in the last hour: {words}')
+        yield DoctorFinding('warn', 'rebalances', f'{len(recent)} in the last hour: {words}')
     known = status['leader_changes']
     changes = sum(row['since'] > begin and row['epoch'] > 1 for row in known)
     if changes > _CALM_LEADERS:
         more = 'at least ' if changes == len(known) else ''
         leaders = [row['leader'] for row in known[: changes + 1]][4::-1]
-        yield Finding('warn', 'leader', f'has changed {more}{counted(changes, "time")} in the last hour: {", ".join(leaders)}')
+        yield DoctorFinding(
+            'warn', 'leader', f'has changed {more}{counted(changes, "time")} in the last hour: {", ".join(leaders)}'
+        )
 
 
 def _timed(call: Callable[[], object]) -> float:
@@ -168,23 +170,23 @@ def _timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _rights(cluster: Cluster) -> Finding:
+def _rights(cluster: Cluster) -> DoctorFinding:
     """Return whether the store accepts a write, by one that changes nothing: it clears the lock of a task that there is not."""
     try:
         cluster.clear_locks([uuid.uuid4().hex])
     except ConfigError as error:
-        return Finding('ok', 'rights', f'this user may read, and not steer: {error}')
+        return DoctorFinding('ok', 'rights', f'this user may read, and not steer: {error}')
     except JobsyncError as error:
-        return Finding('bad', 'rights', f'the store answers, and accepts no write: {error}')
-    return Finding('ok', 'rights', 'this user may read and steer')
+        return DoctorFinding('bad', 'rights', f'the store answers, and accepts no write: {error}')
+    return DoctorFinding('ok', 'rights', 'this user may read and steer')
 
 
-def _clock(cluster: Cluster) -> Finding:
+def _clock(cluster: Cluster) -> DoctorFinding:
     started = dt.datetime.now(dt.UTC)
     now = cluster.status()['now']
     off = (now - started).total_seconds()
     if abs(off) > _CLOCK_SEC:
         behind = 'behind' if off > 0 else 'ahead of'
         words = f"this machine's clock is {age(abs(off))} {behind} the store's; ownership does not depend on them"
-        return Finding('warn', 'clocks', words)
-    return Finding('ok', 'clocks', "this machine's clock and the store's agree")
+        return DoctorFinding('warn', 'clocks', words)
+    return DoctorFinding('ok', 'clocks', "this machine's clock and the store's agree")

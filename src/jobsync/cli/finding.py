@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import attrs
 
-__all__ = ['Finding']
+__all__ = ['DoctorFinding']
 
 
 @attrs.frozen
-class Finding:
+class DoctorFinding:
     """The result of one check."""
 
     verdict: str

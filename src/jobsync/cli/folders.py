@@ -10,7 +10,7 @@ from rich.filesize import decimal
 
 from jobsync._host import host_name
 from jobsync._runtime.host_lock import NotKnown, base_of
-from jobsync.cli.finding import Finding
+from jobsync.cli.finding import DoctorFinding
 from jobsync.cluster import Cluster
 from jobsync.rows import ClusterNode
 
@@ -22,7 +22,7 @@ _LOCKS_NEED = 1e6
 """Bytes for the lock files of a hundred runs, a page of 4 KiB each, and what else is there."""
 
 
-def examine_folders(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[Finding]:
+def examine_folders(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[DoctorFinding]:
     """Yield a finding on each folder of this host: that of the store's files, and those of the locks of the nodes here."""
     if (folder := cluster.info.folder) is not None:
         yield _store(folder)
@@ -32,34 +32,36 @@ def examine_folders(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[
         yield from _locks(base if isinstance(base, str) else None)
 
 
-def _store(folder: str) -> Finding:
+def _store(folder: str) -> DoctorFinding:
     try:
         free = _free(folder)
     except OSError as error:
-        return Finding('bad', 'disk', f'{folder}, which has the database, cannot be read: {error.strerror}')
+        return DoctorFinding('bad', 'disk', f'{folder}, which has the database, cannot be read: {error.strerror}')
     words = f'{folder}, which has the database, has {decimal(free)} free'
     if free < _FULL:
-        return Finding('bad', 'disk', f'{words}: the store refuses every write, so no node keeps its lease; make room')
+        return DoctorFinding('bad', 'disk', f'{words}: the store refuses every write, so no node keeps its lease; make room')
     if free < _SCARCE:
-        return Finding('warn', 'disk', f'{words}: a full disk ends all work; make room, or purge old history')
-    return Finding('ok', 'disk', words)
+        return DoctorFinding('warn', 'disk', f'{words}: a full disk ends all work; make room, or purge old history')
+    return DoctorFinding('ok', 'disk', words)
 
 
-def _locks(base: str | None) -> Iterator[Finding]:
+def _locks(base: str | None) -> Iterator[DoctorFinding]:
     try:
         folder = str(base_of(base))
         free = _free(folder)
     except (NotKnown, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        yield Finding(
+        yield DoctorFinding(
             'warn', 'deaths', f'killed workers of this host are replaced only after their timeout: {base or "locks"}: {reason}'
         )
         return
     words = f'{folder}, by whose locks killed workers of this host are known, has {decimal(free)} free'
     if free < _LOCKS_NEED:
-        yield Finding('warn', 'deaths', f'{words}: a worker that starts now is replaced only after its timeout when it is killed')
+        yield DoctorFinding(
+            'warn', 'deaths', f'{words}: a worker that starts now is replaced only after its timeout when it is killed'
+        )
     else:
-        yield Finding('ok', 'deaths', words)
+        yield DoctorFinding('ok', 'deaths', words)
 
 
 def _free(folder: str) -> int:

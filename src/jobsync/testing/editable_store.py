@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from jobsync.backend import Node, TaskLock, Unreadable
-from jobsync.backends.memory import MemoryStore, Space
+from jobsync.backends.memory import MemorySpace, MemoryStore
 from jobsync.backends.single_writer import History
 
 __all__ = ['EditableStore', 'Image']
@@ -17,7 +17,7 @@ __all__ = ['EditableStore', 'Image']
 class Image:
     """The whole content of a store at one moment."""
 
-    spaces: Mapping[str, Space] = attrs.field(repr=False)
+    spaces: Mapping[str, MemorySpace] = attrs.field(repr=False)
     histories: Mapping[str, History] = attrs.field(repr=False)
     position: int = 0
 

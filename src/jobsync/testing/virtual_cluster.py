@@ -14,7 +14,7 @@ import attrs
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import NodeState
 from jobsync._runtime import threads
-from jobsync._worker.stages import Event
+from jobsync._worker.stages import SessionEvent
 from jobsync.aio import AsyncJob
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.memory import MemoryBackend
@@ -219,7 +219,7 @@ class VirtualCluster:
     def stop(self, *names: str) -> None:
         """Have processes end in good order, as the first SIGTERM does with ``handle_signals``."""
         for name in names:
-            self._job(name)._session.stop(Event.SIGNAL)
+            self._job(name)._session.stop(SessionEvent.SIGNAL)
 
     def cut_off(self, *names: str) -> None:
         """Cut nodes off from the store; without names, all nodes: an outage of the store."""

@@ -53,7 +53,7 @@ class Process:
         """The threads whose waiting has ended while the process was paused."""
 
 
-class _End(BaseException):
+class _EndOfTime(BaseException):
     """Raised in a thread that is to end with the virtual time."""
 
 
@@ -154,7 +154,7 @@ class VirtualTime:
             try:
                 if not self.is_over:
                     target()
-            except _End:
+            except _EndOfTime:
                 pass
             except BaseException as error:  # noqa: BLE001 - raised in the thread of the test
                 thread.error = error
@@ -198,11 +198,11 @@ class VirtualTime:
             self._run_others()
             return
         if self.is_over:
-            raise _End
+            raise _EndOfTime
         self._handed_back.release()
         waiter.turn.acquire()
         if self.is_over and waiter.has_user_code:
-            raise _End
+            raise _EndOfTime
 
     def _present(self) -> _Waiter:
         waiter = self._by_ident.get(threading.get_ident())

@@ -28,9 +28,9 @@ import attrs
 if TYPE_CHECKING:
     from jobsync import Job
 
-__all__ = ['Event', 'LogTail', 'LogWriter', 'Sighting', 'Work', 'WorkerLog', 'log_tokens', 'now', 'read_log', 'summarise']
+__all__ = ['LogTail', 'LogWriter', 'LoggedEvent', 'Sighting', 'Work', 'WorkerLog', 'log_tokens', 'now', 'read_log', 'summarise']
 
-Event = Mapping[str, Any]
+LoggedEvent = Mapping[str, Any]
 """One line of a log."""
 
 
@@ -77,7 +77,7 @@ class LogTail:
         self._path = path
         self._offset = 0
 
-    def read(self) -> list[Event]:
+    def read(self) -> list[LoggedEvent]:
         """Return the events of whole lines that were appended since the last call. A torn last line waits."""
         try:
             with self._path.open('rb') as file:
@@ -136,7 +136,7 @@ def read_log(path: Path) -> WorkerLog:
     return summarise(path.stem, LogTail(path).read())
 
 
-def summarise(node: str, events: Iterable[Event]) -> WorkerLog:
+def summarise(node: str, events: Iterable[LoggedEvent]) -> WorkerLog:
     """Collect the events of one log into spans of work and sightings of tokens."""
     pid = 0
     works: list[Work] = []

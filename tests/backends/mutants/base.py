@@ -12,7 +12,7 @@ import attrs
 from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend
 from jobsync.backends.memory.backend import MemoryTransaction
-from jobsync.backends.memory.store import Space
+from jobsync.backends.memory.store import MemorySpace
 from jobsync.backends.single_writer import History, NamespaceState
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 from jobsync.testing import Ability, Harness, MemoryHarness
@@ -93,7 +93,7 @@ class Hands(MemoryBackend):
         raise BackendUnavailable('the store is away')
 
     @property
-    def space(self) -> Space:
+    def space(self) -> MemorySpace:
         """The namespace as it is."""
         if self.options.namespace not in self.store.spaces:
             raise SchemaMismatch(f'there is no namespace {self.options.namespace!r}')

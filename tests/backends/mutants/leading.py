@@ -19,7 +19,7 @@ from jobsync._core.records import (
     Snapshot,
     Timeline,
 )
-from jobsync.backends.single_writer.assignment import AssignmentTable, Row
+from jobsync.backends.single_writer.assignment import AssignmentTable, SharedRow
 
 
 @mutant
@@ -196,7 +196,7 @@ class CommitFromMemory(Hands):
             return revision
 
     @staticmethod
-    def _as_remembered(table: AssignmentTable, stale: AssignmentTable) -> list[Row | None]:
+    def _as_remembered(table: AssignmentTable, stale: AssignmentTable) -> list[SharedRow | None]:
         """The rows that are there, with the owners and versions that are remembered where both have a row."""
         rows = list(table.rows)
         for token, old in enumerate(stale.rows[: len(rows)]):

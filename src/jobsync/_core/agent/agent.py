@@ -30,7 +30,7 @@ from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.progress import Progress
 from jobsync._core.agent.rollback import RollbackDetector, StoreRolledBack
 from jobsync._core.agent.schedule import WeightSync
-from jobsync._core.agent.settings_comparison import Difference, SettingsComparison
+from jobsync._core.agent.settings_comparison import SettingDifference, SettingsComparison
 from jobsync._core.agent.unreadable import UnreadableRecords
 from jobsync._core.config import NodeConfig
 from jobsync._core.records import Hint, NodeRef, Opened, Snapshot, Timeline, Unreadable
@@ -109,7 +109,7 @@ class Agent:
         return self._unreadable.all
 
     @property
-    def differences(self) -> tuple[Difference, ...]:
+    def differences(self) -> tuple[SettingDifference, ...]:
         """The settings in which other nodes differed from this one when it last read them."""
         return self._comparison.all
 

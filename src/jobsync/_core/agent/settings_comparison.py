@@ -13,7 +13,7 @@ import attrs
 from jobsync._core.agent.events import Event, LogMessage
 from jobsync._core.records import Node, NodeState
 
-__all__ = ['SHOULD_BE_EQUAL', 'Difference', 'SettingsComparison', 'settings_of']
+__all__ = ['SHOULD_BE_EQUAL', 'SettingDifference', 'SettingsComparison', 'settings_of']
 
 LEADERS = 'the setting of the node that leads counts for all nodes'
 SHOULD_BE_EQUAL: Mapping[str, str] = {
@@ -32,7 +32,7 @@ Neither the cluster settings, for a node with others cannot join, nor ``minimum_
 
 
 @attrs.frozen
-class Difference:
+class SettingDifference:
     """A setting in which another node differs from this one."""
 
     setting: str
@@ -50,7 +50,7 @@ class SettingsComparison:
         self._name, self._mine, self._emit = name, settings_of(settings), emit
         self._read: dict[str, str] = {}
         self._logged: set[tuple[str, str]] = set()
-        self.all: tuple[Difference, ...] = ()
+        self.all: tuple[SettingDifference, ...] = ()
         """The differences, by setting and name."""
 
     def take(self, nodes: Iterable[Node]) -> None:
@@ -73,12 +73,12 @@ class SettingsComparison:
                 )
                 self._emit(LogMessage('warning', text))
 
-    def _differences(self, read: Mapping[str, str]) -> Iterator[Difference]:
+    def _differences(self, read: Mapping[str, str]) -> Iterator[SettingDifference]:
         theirs = {name: settings_of(text) for name, text in sorted(read.items())}
         for setting in SHOULD_BE_EQUAL:
             for name, settings in theirs.items():
                 if setting in settings and setting in self._mine and settings[setting] != self._mine[setting]:
-                    yield Difference(setting, name, settings[setting], self._mine[setting])
+                    yield SettingDifference(setting, name, settings[setting], self._mine[setting])
 
 
 def settings_of(text: str) -> Mapping[str, Any]:

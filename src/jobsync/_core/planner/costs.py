@@ -28,13 +28,13 @@ from jobsync._core.planner.transport import FREELY
 
 __all__ = ['share_costs']
 
-Places = defaultdict[str | None, list[PinRequest]]
+ItemPlaces = defaultdict[str | None, list[PinRequest]]
 """Items by where they are: a node, a name without a weight, or None."""
 
 _ID, _COST = attrgetter('id'), attrgetter('cost')
 
 
-class Choice(tuple[int, ...]):
+class AllowedNodes(tuple[int, ...]):
     """The nodes that an item may be on, rising. There is one object for each choice, so the hash of the object will do."""
 
     __hash__ = object.__hash__
@@ -49,16 +49,16 @@ def share_costs(items: Sequence[PinRequest], numbers: Mapping[str, int], weights
 
     ``numbers`` gives the nodes by name, in the order in which they win ties, and ``weights`` the weight of each.
     """
-    alike: defaultdict[frozenset[str], Places] = defaultdict(_places)
+    alike: defaultdict[frozenset[str], ItemPlaces] = defaultdict(_places)
     for item in items:  # the only loop over all of them
         alike[item.allowed][item.place].append(item)
     balance = _Balance(numbers, weights, items)
-    unique: dict[tuple[int, ...], Choice] = {}
-    choices: dict[frozenset[str], Choice] = {}
+    unique: dict[tuple[int, ...], AllowedNodes] = {}
+    choices: dict[frozenset[str], AllowedNodes] = {}
     loose: list[PinRequest] = []
     placed: dict[int, int] = {}
     for allowed, places in alike.items():
-        found = Choice(sorted(numbers[name] for name in allowed if name in numbers))
+        found = AllowedNodes(sorted(numbers[name] for name in allowed if name in numbers))
         choice = choices[allowed] = unique.setdefault(tuple(found), found)
         for place, there in places.items():
             node = FREELY if place is None else numbers.get(place, FREELY)
@@ -77,7 +77,7 @@ def share_costs(items: Sequence[PinRequest], numbers: Mapping[str, int], weights
     return placed
 
 
-def _places() -> Places:
+def _places() -> ItemPlaces:
     return defaultdict(list)
 
 
@@ -93,15 +93,15 @@ class _Balance:
         self.dearest = max(self.whole.values())
         self.unit = max(weights) ** 2
         self.load = [0] * len(weights)
-        self.on: list[defaultdict[Choice, list[PinRequest]]] = [defaultdict(list) for _ in weights]
+        self.on: list[defaultdict[AllowedNodes, list[PinRequest]]] = [defaultdict(list) for _ in weights]
         """For each node its items, by the nodes that they may be on."""
 
-    def put(self, items: Sequence[PinRequest], choice: Choice, node: int) -> None:
+    def put(self, items: Sequence[PinRequest], choice: AllowedNodes, node: int) -> None:
         """Put items on a node."""
         self.on[node][choice] += items
         self.load[node] += sum(map(self.whole.__getitem__, map(_COST, items)))
 
-    def move(self, item: PinRequest, choice: Choice, node: int, to: int) -> None:
+    def move(self, item: PinRequest, choice: AllowedNodes, node: int, to: int) -> None:
         """Move an item from a node to another."""
         self.on[node][choice].remove(item)
         self.load[node] -= self.whole[item.cost]
@@ -114,12 +114,12 @@ class _Balance:
 
     # --- items without a place ----------------------------------------------------------------------------------------------
 
-    def place(self, loose: Iterable[PinRequest], choices: Mapping[frozenset[str], Choice]) -> None:
+    def place(self, loose: Iterable[PinRequest], choices: Mapping[frozenset[str], AllowedNodes]) -> None:
         """Put each of these items home if there is room, else where there is the most room; the dearest first."""
         whole = sum(self.weights)
         excess = [load * whole - weight * self.total for load, weight in zip(self.load, self.weights, strict=True)]
-        least: dict[Choice, list[tuple[int, int]]] = {}
-        coming: defaultdict[tuple[int, Choice], list[PinRequest]] = defaultdict(list)
+        least: dict[AllowedNodes, list[tuple[int, int]]] = {}
+        coming: defaultdict[tuple[int, AllowedNodes], list[PinRequest]] = defaultdict(list)
         more_for = {cost: number * whole for cost, number in self.whole.items()}
         for item in sorted(sorted(loose, key=_ID), key=_COST, reverse=True):  # of equal cost, those with lower ids first
             choice, home, more = choices[item.allowed], item.home, more_for[item.cost]
@@ -139,7 +139,7 @@ class _Balance:
 
     # --- no node over by more than the dearest item -------------------------------------------------------------------------
 
-    def relieve(self, nodes: Sequence[int], usable: Mapping[Choice, Sequence[int]]) -> None:
+    def relieve(self, nodes: Sequence[int], usable: Mapping[AllowedNodes, Sequence[int]]) -> None:
         """Move items until no node of this part has more than the mean and the dearest item; of each part that is cut off, too.
 
         ``usable`` has the choices of the part's items, and which nodes of them are in this part.
@@ -162,21 +162,21 @@ class _Balance:
                         excess[node] -= self.whole[item.cost] * whole
                         excess[to] += self.whole[item.cost] * whole
         crowded = self._reached(over, usable)
-        within: dict[Choice, Sequence[int]] = {}
-        outside: dict[Choice, Sequence[int]] = {}
+        within: dict[AllowedNodes, Sequence[int]] = {}
+        outside: dict[AllowedNodes, Sequence[int]] = {}
         for choice, here in usable.items():
             left = tuple(node for node in here if node not in crowded)
             (outside if left else within)[choice] = left or here
         self.relieve([node for node in nodes if node in crowded], within)
         self.relieve([node for node in nodes if node not in crowded], outside)
 
-    def _dearest(self, node: int, choice: Choice, to: int) -> PinRequest:
+    def _dearest(self, node: int, choice: AllowedNodes, to: int) -> PinRequest:
         """Return the dearest of some items of a node, if possible one whose home is the node ``to``."""
         items = self.on[node][choice]
         dearest = max(map(_COST, items))
         return self.first([item for item in items if item.cost == dearest], to)
 
-    def _steps(self, ends: Sequence[int], nodes: Sequence[int], usable: Mapping[Choice, Sequence[int]]) -> dict[int, int]:
+    def _steps(self, ends: Sequence[int], nodes: Sequence[int], usable: Mapping[AllowedNodes, Sequence[int]]) -> dict[int, int]:
         """Return for each node how many items have to move, each to the next node, until one reaches one of the ``ends``."""
         steps = dict.fromkeys(ends, 0)
         new = set(ends)
@@ -191,14 +191,16 @@ class _Balance:
             steps.update(dict.fromkeys(new, 1 + max(steps.values())))
         return steps
 
-    def _ways(self, node: int, steps: Mapping[int, int], usable: Mapping[Choice, Sequence[int]]) -> Iterator[tuple[Choice, int]]:
+    def _ways(
+        self, node: int, steps: Mapping[int, int], usable: Mapping[AllowedNodes, Sequence[int]]
+    ) -> Iterator[tuple[AllowedNodes, int]]:
         """Yield where items of a node can take the next step, with their choice."""
         for choice in sorted(choice for choice, items in self.on[node].items() if items and choice in usable):
             for to in usable[choice]:
                 if steps.get(to) == steps[node] - 1:
                     yield choice, to
 
-    def _reached(self, start: Iterable[int], usable: Mapping[Choice, Sequence[int]]) -> set[int]:
+    def _reached(self, start: Iterable[int], usable: Mapping[AllowedNodes, Sequence[int]]) -> set[int]:
         """Return the nodes to which items of these nodes, and what they push aside, can go."""
         reached = set(start)
         new = list(reached)
@@ -230,11 +232,11 @@ class _Balance:
         """Return a number that orders nodes by their load for each unit of weight, the highest first, and the node."""
         return -(self.load[node] * self.unit // self.weights[node]), node
 
-    def _lower(self, node: int) -> tuple[PinRequest, Choice, int, int] | None:
+    def _lower(self, node: int) -> tuple[PinRequest, AllowedNodes, int, int] | None:
         """Return what ``move`` needs: the item of a node that evens out most, and the node to which it goes, if any is so low."""
         weights, load = self.weights, self.load
         mine, weight = load[node], weights[node]
-        found: tuple[int, Choice, int] | None = None
+        found: tuple[int, AllowedNodes, int] | None = None
         for choice, items in sorted(self.on[node].items()):
             if items:
                 gaps = [mine * weights[to] - load[to] * weight for to in choice]

@@ -23,8 +23,8 @@ from jobsync.backend import (
 from jobsync.backends._common.tokens import latest, only
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.assignment_record import (
-    Record,
-    SpoiltError,
+    AssignmentRecord,
+    SpoiltAssignment,
     decoded,
     encoded,
     latest_members,
@@ -34,7 +34,7 @@ from jobsync.backends.etcd.assignment_record import (
 from jobsync.backends.etcd.chunked_log import Draft
 from jobsync.backends.etcd.json_form import to_json
 from jobsync.backends.etcd.reading import KeyReading
-from jobsync.backends.etcd.store import EtcdStore, Write
+from jobsync.backends.etcd.store import EtcdStore, EtcdWrite
 from jobsync.errors import BackendUnavailable
 
 __all__ = ['MOST_REMOVALS', 'EtcdAssignment']
@@ -65,7 +65,7 @@ class EtcdAssignment:
         # Without a new timeline no newcomer would ever own what it is given, and no leader could write the whole anew.
         try:
             yield
-        except SpoiltError as error:
+        except SpoiltAssignment as error:
             self._renew_timeline(error.timeline, 0)
             raise BackendUnavailable(f'{error}, so that a new timeline begins') from error
 
@@ -81,17 +81,19 @@ class EtcdAssignment:
         groups = latest(wanted) if len(later) > 1 else tuple(wanted)
         return Changes(version, since if start else None, latest_members(later, drop_gone=not start), groups, pins)
 
-    def _records(self, reading: KeyReading, first: int, deadline: float) -> list[Record]:
+    def _records(self, reading: KeyReading, first: int, deadline: float) -> list[AssignmentRecord]:
         """Return the records of the log from ``first`` on."""
         prefix, entries = self._store.keys.tokens, reading.state.assignment.entries[first:]
         contents = self._store.records(prefix, entries, reading.at, deadline)
         if None in contents:
             found = f'a part of the namespace {self._store.keys.namespace!r} is missing: it was deleted manually'
-            raise SpoiltError(found, reading.state.timeline)
+            raise SpoiltAssignment(found, reading.state.timeline)
         try:
-            return [decoded(data or b'') if entry.size else Record() for entry, data in zip(entries, contents, strict=True)]
+            return [
+                decoded(data or b'') if entry.size else AssignmentRecord() for entry, data in zip(entries, contents, strict=True)
+            ]
         except ValueError as error:
-            raise SpoiltError(str(error), reading.state.timeline) from error
+            raise SpoiltAssignment(str(error), reading.state.timeline) from error
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         """See ``Backend.commit``."""
@@ -104,7 +106,7 @@ class EtcdAssignment:
         rebalance = [to_json(plan.rebalance(ref.name, store.time.earliest()))] if plan.is_recorded else []
         draft: Draft | None = None
 
-        def decide(reading: KeyReading) -> tuple[Revision, bytes] | Write[tuple[Revision, bytes]]:
+        def decide(reading: KeyReading) -> tuple[Revision, bytes] | EtcdWrite[tuple[Revision, bytes]]:
             nonlocal draft
             leader, state = reading.joined(ref), reading.state
             check_guard(
@@ -134,7 +136,7 @@ class EtcdAssignment:
             # So each evicted node's record is compared beside the state: the heartbeat came first, and b stays.
             alive = [requests.unwritten(key, reading.at) for key in dead]
             compares = [reading.same(keys.state), reading.same(leader_key), *alive]
-            return Write(compares, operations, (revision, value), draft.chunks)
+            return EtcdWrite(compares, operations, (revision, value), draft.chunks)
 
         wanted = [requests.get(keys.state), *map(requests.get, named)]
         with self._renewed_if_spoilt():
@@ -144,7 +146,7 @@ class EtcdAssignment:
 
     def _draft(self, reading: KeyReading, plan: Plan, deadline: float) -> Draft:
         """Return the record to append. The guard fixes the version that the record builds on, so one serves all attempts."""
-        log, record = reading.state.assignment, Record(plan.members, plan.groups, plan.pins, plan.unpinned)
+        log, record = reading.state.assignment, AssignmentRecord(plan.members, plan.groups, plan.pins, plan.unpinned)
         if log.is_long:
             record = whole([*self._records(reading, 0, deadline), record])
         return log.draft(self._store.keys.tokens, encoded(record), is_whole=log.is_long)

@@ -12,10 +12,10 @@ from jobsync.backends._common.tokens import latest, packed_groups, unpacked_grou
 from jobsync.backends.etcd.packing import packed, unpacked
 from jobsync.errors import BackendUnavailable
 
-__all__ = ['Record', 'SpoiltError', 'decoded', 'encoded', 'latest_members', 'pins_after', 'whole']
+__all__ = ['AssignmentRecord', 'SpoiltAssignment', 'decoded', 'encoded', 'latest_members', 'pins_after', 'whole']
 
 
-class SpoiltError(BackendUnavailable):
+class SpoiltAssignment(BackendUnavailable):
     """A part of the assignment of ``timeline`` is missing, or cannot be read."""
 
     def __init__(self, message: str, timeline: Timeline) -> None:
@@ -24,7 +24,7 @@ class SpoiltError(BackendUnavailable):
 
 
 @attrs.frozen
-class Record:
+class AssignmentRecord:
     """What one commit wrote, or the whole assignment."""
 
     members: Mapping[str, Member | None] = attrs.field(factory=dict)
@@ -36,7 +36,7 @@ class Record:
     """Ids of the pins removed."""
 
 
-def encoded(record: Record) -> bytes:
+def encoded(record: AssignmentRecord) -> bytes:
     """Return JSON, a zero byte, and the numbers of the tokens of all groups; compressed."""
     groups, numbers = packed_groups(record.groups)
     members = [[name, *(attrs.astuple(member) if member else ())] for name, member in record.members.items()]
@@ -44,12 +44,12 @@ def encoded(record: Record) -> bytes:
     return packed(json.dumps(head, separators=(',', ':')).encode() + b'\0' + numbers)
 
 
-def decoded(data: bytes) -> Record:
+def decoded(data: bytes) -> AssignmentRecord:
     """Return the record that ``encoded`` was given; ``ValueError`` for other data."""
     try:
         head, _, tail = unpacked(data).partition(b'\0')
         members, groups, pins, unpinned = json.loads(head)
-        return Record(
+        return AssignmentRecord(
             members={name: Member(*fields) if fields else None for name, *fields in members},
             groups=list(unpacked_groups(groups, tail)),
             pins=[Pin(*pin) for pin in pins],
@@ -59,13 +59,13 @@ def decoded(data: bytes) -> Record:
         raise ValueError(f'a part of the assignment cannot be read ({error!r}): another program has written it') from error
 
 
-def latest_members(records: Iterable[Record], *, drop_gone: bool = False) -> dict[str, Member | None]:
+def latest_members(records: Iterable[AssignmentRecord], *, drop_gone: bool = False) -> dict[str, Member | None]:
     """Return the members of successive records, each as the last record that has it; with or without those that went."""
     members = {name: member for record in records for name, member in record.members.items()}
     return {name: member for name, member in members.items() if member is not None or not drop_gone}
 
 
-def pins_after(pins: Iterable[Pin], records: Iterable[Record]) -> tuple[Pin, ...]:
+def pins_after(pins: Iterable[Pin], records: Iterable[AssignmentRecord]) -> tuple[Pin, ...]:
     """Return all pins, in order of their ids, after successive records that changed ``pins``."""
     after = {pin.id: pin for pin in pins}
     for record in records:
@@ -75,7 +75,7 @@ def pins_after(pins: Iterable[Pin], records: Iterable[Record]) -> tuple[Pin, ...
     return tuple(after[id_] for id_ in sorted(after))
 
 
-def whole(records: Sequence[Record]) -> Record:
+def whole(records: Sequence[AssignmentRecord]) -> AssignmentRecord:
     """Return successive records, the first of which is of the whole, as one."""
     groups = latest(group for record in records for group in record.groups)
-    return Record(latest_members(records, drop_gone=True), groups, pins_after((), records))
+    return AssignmentRecord(latest_members(records, drop_gone=True), groups, pins_after((), records))

@@ -25,9 +25,9 @@ from jobsync.backends.etcd.item_records import FIRST, joined, record_chunks, rec
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form
 from jobsync.backends.etcd.packing import unpacked
 from jobsync.backends.etcd.reading import KeyReading
-from jobsync.backends.etcd.store import EtcdStore, Write
+from jobsync.backends.etcd.store import EtcdStore, EtcdWrite
 
-__all__ = ['AttemptLog', 'AttemptRecord', 'Attempts']
+__all__ = ['AttemptLog', 'AttemptRecord', 'DateAttempts']
 
 
 @attrs.frozen
@@ -57,7 +57,7 @@ def record_of(data: bytes) -> AttemptRecord | None:
 
 
 @attrs.define
-class Attempts:
+class DateAttempts:
     """The attempts at one date as they were at some moment, without those at items that were completed by then."""
 
     at: int = 0
@@ -88,9 +88,9 @@ class Attempts:
         counts = {item: sum(run not in joined for run in runs) for item, runs in self._runs.items()}
         self._lost = {item: count for item, count in counts.items() if count}
 
-    def copy(self, at: int, state: bytes | None, purged: bytes | None) -> Attempts:
+    def copy(self, at: int, state: bytes | None, purged: bytes | None) -> DateAttempts:
         """Return a copy as of another moment, to which records can be added while other threads read this one."""
-        return Attempts(at, state, purged, {item: set(runs) for item, runs in self._runs.items()})
+        return DateAttempts(at, state, purged, {item: set(runs) for item, runs in self._runs.items()})
 
     def lost(self, at_least: int, items: Sequence[str] | None = None) -> Mapping[str, int]:
         """Return the items, or those among ``items``, with at least so many lost attempts."""
@@ -104,7 +104,7 @@ class AttemptLog:
 
     def __init__(self, store: EtcdStore) -> None:
         self._store, self._keys = store, store.keys
-        self._known: tuple[CompletedItems, Attempts] | None = None
+        self._known: tuple[CompletedItems, DateAttempts] | None = None
         """The attempts at the date of the last claim that counted them."""
 
     @property
@@ -112,11 +112,11 @@ class AttemptLog:
         """Whether this handle has read attempts."""
         return self._known is not None
 
-    def at(self, completed: CompletedItems, reading: KeyReading, deadline: float) -> Attempts:
+    def at(self, completed: CompletedItems, reading: KeyReading, deadline: float) -> DateAttempts:
         """Return the attempts at a date: at the moment of a reading, or as known, if it is a remembered one."""
-        of, known = self._known or (None, Attempts())
+        of, known = self._known or (None, DateAttempts())
         if of is None or (of.ref, of.date) != (completed.ref, completed.date):
-            known = Attempts()
+            known = DateAttempts()
         state, purged = reading.values.get(self._keys.state), reading.values.get(self._keys.purged(completed.date))
         if reading.cluster and (state, purged) != (known.state, known.purged):
             known = self.caught_up(known, completed.date, completed, purged, deadline)
@@ -138,7 +138,7 @@ class AttemptLog:
         record = AttemptRecord(run.name, run.incarnation, True, at, tuple(dict.fromkeys(items)))
         parts, key = record.chunks(self._keys.attempts(date)), self._keys.node(run.name)
 
-        def decide(reading: KeyReading) -> Write[None] | None:
+        def decide(reading: KeyReading) -> EtcdWrite[None] | None:
             if reading.cluster:
                 reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
             node = reading.node(run.name) if ref else None
@@ -147,14 +147,14 @@ class AttemptLog:
             # here: they notice by this mark.
             marks = [] if is_joined else [requests.put(self._keys.purged(date), secrets.token_bytes(12))]
             compares = [requests.exists(self._keys.state), *([reading.same(key)] if ref else [])]
-            return Write(compares, marks, None, parts) if items else None
+            return EtcdWrite(compares, marks, None, parts) if items else None
 
         wanted = [requests.get(self._keys.state), *([requests.get(key)] if ref else [])]
         self._store.change(wanted, decide, deadline)
 
     def caught_up(
-        self, known: Attempts, date: dt.date, completed: Container[str], purged: bytes | None, deadline: float
-    ) -> Attempts:
+        self, known: DateAttempts, date: dt.date, completed: Container[str], purged: bytes | None, deadline: float
+    ) -> DateAttempts:
         """Return the attempts at a date as they are now, from what was known before."""
         while True:
             with contextlib.suppress(Compacted):

@@ -17,7 +17,7 @@ from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.errors import MAYBE_STALE_TOKEN, STALE_TOKEN, not_let_in, translate
 from jobsync.backends.etcd.forks import GATE, prepare_for_forks
 from jobsync.backends.etcd.protos import MESSAGES, calls_on
-from jobsync.backends.etcd.url import Cluster, Login, Tls
+from jobsync.backends.etcd.url import EtcdCluster, Login, Tls
 from jobsync.errors import BackendUnavailable, ConfigError
 
 __all__ = ['EtcdChannel', 'channel_of_client', 'channels_to']
@@ -195,7 +195,7 @@ def _drain(answers: Any) -> None:
             read_next()
 
 
-def channels_to(cluster: Cluster) -> tuple[EtcdChannel, ...]:
+def channels_to(cluster: EtcdCluster) -> tuple[EtcdChannel, ...]:
     """Return a channel to each server, without connecting."""
     return tuple(EtcdChannel(endpoint, partial(Client, endpoint, cluster.tls), cluster.login) for endpoint in cluster.endpoints)
 

@@ -16,7 +16,7 @@ import attrs
 from jobsync.backend import Revision
 from jobsync.backends.etcd import requests
 
-__all__ = ['EMPTY', 'ChunkedLog', 'Draft', 'Entry', 'KeyValue', 'chunks']
+__all__ = ['EMPTY', 'ChunkedLog', 'Draft', 'KeyValue', 'LogEntry', 'chunks']
 
 KeyValue = tuple[bytes, bytes]
 
@@ -36,7 +36,7 @@ def chunks(name: bytes, data: bytes) -> list[KeyValue]:
     return [(b'%s/%06x' % (name, number), data[start : start + CHUNK]) for number, start in enumerate(starts)]
 
 
-class Entry(NamedTuple):
+class LogEntry(NamedTuple):
     """One record. JSON stores a named tuple as a row: the state has up to 33 entries, and each heartbeat reads the state."""
 
     number: int
@@ -65,11 +65,11 @@ class Entry(NamedTuple):
 class ChunkedLog:
     """The records that count."""
 
-    entries: tuple[Entry, ...] = attrs.field()
+    entries: tuple[LogEntry, ...] = attrs.field()
     """In order of their revisions. The first is the record of the whole."""
 
     @entries.validator
-    def _check(self, _: object, entries: tuple[Entry, ...]) -> None:
+    def _check(self, _: object, entries: tuple[LogEntry, ...]) -> None:
         if not entries or not all(0 <= entry.size <= LARGEST for entry in entries):
             raise ValueError(f'no records have the sizes {[entry.size for entry in entries]}')
 
@@ -86,11 +86,11 @@ class ChunkedLog:
     def draft(self, prefix: bytes, data: bytes, *, is_whole: bool) -> Draft:
         """Return a record to append, of the whole or of changes, whose keys begin with ``prefix``."""
         place = f'{self.entries[-1].number:016x}-{secrets.randbits(62):016x}'
-        entry = Entry(0, 0, len(data), place)
+        entry = LogEntry(0, 0, len(data), place)
         return Draft(entry, is_whole, prefix, chunks(entry.name(prefix), data))
 
 
-EMPTY = ChunkedLog((Entry(0, 0),))
+EMPTY = ChunkedLog((LogEntry(0, 0),))
 """The log in which nothing has happened."""
 
 
@@ -98,7 +98,7 @@ EMPTY = ChunkedLog((Entry(0, 0),))
 class Draft:
     """A record that is not in the log yet. Its name is drawn before its revision, so that each attempt writes the same keys."""
 
-    entry: Entry
+    entry: LogEntry
     is_whole: bool
     prefix: bytes
     chunks: Sequence[KeyValue]

@@ -13,13 +13,13 @@ from jobsync.backends.etcd.forks import hang_up_before_fork
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
-__all__ = ['Connection']
+__all__ = ['EtcdConnection']
 
 COMPARING_SEC = 0.5
 """How long each other server may take to say which cluster it belongs to. One that says nothing is not compared."""
 
 
-class Connection:
+class EtcdConnection:
     """The servers of a cluster, one of which is called as long as it answers. Thread-safe.
 
     A server counts as proven once it has answered a question that takes a majority of the members. It has ``patience_sec`` for

@@ -15,7 +15,7 @@ from jobsync.backends._common.values import draw_id
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.assignment import MOST_REMOVALS, EtcdAssignment
 from jobsync.backends.etcd.channel import channel_of_client, channels_to
-from jobsync.backends.etcd.connection import Connection
+from jobsync.backends.etcd.connection import EtcdConnection
 from jobsync.backends.etcd.history import EtcdHistory
 from jobsync.backends.etcd.keys import EtcdKeys
 from jobsync.backends.etcd.locks import EtcdLocks
@@ -24,7 +24,7 @@ from jobsync.backends.etcd.purging import EtcdPurging
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.space import space_of
 from jobsync.backends.etcd.state import EtcdState
-from jobsync.backends.etcd.store import EtcdStore, Write
+from jobsync.backends.etcd.store import EtcdStore, EtcdWrite
 from jobsync.backends.etcd.url import cluster_of
 from jobsync.backends.etcd.watcher import Watcher
 from jobsync.errors import BackendUnavailable, SchemaMismatch
@@ -46,14 +46,14 @@ INFO = BackendInfo(
 def connect(url: str, options: BackendOptions) -> Backend:
     """Return the backend for a URL, without connecting."""
     cluster, keys = cluster_of(url), EtcdKeys(options.namespace)
-    connection = Connection(lambda: channels_to(cluster), keys.state, options.op_timeout_sec)
+    connection = EtcdConnection(lambda: channels_to(cluster), keys.state, options.op_timeout_sec)
     return EtcdBackend(connection, keys, options, str(cluster), () if cluster.tls else cluster.endpoints)
 
 
 def on_client(client: Any, options: BackendOptions) -> Backend:
     """Return the backend on a client of the user's."""
     keys = EtcdKeys(options.namespace)
-    connection = Connection(lambda: (channel_of_client(client),), keys.state, options.op_timeout_sec, survives_fork=False)
+    connection = EtcdConnection(lambda: (channel_of_client(client),), keys.state, options.op_timeout_sec, survives_fork=False)
     return EtcdBackend(connection, keys, options, 'etcd by a given client')
 
 
@@ -64,7 +64,7 @@ class EtcdBackend:
     """See ``Backend.info``: an acknowledged write is on the disks of a majority."""
 
     def __init__(
-        self, connection: Connection, keys: EtcdKeys, options: BackendOptions, shown: str, endpoints: Sequence[str] = ()
+        self, connection: EtcdConnection, keys: EtcdKeys, options: BackendOptions, shown: str, endpoints: Sequence[str] = ()
     ) -> None:
         self.store = store = EtcdStore(connection, keys, options)
         self._keys = keys
@@ -109,7 +109,7 @@ class EtcdBackend:
         """See ``Backend.open``."""
         deadline, keys = self.store.soon(), self._keys
 
-        def decide(reading: KeyReading) -> Opened | Write[Opened]:
+        def decide(reading: KeyReading) -> Opened | EtcdWrite[Opened]:
             if keys.state not in reading.values:
                 if not create or settings is None:
                     how = 'a worker without skip_db_init=True makes it' if settings is None else 'skip_db_init forbids to make it'
@@ -140,7 +140,7 @@ class EtcdBackend:
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         """See ``Backend.renew_timeline``."""
 
-        def decide(reading: KeyReading) -> Opened | Write[Opened] | None:
+        def decide(reading: KeyReading) -> Opened | EtcdWrite[Opened] | None:
             state = reading.state
             if state.timeline != expected:
                 return None
@@ -148,11 +148,11 @@ class EtcdBackend:
 
         self.store.change([requests.get(self._keys.state)], decide, self.store.soon())
 
-    def _all_anew(self, reading: KeyReading, state: EtcdState) -> Write[Opened]:
+    def _all_anew(self, reading: KeyReading, state: EtcdState) -> EtcdWrite[Opened]:
         """Return the write of a state to which no nodes and no assignment belong."""
         removed = [requests.delete(prefix, requests.end_of(prefix)) for prefix in (self._keys.nodes, self._keys.tokens)]
         put = requests.put(self._keys.state, state.encoded())
-        return Write([reading.same(self._keys.state)], [put, *removed], Opened(state.settings, state.timeline))
+        return EtcdWrite([reading.same(self._keys.state)], [put, *removed], Opened(state.settings, state.timeline))
 
     def close(self) -> None:
         """See ``Backend.close``."""

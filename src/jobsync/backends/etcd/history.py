@@ -20,19 +20,17 @@ import attrs
 
 from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance, Unclaimed
 from jobsync.backends.etcd import requests
-from jobsync.backends.etcd.attempts import AttemptLog, Attempts
+from jobsync.backends.etcd.attempts import AttemptLog, DateAttempts
 from jobsync.backends.etcd.chunked_log import KeyValue
 from jobsync.backends.etcd.completed_items import CompletedItems, Seen, unchanged
 from jobsync.backends.etcd.item_records import joined, record_chunks, record_name
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form
 from jobsync.backends.etcd.packing import unpacked
 from jobsync.backends.etcd.reading import KeyReading
-from jobsync.backends.etcd.store import EtcdStore, Write
-from jobsync.backends.single_writer import History
+from jobsync.backends.etcd.store import EtcdStore, EtcdWrite
+from jobsync.backends.single_writer import History, Row
 
-__all__ = ['EtcdHistory', 'Head', 'Row', 'identity_of', 'rows_of', 'time_of']
-
-Row = Claim | Audit | Rebalance
+__all__ = ['EtcdHistory', 'Head', 'identity_of', 'rows_of', 'time_of']
 
 ROWS: Mapping[HistoryKind, type[Claim | Audit]] = {HistoryKind.CLAIM: Claim, HistoryKind.AUDIT: Audit}
 MOST_ATTEMPTS = 8
@@ -87,12 +85,12 @@ class EtcdHistory:
         records = dict[frozenset[str], list[KeyValue]]()
         tries = itertools.count()
 
-        def decide(reading: KeyReading) -> Write[Unclaimed] | Unclaimed:
+        def decide(reading: KeyReading) -> EtcdWrite[Unclaimed] | Unclaimed:
             reading.joined(ref)
             known = self._caught_up(ref, date, reading, deadline)
             seen = known.seen
             completed = known.among(items)
-            attempts, lost = Attempts(), dict[str, int]()
+            attempts, lost = DateAttempts(), dict[str, int]()
             if tolerated is not None:
                 attempts = self.attempts.at(known, reading, deadline)
                 lost = {item: count for item, count in attempts.lost(tolerated + 1, items).items() if item not in completed}
@@ -117,7 +115,7 @@ class EtcdHistory:
                     # A registration that ends, and with it attempts that are lost, changes the state.
                     compares.append(requests.is_value(self._keys.state, attempts.state or b''))
                 operations.append(self.attempts.put(ref, date, left, deadline))
-            return Write(compares, operations, unclaimed, records[which])
+            return EtcdWrite(compares, operations, unclaimed, records[which])
 
         wanted = [requests.get(each) for each in (self._keys.state, key, *marks)]
         is_known = self._completed.seen.marks and (tolerated is None or self.attempts.is_known)
@@ -127,7 +125,7 @@ class EtcdHistory:
         """See ``Backend.lost_attempts``."""
         deadline = self._store.later()
         audited = self._read([HistoryKind.AUDIT], date, deadline).audited
-        return self.attempts.caught_up(Attempts(), date, {item for item, _ in audited}, None, deadline).lost(at_least)
+        return self.attempts.caught_up(DateAttempts(), date, {item for item, _ in audited}, None, deadline).lost(at_least)
 
     def _caught_up(self, ref: NodeRef, date: dt.date, reading: KeyReading, deadline: float) -> CompletedItems:
         """Return what is completed at the moment of a reading of the marks; as known, if the reading is a remembered one."""
@@ -154,13 +152,13 @@ class EtcdHistory:
         key, marks, known = record[0][0], (self._keys.completed(date), self._keys.purged(date)), self._completed
         seen = known.seen if known and known.date == date else Seen()
 
-        def decide(reading: KeyReading) -> Write[bool] | bool:
+        def decide(reading: KeyReading) -> EtcdWrite[bool] | bool:
             if reading.cluster:
                 reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
             if not items or key in reading.values:
                 return False
             operations = [*map(requests.get, marks), requests.put(marks[0], token)]
-            return Write([requests.exists(self._keys.state), requests.is_absent(key)], operations, True, record)
+            return EtcdWrite([requests.exists(self._keys.state), requests.is_absent(key)], operations, True, record)
 
         token = secrets.token_bytes(12)
         wanted = [requests.get(self._keys.state), requests.get(key)]

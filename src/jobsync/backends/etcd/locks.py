@@ -11,11 +11,11 @@ import attrs
 
 from jobsync.backend import LockEdit, LockReading, Revision, TaskLock, Unreadable, lock_key
 from jobsync.backends.etcd import requests
-from jobsync.backends.etcd.chunked_log import Entry
+from jobsync.backends.etcd.chunked_log import LogEntry
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
 from jobsync.backends.etcd.packing import packed, unpacked
 from jobsync.backends.etcd.reading import KeyReading
-from jobsync.backends.etcd.store import EtcdStore, Write
+from jobsync.backends.etcd.store import EtcdStore, EtcdWrite
 from jobsync.backends.single_writer import LockTable
 
 __all__ = ['EtcdLocks', 'encoded']
@@ -46,7 +46,7 @@ class LocksRead:
         }
         return LockTable(self.locks, highest_id, unreadable)
 
-    def after(self, entry: Entry, data: bytes | None) -> LocksRead:
+    def after(self, entry: LogEntry, data: bytes | None) -> LocksRead:
         """Return the locks after one more record of the log."""
         try:
             put, gone = json.loads(unpacked(data or b'')) if entry.size else ((), ())
@@ -96,7 +96,7 @@ class EtcdLocks:
         store, keys, deadline = self._store, self._store.keys, self._store.later()
         store.read_time(deadline, until_sure=any(put.expires_in is not None for put in edit.put))
 
-        def decide(reading: KeyReading) -> int | Write[int]:
+        def decide(reading: KeyReading) -> int | EtcdWrite[int]:
             state, before = reading.state, self.at(reading, deadline)
             revision, now, latest = state.next_revision(), store.time.earliest(), store.time.latest()
             table = before.table(state.highest_lock_id).edit(edit, now, revision.number, latest)
@@ -123,6 +123,6 @@ class EtcdLocks:
             # t=2  this edit arrives: the state is not the one of t=0, so the edit is made anew from the present locks
             operations = [requests.put(keys.state, after.encoded()), *draft.clean_up()]
             operations += [requests.put(*each) for each in keys.concern(revision, ())]
-            return Write([reading.same(keys.state)], operations, len(gone), draft.chunks)
+            return EtcdWrite([reading.same(keys.state)], operations, len(gone), draft.chunks)
 
         return store.change([requests.get(keys.state)], decide, deadline)[0]

@@ -13,7 +13,7 @@ from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.state import EtcdState
-from jobsync.backends.etcd.store import EtcdStore, Write
+from jobsync.backends.etcd.store import EtcdStore, EtcdWrite
 from jobsync.errors import Evicted, NameTaken, TimelineChanged
 
 __all__ = ['EtcdNodes']
@@ -51,7 +51,7 @@ class EtcdNodes:
         """See ``Backend.register``."""
         name = node.ref.name
 
-        def decide(reading: KeyReading) -> Write[bytes]:
+        def decide(reading: KeyReading) -> EtcdWrite[bytes]:
             state, before = reading.state, reading.node(name)
             if state.timeline != timeline:
                 raise TimelineChanged(f'the namespace {self._keys.namespace!r} lives in {state.timeline}, not in {timeline}')
@@ -74,7 +74,7 @@ class EtcdNodes:
     def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
         """See ``Backend.set_weight``."""
 
-        def decide(reading: KeyReading) -> bytes | Write[bytes]:
+        def decide(reading: KeyReading) -> bytes | EtcdWrite[bytes]:
             record, state = reading.joined(ref), reading.state
             if (record.node.weight, record.node.stalled) == (weight, stalled):
                 return record.encoded()
@@ -87,7 +87,7 @@ class EtcdNodes:
     def deregister(self, ref: NodeRef, died: bool = False) -> None:
         """See ``Backend.deregister``."""
 
-        def decide(reading: KeyReading) -> Write[bytes] | None:
+        def decide(reading: KeyReading) -> EtcdWrite[bytes] | None:
             state = reading.state
             try:
                 record = reading.joined(ref)
@@ -105,21 +105,21 @@ class EtcdNodes:
         """See ``Backend.remove_node``."""
         state_key, key = self._keys.state, self._keys.node(ref.name)
 
-        def decide(reading: KeyReading) -> bool | Write[bool]:
+        def decide(reading: KeyReading) -> bool | EtcdWrite[bool]:
             try:
                 reading.joined(ref)
             except Evicted:
                 return False
             after = attrs.evolve(reading.state, revision=reading.state.next_revision())
             operations = [requests.put(state_key, after.encoded()), requests.delete(key)]
-            return Write([reading.same(state_key), reading.same(key)], operations, True)
+            return EtcdWrite([reading.same(state_key), reading.same(key)], operations, True)
 
         return self._store.change(self._state_and(ref.name), decide, self._store.soon())[0]
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
         """See ``Backend.acquire_leadership``."""
 
-        def decide(reading: KeyReading) -> Leadership | Write[Leadership]:
+        def decide(reading: KeyReading) -> Leadership | EtcdWrite[Leadership]:
             reading.joined(ref)
             state = reading.state
             if state.leadership.epoch != epoch:
@@ -127,7 +127,7 @@ class EtcdNodes:
             leadership = Leadership(epoch + 1, ref)
             after = attrs.evolve(state, leadership=leadership, revision=state.next_revision())
             # Whatever ends the node's registration changes the state too, so the state alone is compared.
-            return Write([reading.same(self._keys.state)], [requests.put(self._keys.state, after.encoded())], leadership)
+            return EtcdWrite([reading.same(self._keys.state)], [requests.put(self._keys.state, after.encoded())], leadership)
 
         return self._store.change(self._state_and(ref.name), decide, self._store.soon())[0]
 
@@ -139,7 +139,7 @@ class EtcdNodes:
         store, key, leader = self._store, self._keys.node(ref.name), self._leader
         deadline, others = store.soon(), self._state_and(leader)
 
-        def decide(reading: KeyReading) -> tuple[NodeRecord, bytes] | Write[tuple[NodeRecord, bytes]]:
+        def decide(reading: KeyReading) -> tuple[NodeRecord, bytes] | EtcdWrite[tuple[NodeRecord, bytes]]:
             node = reading.joined(ref).node
             beat = attrs.evolve(
                 node,
@@ -156,7 +156,7 @@ class EtcdNodes:
             # t=2  heartbeat 8 arrives
             # So the put compares the record with the remembered one. The commit compares it too: one of the two comes first.
             compares = [requests.exists(self._keys.state), reading.same(key)]
-            return Write(compares, [requests.put(key, value), *others], (record, value))
+            return EtcdWrite(compares, [requests.put(key, value), *others], (record, value))
 
         (record, value), reading = store.change([requests.get(key), *others], decide, deadline, store.remembered(key))
         store.remember(key, value)
@@ -210,9 +210,11 @@ class EtcdNodes:
         value, _ = self._store.change(self._state_and(name), decide, self._store.soon())
         self._store.remember(self._keys.node(name), value)
 
-    def _write(self, reading: KeyReading, after: EtcdState, record: NodeRecord, concerned: Iterable[str] | None) -> Write[bytes]:
+    def _write(
+        self, reading: KeyReading, after: EtcdState, record: NodeRecord, concerned: Iterable[str] | None
+    ) -> EtcdWrite[bytes]:
         """Return the write of the state and a node's record, if both are as they were read."""
         key, value = self._keys.node(record.node.name), record.encoded()
         operations = [requests.put(self._keys.state, after.encoded()), requests.put(key, value)]
         operations += [requests.put(*each) for each in self._keys.concern(after.revision, concerned)]
-        return Write([reading.same(self._keys.state), reading.same(key)], operations, value)
+        return EtcdWrite([reading.same(self._keys.state), reading.same(key)], operations, value)

@@ -19,11 +19,12 @@ from jobsync.backend import Audit, Claim, HistoryKind, Purged
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.attempts import AttemptLog
 from jobsync.backends.etcd.chunked_log import KeyValue
-from jobsync.backends.etcd.history import Head, Row, identity_of, rows_of, time_of
+from jobsync.backends.etcd.history import Head, identity_of, rows_of, time_of
 from jobsync.backends.etcd.item_records import joined, record_chunks, record_name
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.store import CHUNKS_AT_ONCE, EtcdStore
+from jobsync.backends.single_writer import Row
 
 __all__ = ['EtcdPurging']
 
@@ -95,7 +96,7 @@ class OtherHistory:
 
 
 @attrs.frozen
-class Portion:
+class PurgePortion:
     """What a portion deletes, and where the next one begins."""
 
     removals: Sequence[Removal]
@@ -124,7 +125,7 @@ class EtcdPurging:
             self._forget(kind)
         after = after.removeprefix(READING)
 
-        def read(reading: KeyReading) -> Portion:
+        def read(reading: KeyReading) -> PurgePortion:
             reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
             if after.startswith(ATTEMPTS):
                 return self._attempts(reading, before, limit, after.removeprefix(ATTEMPTS), deadline)
@@ -158,7 +159,7 @@ class EtcdPurging:
 
     def _portion(
         self, reading: KeyReading, kind: HistoryKind, before: dt.datetime, limit: int, after: str, deadline: float
-    ) -> Portion:
+    ) -> PurgePortion:
         """Read one portion, at the moment of a reading."""
         prefix, found = self._keys.history(kind), list[tuple[bytes, list[Row]]]()
         date: dt.date | None = None
@@ -173,7 +174,7 @@ class EtcdPurging:
             seen += max(1, len(rows))
         other = self._other_history(reading, kind, date, limit, deadline) if date else None
         if other is not None and other.to_read:
-            return Portion((), reading.at, None, READING + after)
+            return PurgePortion((), reading.at, None, READING + after)
 
         def stays(row: Row) -> bool:
             if time_of(row) >= before:
@@ -183,9 +184,9 @@ class EtcdPurging:
             return (row.item in other.items) is isinstance(row, Audit)
 
         removals = list(_removals([(name, rows, [row for row in rows if stays(row)]) for name, rows in found]))
-        return Portion(removals, other.at if other else reading.at, date, resume)
+        return PurgePortion(removals, other.at if other else reading.at, date, resume)
 
-    def _attempts(self, reading: KeyReading, before: dt.datetime, limit: int, after: str, deadline: float) -> Portion:
+    def _attempts(self, reading: KeyReading, before: dt.datetime, limit: int, after: str, deadline: float) -> PurgePortion:
         """Read one portion of the log of attempts: a record goes if none of its items is open."""
         removals, seen, resume, since, day = list[Removal](), 0, '', reading.at, None
         for name, date, record in self._log.records(reading.at, after, PAGE, deadline):
@@ -201,7 +202,7 @@ class EtcdPurging:
                 since = still_open.at
                 if still_open.items.isdisjoint(record.items):
                     removals.append(Removal(name + b'/', name + b'0', frozenset()))
-        return Portion(removals, since, None, resume)
+        return PurgePortion(removals, since, None, resume)
 
     def _records(
         self, reading: KeyReading, kind: HistoryKind, after: str, limit: int, deadline: float, date: dt.date | None = None

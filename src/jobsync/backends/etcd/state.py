@@ -14,7 +14,7 @@ import attrs
 
 from jobsync.backend import INITIAL, Leadership, Revision, Settings, Timeline
 from jobsync.backends._common.values import BEFORE_ANY, NO_LEADER, draw_id, draw_stamp
-from jobsync.backends.etcd.chunked_log import EMPTY, ChunkedLog, Entry
+from jobsync.backends.etcd.chunked_log import EMPTY, ChunkedLog, LogEntry
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
 from jobsync.errors import SchemaMismatch
 
@@ -58,7 +58,7 @@ class EtcdState:
             version=revision,
             leadership=Leadership(self.leadership.epoch, None),
             longest_timeout_sec=max(self.longest_timeout_sec, longest_timeout_sec),
-            assignment=ChunkedLog((Entry(revision.number, revision.stamp),)),
+            assignment=ChunkedLog((LogEntry(revision.number, revision.stamp),)),
         )
 
     def encoded(self) -> bytes:

@@ -12,8 +12,8 @@ import attrs
 
 from jobsync.backend import BackendOptions
 from jobsync.backends.etcd import requests
-from jobsync.backends.etcd.chunked_log import Entry, KeyValue
-from jobsync.backends.etcd.connection import Connection
+from jobsync.backends.etcd.chunked_log import KeyValue, LogEntry
+from jobsync.backends.etcd.connection import EtcdConnection
 from jobsync.backends.etcd.errors import Compacted, TooLarge
 from jobsync.backends.etcd.keys import ROOT, EtcdKeys
 from jobsync.backends.etcd.protos import MESSAGES
@@ -21,7 +21,7 @@ from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.storetime import StoreTime
 from jobsync.errors import BackendUnavailable, JobsyncError
 
-__all__ = ['CHUNKS_AT_ONCE', 'EtcdStore', 'Write']
+__all__ = ['CHUNKS_AT_ONCE', 'EtcdStore', 'EtcdWrite']
 
 T = TypeVar('T')
 T_co = TypeVar('T_co', covariant=True)
@@ -38,7 +38,7 @@ WATCH_ENDS_SEC = 5.0
 
 
 @attrs.frozen
-class Write(Generic[T_co]):
+class EtcdWrite(Generic[T_co]):
     """What to write if the comparisons hold, and what the call returns then."""
 
     compares: Sequence[Any]
@@ -52,7 +52,7 @@ class Write(Generic[T_co]):
 class EtcdStore:
     """One namespace in an etcd cluster."""
 
-    def __init__(self, connection: Connection, keys: EtcdKeys, options: BackendOptions) -> None:
+    def __init__(self, connection: EtcdConnection, keys: EtcdKeys, options: BackendOptions) -> None:
         self.connection = connection
         self.keys = keys
         self.time = StoreTime()
@@ -121,7 +121,7 @@ class EtcdStore:
         for answer in self._pages(prefix, requests.end_of(prefix), at, deadline, since):
             yield from ((found.mod_revision, found.key, found.value) for found in answer.kvs)
 
-    def records(self, prefix: bytes, entries: Sequence[Entry], at: int, deadline: float) -> list[bytes | None]:
+    def records(self, prefix: bytes, entries: Sequence[LogEntry], at: int, deadline: float) -> list[bytes | None]:
         """Return the records of successive entries of a chunked log at etcd's revision ``at``; None for one that is missing."""
         first = next((entry.name(prefix) for entry in entries if entry.size), None)
         values = dict(self.range(prefix, at, deadline, first)) if first else {}
@@ -187,7 +187,7 @@ class EtcdStore:
     def change(
         self,
         wanted: Sequence[Any],
-        decide: Callable[[KeyReading], Write[T] | T],
+        decide: Callable[[KeyReading], EtcdWrite[T] | T],
         deadline: float,
         known: KeyReading | None = None,
     ) -> tuple[T, KeyReading]:
@@ -201,7 +201,7 @@ class EtcdStore:
         is_fresh, lost = known is None, 0
         there: Sequence[KeyValue] = ()
         while True:
-            decision: T | Write[T] | None = None
+            decision: T | EtcdWrite[T] | None = None
             try:
                 decision = decide(reading)
             except Compacted:
@@ -209,7 +209,7 @@ class EtcdStore:
             except JobsyncError:
                 if is_fresh:
                     raise
-            if isinstance(decision, Write):
+            if isinstance(decision, EtcdWrite):
                 if decision.chunks[1:] and decision.chunks is not there:
                     self.put_ahead(decision.chunks, deadline)
                     there = decision.chunks

@@ -10,7 +10,7 @@ import attrs
 
 from jobsync.errors import ConfigError
 
-__all__ = ['Cluster', 'Login', 'Tls', 'cluster_of']
+__all__ = ['EtcdCluster', 'Login', 'Tls', 'cluster_of']
 
 PORT = 2379
 OPTIONS = ('ca', 'cert', 'key', 'server_name')
@@ -44,7 +44,7 @@ class Tls:
 
 
 @attrs.frozen
-class Cluster:
+class EtcdCluster:
     """The servers of one cluster."""
 
     endpoints: tuple[str, ...]
@@ -56,7 +56,7 @@ class Cluster:
         return f'etcd {",".join(self.endpoints)}'
 
 
-def cluster_of(url: str) -> Cluster:
+def cluster_of(url: str) -> EtcdCluster:
     """Return the cluster that a URL names; raise ``ConfigError``, without the URL and its secrets, if it cannot be read."""
     scheme, _, rest = url.partition('://')
     rest, _, query = rest.partition('?')
@@ -67,7 +67,7 @@ def cluster_of(url: str) -> Cluster:
     endpoints, login = tuple(_endpoint_of(part) for part in hosts.split(',')), _login_of(user) if at else None
     options = _options_of(query)
     # Files come last: the error for one quotes its path, and up to here a piece of a password could stand in the path's place.
-    return Cluster(endpoints, login, _tls_of(options) if scheme == 'etcds' or options else None)
+    return EtcdCluster(endpoints, login, _tls_of(options) if scheme == 'etcds' or options else None)
 
 
 def _endpoint_of(part: str) -> str:

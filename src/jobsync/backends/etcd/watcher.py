@@ -15,7 +15,7 @@ import grpc
 
 from jobsync.backends._common.concerned import Concerned, read_announcement
 from jobsync.backends._common.forks import abandon, forget_in_child
-from jobsync.backends.etcd.connection import Connection
+from jobsync.backends.etcd.connection import EtcdConnection
 from jobsync.backends.etcd.keys import EtcdKeys
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.state import state_of
@@ -31,7 +31,7 @@ LONGEST_PAUSE_SEC = 2.0
 class Watcher:
     """The watch of one backend, with a thread that begins with the first wait. Thread-safe."""
 
-    def __init__(self, connection: Connection, keys: EtcdKeys, op_timeout_sec: float) -> None:
+    def __init__(self, connection: EtcdConnection, keys: EtcdKeys, op_timeout_sec: float) -> None:
         self._connection = connection
         self._keys = keys
         self._op_timeout_sec = op_timeout_sec

@@ -10,11 +10,11 @@ import threading
 
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.memory.backend import MemoryBackend
-from jobsync.backends.memory.store import MemoryStore, Space
+from jobsync.backends.memory.store import MemorySpace, MemoryStore
 from jobsync.errors import ConfigError
 from jobsync.hookspecs import BackendPlugin, hookimpl
 
-__all__ = ['MemoryBackend', 'MemoryStore', 'Space', 'connect', 'jobsync_backend', 'shared_store']
+__all__ = ['MemoryBackend', 'MemorySpace', 'MemoryStore', 'connect', 'jobsync_backend', 'shared_store']
 
 _stores: dict[str, MemoryStore] = {}
 _stores_lock = threading.Lock()

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection, Iterable, Iterator
 
 from jobsync.backend import BackendInfo, BackendOptions, Reach
-from jobsync.backends.memory.store import MemoryStore, Space
+from jobsync.backends.memory.store import MemorySpace, MemoryStore
 from jobsync.backends.single_writer import (
     AssignmentTable,
     CallContext,
@@ -26,7 +26,7 @@ __all__ = ['MemoryBackend']
 class MemoryTransaction(Transaction):
     """One namespace of a store whose lock is held."""
 
-    def __init__(self, store: MemoryStore, name: str, space: Space, context: CallContext) -> None:
+    def __init__(self, store: MemoryStore, name: str, space: MemorySpace, context: CallContext) -> None:
         self._store, self._name, self._space = store, name, space
         self.state, self.context = space.state, context
 
@@ -51,7 +51,7 @@ class MemoryTransaction(Transaction):
         if state.revision != self.state.revision:
             self._store.concerned[self._name].note(state.revision.number, self.concerned)
         self.state = state
-        self._space = Space(state, assignment or self._space.assignment, locks or self._space.locks)
+        self._space = MemorySpace(state, assignment or self._space.assignment, locks or self._space.locks)
         self._store.put(self._name, self._space)
         history = self.history()
         history.remove(purged)

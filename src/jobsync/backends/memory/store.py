@@ -19,11 +19,11 @@ from jobsync.backends._common.values import draw_id, utc_now
 from jobsync.backends.single_writer import AssignmentTable, CallContext, History, LockTable, NamespaceState
 from jobsync.errors import BackendUnavailable
 
-__all__ = ['MemoryStore', 'Space']
+__all__ = ['MemorySpace', 'MemoryStore']
 
 
 @attrs.frozen(eq=False)
-class Space:
+class MemorySpace:
     """One namespace without its history."""
 
     state: NamespaceState
@@ -54,7 +54,7 @@ class MemoryStore:
         """What backends on this store declare."""
         self.refuses_writes = False
         """Set it to make every write fail as unavailable, while readings are answered."""
-        self.spaces: dict[str, Space] = {}
+        self.spaces: dict[str, MemorySpace] = {}
         self.histories: dict[str, History] = {}
         self.concerned: defaultdict[str, Concerned] = defaultdict(Concerned)
         """By namespace, which nodes the latest changes concern."""
@@ -69,11 +69,11 @@ class MemoryStore:
         """Return what a call needs from outside the records now."""
         return CallContext(self.identity, self.now(), self._random, self.position if self.has_position else None)
 
-    def new_space(self) -> Space:
+    def new_space(self) -> MemorySpace:
         """Return a namespace in which nothing has happened."""
-        return Space(NamespaceState(self.context().timeline()))
+        return MemorySpace(NamespaceState(self.context().timeline()))
 
-    def put(self, name: str, space: Space) -> None:
+    def put(self, name: str, space: MemorySpace) -> None:
         """Replace a namespace, and wake the callers that wait for its revision. The caller holds ``changed``."""
         if self.refuses_writes:
             raise BackendUnavailable('the store refuses writes')

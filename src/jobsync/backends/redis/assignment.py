@@ -57,7 +57,7 @@ class RedisAssignment:
         # Then a and b would both claim. A new timeline waits until every older lease has ended.
         try:
             yield
-        except records.SpoiltError as error:
+        except records.SpoiltRecord as error:
             self.renew(records.timeline_of(*timeline), 0, 0.0)
             raise BackendUnavailable(f'{self._namespace.server}: {error}, so that a new timeline begins') from error
 

@@ -13,7 +13,7 @@ from jobsync.backends.redis.records import moment, pairs
 
 __all__ = ['history_of', 'incomplete_of', 'packed_rebalance']
 
-Record = TypeVar('Record', bound=Claim | Audit)
+T = TypeVar('T', bound=Claim | Audit)
 
 NUMBER = 20
 """The length of the revision's number, which ``commit.lua`` puts before a rebalance: by it those of one time are sorted."""
@@ -45,7 +45,7 @@ def incomplete_of(now: bytes, flat: Sequence[bytes], older_than: dt.timedelta) -
     return tuple(sorted(old, key=lambda claim: (claim.created_on, claim.item)))
 
 
-def _records(kind: type[Record], flat: Sequence[bytes]) -> Iterator[Record]:
+def _records(kind: type[T], flat: Sequence[bytes]) -> Iterator[T]:
     for record, time in pairs(flat):
         with contextlib.suppress(ValueError, OverflowError):
             date, item, node = record.decode().split('\0')

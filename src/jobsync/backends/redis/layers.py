@@ -52,7 +52,7 @@ def packed(layer: Layer, members: Mapping[str, Member | None] | None = None) -> 
 
 
 def unpacked(blob: bytes) -> tuple[Iterator[TokenGroup], Mapping[str, Member | None]]:
-    """Return the groups and members given to ``packed``; none for an empty blob; ``SpoiltError`` if the blob has been changed."""
+    """Return the groups and members given to ``packed``; none for an empty blob; ``SpoiltRecord`` if the blob was changed."""
     if not blob:
         return iter(()), {}
     head, _, body = unsealed(b'layer', blob).partition(b'\n')

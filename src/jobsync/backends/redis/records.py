@@ -34,7 +34,7 @@ from jobsync.backend import (
 from jobsync.errors import BackendUnavailable
 
 __all__ = [
-    'SpoiltError',
+    'SpoiltRecord',
     'check_complete',
     'leadership_of',
     'locks_of',
@@ -69,14 +69,14 @@ SEAL = 40
 """The length of a seal."""
 
 
-class SpoiltError(Exception):
+class SpoiltRecord(Exception):
     """The seal of a record does not fit, or records are missing."""
 
 
 def check_complete(missing: bytes) -> None:
-    """Raise ``SpoiltError`` if records of a kind are missing; empty for no kind."""
+    """Raise ``SpoiltRecord`` if records of a kind are missing; empty for no kind."""
     if missing:
-        raise SpoiltError(f'what jobsync wrote as {missing.decode()!r} is missing')
+        raise SpoiltRecord(f'what jobsync wrote as {missing.decode()!r} is missing')
 
 
 def sealed(key: bytes, text: bytes) -> bytes:
@@ -91,9 +91,11 @@ def _seal(key: bytes, text: bytes | memoryview) -> bytes:
 
 
 def unsealed(key: bytes, raw: bytes) -> bytes:
-    """Return the text of a sealed record; ``SpoiltError`` unless the seal is that of this text under this key."""
+    """Return the text of a sealed record; ``SpoiltRecord`` unless the seal is that of this text under this key."""
     if _seal(key, memoryview(raw)[SEAL:]) != raw[:SEAL]:
-        raise SpoiltError(f'{raw[:100].decode(errors="replace")!r} is not what jobsync wrote as {key.decode(errors="replace")!r}')
+        raise SpoiltRecord(
+            f'{raw[:100].decode(errors="replace")!r} is not what jobsync wrote as {key.decode(errors="replace")!r}'
+        )
     return raw[SEAL:]
 
 
@@ -108,7 +110,7 @@ def _readable(kind: str, flat: Sequence[bytes], read: Callable[[bytes], T]) -> t
     for name, raw in pairs(flat):
         try:
             found.append(read(unsealed(name, raw)))
-        except (SpoiltError, ValueError, TypeError, KeyError) as error:
+        except (SpoiltRecord, ValueError, TypeError, KeyError) as error:
             key = name.decode(errors='replace').rpartition('\0')[2]  # of an item the task, without its group
             spoilt.append(Unreadable(kind, key, f'{error}: left out'))
     return found, tuple(spoilt)
@@ -239,13 +241,13 @@ def packed_members(members: Mapping[str, Member | None]) -> str:
 
 
 def members_of(flat: Sequence[bytes]) -> dict[str, Member]:
-    """Return the members, from names and members in turn; ``SpoiltError`` if one of them cannot be read."""
+    """Return the members, from names and members in turn; ``SpoiltRecord`` if one of them cannot be read."""
     texts = {name.decode(): unsealed(name, raw) for name, raw in pairs(flat)}
     return {name: Member(*fields) for name, fields in zip(texts, _read_all(texts.values()), strict=True)}
 
 
 def pins_of(flat: Sequence[bytes]) -> tuple[Pin, ...]:
-    """Return the pins in order of their ids, from ids and pins in turn; ``SpoiltError`` if one of them cannot be read."""
+    """Return the pins in order of their ids, from ids and pins in turn; ``SpoiltRecord`` if one of them cannot be read."""
     texts = [unsealed(id_, raw) for id_, raw in pairs(flat)]
     return tuple(Pin(*fields) for fields in sorted(_read_all(texts), key=itemgetter(0)))
 

@@ -11,7 +11,7 @@ import attrs
 
 from jobsync.backend import INITIAL, Changes, Member, Pin, Plan, Revision, TokenGroup, members_after
 
-__all__ = ['AssignmentTable', 'Row']
+__all__ = ['AssignmentTable', 'SharedRow']
 
 REMEMBERED = 64
 """Versions on which a difference can build. A node reads every version or is far behind; then a whole reading is as cheap."""
@@ -22,7 +22,7 @@ _no_tokens: Callable[[], array[int]] = partial(array, 'i')
 
 
 @attrs.frozen(eq=False)
-class Row:
+class SharedRow:
     """A token's row. Tokens written together share one, so a pool of a million tokens has a few thousand rows."""
 
     owner: str | None
@@ -39,7 +39,7 @@ class AssignmentTable:
 
     version: Revision = INITIAL
     members: Mapping[str, Member] = attrs.field(factory=dict)
-    rows: list[Row | None] = attrs.field(factory=list)
+    rows: list[SharedRow | None] = attrs.field(factory=list)
     """By token; shorter than the pool while the last tokens have no row."""
     pins: Mapping[int, Pin] = attrs.field(factory=dict)
     builds_on: tuple[Revision, ...] = (INITIAL,)
@@ -99,7 +99,7 @@ class AssignmentTable:
                 yield TokenGroup((token,), row.owner, row.target, row.home, row.version)
 
     def _groups(self, after: int) -> tuple[TokenGroup, ...]:
-        by_row: defaultdict[Row, array[int]] = defaultdict(_no_tokens)
+        by_row: defaultdict[SharedRow, array[int]] = defaultdict(_no_tokens)
         for token, row in enumerate(self.rows):
             if row is not None and row.written > after:
                 by_row[row].append(token)
@@ -109,11 +109,11 @@ class AssignmentTable:
         return tuple(TokenGroup(array('i', sorted(tokens)), *key) for key, tokens in alike.items())
 
 
-def _written(rows: list[Row | None], groups: Iterable[TokenGroup], number: int) -> list[Row | None]:
+def _written(rows: list[SharedRow | None], groups: Iterable[TokenGroup], number: int) -> list[SharedRow | None]:
     """Return the rows after the revision ``number`` has written these groups."""
     rows = rows[:]
     for group in groups:
-        row = Row(group.owner, group.target, group.home, group.version, number)
+        row = SharedRow(group.owner, group.target, group.home, group.version, number)
         for token in group.tokens:
             if token >= len(rows):
                 rows.extend([None] * (token + 1 - len(rows)))

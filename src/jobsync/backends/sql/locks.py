@@ -170,14 +170,14 @@ def put(
     return added, len(changed)
 
 
-Kind = tuple[tuple[str, ...], str | None, str, dt.timedelta | None, float]
+RequestKind = tuple[tuple[str, ...], str | None, str, dt.timedelta | None, float]
 """A request without its task. Most of thousands of requests are of the same kind as the one before."""
 
 kind_of = attrgetter('patterns', 'reason', 'created_by', 'expires_in', 'cost')
-"""Return the ``Kind`` of a request."""
+"""Return the ``RequestKind`` of a request."""
 
 
-def columns(kind: Kind, now: dt.datetime) -> dict[str, Any]:
+def columns(kind: RequestKind, now: dt.datetime) -> dict[str, Any]:
     """Return the ``COLUMNS`` of a request."""
     patterns, reason, created_by, expires_in, cost = kind
     return {

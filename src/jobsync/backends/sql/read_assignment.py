@@ -45,7 +45,7 @@ MANY_PINS = 1000
 
 JSON = json.JSONDecoder()
 
-Difference = tuple[Mapping[str, Member | None], tuple[TokenGroup, ...], frozenset[int] | None]
+AssignmentDifference = tuple[Mapping[str, Member | None], tuple[TokenGroup, ...], frozenset[int] | None]
 """Members and tokens, each as last written, and the ids of the pins that were written or removed; None if those are not known."""
 
 KnownPins = tuple[Revision | None, Sequence[Pin]]
@@ -65,7 +65,7 @@ def read(tx: SqlTransaction, since: Revision | None, wanted: Collection[int] | N
     tokens = state.settings.total_tokens
     # After a manual edit ``builds_on`` is empty, so that every version before it is followed by a complete reading.
     builds_on = states.load_revisions(row.builds_on)
-    difference: Difference | None = None
+    difference: AssignmentDifference | None = None
     if since == state.version:
         difference = {}, (), frozenset()
     elif since in builds_on:
@@ -181,7 +181,7 @@ def groups_of(rows: Iterable[tuple[sa.Row[Any], Iterable[int]]]) -> tuple[TokenG
     return tuple(TokenGroup(rising(tokens), *shared) for shared, tokens in groups.items() if tokens)
 
 
-def read_changes(tx: SqlTransaction, since: Revision, commits: Collection[int]) -> Difference | None:
+def read_changes(tx: SqlTransaction, since: Revision, commits: Collection[int]) -> AssignmentDifference | None:
     """Return what was written after ``since`` by the ``commits`` (their revisions); None if the rows of one are gone."""
     members: dict[str, Member | None] = {}
     logged = set[int]()

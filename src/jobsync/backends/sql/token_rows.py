@@ -23,7 +23,7 @@ NEW = sa.bindparam('new', type_=BigInteger)
 
 
 @attrs.frozen
-class Rows:
+class TokenRows:
     """Rows of ``token`` or ``unowned`` that share everything except their number."""
 
     numbers: Sequence[int]
@@ -37,12 +37,12 @@ class Rows:
 
 
 SHARED = ('node', 'target', 'home', 'version', 'task_id', 'pattern', 'item_group')
-"""The columns of ``token`` that ``Rows`` share."""
+"""The columns of ``token`` that ``TokenRows`` share."""
 
 
 def write_groups(tx: SqlTransaction, groups: Iterable[TokenGroup], revision: Revision) -> None:
     """Write the rows of a plan's tokens, and log them in ``change``."""
-    rows = [Rows(group.tokens, group.owner, group.target, group.home, group.version) for group in groups]
+    rows = [TokenRows(group.tokens, group.owner, group.target, group.home, group.version) for group in groups]
     write(tx, rows, revision, is_logged=True)
 
 
@@ -52,7 +52,7 @@ def write_pins(tx: SqlTransaction, pins: Sequence[Pin], revision: Revision) -> N
     A pin's row is numbered beyond the tokens of the namespace, and has a task.
     """
     if pins:
-        rows = [Rows([p.id], p.owner, p.target, p.home, p.version, p.task_id, p.pattern, p.group) for p in pins]
+        rows = [TokenRows([p.id], p.owner, p.target, p.home, p.version, p.task_id, p.pattern, p.group) for p in pins]
         write(tx, rows, revision, is_logged=False)
         shown = tx.dialect.listed_rows([{'task_id': pin.task_id, 'pattern': pin.pattern} for pin in pins])
         tx.enqueue(show_patterns, {'pins': shown})
@@ -66,7 +66,7 @@ def remove_pins(tx: SqlTransaction, ids: Collection[int]) -> None:
         tx.enqueue(delete_unowned, given)
 
 
-def write(tx: SqlTransaction, rows: Sequence[Rows], revision: Revision, *, is_logged: bool) -> None:
+def write(tx: SqlTransaction, rows: Sequence[TokenRows], revision: Revision, *, is_logged: bool) -> None:
     """Write rows into the table where they belong, delete those of these numbers from the other, and log them in ``change``."""
     for some in portions(rows):
         is_owned = some[0].node is not None
@@ -82,12 +82,12 @@ def write(tx: SqlTransaction, rows: Sequence[Rows], revision: Revision, *, is_lo
             tx.enqueue(delete_unowned, numbers(tx, some))
 
 
-def portions(rows: Iterable[Rows]) -> Iterator[list[Rows]]:
+def portions(rows: Iterable[TokenRows]) -> Iterator[list[TokenRows]]:
     """Yield rows in portions of at most ``PORTION`` numbers, and as few portions as that takes; first those with an owner.
 
     A million numbers are seven megabytes of text, and on its way to the server there are several copies of a statement.
     """
-    some: list[Rows] = []
+    some: list[TokenRows] = []
     room = PORTION
     for row in sorted(rows, key=lambda row: row.node is None):
         numbers = row.numbers
@@ -102,19 +102,19 @@ def portions(rows: Iterable[Rows]) -> Iterator[list[Rows]]:
         yield some
 
 
-def parameters(tx: SqlTransaction, rows: Sequence[Rows], revision: Revision) -> dict[str, Any]:
-    """Return the parameters of the statements that write ``Rows``."""
+def parameters(tx: SqlTransaction, rows: Sequence[TokenRows], revision: Revision) -> dict[str, Any]:
+    """Return the parameters of the statements that write ``TokenRows``."""
     given = [{'numbers': tx.dialect.listed(row.numbers), **{name: getattr(row, name) for name in SHARED}} for row in rows]
     return {'rows': tx.dialect.listed_rows(given), 'new': revision.number}
 
 
-def numbers(tx: SqlTransaction, rows: Sequence[Rows]) -> dict[str, str]:
+def numbers(tx: SqlTransaction, rows: Sequence[TokenRows]) -> dict[str, str]:
     """Return the parameter of the statements that delete rows."""
     return {'numbers': tx.dialect.listed(number for row in rows for number in row.numbers)}
 
 
 def given_rows(dialect: Dialect) -> sa.FromClause:
-    """Return the ``Rows`` that are given, each with its ``numbers`` in one value."""
+    """Return the ``TokenRows`` that are given, each with its ``numbers`` in one value."""
     types = {name: dialect.tables.token.c[name].type for name in SHARED}
     return dialect.rows('rows', {'numbers': Text(), **types})
 
@@ -150,7 +150,7 @@ def put_unowned(dialect: Dialect) -> Any:
 
 
 def insert(dialect: Dialect, table: sa.Table, given: sa.FromClause, values: dict[str, sa.ColumnElement[Any]]) -> Any:
-    """Insert one row with these values for each number of each of the ``Rows``."""
+    """Insert one row with these values for each number of each of the ``TokenRows``."""
     numbers = dialect.elements(given.c.numbers, BigInteger())
     rows = sa.select(numbers.c.value, *values.values()).select_from(given.join(numbers, sa.true())).where(sa.true())
     return dialect.insert(table).from_select(['token_id', *values], rows)

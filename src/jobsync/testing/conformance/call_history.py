@@ -21,28 +21,28 @@ from jobsync.testing.conformance.namespace import Namespace
 from jobsync.testing.conformance.outages import eventually
 from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 
-__all__ = ['CallHistoryTests', 'Register']
+__all__ = ['CallHistoryTests', 'SharedState']
 
 THREADS, CALLS = 4, 12
 """Threads, and calls of each."""
 NAME = 'subject'
 
-Beat = tuple[str, int]
+RunBeat = tuple[str, int]
 
 
 @attrs.frozen
-class Register:
+class SharedState:
     """The state that all calls of a history read and compare: one record and one version."""
 
-    beat: Beat | None
+    beat: RunBeat | None
     """Incarnation and heartbeat of the node; None if it has no record."""
     version: Revision | None
     """The assignment's version; None after a commit of unknown outcome, until a call returns the version."""
 
 
-Outcome = object
+CallOutcome = object
 """What a call returned or raised; ``BackendUnavailable`` for a call of unknown outcome."""
-Model = Callable[[Outcome, Register], Register | None]
+Model = Callable[[CallOutcome, SharedState], SharedState | None]
 """Returns the state after a call with this outcome; None if the call cannot have this outcome in this state."""
 
 
@@ -51,14 +51,14 @@ class Call:
     """A call that a thread is about to make."""
 
     what: str
-    make: Callable[[Backend], Outcome]
+    make: Callable[[Backend], CallOutcome]
     model: Model
 
 
 def heartbeat(run: str) -> Call:
     """Return a heartbeat of a run."""
 
-    def model(outcome: Outcome, state: Register) -> Register | None:
+    def model(outcome: CallOutcome, state: SharedState) -> SharedState | None:
         if state.beat is None or state.beat[0] != run:
             return state if isinstance(outcome, Evicted | BackendUnavailable) else None
         after = attrs.evolve(state, beat=(run, state.beat[1] + 1))
@@ -70,11 +70,11 @@ def heartbeat(run: str) -> Call:
     return Call(f'heartbeat of {run}', lambda backend: backend.heartbeat(NodeRef(NAME, run), INITIAL, frozenset()), model)
 
 
-def register(run: str, timeline: Timeline, replacing: Beat | None) -> Call:
+def register(run: str, timeline: Timeline, replacing: RunBeat | None) -> Call:
     """Return the registration of a new run in the place of a record as it was read."""
     registration = Registration(NodeRef(NAME, run), 15.0)
 
-    def model(outcome: Outcome, state: Register) -> Register | None:
+    def model(outcome: CallOutcome, state: SharedState) -> SharedState | None:
         if state.beat in (None, replacing):
             return attrs.evolve(state, beat=(run, 0)) if outcome is None or isinstance(outcome, BackendUnavailable) else None
         is_shown = not isinstance(outcome, NameTaken) or outcome.record.beat == state.beat
@@ -83,40 +83,40 @@ def register(run: str, timeline: Timeline, replacing: Beat | None) -> Call:
     return Call(f'register {run} over {replacing}', lambda backend: backend.register(registration, timeline, 0, replacing), model)
 
 
-def commit(leader: NodeRef, guard: Guard, evicted: Beat | None) -> Call:
+def commit(leader: NodeRef, guard: Guard, evicted: RunBeat | None) -> Call:
     """Return a commit that evicts the node as it was read, or does not."""
     evictions = () if evicted is None else (Eviction(NodeRef(NAME, evicted[0]), evicted[1]),)
     plan = Plan(evictions=evictions, reason='test', number=guard.version.number + 1)
 
-    def model(outcome: Outcome, state: Register) -> Register | None:
+    def model(outcome: CallOutcome, state: SharedState) -> SharedState | None:
         if state.version != guard.version or evicted not in (None, state.beat):
             return state if isinstance(outcome, Conflict | BackendUnavailable) else None
         if isinstance(outcome, Conflict):
             return None
-        return Register(None if evicted else state.beat, outcome if isinstance(outcome, Revision) else None)
+        return SharedState(None if evicted else state.beat, outcome if isinstance(outcome, Revision) else None)
 
     what = f'commit from version {guard.version.number}' + (f' that evicts {evicted}' if evicted else '')
     return Call(what, lambda backend: backend.commit(leader, plan, guard), model)
 
 
-def reading(backend: Backend) -> Register:
+def reading(backend: Backend) -> SharedState:
     """Read the record and the version."""
     snapshot = backend.snapshot()
-    return Register(next((node.beat for node in snapshot.nodes if node.name == NAME), None), snapshot.version)
+    return SharedState(next((node.beat for node in snapshot.nodes if node.name == NAME), None), snapshot.version)
 
 
 def read() -> Call:
     """Return a reading."""
 
-    def model(outcome: Outcome, state: Register) -> Register | None:
-        if isinstance(outcome, Register):
+    def model(outcome: CallOutcome, state: SharedState) -> SharedState | None:
+        if isinstance(outcome, SharedState):
             return outcome if outcome.beat == state.beat and state.version in (None, outcome.version) else None
         return state if isinstance(outcome, BackendUnavailable) else None
 
     return Call('read', reading, model)
 
 
-class Recorder:
+class CallRecorder:
     """Calls of several threads on one namespace, with their outcomes."""
 
     def __init__(self, namespace: Namespace) -> None:
@@ -125,7 +125,7 @@ class Recorder:
         namespace.commit(self._leader)
         self._guard = namespace.guard()
         self.first = self._known = reading(namespace.backend)
-        self.history: list[Operation[Register]] = []
+        self.history: list[Operation[SharedState]] = []
         self.returned = threading.Semaphore(0)
         """Released once for each call."""
         self._runs = itertools.count(1)
@@ -138,10 +138,10 @@ class Recorder:
             outcome = self.record(backend, call)
             after = None if isinstance(outcome, BackendUnavailable) else call.model(outcome, known)
             found = after or self.record(backend, read())
-            if isinstance(found, Register) and found.version is not None:
+            if isinstance(found, SharedState) and found.version is not None:
                 self._known = found
 
-    def _choose(self, random: Random, known: Register) -> Call:
+    def _choose(self, random: Random, known: SharedState) -> Call:
         kind = random.choices(('heartbeat', 'register', 'commit', 'evict'), (4, 2, 1, 2))[0]
         if kind == 'register' or known.beat is None:
             return register(f'run {next(self._runs)}', self._timeline, known.beat)
@@ -151,11 +151,11 @@ class Recorder:
         guard = attrs.evolve(self._guard, version=known.version)
         return commit(self._leader, guard, known.beat if kind == 'evict' else None)
 
-    def record(self, backend: Backend, call: Call) -> Outcome:
+    def record(self, backend: Backend, call: Call) -> CallOutcome:
         """Make a call, and add it to the history."""
         begin = time.monotonic()
         try:
-            outcome: Outcome = call.make(backend)
+            outcome: CallOutcome = call.make(backend)
         except (Conflict, Evicted, NameTaken, BackendUnavailable) as error:
             outcome = error
         end = UNKNOWN_END if isinstance(outcome, BackendUnavailable) else time.monotonic()
@@ -178,10 +178,10 @@ class Recorder:
             raise AssertionError('\n'.join((f'not linearizable, from {self.first}; the longest order is', *shown)))
 
 
-def _shown(outcome: Outcome) -> str:
+def _shown(outcome: CallOutcome) -> str:
     """Return an outcome for people."""
     match outcome:
-        case Register(beat, version):
+        case SharedState(beat, version):
             return f'{beat} at version {None if version is None else version.number}'
         case Pulse():
             return f'{outcome.heartbeat} at version {outcome.version.number}'
@@ -198,7 +198,7 @@ class CallHistoryTests:
     def test_concurrent_calls_are_linearizable(self, harness: Harness) -> None:
         """There is an order of concurrent registrations, heartbeats, commits and evictions in which each has its outcome."""
         backends = [Namespace(patient(harness)).backend for _ in range(THREADS)]
-        recorder = Recorder(Namespace(patient(harness)))
+        recorder = CallRecorder(Namespace(patient(harness)))
         jobs = [partial(recorder.run, backend, Random(number)) for number, backend in enumerate(backends)]
         found = race(jobs)
         assert found == [None] * THREADS, found
@@ -210,7 +210,7 @@ class CallHistoryTests:
         if not harness.connect().info.durable:
             pytest.skip('the backend does not declare durable')
         backends = [Namespace(patient(harness)).backend for _ in range(THREADS)]
-        recorder = Recorder(Namespace(patient(harness)))
+        recorder = CallRecorder(Namespace(patient(harness)))
 
         def kill() -> None:
             for _ in range(THREADS * CALLS // 3):

@@ -35,13 +35,13 @@ def shift_wall_clock(by: dt.timedelta) -> None:
     real: Any = dt.datetime
     time_of, time_ns_of, seconds = time.time, time.time_ns, by.total_seconds()
 
-    class Kind(type):
+    class ShiftedType(type):
         """Lets times of the real type pass as instances of the shifted one."""
 
         def __instancecheck__(cls, value: object) -> bool:
             return isinstance(value, real)
 
-    class Shifted(real, metaclass=Kind):  # type: ignore[misc]  # a class that is known at run time
+    class Shifted(real, metaclass=ShiftedType):  # type: ignore[misc]  # a class that is known at run time
         """A ``datetime`` whose clock is shifted. Every value is of the real type."""
 
         def __new__(cls, *args: Any, **fields: Any) -> Any:

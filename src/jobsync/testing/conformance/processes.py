@@ -35,10 +35,10 @@ START_SEC = 4 * DEADLINE_SEC
 """The limit for processes to start. Each imports the modules that it needs and that are not in ``Harness.modules``."""
 
 Connector = Callable[[str], Backend]
-Work = Callable[[Namespace, int, Connection], object]
+ProcessWork = Callable[[Namespace, int, Connection], object]
 
 
-def run(work: Work, connector: Connector, number: int, pipe: Connection) -> None:
+def run(work: ProcessWork, connector: Connector, number: int, pipe: Connection) -> None:
     """Run one process: report that it is ready, wait for the start, work, and send the result."""
     pipe.send('ready')
     pipe.recv()
@@ -57,7 +57,7 @@ def receive(pipe: Connection, seconds: float = DEADLINE_SEC) -> Any:
 
 @contextlib.contextmanager
 def processes(
-    harness: Harness, work: Work, count: int = PROCESSES, method: Literal['forkserver', 'spawn'] = 'forkserver'
+    harness: Harness, work: ProcessWork, count: int = PROCESSES, method: Literal['forkserver', 'spawn'] = 'forkserver'
 ) -> Iterator[Sequence[tuple[BaseProcess, Connection]]]:
     """Yield processes that are ready and wait for the start; kill them at the end.
 
@@ -84,7 +84,7 @@ def processes(
             pipe.close()
 
 
-def at_once(harness: Harness, work: Work) -> list[Any]:
+def at_once(harness: Harness, work: ProcessWork) -> list[Any]:
     """Start the work in several processes at one moment; return the result of each."""
     with processes(harness, work) as started:
         for _, pipe in started:

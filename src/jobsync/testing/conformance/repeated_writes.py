@@ -24,7 +24,7 @@ WRITES = (
 """Methods that change something, except ``heartbeat``, whose repetition counts twice."""
 
 
-class Write:
+class RepeatedWrite:
     """A write through a handle of its own, with a leader, another node and an assignment in place."""
 
     def __init__(self, harness: Harness, method: str) -> None:
@@ -69,7 +69,7 @@ class RefusalTests:
     @pytest.mark.parametrize('method', WRITES)
     def test_a_refused_write_is_never_reported_as_success(self, harness: Harness, method: str) -> None:
         """A refused write raises ``BackendUnavailable`` and changes nothing; repeated after the refusal, it happens once."""
-        write = Write(harness, method)
+        write = RepeatedWrite(harness, method)
         before = write.namespace.state()
         with refusal(harness):
             ended = outcome_within(LIMIT_SEC, write.call)
@@ -110,7 +110,7 @@ class RepetitionTests:
     @pytest.mark.parametrize('method', WRITES)
     def test_a_call_of_unknown_outcome_is_repeated(self, harness: Harness, method: str) -> None:
         """A call that failed in an outage, and is repeated verbatim after it, has happened exactly once."""
-        write = Write(harness, method)
+        write = RepeatedWrite(harness, method)
         with outage(harness):
             first = outcome_within(LIMIT_SEC, write.call)
         assert isinstance(first, BackendUnavailable), first

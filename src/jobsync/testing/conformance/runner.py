@@ -49,7 +49,7 @@ class Result:
     """The reason why the test failed or was not tried; of a failure, first the line of the suite that failed."""
 
 
-class Recorder:
+class RunRecorder:
     """Collects the results of a pytest run, and reports each through ``report``."""
 
     def __init__(self, report: Callable[[Result, int, int], None]) -> None:
@@ -130,7 +130,7 @@ def run(maker: Callable[[], Harness], report: Callable[[Result, int, int], None]
     global make
     make = maker
     check_reached()
-    recorder = Recorder(report)
+    recorder = RunRecorder(report)
     # The program has imported the tests without pytest's rewriting of asserts. Pytest imports them again with it, so that a
     # failure shows the values that it compared.
     for name in MODULES:

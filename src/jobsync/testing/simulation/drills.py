@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from jobsync._core.agent import commands
 from jobsync._core.leader.admission import HELD_SEC
-from jobsync.testing.simulation.node import WORK, Fault, SimNode
+from jobsync.testing.simulation.node import WORK, NodeFault, SimNode
 from jobsync.testing.simulation.operators import Operators
 from jobsync.testing.simulation.settlement import unsettled
 from jobsync.testing.simulation.world import World
@@ -238,7 +238,7 @@ class Drills:
         world, owners, leader = self._world, self._owners(), self._leader()
         if len(owners) < 3 or leader is None:
             return []
-        leader.fault = Fault(world.random.choice([WORK, (commands.TakeSnapshot,)]), hangs=True, until=float('inf'))
+        leader.fault = NodeFault(world.random.choice([WORK, (commands.TakeSnapshot,)]), hangs=True, until=float('inf'))
         victim = world.random.choice([node for node in owners if node is not leader])
         world.record(f'drill: the work of {leader.name} hangs, and {victim.name} is killed')
         victim.alive = False

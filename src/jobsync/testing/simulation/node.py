@@ -22,7 +22,7 @@ from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, NameTa
 from jobsync.testing.simulation.backends import TardyBackend
 from jobsync.testing.simulation.environment import Environment
 
-__all__ = ['WORK', 'Fault', 'Judge', 'SimNode']
+__all__ = ['WORK', 'Judge', 'NodeFault', 'SimNode']
 
 WORK = (
     commands.Open, commands.Register, commands.TakeSnapshot, commands.ReadAssignment, commands.ReadLocks,
@@ -38,7 +38,7 @@ DRIFT = 0.02
 
 
 @attrs.frozen
-class Fault:
+class NodeFault:
     """Calls of some kinds that fail or hang while all other calls succeed."""
 
     kinds: tuple[type[commands.Command], ...]
@@ -85,7 +85,7 @@ class SimNode:
         self._offset = world.now - random.uniform(0, 1000)
         self._is_alive = True
         self.paused_until = self.cut_until = self.refused_until = 0.0
-        self.fault: Fault | None = None
+        self.fault: NodeFault | None = None
         self._hung: dict[Lane, Callable[[], None]] = {}
         self.has_been_member = False
         self.hinted = 0
@@ -193,7 +193,7 @@ class SimNode:
 
         world.at(world.now + out, arrive)
 
-    def _suffer(self, lane: Lane, call: commands.Command, fault: Fault) -> None:
+    def _suffer(self, lane: Lane, call: commands.Command, fault: NodeFault) -> None:
         """Fail the call or let it hang; where it hangs, its effect happens at once or never."""
         world, answer = self._world, cast('commands.Reply', BackendUnavailable('this lane is out of order'))
         if not fault.hangs:

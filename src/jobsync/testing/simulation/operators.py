@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from jobsync.backend import Node, Settings
-from jobsync.backends.memory import Space
+from jobsync.backends.memory import MemorySpace
 from jobsync.testing.simulation.node import SimNode
 from jobsync.testing.simulation.world import World
 
@@ -25,7 +25,7 @@ class Operators:
         self._world = world
 
     @property
-    def _space(self) -> Space | None:
+    def _space(self) -> MemorySpace | None:
         return self._world.store.spaces.get(self._world.namespace)
 
     # --- task locks ---------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobsync._core.agent import commands
-from jobsync.testing.simulation.node import WORK, Fault, SimNode
+from jobsync.testing.simulation.node import WORK, NodeFault, SimNode
 from jobsync.testing.simulation.world import World
 
 __all__ = ['ProcessFaults']
@@ -90,7 +90,7 @@ class ProcessFaults:
                     commands.Heartbeat,
                 ]
             )
-            node.fault = Fault((kind,), hangs=False, until=world.now + world.random.uniform(5, 90))
+            node.fault = NodeFault((kind,), hangs=False, until=world.now + world.random.uniform(5, 90))
             world.record(f'{node.name}: every {kind.__name__} fails until {node.fault.until:.3f}')
 
     def lane_hangs(self) -> None:
@@ -98,7 +98,7 @@ class ProcessFaults:
         world = self._world
         if node := self._any():
             kinds = world.random.choice([WORK, (commands.TakeSnapshot,), (commands.Heartbeat,)])
-            node.fault = Fault(kinds, hangs=True, until=world.now + world.random.uniform(5, 90))
+            node.fault = NodeFault(kinds, hangs=True, until=world.now + world.random.uniform(5, 90))
             what = ' or '.join(kind.__name__ for kind in kinds) if kinds is not WORK else 'piece of work'
             world.record(f'{node.name}: the next {what} hangs until {node.fault.until:.3f}')
 

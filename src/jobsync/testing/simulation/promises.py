@@ -13,7 +13,7 @@ from jobsync.testing.simulation.node import SimNode
 __all__ = ['Promises']
 
 
-class Cluster(Environment, Protocol):
+class SimulatedCluster(Environment, Protocol):
     """The part of ``World`` that the checks read."""
 
     nodes: list[SimNode]
@@ -29,7 +29,7 @@ class Cluster(Environment, Protocol):
 class Promises:
     """Checks a cluster after every step of a process, and remembers what broke."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
         self.violations: list[str] = []
         self.broken: list[str] = []

@@ -77,7 +77,7 @@ class Unconfirmed(psycopg.OperationalError):
     """The server has committed, and has not waited for the synchronous standby, which may be promoted without it."""
 
 
-class Moment(TimestamptzLoader):
+class MomentLoader(TimestamptzLoader):
     """Loads a moment, as text if Python has no such moment (``infinity``, the year 10000)."""
 
     def load(self, data: Buffer) -> Any:
@@ -88,7 +88,7 @@ class Moment(TimestamptzLoader):
             return load_or_text(super().load, data)
 
 
-class Day(DateLoader):
+class DayLoader(DateLoader):
     """Loads a day, as text if Python has no such day."""
 
     def load(self, data: Buffer) -> Any:
@@ -221,8 +221,8 @@ class BoundedConnection(psycopg.Connection[Any]):
 def connect(server: PostgresqlServer) -> BoundedConnection:
     """Connect, without transactions of psycopg's own, and without prepared statements, which proxies may lose."""
     connection = BoundedConnection.connect(**server.parameters, autocommit=True, prepare_threshold=None, cursor_factory=Cursor)
-    connection.adapters.register_loader('timestamptz', Moment)
-    connection.adapters.register_loader('date', Day)
+    connection.adapters.register_loader('timestamptz', MomentLoader)
+    connection.adapters.register_loader('date', DayLoader)
     if connection.info.server_version < OLDEST_SERVER * 10_000:
         found = connection.info.server_version // 10_000
         connection.close()

@@ -90,7 +90,7 @@ class Anchor:
 
 
 @attrs.define
-class HeldLock:
+class SidecarLock:
     """The ``-lock``, while this process holds it."""
 
     is_new: bool
@@ -196,7 +196,7 @@ class DatabaseFile:
             time.sleep(POLL_SEC)
 
     @contextlib.contextmanager
-    def held(self, deadline: float) -> Iterator[HeldLock]:
+    def held(self, deadline: float) -> Iterator[SidecarLock]:
         """Hold the ``-lock``, one process at a time, to create, open or remove files."""
         path, is_open = self._beside(LOCK), False
         while not is_open:
@@ -208,7 +208,7 @@ class DatabaseFile:
                 # t=2  the other one removes the -lock and releases it: a third may make one anew, and hold that
                 # So only the file that is still at the path counts.
                 if is_open := identity_of(path) == _identity(os.fstat(descriptor)):
-                    lock = HeldLock(is_new)
+                    lock = SidecarLock(is_new)
                     try:
                         yield lock
                     finally:

@@ -23,7 +23,7 @@ MODULES = (
     'tests.support.harnesses.postgresql',
     'tests.support.harnesses.redis',
     'tests.support.harnesses.sqlite',
-    'jobsync.backends.etcd.etcd_backend',
+    'jobsync.backends.etcd.backend',
     'jobsync.backends.redis.backend',
     'jobsync.backends.sql.postgresql.store',
     'jobsync.backends.sql.sqlite.store',

@@ -20,10 +20,9 @@ from jobsync import CoordinationConfig, Job
 from jobsync._core.assignment import Plan, TokenGroup
 from jobsync._core.records import INITIAL, Eviction, Member, NodeRef, Pin, Registration, Settings
 from jobsync.backend import BackendOptions
-from jobsync.backends.etcd import backend as backend_on
-from jobsync.backends.etcd import requests
+from jobsync.backends.etcd import from_client, requests
+from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
-from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable
@@ -77,7 +76,7 @@ class TestRequests:
             Pin(POOL + n, f'a task with a name of some length {n}', refs[n % NODES].name, version=1) for n in range(PINS)
         )
         client = etcd3.client(port=etcd_server.port)
-        backend = backend_on(client)
+        backend = from_client(client)
         assert [node.ref for node in backend.snapshot().nodes if node.ref != leader] == refs
         version = backend.commit(leader, Plan('test', members=members, pins=pins, moved=PINS), namespace.guard())
         found = namespace.backend.read_assignment()
@@ -108,7 +107,7 @@ class TestRequests:
         client = etcd3.client(port=etcd_server.port)
         for name in 'abcdefghijklmnopqrst':
             namespace.join(name, replaces=frozenset(os.urandom(16).hex() for _ in range(8_000)))
-        snapshot = backend_on(client).snapshot()
+        snapshot = from_client(client).snapshot()
         assert len(snapshot.nodes) == 20
         assert all(len(node.replaces) == 8_000 for node in snapshot.nodes)
         client.close()

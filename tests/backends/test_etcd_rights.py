@@ -22,7 +22,7 @@ from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import Eviction, HistoryKind, LockEdit, LockFilter, Member, NodeRef, Pin, Revision
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import channel
-from jobsync.backends.etcd.etcd_backend import EtcdBackend
+from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged

@@ -45,10 +45,9 @@ from jobsync._core.records import (
     Settings,
 )
 from jobsync.backend import Backend, BackendOptions
-from jobsync.backends.etcd import backend as backend_on
-from jobsync.backends.etcd import channel, forks, requests
+from jobsync.backends.etcd import channel, forks, from_client, requests
+from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
-from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError, Conflict, Evicted, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
@@ -907,7 +906,7 @@ class TestClients:
     def test_a_ready_client(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """It is used, and left open: the user's watch and readings go on after ``close``."""
         client = etcd3.client(port=etcd_server.port)
-        backend = backend_on(client, BackendOptions('own_'))
+        backend = from_client(client, BackendOptions('own_'))
         namespace = Namespace(backend)
         namespace.beat(namespace.join('a'))
         assert backend.wait(0, DEADLINE_SEC) == 1
@@ -920,7 +919,7 @@ class TestClients:
     def test_a_job_on_a_ready_client(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """A job takes the backend in place of a URL."""
         client = etcd3.client(port=etcd_server.port)
-        config = CoordinationConfig(backend=backend_on(client), total_tokens=10, minimum_nodes=1)
+        config = CoordinationConfig(backend=from_client(client), total_tokens=10, minimum_nodes=1)
         with Job('a', coordination_config=config) as job:
             assert job.add_task(1)
         client.close()
@@ -930,31 +929,23 @@ class TestClients:
         client = etcd3.client(port=signing.port)
         request = etcd3.etcdrpc.AuthenticateRequest(name='worker', password=PASSWORD)
         client.metadata = (('token', etcd3.etcdrpc.AuthStub(client.channel).Authenticate(request).token),)
-        with closing(backend_on(client)) as backend:
+        with closing(from_client(client)) as backend:
             Namespace(backend).join('a')
             change_roles(signing)
             with pytest.raises((ConfigError, BackendUnavailable), match=r'auth.* is old'):
                 backend.snapshot()
         client.close()
 
-    def test_the_function_keeps_its_name(self) -> None:
-        """``jobsync.backends.etcd.backend`` is the function, whatever has been imported and connected before."""
-        import jobsync.backends.etcd as package
-
-        connect('etcd://h', BackendOptions()).close()
-        assert package.backend is backend_on
-        assert callable(package.backend)
-
     @pytest.mark.parametrize('client', [object(), None, 'etcd://h'])
     def test_something_else(self, client: object) -> None:
         """What has no channel is refused by its type."""
         with pytest.raises(ConfigError, match=type(client).__name__):
-            backend_on(client)
+            from_client(client)
 
     def test_answers_too_large_for_a_ready_client(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """A trail is read in smaller pieces where the channel has gRPC's own limit of 4 MiB."""
         client = etcd3.client(port=etcd_server.port)
-        namespace = Namespace(backend_on(client))
+        namespace = Namespace(from_client(client))
         for number in range(50):
             namespace.backend.append_audits('a', [os.urandom(100_000).hex() + str(number)], DAY)
         assert len(namespace.audits()) == 50
@@ -1088,7 +1079,7 @@ class TestForks:
     def test_a_ready_client_stays_with_its_process(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """In the child the backend says what to do; the parent goes on."""
         client = etcd3.client(port=etcd_server.port)
-        backend = backend_on(client)
+        backend = from_client(client)
         namespace = Namespace(backend)
 
         def child() -> None:

@@ -18,7 +18,7 @@ from tests.support.timings import FAST, TOKENS
 from jobsync import CoordinationConfig, Job
 from jobsync._core.records import LockEdit, LockFilter, NodeRef, NodeState, Registration, Settings
 from jobsync.backend import BackendOptions
-from jobsync.backends.etcd.etcd_backend import EtcdBackend
+from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.plugin import connect
 from jobsync.backends.etcd.storetime import StoreTime

@@ -29,7 +29,7 @@ __all__ = ['ForkedProcess', 'are_preferred', 'prefer', 'run', 'start']
 ROOT = Path(__file__).parents[2]
 MODULES = (
     'jobsync.aio',
-    'jobsync.backends.etcd.etcd_backend',
+    'jobsync.backends.etcd.backend',
     'jobsync.backends.redis.backend',
     'jobsync.backends.sql.postgresql.store',
     'jobsync.backends.sql.sqlite.store',

@@ -17,8 +17,8 @@ from tests.support.timings import PATIENT
 
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd import requests
+from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
-from jobsync.backends.etcd.etcd_backend import EtcdBackend
 from jobsync.backends.etcd.json_form import to_json
 from jobsync.backends.etcd.locks import EtcdLocks, encoded
 from jobsync.backends.etcd.plugin import connect

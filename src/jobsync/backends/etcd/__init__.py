@@ -1,8 +1,7 @@
 """A cluster of etcd servers as the store.
 
 The backend is made from a URL (see ``plugin``), or from a client of the user's:
-``CoordinationConfig(backend=jobsync.backends.etcd.backend(client))``. The class is in ``etcd_backend``, because a module named
-``backend`` would take the place of that function once it is imported.
+``CoordinationConfig(backend=jobsync.backends.etcd.from_client(client))``.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from typing import Any
 
 from jobsync.backend import Backend, BackendOptions
 
-__all__ = ['backend']
+__all__ = ['from_client']
 
 
-def backend(client: Any, options: BackendOptions | None = None) -> Backend:
+def from_client(client: Any, options: BackendOptions | None = None) -> Backend:
     """Return a backend on a ready client.
 
     gRPC's own limit of 4 MiB for an answer suffices.
@@ -30,6 +29,6 @@ def backend(client: Any, options: BackendOptions | None = None) -> Backend:
     Raises:
         ConfigError: The client has no channel.
     """
-    from jobsync.backends.etcd.etcd_backend import on_client
+    from jobsync.backends.etcd.backend import on_client
 
     return on_client(client, options or BackendOptions())

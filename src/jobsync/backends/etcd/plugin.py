@@ -20,7 +20,7 @@ __all__ = ['connect', 'jobsync_backend']
 
 def connect(url: str, options: BackendOptions) -> Backend:
     """Return the backend for a URL, without connecting."""
-    from jobsync.backends.etcd.etcd_backend import connect as connect_etcd
+    from jobsync.backends.etcd.backend import connect as connect_etcd
 
     return connect_etcd(url, options)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from typing import cast
+
+import attrs
 
 from jobsync._cluster.reading import ClusterReading
 from jobsync._cluster.settings import differences
@@ -12,7 +15,7 @@ from jobsync._core.counting import counted
 from jobsync._core.records import NOBODY, Node, NodeState, Pin, TaskLock
 from jobsync._core.redact import listed
 from jobsync._runtime.leader_record import leader_changes
-from jobsync.rows import ClusterNode, ClusterStatus, HandOver, ItemRow, LockRow
+from jobsync.rows import ClusterNode, ClusterStatus, HandOver, ItemRow, LockRow, UnreadableRow
 
 __all__ = ['hand_overs', 'item_rows', 'lock_rows', 'node_rows', 'status', 'unmatched']
 
@@ -158,8 +161,7 @@ def status(reading: ClusterReading) -> ClusterStatus:
         'drained': sorted(reading.drained),
         'unmatched': [pin.task_id for pin in unmatched(reading)],
         'unreadable': [
-            {'kind': record.kind, 'key': record.key, 'problem': record.problem}
-            for record in (*snapshot.unreadable, *reading.locks.unreadable)
+            cast('UnreadableRow', attrs.asdict(record)) for record in (*snapshot.unreadable, *reading.locks.unreadable)
         ],
         'problems': list(_problems(reading, leader, owned)),
         'now': snapshot.now,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import operator
+from typing import cast
+
+import attrs
 
 from jobsync._core.agent.phase import Phase
-from jobsync._core.agent.settings_comparison import SettingDifference, settings_of
+from jobsync._core.agent.settings_comparison import settings_of
 from jobsync._core.counting import counted
-from jobsync._core.records import NodeState, Snapshot, Unreadable
+from jobsync._core.records import NodeState, Snapshot
 from jobsync._event_log import event_log
 from jobsync._runtime import clock
 from jobsync._worker.session import Session
@@ -96,8 +99,10 @@ def coordination_status(session: Session, open_tasks: int) -> CoordinationStatus
         'open_tasks': open_tasks,
         'log_lines_dropped': event_log.dropped,
         'unplaced_locks': 0 if runtime is None else len(runtime.lease.assignment.unplaced),
-        'differing_settings': [] if runtime is None else [_difference_row(found) for found in runtime.status.differences],
-        'unreadable': [] if runtime is None else [_unreadable_row(record) for record in runtime.status.unreadable],
+        'differing_settings': [
+            cast('DifferenceRow', attrs.asdict(found, recurse=False)) for found in (runtime.status.differences if runtime else ())
+        ],
+        'unreadable': [cast('UnreadableRow', attrs.asdict(record)) for record in (runtime.status.unreadable if runtime else ())],
         'death_unknown': _death_unknown(session),
         'watched_nodes': [] if runtime is None or runtime.death_watch is None else list(runtime.death_watch.watched_names),
     }
@@ -129,14 +134,6 @@ def _death_unknown(session: Session) -> str | None:
 def _state(session: Session) -> str:
     runtime = session.runtime
     return runtime.status.phase.value if runtime is not None else 'outside' if session.config.enabled else 'disabled'
-
-
-def _difference_row(found: SettingDifference) -> DifferenceRow:
-    return {'setting': found.setting, 'node': found.node, 'there': found.there, 'here': found.here}
-
-
-def _unreadable_row(record: Unreadable) -> UnreadableRow:
-    return {'kind': record.kind, 'key': record.key, 'problem': record.problem}
 
 
 def node_rows(snapshot: Snapshot, timeout_sec: float) -> list[NodeRow]:

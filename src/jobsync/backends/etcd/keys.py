@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Iterable
 
 from jobsync.backend import HistoryKind, Revision
 from jobsync.backends._common.concerned import announcement
-from jobsync.errors import ConfigError
 
 __all__ = ['ROOT', 'EtcdKeys']
 
@@ -19,13 +17,11 @@ ROOT = b'jobsync/'
 class EtcdKeys:
     """Keys and prefixes of one namespace: all begin with ``jobsync/<namespace>/``.
 
-    The name of a namespace has no slash, so no namespace is a prefix of another one's keys. As with tables, case alone does not
-    separate two namespaces.
+    The name of a namespace has no slash (``BackendOptions`` checks that), so no namespace is a prefix of another one's keys. As
+    with tables, case alone does not separate two namespaces.
     """
 
     def __init__(self, namespace: str) -> None:
-        if not re.fullmatch('[A-Za-z0-9_]+', namespace):
-            raise ConfigError(f'appname={namespace!r} cannot begin the names of keys: letters, digits and underscores can')
         self.namespace = namespace
         self.root = ROOT + f'{namespace.lower()}/'.encode()
         self.state = self.root + b'state'

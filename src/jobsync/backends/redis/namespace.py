@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from jobsync.backend import BackendOptions
@@ -11,7 +10,6 @@ from jobsync.backends.redis.errors import refusal
 from jobsync.backends.redis.pool import RedisPool
 from jobsync.backends.redis.script import script
 from jobsync.backends.redis.url import RedisServer
-from jobsync.errors import ConfigError
 
 __all__ = ['RedisNamespace']
 
@@ -28,8 +26,6 @@ class RedisNamespace:
     def __init__(self, server: RedisServer, options: BackendOptions) -> None:
         self.server, self.options = server, options
         self._name = options.namespace
-        if not re.fullmatch('[A-Za-z0-9_]+', self._name):
-            raise ConfigError(f'appname={self._name!r} cannot begin the names of keys: letters, digits and underscores can')
         self.pool = RedisPool(server)
         self.channel = self.key(f'{server.db}:revision')
         """Where revisions are announced; the databases of a server share their channels."""

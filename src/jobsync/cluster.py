@@ -20,6 +20,7 @@ from jobsync._core.counting import counted
 from jobsync._core.records import DRAINED, Audit, Claim, HistoryKind, LockEdit, LockFilter, LockRequest, NodeState, Rebalance
 from jobsync._core.redact import cut_repr, listed
 from jobsync._worker.attempts import quarantined_rows
+from jobsync._worker.history import task_row
 from jobsync._worker.purging import KINDS, purge_history
 from jobsync._worker.task_locks import lock_request
 from jobsync.backend import Backend, BackendInfo, Space
@@ -230,7 +231,7 @@ class Cluster:
             self._in_hand(reading, key),
             day,
         )
-        rows = [_task_row(row) for row in history.claims], [_task_row(row) for row in history.audits]
+        rows = [task_row(row) for row in history.claims], [task_row(row) for row in history.audits]
         return attrs.evolve(
             explain(reading, key, history),
             history=tuple(events.of_task(reading, key, *rows, list(map(_rebalance_row, history.rebalances)))),
@@ -313,7 +314,7 @@ class Cluster:
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
-        return [_task_row(claim) for claim in self._backend.incomplete(checks.optional_date(date), checks.age(older_than))]
+        return [task_row(claim) for claim in self._backend.incomplete(checks.optional_date(date), checks.age(older_than))]
 
     def quarantined(self, attempts: int | None = None, date: dt.date | None = None) -> list[QuarantinedRow]:
         """Return the tasks at which at least so many workers were lost, the worst first.
@@ -374,7 +375,7 @@ class Cluster:
         item = None if task is None else key_of(task)
         day = checks.optional_date(date)
         found = self._backend.history(kind, limit=checks.limit.of('limit', limit), date=day, item=item)
-        return [_task_row(cast('Claim | Audit', row)) for row in found]
+        return [task_row(cast('Claim | Audit', row)) for row in found]
 
     # --- steering -----------------------------------------------------------------------------------------------------------
 
@@ -568,7 +569,3 @@ class Cluster:
 
 def _rebalance_row(row: Rebalance) -> RebalanceRow:
     return cast('RebalanceRow', attrs.asdict(row))
-
-
-def _task_row(row: Claim | Audit) -> TaskRow:
-    return {'item': row.item, 'node': row.node, 'date': row.date, 'created_on': row.created_on}

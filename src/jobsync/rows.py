@@ -61,14 +61,18 @@ class LockRow(TypedDict):
     expires_at: dt.datetime | None
 
 
-class AuditRow(TypedDict):
-    """A completed task, as ``Job.get_audit`` lists it."""
+class TaskRow(TypedDict):
+    """A claim or a completion of a task, as ``Cluster.claims``, ``Cluster.audits`` and ``Job.get_audit`` list it."""
 
     item: str
     """The task's key."""
     node: str
     date: dt.date
     created_on: dt.datetime
+
+
+AuditRow = TaskRow
+"""A completed task, as ``Job.get_audit`` lists it."""
 
 
 class QuarantinedRow(TypedDict):
@@ -226,16 +230,6 @@ class ClusterStatus(TypedDict):
     """What needs attention, as sentences, the worst first. Empty if all is well."""
     now: dt.datetime
     """The store's time."""
-
-
-class TaskRow(TypedDict):
-    """A claim or a completion of a task, as ``Cluster.claims`` and ``Cluster.audits`` list it."""
-
-    item: str
-    """The task's key."""
-    node: str
-    date: dt.date
-    created_on: dt.datetime
 
 
 class RebalanceRow(TypedDict):

@@ -8,10 +8,10 @@ from typing import cast
 
 from jobsync._core.records import Audit, Claim, HistoryKind
 from jobsync._worker.session import Session
-from jobsync.rows import AuditRow
+from jobsync.rows import AuditRow, TaskRow
 from jobsync.task import Task
 
-__all__ = ['DateHistory']
+__all__ = ['DateHistory', 'task_row']
 
 
 class DateHistory:
@@ -23,9 +23,7 @@ class DateHistory:
     def read_audit_rows(self) -> list[AuditRow]:
         """Return every audit of the date as a mapping, newest first. Raise ``JobsyncError`` without a store."""
         self._session.needed_backend  # noqa: B018 - raises
-        return [
-            {'item': row.item, 'node': row.node, 'date': row.date, 'created_on': row.created_on} for row in self.read_audits()
-        ]
+        return [task_row(row) for row in self.read_audits()]
 
     def read_audits(self, limit: int | None = None, item: str | None = None) -> Sequence[Audit]:
         """Return audits of the date, newest first: all or the newest, of all tasks or of one."""
@@ -48,3 +46,8 @@ class DateHistory:
             return ()
         date = None if of_any_date else self.date
         return self._session.caller.call(lambda: backend.history(kind, limit=limit, date=date, item=item))
+
+
+def task_row(row: Claim | Audit) -> TaskRow:
+    """Return a claim or an audit as a mapping."""
+    return {'item': row.item, 'node': row.node, 'date': row.date, 'created_on': row.created_on}

@@ -49,7 +49,7 @@ def share_costs(items: Sequence[PinRequest], numbers: Mapping[str, int], weights
 
     ``numbers`` gives the nodes by name, in the order in which they win ties, and ``weights`` the weight of each.
     """
-    alike: defaultdict[frozenset[str], ItemPlaces] = defaultdict(_places)
+    alike: defaultdict[frozenset[str], ItemPlaces] = defaultdict(lambda: defaultdict(list))
     for item in items:  # the only loop over all of them
         alike[item.allowed][item.place].append(item)
     balance = _Balance(numbers, weights, items)
@@ -75,10 +75,6 @@ def share_costs(items: Sequence[PinRequest], numbers: Mapping[str, int], weights
         for there in on_node.values():
             placed.update(dict.fromkeys(map(_ID, there), node))
     return placed
-
-
-def _places() -> ItemPlaces:
-    return defaultdict(list)
 
 
 class _Balance:

@@ -26,17 +26,20 @@ class StoreFaults:
 
     def go_down(self) -> None:
         """Let no call reach the store for a while."""
-        world = self._world
-        if world.random.random() < 0.4:
-            world.down_until = world.now + world.random.uniform(1, 60)
-            world.record(f'store away until {world.down_until:.3f}')
+        self._world.down_until = self._end_of_fault('away') or self._world.down_until
 
     def refuse_writes(self) -> None:
         """Let the store answer reads and refuse writes for a while."""
+        self._world.read_only_until = self._end_of_fault('read-only') or self._world.read_only_until
+
+    def _end_of_fault(self, how: str) -> float | None:
+        """Return, and record, until when the store is faulty in this way; None, by chance, if it is not."""
         world = self._world
-        if world.random.random() < 0.4:
-            world.read_only_until = world.now + world.random.uniform(1, 60)
-            world.record(f'store read-only until {world.read_only_until:.3f}')
+        if world.random.random() >= 0.4:
+            return None
+        until = world.now + world.random.uniform(1, 60)
+        world.record(f'store {how} until {until:.3f}')
+        return until
 
     def jump(self) -> None:
         """Set the store's clock wrong by seconds to weeks, forwards or back, or set it right."""

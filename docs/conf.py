@@ -42,5 +42,4 @@ nitpick_ignore_regex = [
     (r'py:.*', r'(?!jobsync).*'),
     (r'py:class', r'jobsync\..*\.[FTPR]'),
     (r'py:class', r'jobsync\.aio\.claim_loop\.Claims'),
-    (r'py:class', r'jobsync\._worker\.singleton\.Singleton|jobsync\.aio\.singleton\.AsyncSingleton'),
 ]

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from jobsync._runtime.callbacks import RebalanceEvent
-from jobsync._worker.singleton import Turn
+from jobsync._worker.singleton import Singleton, Turn
 from jobsync._worker.ticks import Tick
 from jobsync.config import CoordinationConfig
 from jobsync.errors import (
@@ -58,6 +58,7 @@ __all__ = [
     'NotOwned',
     'RebalanceEvent',
     'SchemaMismatch',
+    'Singleton',
     'StaleFence',
     'Task',
     'Tick',

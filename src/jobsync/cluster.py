@@ -12,7 +12,7 @@ import attrs
 from jobsync import plugins
 from jobsync._cluster import actions, events, rows
 from jobsync._cluster.actions import user_at_host
-from jobsync._cluster.explanation import Explanation, TaskHistory, explain, holder_of, token_of
+from jobsync._cluster.explanation import TaskHistory, explain, holder_of, token_of
 from jobsync._cluster.forecast import forecast
 from jobsync._cluster.reading import ClusterReader, ClusterReading
 from jobsync._cluster.settings import fewest_attempts
@@ -30,6 +30,7 @@ from jobsync.rows import (
     ClusterNode,
     ClusterStatus,
     EventRow,
+    Explanation,
     Forecast,
     HandOver,
     ItemRow,

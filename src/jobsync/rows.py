@@ -1,10 +1,12 @@
-"""The mappings that ``Job`` and ``Cluster`` return, as types for type checkers. Times are in UTC."""
+"""What ``Job`` and ``Cluster`` return: mappings, as types for type checkers, and ``Explanation``. Times are in UTC."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
 from typing import Any, TypedDict
+
+import attrs
 
 __all__ = [
     'AuditRow',
@@ -13,6 +15,7 @@ __all__ = [
     'CoordinationStatus',
     'DifferenceRow',
     'EventRow',
+    'Explanation',
     'Forecast',
     'ForecastNode',
     'HandOver',
@@ -256,6 +259,30 @@ class EventRow(TypedDict):
     by: str
     """A node, or who has done it."""
     details: str
+
+
+@attrs.frozen
+class Explanation:
+    """The state of one task, as ``Cluster.why`` returns it: for people and for scripts."""
+
+    task: str
+    token: int
+    """The pin's id if the task has one, else its hash token."""
+    is_pinned: bool
+    owner: str | None
+    target: str | None
+    """The node that the task is being handed to."""
+    version: int
+    """The version since which the owner has it."""
+    is_claimable: bool
+    """Whether some live node answers True for the task, as far as the store shows."""
+    is_complete: bool
+    verdict: str
+    """One sentence: that it is complete, or who may do the task, or what stands in the way."""
+    details: tuple[str, ...]
+    """Further sentences: since when and why, the task lock, the last claim and completion."""
+    history: tuple[EventRow, ...] = ()
+    """What is on record of the task at the date, newest first, as ``Cluster.history`` has it for every date."""
 
 
 class ForecastNode(TypedDict):

@@ -15,9 +15,9 @@ from jobsync._core.counting import counted
 from jobsync._core.hashing import tokenizer
 from jobsync._core.leader.pins import in_force
 from jobsync._core.records import NOBODY, Audit, Claim, Node, NodeState, Pin, Rebalance, TaskLock
-from jobsync.rows import EventRow
+from jobsync.rows import Explanation
 
-__all__ = ['Explanation', 'TaskHistory', 'TaskPlace', 'explain', 'holder_of', 'place_of', 'token_of']
+__all__ = ['TaskHistory', 'TaskPlace', 'explain', 'holder_of', 'place_of', 'token_of']
 
 
 @attrs.frozen
@@ -33,30 +33,6 @@ class TaskHistory:
     """What keeps the task's owner from handing its token over: the tasks of this token that the owner has begun and not ended."""
     date: dt.date | None = None
     """The date of all this."""
-
-
-@attrs.frozen
-class Explanation:
-    """The state of one task, for people and for scripts."""
-
-    task: str
-    token: int
-    """The pin's id if the task has one, else its hash token."""
-    is_pinned: bool
-    owner: str | None
-    target: str | None
-    """The node that the task is being handed to."""
-    version: int
-    """The version since which the owner has it."""
-    is_claimable: bool
-    """Whether some live node answers True for the task, as far as the store shows."""
-    is_complete: bool
-    verdict: str
-    """One sentence: that it is complete, or who may do the task, or what stands in the way."""
-    details: tuple[str, ...]
-    """Further sentences: since when and why, the task lock, the last claim and completion."""
-    history: tuple[EventRow, ...] = ()
-    """What is on record of the task at the date, newest first, as ``Cluster.history`` has it for every date."""
 
 
 @attrs.frozen

@@ -34,10 +34,10 @@ from jobsync._core.hashing import tokenizer
 from jobsync._core.records import Leadership, NodeRef, Pulse, Snapshot, Unreadable
 from jobsync._event_log import EventLogger
 from jobsync._runtime import clock, threads
+from jobsync._runtime.agent_log import AgentLog
 from jobsync._runtime.callbacks import Callbacks, Functions
 from jobsync._runtime.executor import execute
 from jobsync._runtime.leader_record import record_leader
-from jobsync._runtime.reporting import Reporter
 from jobsync.backend import Backend
 from jobsync.errors import BackendUnavailable, JobsyncError, NameTaken
 
@@ -105,7 +105,7 @@ class NodeRuntime:
         """What the user's threads read."""
         self._lock = threading.Lock()
         self._bells: dict[Lane, threads.Queue[None]] = {lane: threads.new_queue() for lane in Lane}
-        self._reporter = Reporter(config.name)
+        self._agent_log = AgentLog(config.name)
         self._callbacks = Callbacks(
             config.name,
             functions or Functions(),
@@ -236,7 +236,7 @@ class NodeRuntime:
             if lane is Lane.WORK:
                 self.trouble = outcome if isinstance(outcome, JobsyncError) and not answered else None
             if answered:
-                self._reporter.succeeded(name)
+                self._agent_log.succeeded(name)
             self._step_taken(name)
         for other in Lane:
             if other is not lane:
@@ -294,7 +294,7 @@ class NodeRuntime:
         """Log and hand on what happened, then publish the status. Under the lock."""
         agent = self.agent
         events, agent.events = agent.events, []
-        self._reporter.log((event for event in events if isinstance(event, LogMessage)), call)
+        self._agent_log.write((event for event in events if isinstance(event, LogMessage)), call)
         for event in events:
             if isinstance(event, OwnershipChanged):
                 if not self._callbacks.holds:

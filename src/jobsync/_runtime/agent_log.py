@@ -1,4 +1,4 @@
-"""From an agent's messages to lines of the event log."""
+"""The log of an agent: its messages become lines of the event log."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from jobsync._core.agent.events import LogMessage
 from jobsync._core.counting import counted
 from jobsync._event_log import EventLogger
 
-__all__ = ['Reporter']
+__all__ = ['AgentLog']
 
 _logger = EventLogger('jobsync.node')
 _LEVELS = {'info': logging.INFO, 'warning': logging.WARNING, 'error': logging.ERROR}
 
 
-class Reporter:
-    """Logs each structural change once, and a repeated failure at a falling rate. Not for two threads at once."""
+class AgentLog:
+    """Logs structural changes once each, and a repeated failure at a falling rate. Not for two threads at once."""
 
     def __init__(self, node_name: str) -> None:
         self._node_name = node_name
         self._failures: dict[str, int] = {}
         self._slow = 0
 
-    def log(self, events: Iterable[LogMessage], call: str) -> None:
+    def write(self, events: Iterable[LogMessage], call: str) -> None:
         """Log the messages of a step. ``call`` is the name of the call whose answer the step applied; empty for none."""
         for event in events:
             if event.level == 'retry':

@@ -7,6 +7,7 @@ hangs delays its own tokens until their deadline, and delays nothing else for lo
 from __future__ import annotations
 
 import inspect
+import math
 import threading
 import time
 from collections import deque
@@ -26,7 +27,6 @@ __all__ = ['Callbacks', 'Functions', 'RebalanceEvent']
 _logger = EventLogger('jobsync.node')
 _CHECK_SEC = 1.0
 """How often the thread that waits for changes has the agent check the lease, and the least time that a call may take."""
-_NEVER = float('inf')
 
 
 def _counted(tokens: frozenset[int]) -> str:
@@ -78,7 +78,7 @@ class _Call:
     arguments: tuple[Any, ...]
     held: frozenset[int] = frozenset()
     """The tokens that stay with this node until the call is over."""
-    until: float = _NEVER
+    until: float = math.inf
     """When the call is abandoned, if it holds tokens; any other is abandoned ``patience_sec`` after its start."""
 
 

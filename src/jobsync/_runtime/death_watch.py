@@ -11,6 +11,7 @@ because the process is in another pid namespace or lives on as another program a
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import threading
@@ -49,7 +50,7 @@ class _Watched:
 
     ref: NodeRef
     bell: int | None
-    rung_at: float = float('-inf')
+    rung_at: float = -math.inf
 
     def close(self) -> None:
         """Close the bell."""

@@ -13,6 +13,7 @@ first deregisters.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -51,7 +52,7 @@ _BURST_SEC = 0.05
 """After two changes within this time that do not concern it, a node takes those of the next such time together."""
 _LISTEN_SEC = 5.0
 """How long one wait for a change hint takes at most, and how long a lane sleeps at most."""
-_AT_ONCE, _NEVER = float('-inf'), float('inf')
+_AT_ONCE = -math.inf
 _OVER = (Phase.LEFT, Phase.FAILED)
 _POLL_SEC = 0.005
 """How often a thread that waits for the node's end reads its status. Reading is safe inside a signal handler."""
@@ -225,7 +226,7 @@ class NodeRuntime:
             call = self.agent.next(lane, clock.now())
             self._step_taken('')
         if call is None or isinstance(call, (int, float)):
-            return _NEVER if call is None else call
+            return math.inf if call is None else call
         sent_at = time.time()
         outcome = self._perform(call)
         name = named(call)

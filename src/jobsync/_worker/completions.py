@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -35,7 +36,7 @@ class Completions:
         self._on_recorded = on_recorded
         self._session, self._node_name, self._date = session, session.node_name, date
         self._finished: dict[str, None] = {}
-        self._recorded_at, self._is_failing = float('-inf'), False
+        self._recorded_at, self._is_failing = -math.inf, False
         self._followers: dict[int, set[str]] = {}
         self._alarm = Alarm(session.node_name, 2 * _GATHER_SEC, self._flush_by_alarm)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from jobsync._event_log import EventLogger
@@ -20,9 +21,9 @@ class ProgressBar:
 
     def __init__(self, node_name: str, total: int) -> None:
         self._node_name, self._total = node_name, total
-        self.shown_at = float('-inf')
+        self.shown_at = -math.inf
         """When the number was shown last, by the clock of this process."""
-        self._logged_at = float('-inf')
+        self._logged_at = -math.inf
         self._bar: Any = None
         try:
             from rich.progress import Progress  # only now: it is in an extra, and takes long to import

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import threading
 import time
 from functools import partial
@@ -96,7 +97,7 @@ class Scheduler:
     # --- the thread of a tick -----------------------------------------------------------------------------------------------
 
     def _attempt(self, each: Scheduled, moment: dt.datetime, late: dt.timedelta) -> None:
-        check_at = float('-inf')
+        check_at = -math.inf
         try:
             # The run is read before the place is taken: what the store refuses to this run is not begun by the next.
             ref = None if self._session.runtime is None else self._session.runtime.agent.ref

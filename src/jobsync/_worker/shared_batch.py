@@ -8,6 +8,7 @@ reads what the others have completed, waits for a change, and begins again, unti
 from __future__ import annotations
 
 import datetime as dt
+import math
 import random
 import time
 from collections import Counter
@@ -85,7 +86,7 @@ class SharedBatch(ClaimLoop[T]):
         self._total, self._done_here = len(self._left), 0
         self._pause = _PAUSE_SEC[0]
         self._read_until: dt.datetime | None = None
-        self._next_reading = self._next_quarantine = self._reported_at = float('-inf')
+        self._next_reading = self._next_quarantine = self._reported_at = -math.inf
         self._waits_since: float | None = None
         self._has_waited = False
         """Whether a task was not complete when this loop had done what was its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -83,7 +84,7 @@ class Turn(TurnBase):
         Args:
             seconds: The longest wait. None: until the turn is over.
         """
-        until = float('inf') if seconds is None else clock.now() + seconds
+        until = math.inf if seconds is None else clock.now() + seconds
         while self and (left := until - clock.now()) > 0:
             time.sleep(min(left, POLL_SEC))
         return bool(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import time
 from contextlib import suppress
 
@@ -26,7 +27,7 @@ class StoreClock:
         self._session = session
         self._ahead: float | None = None
         """The store's time since the epoch less ``clock.now()``; None before the first reading."""
-        self._next_reading = float('-inf')
+        self._next_reading = -math.inf
 
     def read(self) -> dt.datetime | None:
         """Return the store's time in UTC; None if it was never read and the store does not answer. May reach the store."""

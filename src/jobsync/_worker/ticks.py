@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import math
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -58,7 +59,7 @@ class Scheduled:
     """Its owner runs the ticks."""
     handled: dt.datetime | None = None
     """The last tick that this node has run or passed over; None before the first."""
-    check_at: float = float('-inf')
+    check_at: float = -math.inf
     """When a tick may be due, on the clock of leases."""
     is_busy: bool = False
     """Whether a thread is at work on a tick."""

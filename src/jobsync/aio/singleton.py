@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
@@ -24,7 +25,7 @@ class AsyncTurn(TurnBase):
         Args:
             seconds: The longest wait. None: until the turn is over.
         """
-        until = float('inf') if seconds is None else clock.now() + seconds
+        until = math.inf if seconds is None else clock.now() + seconds
         while self and (left := until - clock.now()) > 0:
             await asyncio.sleep(min(left, POLL_SEC))
         return bool(self)

@@ -17,6 +17,7 @@ true time is shorter by up to two readings.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -112,7 +113,7 @@ def finished(logs: Iterable[WorkerLog]) -> Mapping[str, list[Work]]:
     return dict(found)
 
 
-def gaps(logs: Iterable[WorkerLog], until: float | None = None, since: float = float('-inf')) -> Iterator[Gap]:
+def gaps(logs: Iterable[WorkerLog], until: float | None = None, since: float = -math.inf) -> Iterator[Gap]:
     """Yield a gap for each two successive sightings of a token, and one from its last sighting to ``until``.
 
     Without ``until`` the measurement ends with the last reading of all logs. A gap has 0 seconds where two sightings meet or

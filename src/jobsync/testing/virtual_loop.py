@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -55,7 +56,7 @@ def result_of(virtual: VirtualTime, future: Future[R]) -> R | None:
     if not future.done():
         future.add_done_callback(lambda _: virtual.wake(present))
     while not future.done() and not virtual.is_over:
-        virtual.wait(float('inf'))
+        virtual.wait(math.inf)
     return None if virtual.is_over else future.result()
 
 
@@ -90,7 +91,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         virtual = self._virtual
         self._waiting = virtual.present
         try:
-            virtual.wait(float('inf') if timeout is None else virtual.now + timeout)
+            virtual.wait(math.inf if timeout is None else virtual.now + timeout)
         finally:
             self._waiting = None
             if virtual.is_over:

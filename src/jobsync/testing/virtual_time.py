@@ -17,6 +17,7 @@ from __future__ import annotations
 import enum
 import heapq
 import itertools
+import math
 import threading
 import time
 from collections import deque
@@ -214,7 +215,7 @@ class VirtualTime:
         """Run the present thread no more, if its process was killed."""
         process = self._present().process
         if process is not None and process.state is ProcessState.KILLED:
-            self.wait(float('inf'))
+            self.wait(math.inf)
 
     @property
     def present(self) -> object:
@@ -270,7 +271,7 @@ class VirtualQueue:
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Remove and return the first item. Raise ``Empty`` if there is none within ``timeout`` virtual seconds."""
         virtual = self._virtual
-        until = float('inf') if timeout is None else virtual.now + timeout
+        until = math.inf if timeout is None else virtual.now + timeout
         while not self._items:
             if not block or virtual.now >= until:
                 raise Empty

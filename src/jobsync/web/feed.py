@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -45,11 +46,11 @@ class Feed:
         self._lock = threading.Lock()
         self._cluster: Cluster | None = None
         self._thread: threading.Thread | None = None
-        self._wanted_at = float('-inf')
+        self._wanted_at = -math.inf
         self._closing = threading.Event()
-        self._latest: tuple[float, Frame | None, str | None] = (float('-inf'), None, None)
+        self._latest: tuple[float, Frame | None, str | None] = (-math.inf, None, None)
         self._rebalances: tuple[object, Sequence[RebalanceRow]] = (None, ())
-        self._backlog, self._backlog_due = Backlog(), float('-inf')
+        self._backlog, self._backlog_due = Backlog(), -math.inf
 
     # --- for requests -------------------------------------------------------------------------------------------------------
 
@@ -87,7 +88,7 @@ class Feed:
 
     def refresh(self) -> None:
         """Read everything anew at the next reading: an operator has changed something."""
-        self._backlog_due = float('-inf')
+        self._backlog_due = -math.inf
 
     def cluster(self) -> Cluster:
         """Return the cluster, connected at the first call."""

@@ -14,6 +14,7 @@ session is dropped; an acknowledgement counts only for the version it was issued
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from jobsync import errors
@@ -313,7 +314,7 @@ class Agent:
             case commands.RenewTimeline(), None:
                 self._restart(now, 'a new timeline was begun')
             case commands.Deregister(), None:
-                self.phase, self.lease.deadline = Phase.LEFT, float('-inf')
+                self.phase, self.lease.deadline = Phase.LEFT, -math.inf
                 self._log('info', f'node {self.config.name!r} left')
             case _:
                 self._membership.take(issued, reply, now)
@@ -356,7 +357,7 @@ class Agent:
         if not (self._entry.has_opened if gone else self._has_been_member):
             self._fail(error)
         elif gone and (lane is Lane.HEARTBEAT or self.phase not in (Phase.OPENING, Phase.MEMBER)):
-            has_lease = self.lease.deadline > float('-inf')
+            has_lease = self.lease.deadline > -math.inf
             self._restart(now, str(error))
             if lane is Lane.WORK or not has_lease:
                 # Tables that are there for ``open`` and refuse to register the node, or its first heartbeat, may do so for ever:

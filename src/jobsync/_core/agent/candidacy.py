@@ -13,6 +13,8 @@ to lead.
 
 from __future__ import annotations
 
+import math
+
 __all__ = ['LEAST_PAUSE', 'MOST_PAUSE', 'Candidacy']
 
 LEAST_PAUSE = 2
@@ -21,8 +23,6 @@ lead, and must have the time to find one of them dead."""
 
 MOST_PAUSE = 64
 """How many timeouts a node steps back for at the most: 16 minutes with the defaults, of which one timeout is lost each time."""
-
-_FOREVER = float('inf')
 
 
 class Candidacy:
@@ -35,7 +35,7 @@ class Candidacy:
     def begin_session(self) -> None:
         """Begin as a candidate, as each registration does."""
         self.is_wanted = self._is_published = True
-        self._since = self._failed_at = self._back_at = _FOREVER
+        self._since = self._failed_at = self._back_at = math.inf
 
     @property
     def stands(self) -> bool:
@@ -45,7 +45,7 @@ class Candidacy:
     @property
     def stuck_at(self) -> float:
         """When the work that is under way has taken too long."""
-        return self._since + self._timeout_sec if self.is_wanted else _FOREVER
+        return self._since + self._timeout_sec if self.is_wanted else math.inf
 
     def begin_work(self, now: float) -> None:
         """Note that a call is made in the work lane."""
@@ -53,13 +53,13 @@ class Candidacy:
 
     def rest(self) -> None:
         """Note that there is nothing to do: what has failed is not needed any more."""
-        self._since = _FOREVER
+        self._since = math.inf
 
     def excuse(self, now: float) -> None:
         """Count from now what work takes, because a heartbeat failed too."""
-        if self._since != _FOREVER:
+        if self._since != math.inf:
             self._since = now
-        self._failed_at = _FOREVER
+        self._failed_at = math.inf
 
     def has_failed(self, now: float) -> bool:
         """Note that a commit failed; return whether the node has to step back."""
@@ -73,16 +73,16 @@ class Candidacy:
     def step_back(self, now: float) -> float:
         """Be no candidate for a pause; return its end."""
         self.is_wanted = False
-        self._failed_at = _FOREVER
+        self._failed_at = math.inf
         self._back_at = now + self._pause_sec
         self._pause_sec = min(2 * self._pause_sec, MOST_PAUSE * self._timeout_sec)
         return self._back_at
 
     def note_success(self, now: float, committed: bool) -> bool:
         """Note that the work got through, with a commit or without; return whether that ends the pause."""
-        self._since = _FOREVER
+        self._since = math.inf
         if committed:
-            self._pause_sec, self._failed_at = LEAST_PAUSE * self._timeout_sec, _FOREVER
+            self._pause_sec, self._failed_at = LEAST_PAUSE * self._timeout_sec, math.inf
         if self.is_wanted or not (committed or now >= self._back_at):
             return False
         self.is_wanted = True

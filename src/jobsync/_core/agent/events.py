@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 
 from jobsync._core.agent.ownership import Ownership
@@ -18,7 +20,7 @@ class OwnershipChanged:
     asked: frozenset[int] = frozenset()
     """The tokens among those that go which this node is to hand over, if it ``announces``: held until they are released. The
     others are lost: the lease or the incarnation is over, or their rows are gone."""
-    deadline: float = float('-inf')
+    deadline: float = -math.inf
     """Until when they are held at the longest."""
 
     @property

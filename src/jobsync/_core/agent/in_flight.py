@@ -5,6 +5,7 @@ A node is busy with tasks in flight, and with tokens whose coming hand-over is a
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -71,7 +72,7 @@ class InFlight:
     def due(self, assignment: Assignment, ref: NodeRef, now: float) -> float:
         """Return when ``holding`` differs from ``reported``: now, or when the first hand-over's time is up."""
         if not self.reported:
-            return float('inf')
+            return math.inf
         holding = self.holding(assignment, ref, now)
         if holding != self.reported:
             return now
@@ -81,7 +82,7 @@ class InFlight:
         """Return until when a task in flight keeps its token from passing on: no end, unless it has a target. For any thread."""
         pin = assignment.pin_of.get(key)
         asked_at = self._asked_at.get(token if pin is None else pin.id)
-        return float('inf') if asked_at is None else asked_at + self._handover_timeout_sec
+        return math.inf if asked_at is None else asked_at + self._handover_timeout_sec
 
     def holding(self, assignment: Assignment, ref: NodeRef, now: float) -> frozenset[int]:
         """Return the tokens that this node is to hand over and is busy with, for ``handover_timeout_sec`` at most.

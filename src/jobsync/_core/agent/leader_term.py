@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from jobsync._core.agent import commands
@@ -16,7 +17,6 @@ from jobsync._core.redact import listed, safe_repr
 
 __all__ = ['LeaderTerm']
 
-_FOREVER = float('inf')
 _REFUSED_SEC = 0.05
 _GATHER_SEC = 0.2
 """How long in seconds readings of the nodes may follow each other without a plan."""
@@ -42,7 +42,7 @@ class LeaderTerm:
         self._locks: tuple[TaskLock, ...] | None = None
         self._locks_revision, self._locks_at = -1, now
         self._plan_at = self._read_at = now
-        self._news_at = _FOREVER
+        self._news_at = math.inf
         """When the nodes were read for the first time since the last plan."""
         self._refusals = 0
         self._expired = False
@@ -86,7 +86,7 @@ class LeaderTerm:
             return commands.TakeSnapshot()
         if now < self._plan_at:
             return self._plan_at
-        self._plan_at = self._news_at = _FOREVER
+        self._plan_at = self._news_at = math.inf
         return self._plan(snapshot, assignment, self._locks, suspects, now, False)
 
     def last_plan(
@@ -126,7 +126,7 @@ class LeaderTerm:
 
     def take_leadership(self, leadership: Leadership, assignment: Assignment) -> None:
         """Take the leadership as it stands after an attempt to acquire it."""
-        self._news_at = _FOREVER  # a plan is made from readings of the term
+        self._news_at = math.inf  # a plan is made from readings of the term
         if leadership.node != self._ref:
             return
         self.epoch = leadership.epoch
@@ -145,7 +145,7 @@ class LeaderTerm:
         """Take the result of a plan."""
         self._refusals = 0
         self._expired = outcome.expired
-        self._plan_at = _FOREVER if outcome.decide_again_at is None else outcome.decide_again_at
+        self._plan_at = math.inf if outcome.decide_again_at is None else outcome.decide_again_at
 
     def take_assignment(self, assignment: Assignment, now: float) -> None:
         """Take a reading of the assignment, and plan again. A token that has a row was not without one ever since.

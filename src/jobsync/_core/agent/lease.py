@@ -29,6 +29,7 @@ first and the clock after it, as ``Job.can_claim_task`` does. In the opposite or
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 from jobsync._core.agent.events import Event, LogMessage, OwnershipChanged
@@ -42,7 +43,7 @@ __all__ = ['Clock', 'Lease']
 
 Clock = Callable[[], float]
 
-_NEVER, _FOREVER = float('-inf'), float('inf')
+_NEVER = -math.inf
 
 
 class Lease:
@@ -52,7 +53,7 @@ class Lease:
         self._config, self._token_of, self._emit = config, token_of, emit
         self._nothing = Ownership.nothing(config.settings.total_tokens)
         self._tasks = InFlight(token_of, config.handover_timeout_sec)
-        self.ends_at = _FOREVER
+        self.ends_at = math.inf
         """When the node deregisters at the latest, if it is leaving."""
         self.has_progressed = True
         """The mark of progress: a thread of the user sets it when it requests work or finishes some, and the agent clears it."""
@@ -247,7 +248,7 @@ class Lease:
         pinned = {key: self._token_of(key) for key in {*self.ownership.pins, *ownership.pins}}
         self.assignment = assignment
         is_awaited = now >= self.deadline or assignment.awaits(self.ref.name)
-        if self.ends_at < _FOREVER:
+        if self.ends_at < math.inf:
             return is_awaited
         if self.ownership.allows_same(ownership, pinned):
             self._awaiting_ack = None

@@ -18,6 +18,7 @@ gone, is left to those next in line for a moment.
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Mapping
 from operator import attrgetter
 from zlib import crc32
@@ -30,7 +31,7 @@ from jobsync._core.records import INITIAL, Member, Node, NodeRef, NodeState, Pul
 
 __all__ = ['ClusterMonitor']
 
-_NEVER, _FOREVER = float('-inf'), float('inf')
+_NEVER = -math.inf
 _SENIORITY = attrgetter('seniority')
 
 STANDBYS = 5
@@ -53,8 +54,8 @@ class ClusterMonitor:
         self.snapshot: Snapshot | None = None
         self._first_at = now
         """When to take the first snapshot, if no pulse gives a reason to take it sooner."""
-        self._poll_at = self._again_at = self._once_at = _FOREVER
-        self._outdated_at = _FOREVER
+        self._poll_at = self._again_at = self._once_at = math.inf
+        self._outdated_at = math.inf
         """When the last snapshot no longer shows who is to lead: from then on this node does not, before it has polled."""
         self._last_poll = _NEVER
         self._begun_at = now
@@ -138,7 +139,7 @@ class ClusterMonitor:
         """
         read_at = self._detector.first_read_at(leader)
         if read_at is None:
-            return _FOREVER
+            return math.inf
         due = read_at + self._timeout_of(leader)
         is_known = read_at == now or self._last_poll >= read_at
         return due if is_known else min(due, read_at + (1 + STEP) * self._config.heartbeat_interval_sec)
@@ -171,12 +172,12 @@ class ClusterMonitor:
         """Take a snapshot, and settle when to poll again."""
         self._detector.note_all(snapshot.nodes, now)
         self.snapshot, self._last_poll, self._known_place = snapshot, now, None
-        self._first_at = self._outdated_at = _FOREVER
+        self._first_at = self._outdated_at = math.inf
         self._poll_at, self._outdated_at = self._next_poll(snapshot, now)
         if self._begun_at >= self._again_at:
-            self._again_at = _FOREVER
+            self._again_at = math.inf
         if self._begun_at >= self._once_at:
-            self._once_at = _FOREVER
+            self._once_at = math.inf
         if self._is_urgent is not None:
             self.poll(now if self._is_urgent else now + self._poll_gap)
 
@@ -191,7 +192,7 @@ class ClusterMonitor:
                 (1 + 3 * STEP) * config.heartbeat_interval_sec,
             )
             suspicion = self._detector.next_suspicion(timeouts)
-            return (regular if suspicion is None or suspicion <= now else min(regular, suspicion)), _FOREVER
+            return (regular if suspicion is None or suspicion <= now else min(regular, suspicion)), math.inf
         led = leader is not None and any(node.ref == leader and node.state is NodeState.JOINED for node in snapshot.nodes)
         suspects = self.suspects(now)
         if leader is None or not led or leader.name in suspects:
@@ -210,7 +211,7 @@ class ClusterMonitor:
             for node in snapshot.nodes
             if node.candidate and node.name in timeouts and node.name not in suspects and _SENIORITY(node) < leaders
         }
-        return self._detector.next_suspicion(older) or _FOREVER, _FOREVER if due is None else due
+        return self._detector.next_suspicion(older) or math.inf, math.inf if due is None else due
 
     def suspects(self, now: float) -> dict[str, tuple[str, int]]:
         """Return the suspected nodes of the last snapshot, with the (incarnation, heartbeat) each stopped at."""

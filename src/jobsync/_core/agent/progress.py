@@ -11,9 +11,10 @@ the moment at which the agent finds it, at most a step later than it was made.
 
 from __future__ import annotations
 
+import math
+
 __all__ = ['Progress']
 
-_FOREVER = float('inf')
 _MOST_STEP_SEC = 0.5
 """How often the agent checks for the mark, at the least."""
 
@@ -22,7 +23,7 @@ class Progress:
     """The progress of one node, through all its incarnations. Without a timeout it never stalls."""
 
     def __init__(self, timeout_sec: float | None, now: float) -> None:
-        self._timeout_sec = _FOREVER if timeout_sec is None else timeout_sec
+        self._timeout_sec = math.inf if timeout_sec is None else timeout_sec
         self.is_watched = timeout_sec is not None
         self._step_sec = min(_MOST_STEP_SEC, self._timeout_sec / 8)
         self._marked_at = now
@@ -39,4 +40,4 @@ class Progress:
 
     def due(self, now: float) -> float:
         """Return when to check for the mark again; infinity without a timeout."""
-        return now + self._step_sec if self.is_watched else _FOREVER
+        return now + self._step_sec if self.is_watched else math.inf

@@ -10,6 +10,7 @@ much more than what is to be kept, and the whole is read twenty times meanwhile.
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Callable
 
 from jobsync._core.agent import commands
@@ -20,7 +21,6 @@ from jobsync._core.records import HistoryKind, Purged
 
 __all__ = ['Retention']
 
-_FOREVER = float('inf')
 _DAY_SEC = 86_400.0
 _PART = 1 / 20
 """Between two sweeps, as a part of the time that records are kept."""
@@ -51,7 +51,7 @@ class Retention:
         """Return the portion to purge now, or when to call again. The age of records is counted from the store's time."""
         days = self._config.retention_days
         if days is None or store_time is None or not leads:
-            return _FOREVER
+            return math.inf
         if now < self._at:
             return self._at
         if self._sweep is None:

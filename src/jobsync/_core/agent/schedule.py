@@ -10,6 +10,7 @@ when it would have come anyway.
 
 from __future__ import annotations
 
+import math
 from zlib import crc32
 
 from jobsync._core.agent import commands
@@ -20,7 +21,7 @@ __all__ = ['STEP', 'AssignmentRefresh', 'HeartbeatSchedule', 'WeightSync']
 
 STEP = 0.1
 """The part of an interval between the leader's heartbeat, the others', and the leader's reading."""
-_NEVER, _FOREVER = float('-inf'), float('inf')
+_NEVER = -math.inf
 _INITIAL_SEC = 300.0
 """How long a new node reads the assignment at ``token_refresh_initial_interval_sec``."""
 
@@ -37,7 +38,7 @@ class HeartbeatSchedule:
     def begin(self, now: float) -> None:
         """Make the first heartbeat, or the first after an outage, due now, and none before."""
         self._due = self._not_before = now
-        self._soon = _FOREVER
+        self._soon = math.inf
 
     def soon(self, at: float = _NEVER) -> None:
         """Make a heartbeat due now, or at that time, out of turn; one that is sent before will do."""
@@ -49,7 +50,7 @@ class HeartbeatSchedule:
 
     def send(self, now: float) -> None:
         """Note that a heartbeat is sent now."""
-        self._soon, self._in_turn = _FOREVER, now >= self._due
+        self._soon, self._in_turn = math.inf, now >= self._due
 
     def succeeded(self, sent_at: float, leader_age: float | None) -> None:
         """Make the next heartbeat due one interval after this one, or when it brings this node in step with the leader.
@@ -130,12 +131,12 @@ class WeightSync:
     def __init__(self, weight: float) -> None:
         self.wanted, self.is_stalled = weight, False
         self._in_force = weight, False
-        self._again_at = _FOREVER
+        self._again_at = math.inf
         """When to write the weight again: a call that was given up may be carried out late, over one that came after it."""
 
     def begin_session(self) -> None:
         """Begin as a new incarnation, which registers with the wanted weight, and which no earlier call can change."""
-        self._in_force, self._again_at = (self.wanted, False), _FOREVER
+        self._in_force, self._again_at = (self.wanted, False), math.inf
 
     def found(self, weight: float, stalled: bool) -> None:
         """Take what the record of this incarnation says: perhaps not what is wanted by now."""
@@ -152,7 +153,7 @@ class WeightSync:
     def given(self, weight: float, stalled: bool, again_at: float) -> None:
         """Note what the store has, unless a call that was given up is carried out after this one."""
         self._in_force = weight, stalled
-        self._again_at = _FOREVER if self._again_at == _FOREVER else again_at
+        self._again_at = math.inf if self._again_at == math.inf else again_at
 
     def failed(self, again_at: float) -> None:
         """Note that a call was given up, which the store may have carried out, or may yet carry out."""

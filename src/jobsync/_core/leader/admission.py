@@ -18,6 +18,7 @@ leader's own clock. Another leader, which remembers nothing, admits every node t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Set
 from operator import attrgetter
 
@@ -33,7 +34,6 @@ see that it is ready, and to stop an old node."""
 ROLL_SEC = 120.0
 """How long after one step of a replacement the next may follow."""
 MANY, LONGER_SEC = 20, 10.0
-_FOREVER = float('inf')
 
 
 @attrs.define
@@ -46,7 +46,7 @@ class Admission:
     """Members that are given nothing yet, the oldest first, and until when."""
     going: frozenset[NodeRef] = frozenset()
     """Nodes that own something and leave or have died, for each of which a newcomer has been admitted, if there was one."""
-    rolls_until: float = float('-inf')
+    rolls_until: float = -math.inf
     """Until when a node that joins is taken for a part of a replacement."""
 
     def read(self, newcomers: Iterable[Node], snapshot: Snapshot, departed: Set[NodeRef], now: float) -> None:
@@ -79,7 +79,7 @@ class Admission:
         strangers = [node for node in newcomers if now < self.rolls_until and not is_returning(node.name)]
         for node in sorted((node for node in strangers if node.weight > 0), key=attrgetter('seniority')):
             self.held[node.ref] = self.newcomers[node.ref] + HELD_SEC
-        due_at = _FOREVER
+        due_at = math.inf
         if len(strangers) < len(newcomers) and not (gone or going):
             read_at = [self.newcomers[node.ref] for node in newcomers]
             due = min(read_at) + delay_sec
@@ -108,4 +108,4 @@ class Admission:
     @property
     def due_at(self) -> float:
         """When the first member that is held back has waited long enough; infinity if none is held back."""
-        return min(self.held.values(), default=_FOREVER)
+        return min(self.held.values(), default=math.inf)

@@ -21,6 +21,7 @@ A node that is given tokens and is gone by the commit is found absent or left, o
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable, Mapping, Set
 
@@ -43,7 +44,6 @@ __all__ = ['decide']
 
 _NO_CAUSE = 'rebalance'
 """The reason of a plan for which there is no other."""
-_FOREVER = float('inf')
 
 
 def decide(view: LeaderView, state: LeaderState, config: NodeConfig, token_of: Callable[[str], int]) -> Decision:
@@ -134,7 +134,7 @@ class _Decision:
         is_needed = bool(changes.groups or pin_changes.written or unpinned or structural)
         if not is_needed or state.gathering.holds_up(released, structural, self.config, self.now):
             is_settled = released.is_complete and not (
-                state.admission.newcomers or state.rowless or owner_table.due_at < _FOREVER
+                state.admission.newcomers or state.rowless or owner_table.due_at < math.inf
             )
             if is_settled:
                 state.unsettled_since = state.cause = None
@@ -179,14 +179,14 @@ class _Decision:
     def _members(self) -> tuple[dict[str, Member] | None, float]:
         """Return the members from this plan on, or None while no plan may be made; and when that may change."""
         owner_table, state, config, snapshot = self.owner_table, self.state, self.config, self.view.snapshot
-        members, due_at = dict(owner_table.members), _FOREVER
+        members, due_at = dict(owner_table.members), math.inf
         newcomers = [node for name, node in owner_table.alive.items() if name not in members and not owner_table.is_waiting(name)]
         state.admission.read(newcomers, snapshot, set(self.departed), self.now)
         if self.is_first:
             form_at = self.view.started_at + config.wait_on_enter
             if config.minimum_nodes is not None:
                 if len(owner_table.alive) < config.minimum_nodes:
-                    return None, _FOREVER
+                    return None, math.inf
             elif self.now < form_at:
                 return None, form_at
             # t=0   a owns tokens; the store goes back in time, and a is cut off from it
@@ -359,7 +359,7 @@ class _Decision:
 def _earliest(*times: float) -> float | None:
     """Return the earliest of these times; None if all are infinity."""
     earliest = min(times)
-    return None if earliest == _FOREVER else earliest
+    return None if earliest == math.inf else earliest
 
 
 # Rows without an owner are free, and tokens without a row are stuck unless found free: ``_places`` copies the rows as they are.

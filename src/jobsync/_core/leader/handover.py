@@ -21,6 +21,7 @@ while any member is WAITING::
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 
@@ -34,7 +35,6 @@ __all__ = ['Released', 'Rowless', 'find_released', 'find_rowless', 'longest_time
 
 _FIRST_POLL_SEC, _LAST_POLL_SEC = 0.03, 1.0
 """While acknowledgements are due, the leader polls for them at intervals that grow from the first to the second."""
-_FOREVER = float('inf')
 
 
 def longest_timeout(own_sec: float, nodes: Iterable[Node], members: Mapping[str, Member]) -> float:
@@ -77,7 +77,7 @@ class Released:
 
     def next_poll(self, waited_sec: float) -> float:
         """Return how many seconds from now to poll, ``waited_sec`` after the version was read; infinity if nothing is due."""
-        return _FOREVER if self.is_complete else polling_pause(waited_sec)
+        return math.inf if self.is_complete else polling_pause(waited_sec)
 
 
 def polling_pause(waited_sec: float) -> float:
@@ -129,13 +129,13 @@ def find_rowless(
 ) -> Rowless:
     """Return the tokens without a row and which of them are free, given the ``first_read`` of the leader's last decision."""
     if not assignment.has_absent or not assignment.members:
-        return Rowless({}, frozenset(), _FOREVER)
+        return Rowless({}, frozenset(), math.inf)
     rowless = {token: first_read.get(token, now) for token, owner in enumerate(assignment.owner) if owner == ABSENT}
     # A WAITING member's lease may have begun after the token was first read, and ends before the member is GONE.
     is_any_waiting = OwnerStatus.WAITING in owner_table.status.values()
     is_seen = all(node.seen == assignment.version for node in owner_table.alive.values())
     held = frozenset().union(*(node.holding for node in owner_table.alive.values()))
-    free, due_at = [], _FOREVER
+    free, due_at = [], math.inf
     for token, first in rowless.items():
         if now < first + longest_timeout_sec:
             due_at = min(due_at, first + longest_timeout_sec)

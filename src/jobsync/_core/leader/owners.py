@@ -14,6 +14,7 @@ If the name is registered by an incarnation that replaces the owner, the tokens 
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterable, Mapping
 
 import attrs
@@ -83,7 +84,7 @@ class OwnerTable:
         meant: dict[str, Member] = {}
         still_absent: dict[tuple[str, str], float] = {}
         staying: set[NodeRef] = set() if leaving is None else {leaving}
-        due_at = float('inf')
+        due_at = math.inf
         for name in sorted({*owners, *members}):
             was, node = members.get(name), nodes.get(name)
             known = (

@@ -11,6 +11,7 @@ oldest counts.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -32,7 +33,6 @@ from jobsync._core.records import NOBODY, Pin, TaskLock
 __all__ = ['PinPlanner', 'in_force', 'wanted']
 
 _LEAST_WAIT_SEC = 0.05
-_FOREVER = float('inf')
 
 
 def wanted(locks: Iterable[TaskLock], names: Set[str], spare: Set[str]) -> frozenset[str]:
@@ -82,7 +82,7 @@ class PinPlanner:
         self.can_drop_expired = bool(expired) and all(pin is None or pin.task_id in self._locks for pin in pins.values())
         """Whether an expired lock is still in the store, and no such lock has a pin any more, except one of an item."""
         ends = [expires_at for _, expires_at in timed if expires_at > now]
-        self.due_at = view.now + max((min(ends) - now).total_seconds(), _LEAST_WAIT_SEC) if ends else _FOREVER
+        self.due_at = view.now + max((min(ends) - now).total_seconds(), _LEAST_WAIT_SEC) if ends else math.inf
         """When the first lock in force expires; infinity if none does."""
         self.resting: defaultdict[frozenset[str], Places] = defaultdict(places_of_pins)
         """Pins that stay as they are unless the planner moves them, as a rule nearly all of a hundred thousand: for each set of

@@ -15,6 +15,7 @@ has read for a while, and most clocks are right.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -87,7 +88,7 @@ class StoreTime:
         self._nodes: dict[str, Sample] = {}
         self._leader: Sample | None = None
         """The leader's record, if the leader is not a node of this handle."""
-        self._read_at = float('-inf')
+        self._read_at = -math.inf
         """When all records were last read."""
         self._given = BEFORE_ANY
         """The highest time returned, except those that were corrected."""

@@ -12,6 +12,7 @@ The table of states that were tried is from G. Lowe, *Testing for Linearizabilit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
@@ -21,7 +22,7 @@ __all__ = ['UNKNOWN_END', 'Operation', 'linearize']
 
 S = TypeVar('S', bound=Hashable)
 
-UNKNOWN_END = float('inf')
+UNKNOWN_END = math.inf
 
 
 @attrs.frozen

@@ -6,6 +6,7 @@ heartbeat.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from jobsync._core.agent import commands
@@ -238,7 +239,7 @@ class Drills:
         world, owners, leader = self._world, self._owners(), self._leader()
         if len(owners) < 3 or leader is None:
             return []
-        leader.fault = NodeFault(world.random.choice([WORK, (commands.TakeSnapshot,)]), hangs=True, until=float('inf'))
+        leader.fault = NodeFault(world.random.choice([WORK, (commands.TakeSnapshot,)]), hangs=True, until=math.inf)
         victim = world.random.choice([node for node in owners if node is not leader])
         world.record(f'drill: the work of {leader.name} hangs, and {victim.name} is killed')
         victim.alive = False

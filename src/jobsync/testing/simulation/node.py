@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol, cast
@@ -156,7 +157,7 @@ class SimNode:
         if answer is None:
             pass
         elif isinstance(answer, (int, float)):
-            if answer != float('inf'):
+            if answer != math.inf:
                 self.wake(lane, self.true_time(answer) + 1e-6)
         else:
             self._send(lane, answer)
@@ -298,8 +299,8 @@ class SimNode:
         if self._world.quiet or random.random() < 0.6:
             seconds = random.uniform(0, 0.01)
         else:
-            seconds = random.choice([random.uniform(0, 20.0), float('inf')])
-        if seconds != float('inf'):
+            seconds = random.choice([random.uniform(0, 20.0), math.inf])
+        if seconds != math.inf:
             self._world.at(self._world.now + seconds, lambda: self._revoked(revocation))
         # A callback that hangs is abandoned at its deadline, and its tokens are released.
         self._world.at(self.true_time(change.deadline), lambda: self._revoked(revocation))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -201,3 +202,25 @@ def test_what_a_cluster_leaves_in_a_database() -> None:
     told = (DOCS / 'operate' / 'deploy.md').read_text(encoding='utf-8').partition('## Taking a cluster away')[2]
     names = {name.lower() for name in tables_for('any_').names()}
     assert set(re.findall(r'`([a-z_]+)`', told)) == {'appname', *names, *FUNCTIONS}
+
+
+def public_modules() -> set[str]:
+    """Return the modules in the first column of the page of what is public."""
+    rows = re.findall(r'^\| (`jobsync[^|]*) \|', reference('public'), flags=re.MULTILINE)
+    return {module for row in rows for module in re.findall(r'`([\w.]+)`', row)}
+
+
+@pytest.mark.parametrize('module', sorted(public_modules()))
+def test_a_public_module(module: str) -> None:
+    """What the page lists can be imported."""
+    importlib.import_module(module)
+
+
+def test_an_entry_of_the_reference_is_of_a_public_module() -> None:
+    """A class or function has its entry under the name by which a program imports it."""
+    pages = ''.join(path.read_text(encoding='utf-8') for path in sorted((DOCS / 'reference').glob('*.md')))
+    entries = re.findall(r'auto(?:class|exception|function):: ([\w.]+)', pages)
+    modules = {entry.rpartition('.')[0] for entry in entries}
+    below = 'jobsync.backends.single_writer.'
+    assert {module for module in modules if not module.startswith(below)} <= public_modules()
+    assert len(entries) > 50

@@ -345,6 +345,22 @@ async def work_through(job: AsyncJob, done: list[tuple[str, str]]) -> str:
     return 'ended'
 
 
+@pytest.mark.parametrize('outage_sec', [12, 30], ids=['shorter than the lease', 'longer than the lease'])
+def test_a_loop_on_an_event_loop_outlives_an_outage(cluster: VirtualCluster, outage_sec: float) -> None:
+    """A batch goes on as in a thread, and ends when all of it is recorded."""
+    done: list[tuple[str, str]] = []
+    cluster.async_job('a')
+    program = cluster.start('a', work_through, done)
+    cluster.wait_until(lambda: len(done) == 3)
+    cluster.cut_off()
+    cluster.advance(outage_sec)
+    cluster.reconnect()
+    cluster.wait_until(lambda: program.is_over)
+    assert sorted(task for _, task in done) == sorted(TASKS)
+    with Cluster(cluster.backend) as observer:
+        assert all(observer.why(task).is_complete for task in TASKS)
+
+
 def async_failover(seed: int) -> list[tuple[float, str, str]]:
     """What workers on event loops do as one of them dies, and what their coroutines are called with, with the moment of each."""
     done: list[tuple[str, str]] = []

@@ -71,9 +71,9 @@ class Completions:
         self._notify(keys)
 
     @property
-    def is_pending(self) -> bool:
-        """Whether a finished task is not recorded yet."""
-        return bool(self._finished)
+    def is_held_up(self) -> bool:
+        """Whether finished tasks are not recorded, because the store was away when that was last tried."""
+        return self._is_failing and bool(self._finished)
 
     def flush(self, while_: Callable[[], bool] | None = None) -> None:
         """Record all finished tasks as complete. After an error an alarm tries again, and so may the caller.

@@ -134,7 +134,7 @@ class SharedBatch(ClaimLoop[T]):
     def finish(self) -> None:
         """Record what is finished, and log how the batch has ended."""
         super().finish()
-        while self._task_log.completions.is_pending and not self.is_over:  # an outage: what is done here is still to be recorded
+        while self._task_log.completions.is_held_up and not self.is_over:
             self.note_progress()
             time.sleep(_PAUSE_SEC[1])
             super().finish()

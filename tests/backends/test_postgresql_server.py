@@ -115,7 +115,8 @@ class TestUrl:
         'url',
         [
             'postgresql://u:p@ss%zz@h/d',
-            'postgresql://u:secret@h/d?nonsense=1',
+            'postgresql://u:secret@h/d?no-nonsense=1',
+            'postgresql://u:half?secret=1@h/d?nonsense=1',
             'postgresql://[u:secret',
             'postgresql://u:half@secret@h/d',
             'postgresql://u:secret@h:65536/d',
@@ -129,6 +130,13 @@ class TestUrl:
         assert 'secret' not in str(caught.value)
         assert 'p@ss' not in str(caught.value)
         assert caught.value.__cause__ is None
+
+    @pytest.mark.parametrize('options', ['sslmod=require', 'sslmode=require&sslmod=1'])
+    def test_an_unknown_option_is_named(self, options: str) -> None:
+        """One that libpq does not know is a slip of the pen, and no character to escape."""
+        with pytest.raises(ConfigError, match="has the option 'sslmod', which libpq does not know") as caught:
+            connect(f'postgresql://u:secret@h/d?{options}', BackendOptions())
+        assert 'secret' not in str(caught.value)
 
     def test_connect_timeout(self, harness: PostgresqlHarness) -> None:
         """A word in place of a number is refused by name."""

@@ -13,7 +13,7 @@ from jobsync.backends.sql.postgresql.connection import BoundedConnection
 from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, PostgresqlServer
 from jobsync.errors import ConfigError
 
-__all__ = ['Hosts', 'Place']
+__all__ = ['Hosts', 'SchemaCheck']
 
 TABLES = """
     SELECT oid, relname, relnamespace::regnamespace::text, relpersistence, pg_catalog.pg_table_is_visible(oid)
@@ -23,7 +23,7 @@ SERVER = "SELECT system_identifier || ':' || substr(pg_walfile_name(pg_current_w
 """The cluster and its timeline."""
 
 
-class Place:
+class SchemaCheck:
     """The tables of one namespace, which a search_path leads to.
 
     Args:

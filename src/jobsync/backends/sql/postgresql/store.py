@@ -22,7 +22,7 @@ from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.engine import autocommitting
 from jobsync.backends.sql.portions import OldRows, Portion
-from jobsync.backends.sql.postgresql.checking import Hosts, Place
+from jobsync.backends.sql.postgresql.checking import Hosts, SchemaCheck
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, refused, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
 from jobsync.backends.sql.postgresql.ddl import CONCERNED, FUNCTIONS, WRITER, functions_and_triggers
@@ -177,7 +177,7 @@ class PostgresqlStore(SqlStore):
         self.server = server
         self._op_timeout = op_timeout_sec
         self._closed = self._is_known = False
-        self._place = Place(server, tables.state.name, [*tables.names().values()])
+        self._schema_check = SchemaCheck(server, tables.state.name, [*tables.names().values()])
         self._set_up()
 
     def _set_up(self) -> None:
@@ -212,7 +212,7 @@ class PostgresqlStore(SqlStore):
         try:
             connection.deadline = time.monotonic() + self._op_timeout
             with translated(self.server):
-                self._place.check(connection)
+                self._schema_check.check(connection)
             self._hosts.check(connection)
             connection.deadline = math.inf
         except BaseException:
@@ -334,8 +334,8 @@ class PostgresqlStore(SqlStore):
                 transaction = Framed(connection, self.dialect, raw, partial(self._beginning, mode, deadline))
                 yield transaction
                 transaction.end()
-                if not self._place.is_known:  # the connection was made before the tables
-                    self._place.check(raw)
+                if not self._schema_check.is_known:  # the connection was made before the tables
+                    self._schema_check.check(raw)
             except BaseException as error:
                 raw.end()
                 if raw.closed:

@@ -193,7 +193,9 @@ def test_drain(url: str, namespace: Namespace) -> None:
     assert invoke(url, 'nodes').stdout.splitlines()[2].split()[7] == 'yes'
     result = invoke(url, 'drain', 'a')
     assert (result.exit_code, result.stderr.count('\n')) == (1, 1)
+    assert 'drained, and not' not in invoke(url, 'status').stdout
     assert 'this holds once it joins' in invoke(url, 'drain', 'z').stdout
+    assert 'drained, and not registered: z\n' in invoke(url, 'status').stdout  # a slip of the pen would be found months later
     assert invoke(url, 'undrain', 'b').stdout == "'b' may own tokens again\n"
     assert invoke(url, 'undrain', 'b').stdout == "'b' was not drained\n"
 

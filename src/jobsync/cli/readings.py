@@ -17,6 +17,7 @@ from rich.text import Text
 
 from jobsync._cluster import rows
 from jobsync._core.counting import counted
+from jobsync._core.redact import listed
 from jobsync.cli.common import ATTENTION, cluster_command, day_option, json_option
 from jobsync.cli.output import age, console, plain, print_json, print_rows, print_table, table_of
 from jobsync.cluster import Cluster
@@ -105,6 +106,8 @@ def _glance(found: ClusterStatus, nodes: Sequence[ClusterNode], width: int) -> R
         f'{counted(found["nodes"], "node")}, leader {leader} (epoch {found["epoch"]}{since}), version {found["version"]}\n'
         f'{found["tokens_owned"]:,} of {tokens} owned{moving}; {locks}'
     )
+    if absent := sorted(set(found['drained']) - {node['name'] for node in nodes}):
+        head += f'\ndrained, and not registered: {plain(listed(absent, _MOST_PROBLEMS))}'
     problems = [Text(plain(f'! {problem}'), style='bold red') for problem in found['problems'][:_MOST_PROBLEMS]]
     if more := len(found['problems']) - _MOST_PROBLEMS:
         problems += [Text(f'! and {counted(more, "more problem")}: jobsync status --json', style='bold red')] * (more > 0)

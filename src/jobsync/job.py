@@ -314,6 +314,8 @@ class Job:
         Claims are recorded many at a time, and never later than their task is yielded: up to 1,000 where ``tasks`` has a length,
         one by one where it has none, since the next task may be long in coming there.
 
+        While the store is away, tasks that are claimed are worked on as long as the lease lasts; what is done is recorded later.
+
         Args:
             tasks: ``Task`` objects or bare ids, of which this node takes its own.
             batch: How many claims are recorded at a time, at most. None: as said above.
@@ -322,7 +324,6 @@ class Job:
 
         Raises:
             ConfigError: ``tasks``, ``batch``, ``once`` or an id is not allowed.
-            BackendUnavailable: The store does not answer.
         """
         checks.tasks.of('tasks', tasks)
         return claimed_tasks(self._claim_loop(tasks, batch, once), tasks, self.can_claim_task)
@@ -347,7 +348,6 @@ class Job:
 
         Raises:
             ConfigError: ``tasks``, ``progress`` or an id is not allowed.
-            BackendUnavailable: The store does not answer.
         """
         return claimed_tasks(self._shared_batch(tasks, progress), (), self.can_claim_task)
 

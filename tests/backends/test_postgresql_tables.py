@@ -11,7 +11,9 @@ import pytest
 from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
 
-from jobsync.errors import ConfigError
+from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.postgresql.store import PostgresqlStore
+from jobsync.errors import ConfigError, Evicted, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 pytestmark = pytest.mark.postgres
@@ -65,6 +67,16 @@ def test_a_search_path_that_changes_meanwhile(harness: PostgresqlHarness, has_ta
             backend.open(SETTINGS, create=True)
         harness.execute(f'ALTER ROLE {role} SET search_path = {harness.schema}')
         assert namespace.beat(ref).heartbeat == 1
+        # Behind a proxy a connection stays, and the session behind it is a new one.
+        assert isinstance(backend, SqlBackend)
+        assert isinstance(backend.store, PostgresqlStore)
+        with backend.store._engine.connect() as connection:
+            connection.exec_driver_sql(f'SET search_path = {other}')
+        with pytest.raises((SchemaMismatch, Evicted)):
+            namespace.beat(ref)
+        with pytest.raises(ConfigError, match='no longer leads to'):
+            backend.open(SETTINGS, create=True)
+        assert has_tables or not harness.query(f"SELECT relname FROM pg_class WHERE relnamespace = '{other}'::regnamespace")
 
 
 def test_a_table_in_the_shadow_of_another(harness: PostgresqlHarness) -> None:

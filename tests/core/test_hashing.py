@@ -252,6 +252,37 @@ def test_a_text_may_name_an_address(task_id: object) -> None:
     assert task_key(task_id) == str(task_id)
 
 
+class Lazy:
+    """An object whose class reads from a database when it is asked for a value."""
+
+    def __init__(self, reads: list[str]) -> None:
+        self._reads, self.me = reads, self
+
+    def __str__(self) -> str:
+        return 'lazy {1, 2}'
+
+    @property
+    def tags(self) -> set[str]:
+        """What would be read."""
+        self._reads.append('tags')
+        raise LookupError('detached')
+
+    def __getattr__(self, name: str) -> object:
+        self._reads.append(name)
+        raise LookupError(name)
+
+
+def test_the_search_for_sets_calls_no_code_of_a_class() -> None:
+    """No property and no ``__getattr__``, which may do I/O; and it ends where values refer to each other, or are many."""
+    reads: list[str] = []
+    lazy = Lazy(reads)
+    assert task_key(lazy) == task_key((lazy,)[0]) == 'lazy {1, 2}'
+    assert reads == []
+    crowd = NamedOrder(1, {'a', 'b'})
+    vars(crowd)['rows'] = [NamedOrder(number, set()) for number in range(100_000)]
+    assert task_key(crowd) == 'order 1'
+
+
 @pytest.mark.parametrize('function', HASH_FUNCTIONS)
 def test_a_surrogate_has_no_token(function: str) -> None:
     """A key that did not come from ``task_key`` and has no UTF-8 form is refused, not hashed some other way."""

@@ -175,7 +175,7 @@ def test_every_backend_is_in_the_table() -> None:
 def test_the_pages_use_the_projects_words() -> None:
     """None of those that mean something else elsewhere, but in the name of a command."""
     pages = HANDWRITTEN.replace('get-master-addr-by-name', '')
-    assert re.findall(r'\b(master|shard|partition)s?\b', pages, flags=re.IGNORECASE) == []
+    assert re.findall(r'.*\b(?:master|shard|partition)s?\b.*', pages, flags=re.IGNORECASE) == []
 
 
 @pytest.mark.parametrize('names', ['node', 'token', 'unowned', 'lock', 'claim', 'audit', 'rebalance'])

@@ -37,7 +37,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.list:
         for world in WORLDS.values():
-            print(f'{world.name:<22}{world.says}')
+            print(f'{world.name:<24}{world.says}')
         return 0
     known = {rule.__name__ for rule in RULES} if options.broken else WORLDS.keys()
     if unknown := set(options.names) - known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import queue
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -147,6 +148,34 @@ def test_an_alarm_that_fails_rings_again(store: Store, faulty: FaultyBackend) ->
         wait_until(lambda: faulty.calls[calls:].count('append_audits') > patience, 'it has failed more than once')
         faulty.faults.clear()
         wait_until(lambda: store.audits == ['1'], 'it is recorded')
+
+
+def test_an_alarm_makes_one_call_at_a_time() -> None:
+    """While a call hangs, none is made beside it, however often one is wanted; one is made after it, and none once cancelled."""
+    begun, go_on = queue.SimpleQueue[int](), threading.Semaphore(0)
+
+    def act() -> None:
+        begun.put(1)
+        assert go_on.acquire(timeout=120)
+
+    alarm = Alarm('a', 0.01, act)
+    alarm.set()
+    begun.get(timeout=120)
+    for _ in range(5):
+        alarm.set()
+    with pytest.raises(queue.Empty):
+        begun.get(timeout=0.3)
+    go_on.release()
+    begun.get(timeout=120)
+    go_on.release()
+    wait_until(lambda: alarm._end is None, 'its thread has ended')
+    alarm.set()
+    begun.get(timeout=120)
+    alarm.set()
+    alarm.cancel()
+    go_on.release()
+    with pytest.raises(queue.Empty):
+        begun.get(timeout=0.3)
 
 
 def test_an_alarm_that_could_not_be_set_is_set_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,12 @@ from __future__ import annotations
 
 import numbers
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from hashlib import md5, sha256
+from itertools import islice
 from struct import Struct
+from types import MemberDescriptorType
 
 from xxhash import xxh3_64_intdigest
 
@@ -40,8 +43,8 @@ _ADDRESS = re.compile(' at 0x[0-9A-Fa-f]{6,}[>,;]')
 """What Python gives an object, a function or a generator as its text, also within a tuple; no path or text that names one."""
 _SET_REPRS = (set.__repr__, frozenset.__repr__)
 """A class of sets with another one, which sorts perhaps, has its own text."""
-_DEEPEST = 8
-"""How deep the values of a tuple or a dataclass within another are searched for sets."""
+_MOST_PARTS = 1000
+"""How many values within an id are searched for sets, at most."""
 
 _FIRST_8 = Struct('>Q').unpack_from
 """Unpack the first 8 bytes of a digest as a big-endian integer."""
@@ -126,21 +129,43 @@ def _text(task_id: object) -> str:
         return text
     if _ADDRESS.search(text):
         raise ConfigError(f'task id {safe_repr(task_id)}: its text is an address, another in each process; define __str__')
-    if _shows_set(task_id, text, _DEEPEST):
+    if _shows_set(task_id, text):
         raise ConfigError(f'task id {safe_repr(task_id)}: a set of several has another text in each process; use a sorted tuple')
     return text
 
 
-def _shows_set(value: object, text: str, deepest: int) -> bool:
+def _shows_set(task_id: object, text: str) -> bool:
     """Return whether the text has that of a set of several. Its order depends on hashes, which differ from process to process."""
-    if isinstance(value, (set, frozenset)) and len(value) > 1:
-        return type(value).__repr__ in _SET_REPRS and repr(value) in text
+    if '{' not in text:
+        return False
+    waiting, seen = [task_id], set[int]()
+    with suppress(Exception):  # of the code of a class: its text has been made, and that is what counts
+        while waiting and len(seen) < _MOST_PARTS:
+            value = waiting.pop()
+            if id(value) in seen:
+                continue
+            seen.add(id(value))
+            if isinstance(value, (set, frozenset)) and len(value) > 1:
+                if type(value).__repr__ in _SET_REPRS and repr(value) in text:
+                    return True
+            else:
+                waiting.extend(islice(_parts(value), _MOST_PARTS))
+    return False
+
+
+def _parts(value: object) -> Iterator[object]:
+    """Yield what a value holds, without a call of its class: a property may do I/O, and so may a field that is read lazily."""
     if isinstance(value, (tuple, list, set, frozenset)):
-        parts: Iterable[object] = value
+        yield from value
+    elif isinstance(value, dict):
+        yield from value.values()
     else:
-        fields = getattr(type(value), '__dataclass_fields__', None) or getattr(type(value), '__attrs_attrs__', None)
-        parts = [getattr(value, getattr(field, 'name', field), None) for field in fields or ()]
-    return deepest > 0 and any(_shows_set(part, text, deepest - 1) for part in parts)
+        yield from getattr(value, '__dict__', {}).values()
+        for kind in type(value).__mro__:
+            for slot in vars(kind).values():
+                if isinstance(slot, MemberDescriptorType):
+                    with suppress(AttributeError):  # it has no value yet
+                        yield slot.__get__(value)
 
 
 def _check_kind(task_id: object) -> None:

@@ -13,15 +13,17 @@ __all__ = ['Alarm']
 
 
 class Alarm:
-    """Calls a function once, some seconds after ``set``. Any thread may call any method."""
+    """Calls a function some seconds after ``set``, one call at a time. Any thread may call any method."""
 
     def __init__(self, node_name: str, seconds: float, act: Callable[[], object]) -> None:
         self._node_name, self._seconds, self._act = node_name, seconds, act
         self._end: threads.Queue[None] | None = None
-        """What the thread of the call that is due waits for."""
+        """What the thread of the call that is due, or under way, waits for."""
+        self._is_wanted = False
 
     def set(self) -> None:
-        """Call the function after ``seconds``, unless a call is due already."""
+        """Call the function after ``seconds``, unless a call is due already; after the one that is under way, if there is one."""
+        self._is_wanted = True
         if self._end is None:
             end: threads.Queue[None] = threads.new_queue()
             # t=0  set: the process cannot start another thread, and start() raises
@@ -33,13 +35,31 @@ class Alarm:
 
     def cancel(self) -> None:
         """Drop the call that is due. A call under way goes on."""
+        self._is_wanted = False
         end, self._end = self._end, None
         if end is not None:
             end.put(None)
 
     def _wait(self, end: threads.Queue[None]) -> None:
+        # t=0  a call begins, and takes a minute: the store hangs
+        # t=1  set: another thread would make another call, and one more after each half second
+        try:
+            while self._is_wanted and self._is_due(end):
+                self._is_wanted = False
+                self._act()
+        finally:
+            if self._end is end:
+                self._end = None
+        # t=0  this thread finds that no call is wanted any more
+        # t=1  set: a thread is there, so none is started
+        # t=2  this thread is over, and here it finds that a call is wanted after all
+        if self._is_wanted:
+            self.set()
+
+    def _is_due(self, end: threads.Queue[None]) -> bool:
+        """Wait until the next call is due; return False if it is cancelled."""
         try:
             end.get(timeout=self._seconds)
         except Empty:
-            self._end = None
-            self._act()
+            return True
+        return False

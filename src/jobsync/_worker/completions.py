@@ -123,17 +123,21 @@ class Completions:
             self._alarm.set()
 
     def flush_before_leaving(self) -> None:
-        """Record the finished tasks in one attempt, before leaving waits for anything: leaving may be interrupted."""
-        with suppress(JobsyncError):
-            self._record(list(self._finished), while_=lambda: False)
+        """Record the finished tasks in one attempt, before leaving waits for anything: leaving may be interrupted.
+
+        What the store was away for is left to ``close``: a store that hangs would keep this waiting.
+        """
+        if not self._is_failing:
+            with suppress(JobsyncError):
+                self._record(list(self._finished), while_=lambda: False)
 
     def close(self) -> None:
         """Record the finished tasks before the backend is closed; log a warning if that fails."""
         try:
             self._record(list(self._finished))
         except JobsyncError as error:
-            count = counted(len(self._finished), 'finished task')
-            _logger.warning('node %r: %s could not be recorded as complete: %s', self._node_name, count, error)
+            text = 'node %r: done, and not recorded as complete, so it will be done again: %s (%s)'
+            _logger.warning(text, self._node_name, brief(list(self._finished)), error)
         self._alarm.cancel()
 
     def _record(self, keys: list[str], while_: Callable[[], bool] | None = None) -> None:

@@ -256,7 +256,8 @@ class Session:
     @property
     def is_same_process(self) -> bool:
         """Return whether this is the process that entered, or none has; False in a fork of that process."""
-        return self._pid is None or self._pid == os.getpid()
+        # The first process of a pid namespace is 1, as its parent may be in another one.
+        return self._pid is None or (self._pid == os.getpid() and self.mark[0] == 1)
 
     def check_process(self) -> None:
         """Raise ``WrongProcess`` in a fork of the process that entered."""

@@ -99,8 +99,8 @@ class SharedBatch(ClaimLoop[T]):
 
     @property
     def has_waiting(self) -> bool:
-        """Return whether a task of the set is left, and may be waited for."""
-        return bool(self._left) and not self.is_over
+        """Return whether a task of the set is left, or done here and not recorded, and may be waited for."""
+        return bool(self._left or self._task_log.completions.is_held_up) and not self.is_over
 
     def run_batch(self, tasks: Sequence[T]) -> Generator[T]:  # noqa: ARG002 - a round takes its tasks from the set
         """Yield the tasks that this node owns, or wait a moment if it owns none of those that are left."""
@@ -119,10 +119,13 @@ class SharedBatch(ClaimLoop[T]):
                         self._show()
         finally:
             self._forget_completed(owned)
+        completions = self._task_log.completions
+        if not (self._left or completions.is_held_up):  # what is held up is left to the alarm
+            completions.flush_now(lambda: False)
         self._show()
         if has_worked:
             self._pause, self._waits_since = _PAUSE_SEC[0], None
-        elif self._left and not self.is_over:
+        elif self.has_waiting:
             self._wait(seen)
 
     def leave(self) -> None:
@@ -134,10 +137,6 @@ class SharedBatch(ClaimLoop[T]):
     def finish(self) -> None:
         """Record what is finished, and log how the batch has ended."""
         super().finish()
-        while self._task_log.completions.is_held_up and not self.is_over:
-            self.note_progress()
-            time.sleep(_PAUSE_SEC[1])
-            super().finish()
         if self._left:
             _logger.info(
                 'node %r leaves a batch of %s: %d done here, %d left to other nodes',
@@ -221,14 +220,14 @@ class SharedBatch(ClaimLoop[T]):
             self._waits_since = self._reported_at = moment
         before = len(self._left)
         with suppress(BackendUnavailable):  # an outage moves nothing: the batch goes on when the store is back
-            if moment >= self._next_reading or self._seems_complete():
+            if self._left and (moment >= self._next_reading or self._seems_complete()):
                 self._read_completed()
         if len(self._left) < before:
             self._pause = _PAUSE_SEC[0]
-        if self._task_log.attempts.are_counted and moment >= self._next_quarantine:
+        if self._left and self._task_log.attempts.are_counted and moment >= self._next_quarantine:
             with suppress(BackendUnavailable):
                 self._read_quarantined()
-        if not self._left:
+        if not self.has_waiting:
             return
         self._has_waited = True
         if moment >= self._reported_at + _REPORT_SEC:

@@ -279,7 +279,6 @@ class AsyncJob:
 
         Raises:
             ConfigError: ``tasks``, ``batch``, ``once`` or an id is not allowed.
-            BackendUnavailable: The store does not answer.
         """
         checks.async_tasks.of('tasks', tasks)
         return Claims(self._job._claim_loop(tasks, batch, once), tasks, self._job.can_claim_task, self._threads)
@@ -295,7 +294,6 @@ class AsyncJob:
 
         Raises:
             ConfigError: ``tasks``, ``progress`` or an id is not allowed.
-            BackendUnavailable: The store does not answer.
         """
         return Claims(self._job._shared_batch(tasks, progress), (), self._job.can_claim_task, self._threads)
 

@@ -85,7 +85,7 @@ def resolve(
             (ENVIRONMENT_VARIABLE, environ.get(ENVIRONMENT_VARIABLE)),
         ],
         needed=chosen.enabled,
-        instead=_misspelt_section(config),
+        instead=_misspelt_section(config) if coordination_config is None else None,
     )
     appname = next(
         (layer.appname for layer in [*layers, sql] if layer.appname is not None), environ.get(APPNAME_VARIABLE) or None
@@ -136,8 +136,10 @@ def _misspelt_section(config: object | None) -> str | None:
     """Return the name of the section in a mapping that is nearly ``sync``, if there is no ``sync``."""
     if not isinstance(config, Mapping) or 'sync' in config:
         return None
-    sections = [name for name, value in config.items() if isinstance(name, str) and isinstance(value, Mapping)]
-    return next((name for name in sections if nearest(name, ['sync'])), None)
+    sections = [
+        name for name, value in config.items() if isinstance(value, Mapping) and not value.keys().isdisjoint(_SYNC_FIELDS)
+    ]
+    return next((name for name in sections if isinstance(name, str) and nearest(name.lower(), ['sync'])), None)
 
 
 def _check_level(found: Collection[str]) -> None:

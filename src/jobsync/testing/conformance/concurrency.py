@@ -327,8 +327,10 @@ def read_while_writing(
     is_over = threading.Event()
 
     def write_all() -> None:
-        write(Namespace(backends[0]))
-        is_over.set()
+        try:
+            write(Namespace(backends[0]))
+        finally:  # the error is the finding, and not that the readers go on
+            is_over.set()
 
     def read_all(backend: Backend) -> None:
         for _ in read(backend):

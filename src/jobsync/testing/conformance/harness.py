@@ -171,7 +171,7 @@ def needs(ability: Ability) -> Callable[[Test], Test]:
                 test(*args, **arguments)
             else:
                 if harness.proves_declarations:
-                    check_not_called_for(ability, harness.connect().info)
+                    check_not_called_for([ability], harness.connect().info)
                 pytest.skip(f'needs {ability.name}: {ability.value}')
 
         return checked  # type: ignore[return-value]
@@ -183,10 +183,10 @@ class UntestedDeclaration(AssertionError):
     """A declaration of the backend that its harness cannot test."""
 
 
-def check_not_called_for(ability: Ability, info: BackendInfo) -> None:
-    """Raise ``UntestedDeclaration`` if ``info`` declares what only ``ability`` can test."""
-    if ability in CALLED_FOR and CALLED_FOR[ability](info):
+def check_not_called_for(abilities: Iterable[Ability], info: BackendInfo) -> None:
+    """Raise ``UntestedDeclaration`` if ``info`` declares what only some of these abilities can test."""
+    if wanted := [ability for ability in abilities if ability in CALLED_FOR and CALLED_FOR[ability](info)]:
         raise UntestedDeclaration(
             f'{info.name} declares durable={info.durable}, reach={info.reach.value}, sql={info.sql}: '
-            f'its harness must declare and implement {ability} ({ability.value})'
+            f'its harness must declare and implement {", ".join(f"{ability} ({ability.value})" for ability in wanted)}'
         )

@@ -94,8 +94,7 @@ class InfoTests:
         """Every declaration of the backend can be tested with its harness."""
         if not harness.proves_declarations:
             pytest.skip('the harness has only the abilities that its user gave commands for')
-        for ability in set(CALLED_FOR) - harness.abilities:
-            check_not_called_for(ability, harness.connect().info)
+        check_not_called_for([ability for ability in CALLED_FOR if ability not in harness.abilities], harness.connect().info)
 
 
 class OpeningTests:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -33,10 +34,11 @@ def race(jobs: Sequence[Callable[[], T]], deadline_sec: float = DEADLINE_SEC) ->
     try:
         for thread in threads:
             thread.start()
+        until = time.monotonic() + deadline_sec
         for thread in threads:
-            thread.join(deadline_sec)
+            thread.join(max(0.0, until - time.monotonic()))
     finally:
         sys.setswitchinterval(interval)
     late = {number: job for number, job in enumerate(jobs) if number not in results}
-    assert not late, f'jobs {late} of {len(jobs)} have not ended after {deadline_sec} s'
+    assert not late, f'jobs {late} of {len(jobs)} have not ended after {deadline_sec} s; the others: {results}'
     return [results[number] for number in range(len(jobs))]

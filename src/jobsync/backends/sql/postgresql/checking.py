@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -17,7 +17,7 @@ __all__ = ['Hosts', 'SchemaCheck']
 
 TABLES = """
     SELECT oid, relname, relnamespace::regnamespace::text, relpersistence, pg_catalog.pg_table_is_visible(oid)
-    FROM pg_catalog.pg_class WHERE relname = ANY(%(names)s) AND relkind = 'r' ORDER BY relname
+    FROM pg_catalog.pg_class WHERE relname IN ({names}) AND relkind = 'r' ORDER BY relname
 """
 SERVER = "SELECT system_identifier || ':' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()"
 """The cluster and its timeline."""
@@ -33,17 +33,17 @@ class SchemaCheck:
     """
 
     def __init__(self, server: PostgresqlServer, state: str, names: Sequence[str]) -> None:
-        self._server, self._state, self._names = server, state, names
+        self._server, self._state = server, state
+        self._query = TABLES.format(names=', '.join(f"'{name}'" for name in names))
         self._oid: int | None = None
 
-    @property
-    def is_known(self) -> bool:
-        """Whether a check has found the tables."""
-        return self._oid is not None
+    def check(self, read: Callable[[str], Iterable[Any]]) -> set[str]:
+        """Return the names of the tables; ``ConfigError`` unless they keep their rows, and are in one schema, that of before.
 
-    def check(self, connection: psycopg.Connection[Any]) -> None:
-        """Raise ``ConfigError`` unless the tables that there are keep their rows, are in one schema, and are those of before."""
-        found = connection.execute(TABLES, {'names': self._names}).fetchall()
+        ``read`` returns the rows of a statement: of a new connection, or within the transaction that depends on the answer, since
+        behind a proxy each transaction of a connection may have another session.
+        """
+        found = list(read(self._query))
         visible = [(name, schema, persistence) for _, name, schema, persistence, is_visible in found if is_visible]
         # t=0  sync_token is UNLOGGED, and the server crashes: the table is empty, past every trigger
         # t=1  node a, which reads differences, owns token 42 as before
@@ -69,6 +69,7 @@ class SchemaCheck:
                     'set it back, or stop all workers before they use another schema'
                 )
         self._oid = next((oid for oid, name, *_, is_visible in found if is_visible and name == self._state), None)
+        return {name for name, _, _ in visible}
 
 
 class Hosts:

@@ -212,7 +212,7 @@ class PostgresqlStore(SqlStore):
         try:
             connection.deadline = time.monotonic() + self._op_timeout
             with translated(self.server):
-                self._schema_check.check(connection)
+                self._schema_check.check(connection.execute)
             self._hosts.check(connection)
             connection.deadline = math.inf
         except BaseException:
@@ -256,9 +256,7 @@ class PostgresqlStore(SqlStore):
 
     def existing_tables(self, tx: SqlTransaction) -> set[str]:
         # Not to_regclass: in a transaction that had to wait for another's DDL, its answers are from before that DDL.
-        relname = sa.literal_column('relname', sa.String)
-        query = sa.select(relname).select_from(sa.text('pg_catalog.pg_class')).where(relname.in_(self.tables.names().values()))
-        return set(tx.execute(query.where(sa.text('pg_catalog.pg_table_is_visible(oid)'))).scalars())
+        return self._schema_check.check(tx.execute_text)
 
     def namespaces(self, tx: SqlTransaction, limit: int) -> list[str]:
         """See ``SqlStore.namespaces``: those in the search_path."""
@@ -334,8 +332,6 @@ class PostgresqlStore(SqlStore):
                 transaction = Framed(connection, self.dialect, raw, partial(self._beginning, mode, deadline))
                 yield transaction
                 transaction.end()
-                if not self._schema_check.is_known:  # the connection was made before the tables
-                    self._schema_check.check(raw)
             except BaseException as error:
                 raw.end()
                 if raw.closed:

@@ -158,17 +158,24 @@ def write_in_steps(what: str, namespace: Namespace, _number: int, pipe: Connecti
 def write_until_killed(namespace: Namespace, number: int, pipe: Connection) -> object:
     """Write, and kill this process before function call ``at``; send each write before it is made, and its outcome."""
     wave, at = pipe.recv()
+
+    def make(step: int) -> None:
+        what, name = ('commit', 'audit')[step % 2], (wave * PROCESSES + number) * 1000 + step + 1
+        pipe.send(('tried', what, name))
+        try:
+            result: object = write(what, namespace.backend, name)()
+        except Conflict as error:
+            result = error
+        except BackendUnavailable:
+            return
+        pipe.send((result if isinstance(result, Revision | Conflict) else None, what, name))
+
+    steps = itertools.count()
+    for step in itertools.islice(steps, 2):  # what is made at the first time only may be most of the calls, and writes nothing
+        make(step)
     with CallCounter(at, kill) as counter:
-        for step in itertools.count() if at else range(4):
-            what, name = ('commit', 'audit')[step % 2], (wave * PROCESSES + number) * 1000 + step + 1
-            pipe.send(('tried', what, name))
-            try:
-                result: object = write(what, namespace.backend, name)()
-            except Conflict as error:
-                result = error
-            except BackendUnavailable:
-                continue
-            pipe.send((result if isinstance(result, Revision | Conflict) else None, what, name))
+        for step in steps if at else itertools.islice(steps, 4):
+            make(step)
     return counter.count
 
 

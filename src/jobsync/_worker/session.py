@@ -205,7 +205,7 @@ class Session:
         """Raise, once, what has stopped the node for good while the block ran: its loops have ended with work left."""
         if self.is_over and self.runtime is not None and not self._has_raised and (failure := self.runtime.status.failure):
             self._has_raised = True
-            raise failure.with_traceback(None)
+            raise without_chain(failure)
 
     def after_the_end(self, action: Callable[[Backend], object]) -> None:
         """Call the backend once more after this session has closed it."""
@@ -315,7 +315,7 @@ class Session:
 
 
 def without_chain(error: JobsyncError) -> JobsyncError:
-    """Return an error of entering without the steps of other threads and of the driver, which explain nothing to users.
+    """Return an error without the steps of other threads and of the driver, which explain nothing to users.
 
     The driver's exception is still there, as ``__context__``.
     """

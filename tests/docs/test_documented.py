@@ -20,6 +20,7 @@ from jobsync.backends.sql.postgresql.ddl import FUNCTIONS
 from jobsync.backends.sql.schema import tables_for
 from jobsync.cli.commands import cli
 from jobsync.cli.group import GROUP
+from jobsync.rows import CoordinationStatus
 
 HANDWRITTEN = written_by_hand()
 
@@ -202,6 +203,13 @@ def test_what_a_cluster_leaves_in_a_database() -> None:
     told = (DOCS / 'operate' / 'deploy.md').read_text(encoding='utf-8').partition('## Taking a cluster away')[2]
     names = {name.lower() for name in tables_for('any_').names()}
     assert set(re.findall(r'`([a-z_]+)`', told)) == {'appname', *names, *FUNCTIONS}
+
+
+def test_the_keys_of_the_status() -> None:
+    """The table has each key of ``get_coordination_status``, and no other."""
+    table = reference('job').partition('### Keys of `get_coordination_status()`')[2].partition('###')[0]
+    cells = [line.split('|')[1] for line in table.splitlines() if line.startswith('| `')]
+    assert sorted(key for cell in cells for key in re.findall(r'`(\w+)`', cell)) == sorted(CoordinationStatus.__annotations__)
 
 
 def public_modules() -> set[str]:

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from jobsync import plugins
-from jobsync.backend import Backend, BackendOptions
+from jobsync.backend import Backend, BackendOptions, Settings
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
-from jobsync.testing import Ability, BackendSuite, Harness
-from jobsync.testing.conformance.namespace import SETTINGS, Namespace
+from jobsync.testing import Ability, BackendSuite, Harness, Namespace
 
 
 def connect_to(folder: Path, namespace: str, **options: float) -> Backend:
@@ -123,7 +122,7 @@ def test_another_format_is_refused(tmp_path: Path, content: str) -> None:
     Namespace(harness.connect())
     (tmp_path / 'store' / 'sync_' / 'state.json').write_text(content)
     with pytest.raises(SchemaMismatch, match='this package reads 3'):
-        harness.connect().open(SETTINGS, create=True)
+        harness.connect().open(Settings(16, 'xxh3'), create=True)
 
 
 @pytest.mark.parametrize('content', ['', '{"format": 3}', '{"format": 3, "state": 3}'])

@@ -31,7 +31,8 @@ bytes: then each call that would write one raises ``UnsupportedOperation``. Time
 number by at least one and draws a new stamp. Structural changes are ``register`` and ``commit``; ``set_weight``, ``deregister``,
 ``remove_node``, ``acquire_leadership``, ``edit_locks`` and ``renew_timeline`` if they change anything; and ``open`` if it
 replaces settings. No other method changes the revision. The assignment's **version** is the revision of the last commit or
-renewal.
+renewal. A stamp is drawn from 1 to 2 ** 62, so it is never that of ``INITIAL``. A new namespace has generation 0,
+``Leadership(0, None)`` and ``locks_revision`` 0.
 
 **Attempts.** A run *attempts* an item at a date when it claims it with a number of tolerated attempts. The attempt is *lost* once
 the run is not JOINED any more: evicted, replaced, left, or of an earlier timeline. An item has one attempt of each run, whatever

@@ -9,7 +9,7 @@ A store that compares by itself, such as a database, does not need it: its write
 
 from __future__ import annotations
 
-from jobsync.backends.single_writer.assignment import AssignmentTable
+from jobsync.backends.single_writer.assignment import AssignmentTable, SharedRow
 from jobsync.backends.single_writer.backend import SingleWriterBackend, Transaction
 from jobsync.backends.single_writer.history import Attempts, History, Record, Row
 from jobsync.backends.single_writer.locks import LockTable
@@ -24,6 +24,7 @@ __all__ = [
     'NamespaceState',
     'Record',
     'Row',
+    'SharedRow',
     'SingleWriterBackend',
     'Transaction',
 ]

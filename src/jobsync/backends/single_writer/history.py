@@ -30,6 +30,7 @@ class Attempts:
 
 Row = Claim | Audit | Rebalance
 Record = Row | Attempts
+"""A record of the history, as ``History`` yields it and takes it."""
 
 
 @attrs.define

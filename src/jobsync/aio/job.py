@@ -10,7 +10,7 @@ import asyncio
 import datetime as dt
 import functools
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
@@ -297,7 +297,7 @@ class AsyncJob:
         """
         return Claims(self._job._shared_batch(tasks, progress), (), self._job.can_claim_task, self._threads)
 
-    def task(self, task: T) -> TaskBlock[T]:
+    def task(self, task: T) -> AbstractAsyncContextManager[T]:
         """Work on one task: claimed at the start of the block, complete at its end, incomplete if the block raises.
 
         Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from jobsync.errors import JobsyncError
 
@@ -13,7 +13,7 @@ __all__ = ['TaskBlock']
 T = TypeVar('T')
 
 
-class TaskBlock(Generic[T]):
+class TaskBlock(AbstractAsyncContextManager[T]):
     """The work on one task, for ``async with``."""
 
     def __init__(self, block: AbstractAsyncContextManager[T]) -> None:

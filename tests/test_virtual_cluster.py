@@ -277,13 +277,16 @@ def test_a_wait_for_what_never_comes_ends() -> None:
             pass
 
 
-@pytest.mark.jobsync_cluster(max_sec=3 * 86_400)
-def test_a_cluster_of_several_days(cluster: VirtualCluster) -> None:
+@pytest.mark.jobsync_cluster(max_sec=4000)
+def test_a_cluster_of_more_than_an_hour(cluster: VirtualCluster) -> None:
     """A marker gives the fixture other arguments; a test that asks for more than these is told so."""
     cluster.join('a')
-    cluster.advance(4000)
-    with pytest.raises(ValueError, match=r'seconds is 300000: must be at most .* of max_sec=259200 .*VirtualCluster\(max_sec'):
+    cluster.advance(3700)
+    with pytest.raises(ValueError, match=r'seconds is 300000: must be at most .* of max_sec=4000 .*VirtualCluster\(max_sec'):
         cluster.advance(300_000)
+    cluster.advance(4000 - cluster.now - 1)
+    with pytest.raises(TimeoutError, match='4000'):
+        cluster.wait_until(lambda: False)
 
 
 @pytest.fixture

@@ -281,11 +281,12 @@ class VirtualCluster:
         Raises:
             TimeoutError: It was not true in time.
         """
+        self._check_inside()
         started = self.now
         while not condition():
             if self.now >= started + within:
                 raise TimeoutError(f'the condition is not true after {within:g} virtual seconds')
-            self.advance(_STEP_SEC)
+            self._time.sleep(_STEP_SEC)
         return self.now - started
 
     def settle(self, within: float = 120) -> float:

@@ -76,8 +76,9 @@ class Harness:
     """``SPOIL``: names of all ways in which a task lock can be spoilt."""
 
     def hurry(self) -> None:
-        """Shorten the run: small pools, few locks, few sequences of calls."""
+        """Shorten the run: small pools, few locks, few sequences of calls, and processes that are stopped for a second."""
         self.pool_sizes, self.lock_counts, self.examples = (1_000,), (100,), 5
+        self.stopped_sec = min(self.stopped_sec, 1.0)
 
     def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
         """Return a new handle that is not opened yet.

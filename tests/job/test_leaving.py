@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import io
 import itertools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from tests.job.stores import Store, kinds, owned_tasks
@@ -280,6 +281,33 @@ def test_log_lines(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     assert 4 <= len(ours) <= 8, ours
     assert sum("'a' registered" in line for line in ours) == 1
     assert sum("'a' left" in line for line in ours) == 1
+
+
+@pytest.mark.any_store
+def test_a_store_that_hangs_does_not_keep_a_hurried_job(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """After ``shutdown_timeout_sec``, say, what is done and cannot be recorded is named in the log, and the block ends."""
+    go_on, begun = threading.Event(), threading.Event()
+
+    class Hanging(FaultyBackend):
+        def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
+            begun.set()
+            assert go_on.wait(240)
+            super().append_audits(node, items, date)
+
+    backend = Hanging(plugins.connect(store.url, BackendOptions()))
+    job = store.job('a', config={'backend': backend, 'op_timeout_sec': 0.2})
+    with job:
+        assert job.add_task(1)
+        job._task_log.finish('1')
+        leaving = threading.Thread(target=job.__exit__, args=(None, None, None))
+        leaving.start()
+        assert begun.wait(120)
+        job._session.stop(SessionEvent.HURRY)
+        leaving.join(120)
+        assert not leaving.is_alive()
+        assert "done, and not recorded as complete, so it will be done again: task '1'" in caplog.text
+        go_on.set()
+    backend.inner.close()
 
 
 def test_closed_under_a_call(store: Store) -> None:

@@ -35,6 +35,7 @@ class Effect:
     is_alone: bool
     """Whether no second thread of the same worker may have the task."""
     begun_at: float
+    """When it was begun: of a thread that was stopped since, when the lease answered that it may."""
     is_under_way: bool = True
     is_done: bool = False
 
@@ -106,10 +107,14 @@ class Checks:
         """
         world, host = self._world, self._world.host
         assert host.thread is not None
-        was_stopped = host.now - world.answered_at.get(host.thread, -1.0) > _STOPPED_SEC
+        # t=20  the lease answers True, so the task is in flight; the thread is stopped
+        # t=25  the node has been evicted, and registers as a new run, which has no task in flight
+        # t=26  the thread goes on: it works by the answer of t=20, and nothing holds the task since t=25
+        answered_at = world.answered_at.get(host.thread, -1.0)
+        was_stopped = host.now - answered_at > _STOPPED_SEC
         world.note(f'begins {key}' + (', stopped since the answer of its lease' if was_stopped else ''))
         self.figures['stopped' if was_stopped else 'begun'] += 1
-        effect = Effect(worker, key, is_alone, host.now)
+        effect = Effect(worker, key, is_alone, answered_at if was_stopped else host.now)
         schedule = world.schedule_of(key)
         if schedule is not None:
             self._compare_tick(effect, schedule, was_stopped=was_stopped)

@@ -258,9 +258,9 @@ class Job:
         # one by one, a new lease between them could give an old token a new deadline.
         deadline, pins, mine = lease.grant
         if pins is not None and key in pins:
-            return pins[key] and clock.now() < deadline and session.mark[0] == 1
+            return pins[key] and clock.now() < deadline and session.mark[0]
         digest = self._hash  # called as self._hash(…), Python would search the methods for it first
-        return mine[digest(data) % self._total_tokens] and clock.now() < deadline and session.mark[0] == 1
+        return mine[digest(data) % self._total_tokens] and clock.now() < deadline and session.mark[0]
 
     def add_task(self, task: object) -> bool:
         """Start a task: mark it in flight, record its claim, and return whether this node may work on it.

@@ -20,17 +20,17 @@ _WIPE_ON_FORK = 18
 """``MADV_WIPEONFORK``, which Linux has since 4.14."""
 
 
-def new_mark() -> Sequence[int]:
-    """Return a sequence whose first element is 1 here, and 0 in every fork.
+def new_mark() -> Sequence[bool]:
+    """Return a sequence whose first element is True here, and False in every fork.
 
-    Where the kernel does not offer that, it is 1 there too.
+    Where the kernel does not offer that, it is True there too.
     """
     if sys.platform == 'linux':
         try:
             page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             page.madvise(_WIPE_ON_FORK)
         except OSError:
-            return b'\1'
+            return (True,)
         page[0] = 1
-        return memoryview(page)
-    return b'\1'
+        return memoryview(page).cast('?')
+    return (True,)

@@ -66,8 +66,8 @@ class Session:
         self._connection: Connection | None = None
         self._pid: int | None = None
         """The process that entered."""
-        self.mark: Sequence[int] = b'\1'
-        """Begins with 0 in a fork of the process that entered, however it was forked (see ``process_mark``)."""
+        self.mark: Sequence[bool] = (True,)
+        """Begins with False in a fork of the process that entered, however it was forked (see ``process_mark``)."""
 
     # --- in and out ---------------------------------------------------------------------------------------------------------
 
@@ -257,7 +257,7 @@ class Session:
     def is_same_process(self) -> bool:
         """Return whether this is the process that entered, or none has; False in a fork of that process."""
         # The first process of a pid namespace is 1, as its parent may be in another one.
-        return self._pid is None or (self._pid == os.getpid() and self.mark[0] == 1)
+        return self._pid is None or (self._pid == os.getpid() and self.mark[0])
 
     def check_process(self) -> None:
         """Raise ``WrongProcess`` in a fork of the process that entered."""

@@ -314,6 +314,58 @@ def test_a_tick_whose_node_is_to_give_its_place_up_while_its_claim_was_under_way
 
 
 @pytest.mark.any_store
+@pytest.mark.parametrize('misfire', ['skip', 'run'])
+def test_a_tick_whose_fence_rose_while_its_claim_was_under_way(
+    store: Store, misfire: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The place may have been another node's meanwhile, and was not: the tick is begun all the same, and no two are at it."""
+    is_under_way, may_go_on, may_end = threading.Event(), threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    def wait(_: float) -> None:
+        is_under_way.set()
+        assert may_go_on.wait(120)
+
+    def work() -> None:
+        ran.append('a')
+        assert may_end.wait(120)
+
+    slow = FaultyBackend(plugins.connect(store.url, BackendOptions()), sleep=wait)
+    with store.job('a', config={'backend': slow, 'handover_timeout_sec': 0.5}) as a:
+        try:
+            Clock(a, NOON)
+            slow.faults.append(Fault('append_claims', When.NEVER, delay_sec=1))
+            a.every(3600, misfire, name='work')(work)
+            assert is_under_way.wait(120)
+            before = a.fence('every:work')
+            a.register_task_lock('every:work', 'a')
+            wait_until(lambda: a.fence('every:work') not in (before, None), 'the pin has a fence of its own')
+            slow.faults.clear()
+            may_go_on.set()
+            wait_until(lambda: ran, 'the tick is begun')
+            with store.job('b') as b:  # which waits for the tick, though its claim was given up once
+                other = Clock(b, NOON)
+                b.every(3600, misfire, name='work')(lambda: ran.append('b'))
+                a.register_task_lock('every:work', 'b')
+                wait_until(lambda: b.can_claim_task('every:work'), 'the place has passed on')
+                if misfire == 'skip':
+                    other.settle(NOON)
+                else:
+                    other.set(NOON)
+                    (each,) = b._scheduler._all.values()
+                    wait_until(lambda: each.check_at > 0 and not each.is_busy, 'it has found the claim')
+                may_end.set()
+                other.settle(NOON)
+        finally:
+            may_go_on.set()
+            may_end.set()
+    slow.inner.close()
+    assert ran == ['a']
+    assert [each for each in audits(store) if 'failed' not in each] == [item(NOON)]
+    assert ("begun by 'a' and never completed" in caplog.text) == (misfire == 'skip')  # by b, which leaves it out
+
+
+@pytest.mark.any_store
 def test_a_tick_that_kills_its_nodes(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """With ``max_attempts``, a tick at which so many runs were lost is in quarantine; one whose function raised is not."""
     ran: list[dt.datetime] = []

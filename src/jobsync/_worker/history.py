@@ -34,6 +34,10 @@ class DateHistory:
         found = cast('Sequence[Claim]', self._read(HistoryKind.CLAIM, 1, item, of_any_date=of_any_date))
         return found[0] if found else None
 
+    def read_claims(self, item: str) -> Sequence[Claim]:
+        """Return the claims of a task, one of each node that has begun it, newest first."""
+        return cast('Sequence[Claim]', self._read(HistoryKind.CLAIM, None, item))
+
     def read_incomplete(self, older_than: dt.timedelta) -> list[Task]:
         """Return the tasks that were begun longer ago than ``older_than`` and never completed."""
         backend = self._session.needed_backend

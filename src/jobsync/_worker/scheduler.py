@@ -8,6 +8,7 @@ import threading
 import time
 from functools import partial
 
+from jobsync._core.records import NodeRef
 from jobsync._event_log import EventLogger
 from jobsync._runtime import clock, threads
 from jobsync._worker.session import Session
@@ -105,8 +106,10 @@ class Scheduler:
                 try:
                     tick = Tick(each, moment)
                     record = TickRecord(self._session, self._task_log, tick, runs_missed=each.runs_missed)
-                    start = self._decide(each, moment, record, is_late=late > self._grace)
+                    start = self._decide(each, moment, record, ref, is_late=late > self._grace)
                     is_to_do = record.begin(ref) if start is Start.RUN else False
+                    if is_to_do:
+                        each.unbegun = None
                     if start is Start.WAIT or is_to_do is None:
                         check_at = clock.now() + _AGAIN_SEC
                     else:
@@ -127,18 +130,23 @@ class Scheduler:
         each.check_at = check_at
         each.is_busy = False
 
-    def _decide(self, each: Scheduled, moment: dt.datetime, record: TickRecord, *, is_late: bool) -> Start:
-        claim = record.last_claim
+    def _decide(self, each: Scheduled, moment: dt.datetime, record: TickRecord, ref: NodeRef | None, *, is_late: bool) -> Start:
+        # t=0  this run finds no claim, makes one, and does not begin the tick, as it may have lost the place meanwhile
+        # t=1  it has the place: its own claim, if it is the only one, says nothing about the tick
+        # The run is the same, so no other process has claimed the tick under this node's name.
+        is_unbegun = each.unbegun == (moment, ref)
+        claim = record.read_last_claim(but_of_this_node=is_unbegun)
         if claim is not None and record.is_complete:
             return Start.LEAVE_OUT
-        is_new = claim is None and is_late and each.runs_missed
+        is_new = claim is None and is_late and each.runs_missed and not is_unbegun
         start = decide(
             is_late=is_late,
             is_begun=claim is not None,
             is_in_hand=claim is not None and each.runs_missed and record.is_in_hand(claim),
             runs_missed=each.runs_missed,
-            is_known=is_new and is_known(self._session, self._task_log, each, moment),
+            is_known=is_unbegun or (is_new and is_known(self._session, self._task_log, each, moment)),
         )
+        each.unbegun = (moment, ref) if claim is None else None
         if claim is not None and start is Start.RUN and record.complete_for_its_node():
             return Start.LEAVE_OUT
         if claim is not None and start is not Start.WAIT:

@@ -12,8 +12,8 @@ For misfire 'run' two more items say how a run of a tick has ended:
 
 - ``every:NAME@TIME ended`` is claimed before the tick is recorded as complete. The store refuses a claim to a run that is over:
   what ends too late is not recorded, and b finds the claim of what ended in time, whether or not its audit has come yet.
-- ``every:NAME@TIME failed RUN`` has an audit if the function has raised, which leaves the tick incomplete. So b does not wait
-  for a, which is alive, and not at work.
+- ``every:NAME@TIME failed RUN`` has an audit if the function has raised, or was never called, which leaves the tick incomplete.
+  So b does not wait for a, which is alive, and not at work.
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ class Scheduled:
     """Its owner runs the ticks."""
     handled: dt.datetime | None = None
     """The last tick that this node has run or passed over; None before the first."""
+    unbegun: tuple[dt.datetime, NodeRef | None] | None = None
+    """A tick of which no claim was found, and the run of this node that then claimed it and has not begun it; None if there is
+    none."""
     check_at: float = -math.inf
     """When a tick may be due, on the clock of leases."""
     is_busy: bool = False
@@ -113,10 +116,12 @@ class TickRecord:
         self._runs_missed, self._ended_item = runs_missed, f'{tick.id} ended'
         self._attempts, self._history = TaskAttempts(session, self._date), DateHistory(session, self._date)
 
-    @property
-    def last_claim(self) -> Claim | None:
-        """The newest claim of the tick by any node."""
-        return self._history.read_last_claim(self._item)
+    def read_last_claim(self, *, but_of_this_node: bool = False) -> Claim | None:
+        """Return the newest claim of the tick by any node, or by any other; None if there is none."""
+        if not but_of_this_node:
+            return self._history.read_last_claim(self._item)
+        node = self._session.node_name
+        return next((claim for claim in self._history.read_claims(self._item) if claim.node != node), None)
 
     @property
     def is_complete(self) -> bool:
@@ -126,10 +131,15 @@ class TickRecord:
     @property
     def exists(self) -> bool:
         """Whether any node has begun the tick; with coordination off, where no claim is recorded, completed."""
-        return self.last_claim is not None if self._session.config.enabled else self.is_complete
+        return self.read_last_claim() is not None if self._session.config.enabled else self.is_complete
 
     def _is_audited(self, item: str) -> bool:
         return bool(self._history.read_audits(1, item))
+
+    def _has_failed(self, ref: NodeRef, claim: Claim) -> bool:
+        # t=0  a run claims the tick, may have lost the place, and gives the tick up
+        # t=1  it has the place after all, claims the tick again, and is at work: what is recorded of t=0 is of another attempt
+        return any(audit.created_on >= claim.created_on for audit in self._history.read_audits(1, self._failed_item(ref)))
 
     def is_in_hand(self, claim: Claim) -> bool:
         """Return whether another node has made the claim, is registered in the run that made it, and has not failed since."""
@@ -141,7 +151,7 @@ class TickRecord:
             node.name == claim.node
             and node.state is NodeState.JOINED
             and node.created_on <= claim.created_on
-            and not self._is_audited(self._failed_item(node.ref))
+            and not self._has_failed(node.ref, claim)
             for node in nodes
         )
 
@@ -179,8 +189,9 @@ class TickRecord:
         # t=0   this node has found no claim of the tick, and its own is on the way; the leader wants the place for another node
         # t=30  handover_timeout_sec is over, and the place passes on; the next owner claims the tick, and begins it
         # t=31  the claim of this node is recorded too: its lease runs, and another node is at the tick
-        # So a tick whose place may have passed on meanwhile is left to the next owner. A node that is to hand the place over, or
-        # is about to leave, and has not given it up, begins it: by the rule 'skip' no other would run a tick that is claimed.
+        # So a tick whose place may have passed on meanwhile is left to the next owner, which may be this node (see
+        # ``Scheduled.unbegun``). A node that is to hand the place over, or is about to leave, and has not given it up, begins it:
+        # by the rule 'skip' no other would run a tick that is claimed.
         if not self._tick.holds_place():
             self.give_up(ref)
             return None

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.signals import AlarmError, Interruption
 from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync.backend import Backend
@@ -115,3 +116,22 @@ def test_a_fork_in_the_midst_of_a_call() -> None:
             pass
 
     assert forked(leave_and_enter) == 0
+
+
+def test_what_a_signals_handler_raises_leaves_nothing_behind() -> None:
+    """At no step of the main thread: not a lock, which the next thread would wait for, nor a mark, which forks would wait for."""
+
+    def enter() -> None:
+        with in_sqlite():
+            pass
+
+    with Interruption(None, 'threading.py') as points:
+        enter()
+    for at in range(1, points.count + 1):
+        with pytest.raises(AlarmError), Interruption(at, 'threading.py'):
+            enter()
+        another = threading.Thread(target=enter, daemon=True)
+        another.start()
+        another.join(60)
+        assert not another.is_alive(), f'interrupted at point {at} of {points.count}'
+        assert not fork_gate._gate._blocks

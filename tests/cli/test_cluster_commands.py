@@ -331,6 +331,11 @@ SPACE = Space(
         ({}, 'ok', '200.0 MB of 2.0 GB are used; heartbeats add 144.0 MB an hour, and old versions of 0.5 hours of them are'),
         ({'is_assumed': True}, 'ok', 'of the usual quota of 2.0 GB'),
         ({'used_bytes': 1_700_000_000}, 'warn', 'compact and defragment'),
+        (
+            {'alarms': ('memberID:7 alarm:NOSPACE ',)},
+            'bad',
+            'the store reports memberID:7 alarm:NOSPACE: no write succeeds until',
+        ),
         ({'versions': 600_000}, 'warn', 'more than half of the quota'),
         ({'is_trimmed': False}, 'ok', '0.5 hours'),
         ({'is_trimmed': False, 'versions': 110_000}, 'warn', 'none was ever deleted'),

@@ -66,6 +66,8 @@ class Space:
     """How many writes, of every client, the store keeps the old versions of."""
     is_trimmed: bool
     """Whether old versions were ever deleted."""
+    alarms: tuple[str, ...] = ()
+    """What the store itself reports as wrong, in its words: that it refuses every write because its space is used up."""
 
 
 def _namespace(_: object, __: object, value: object) -> None:

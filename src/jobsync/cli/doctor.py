@@ -136,7 +136,13 @@ def _space(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[DoctorFin
     if beats_an_hour:
         words += f', and old versions of {space.versions / beats_an_hour:.1f} hours of them are kept'
     hint = 'run etcd with --auto-compaction-mode=periodic and a --auto-compaction-retention that fits: see the page on etcd'
-    if space.used_bytes > _MOST_USED * space.quota_bytes:
+    if space.alarms:
+        reported = ', '.join(alarm.strip() for alarm in space.alarms)
+        rest = 'no write succeeds until the store is compacted and defragmented, and the alarm is disarmed (etcdctl alarm disarm)'
+        yield DoctorFinding(
+            'bad', 'space', f'{words}; the store reports {reported}' + (f': {rest}' if 'NOSPACE' in reported else '')
+        )
+    elif space.used_bytes > _MOST_USED * space.quota_bytes:
         yield DoctorFinding('warn', 'space', f'{words}: a full store refuses every write; compact and defragment it')
     elif kept > _MOST_KEPT * space.quota_bytes:
         yield DoctorFinding('warn', 'space', f'{words}: these fill more than half of the quota; {hint}')

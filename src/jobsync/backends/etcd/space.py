@@ -29,6 +29,7 @@ def space_of(store: EtcdStore) -> Space:
         heartbeat_bytes=FILE_SHARE * sum(sizes) / max(1, len(sizes)),
         versions=cluster.at - oldest,
         is_trimmed=oldest > 1,
+        alarms=tuple(status.errors),
     )
 
 

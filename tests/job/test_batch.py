@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 from tests.job.processes import Worker as Process
@@ -16,8 +17,9 @@ from tests.job.stores import Store, foreign_task, kinds, owned_tasks
 from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
-from jobsync import ConfigError, CoordinationConfig, Job, Task
+from jobsync import BackendUnavailable, ConfigError, CoordinationConfig, Job, Task, plugins
 from jobsync._worker import shared_batch
+from jobsync.backend import Backend, BackendOptions
 from jobsync.testing import Fault, FaultyBackend
 
 DEADLINE_SEC = 120
@@ -264,9 +266,6 @@ def test_a_batch_in_a_batch_does_not_wait_for_itself(store: Store) -> None:
 @pytest.mark.any_store
 def test_it_does_not_read_every_audit_again(store: Store) -> None:
     """A waiting batch reads a bounded number of audits at a time, once it has read them all."""
-    from jobsync import plugins
-    from jobsync.backend import BackendOptions
-
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
     limits: list[int | None] = []
     with store.job('a', config={'backend': backend}) as job:
@@ -291,9 +290,6 @@ def test_it_does_not_read_every_audit_again(store: Store) -> None:
 @pytest.mark.any_store
 def test_it_goes_on_after_an_outage(store: Store) -> None:
     """While a batch waits, the store may be away."""
-    from jobsync import plugins
-    from jobsync.backend import BackendOptions
-
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
     with store.job('a', config={'backend': backend, 'op_timeout_sec': 0.2}) as job:
         job.register_task_lock('x', 'gpu-%')
@@ -304,6 +300,62 @@ def test_it_goes_on_after_an_outage(store: Store) -> None:
         store.handle.append_audits('b', ['x'], job.date)
         worker.join()
     backend.inner.close()
+
+
+class AwayBackend(FaultyBackend):
+    """A store that keeps the first record of a task waiting, and is away for the first records of another."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.has_begun, self.has_failed, self.attempts = threading.Event(), threading.Event(), 0
+
+    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
+        """Record completions."""
+        if 'x' not in items:
+            self.has_begun.set()
+            assert self.has_failed.wait(120)
+        else:
+            self.attempts += 1
+            if self.attempts == 2:  # the record of the other task is made only now
+                self.has_failed.set()
+            if self.attempts <= 6:
+                raise BackendUnavailable('away')
+        super().append_audits(node, items, date)
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('is_shared', [False, True])
+def test_it_waits_for_its_records_whatever_else_is_recorded_meanwhile(store: Store, is_shared: bool) -> None:
+    """That a record of another thread has succeeded says nothing about those of the batch, nor of one with the same tasks."""
+    backend = AwayBackend(plugins.connect(store.url, BackendOptions()))
+    ended: list[list[str]] = []
+    may_read = threading.Event()
+
+    def work() -> None:
+        for _ in job.batch(['x']):
+            may_read.set()
+            wait_until(lambda: not is_shared or other.is_alive(), 'the other one is there')
+        ended.append(sorted(store.audits))
+
+    def read() -> None:
+        assert may_read.wait(120)
+        list(job.batch(['x']))
+        ended.append(sorted(store.audits))
+
+    with store.job('a', config={'backend': backend, 'op_timeout_sec': 0.2}) as job:
+        first = threading.Thread(target=job.write_audit)
+        job.add_task('first')
+        first.start()
+        assert backend.has_begun.wait(120)
+        other = threading.Thread(target=read)
+        if is_shared:
+            other.start()
+        work()
+        first.join()
+        if is_shared:
+            other.join()
+    backend.inner.close()
+    assert ended == [['first', 'x']] * (1 + is_shared)
 
 
 @pytest.mark.any_store

@@ -29,6 +29,7 @@ import jobsync.database as db
 from jobsync import JobsyncError, plugins
 from jobsync._core.records import NodeState
 from jobsync._event_log import event_log
+from jobsync._worker import signals
 from jobsync._worker.session import Session
 from jobsync._worker.stages import SessionEvent, Stages
 from jobsync.aio import job as aio_job
@@ -69,6 +70,25 @@ class LockedBackend(FaultyBackend):
         """Leave, which every worker must be able to."""
         with self._taken:
             super().deregister(*arguments)
+
+
+def test_a_signal_while_the_former_handlers_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its handler finds no job any more, and puts them back itself: then there is nothing left to do."""
+    process = signals._Process()
+    came: list[int] = []
+    monkeypatch.setattr(signal, 'raise_signal', came.append)
+
+    restored: list[str] = []
+
+    class Former:
+        def restore(self) -> None:
+            restored.append('before the signal' if not restored else 'after it')
+            if len(restored) == 1:
+                process.handle(signal.SIGTERM)
+
+    process._former = {signal.SIGTERM: Former(), signal.SIGINT: Former()}  # type: ignore[dict-item]
+    process.restore()
+    assert (came, process._former) == ([signal.SIGTERM], {})
 
 
 def test_in_the_midst_of_a_call(store: Store, caplog: pytest.LogCaptureFixture) -> None:

@@ -81,6 +81,8 @@ class SharedBatch(ClaimLoop[T]):
         self._is_owned = is_owned
         self._left: dict[str, T] = {}
         """The tasks that are not known to be complete."""
+        self._unrecorded = list[str]()
+        """Tasks that this node has done, and may not have recorded yet."""
         for task in tasks:
             self._left.setdefault(parse(task)[0], task)
         self._total, self._done_here = len(self._left), 0
@@ -100,11 +102,16 @@ class SharedBatch(ClaimLoop[T]):
     @property
     def has_waiting(self) -> bool:
         """Return whether a task of the set is left, or done here and not recorded, and may be waited for."""
-        return bool(self._left or self._task_log.completions.is_held_up) and not self.is_over
+        # t=0  another thread of the user's has a call under way that records its own task
+        # t=1  a task is done here, and the store is away
+        # t=2  the store is back, and that call succeeds: the last one has not failed, and the task of t=1 is not recorded
+        # So each task of the set that was done here is looked up.
+        return bool(self._left or any(map(self._task_log.completions.has, self._unrecorded))) and not self.is_over
 
     def run_batch(self, tasks: Sequence[T]) -> Generator[T]:  # noqa: ARG002 - a round takes its tasks from the set
         """Yield the tasks that this node owns, or wait a moment if it owns none of those that are left."""
         self._drop_waiting()
+        self._unrecorded = list(filter(self._task_log.completions.has, self._unrecorded))
         runtime = self._session.runtime
         seen = None if runtime is None else runtime.lease.ownership
         owned = {key: task for key, task in self._left.items() if self._is_owned(task)}
@@ -168,9 +175,12 @@ class SharedBatch(ClaimLoop[T]):
 
     def _forget_completed(self, keys: Iterable[str]) -> None:
         """Take tasks out of the set that are complete, and those that this worker has in hand in a loop around this one."""
+        has_unrecorded = self._task_log.completions.has
         for key in keys:
             if key in self._completed or key in self._quarantined or self._task_log.has_checked_out(key):
                 self._left.pop(key, None)
+                if has_unrecorded(key):
+                    self._unrecorded.append(key)
 
     def _read_quarantined(self) -> None:
         """Read which tasks are in quarantine: no node will do them."""

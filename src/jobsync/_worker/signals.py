@@ -159,9 +159,9 @@ class _Process:
 
     def restore(self) -> None:
         """Put the handlers of before the first job back."""
-        for number in list(self._former):
-            # Restored first, then forgotten: restored once more by a handler in between, nothing changes.
-            self._former[number].restore()
+        for number, former in list(self._former.items()):
+            # Restored first, then forgotten: restored once more by a handler in between, which forgets all, nothing changes.
+            former.restore()
             self._former.pop(number, None)
         self._pending_status = None
 

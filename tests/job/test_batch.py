@@ -318,7 +318,7 @@ class AwayBackend(FaultyBackend):
             self.attempts += 1
             if self.attempts == 2:  # the record of the other task is made only now
                 self.has_failed.set()
-            if self.attempts <= 6:
+            if self.attempts <= 15:
                 raise BackendUnavailable('away')
         super().append_audits(node, items, date)
 

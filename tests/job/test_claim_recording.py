@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.job.waiting import wait_until
 from jobsync import BackendUnavailable, Job, NotOwned, plugins
 from jobsync._core.agent.lease import Lease
 from jobsync._core.records import Claim, HistoryKind
-from jobsync._runtime import clock
+from jobsync._runtime import clock, threads
 from jobsync._worker import task_log
 from jobsync._worker.alarm import Alarm
 from jobsync.backend import BackendOptions
@@ -187,6 +187,23 @@ def test_an_alarm_that_could_not_be_set_is_set_again(monkeypatch: pytest.MonkeyP
         alarm.set()
     alarm.set()
     assert rung.wait(120)
+
+
+def test_an_alarm_whose_thread_is_over_before_it_is_noted_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that sets it may get no turn for as long as that takes. Later calls are made all the same."""
+    calls: list[int] = []
+    start = threads.start
+
+    def start_and_wait(node_name: str, what: str, target: Callable[[], object]) -> Any:
+        thread = start(node_name, what, target)
+        wait_until(lambda: not thread.is_alive(), 'the thread is over')
+        return thread
+
+    monkeypatch.setattr(threads, 'start', start_and_wait)
+    alarm = Alarm('a', 0.01, lambda: calls.append(1))
+    alarm.set()
+    alarm.set()
+    assert calls == [1, 1]
 
 
 def test_no_alarm_outlives_the_block(store: Store, faulty: FaultyBackend, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from queue import Empty
 
@@ -25,13 +24,18 @@ class Alarm:
         """Call the function after ``seconds``, unless a call is due already; after the one that is under way, if there is one."""
         self._is_wanted = True
         if self._end is None:
-            end: threads.Queue[None] = threads.new_queue()
-            # t=0  set: the process cannot start another thread, and start() raises
-            # t=1  set again: _end is still None, so this call tries again
-            # Stored before start(), the end of a thread that never ran would keep every later call out.
-            with suppress(RuntimeError):
+            # t=0  set: the thread is started, and this one gets no turn
+            # t=1  the thread makes its call and is over; _end is None
+            # t=2  this one would store the end of that thread, which would keep every later call out
+            # So the end is stored first, and taken back if the process cannot start another thread: then the next call tries again.
+            end = self._end = threads.new_queue()
+            try:
                 threads.start(self._node_name, 'alarm', partial(self._wait, end))
-                self._end = end
+            except BaseException as error:
+                if self._end is end:
+                    self._end = None
+                if not isinstance(error, RuntimeError):
+                    raise
 
     def cancel(self) -> None:
         """Drop the call that is due. A call under way goes on."""

@@ -56,7 +56,11 @@ class Scheduler:
         with self._starting:
             if self._all and not self._is_started and self._session.stages.stage is Stage.INSIDE:
                 self._is_started = True
-                threads.start(self._session.node_name, 'every', self._run)
+                try:
+                    threads.start(self._session.node_name, 'every', self._run)
+                except RuntimeError:  # the process cannot start another thread now; the next function tries again
+                    self._is_started = False
+                    raise
 
     def _run(self) -> None:
         while not self._session.is_leaving:

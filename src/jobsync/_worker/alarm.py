@@ -27,7 +27,7 @@ class Alarm:
             # t=0  set: the thread is started, and this one gets no turn
             # t=1  the thread makes its call and is over; _end is None
             # t=2  this one would store the end of that thread, which would keep every later call out
-            # So the end is stored first, and taken back if the process cannot start another thread: then the next call tries again.
+            # So the end is stored first, and taken back if no thread can be started: then the next call tries again.
             end = self._end = threads.new_queue()
             try:
                 threads.start(self._node_name, 'alarm', partial(self._wait, end))

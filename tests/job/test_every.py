@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import logging
 import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,7 +68,7 @@ def item(moment: dt.datetime, name: str = 'work') -> str:
 
 def audits(store: Store) -> list[str]:
     """The ticks that are complete, and what failed, oldest first."""
-    return [each for each in store.audits if not each.endswith(' ended')]
+    return [each for each in store.audits if not each.endswith(' ended') and ' unbegun ' not in each]
 
 
 class Other:
@@ -90,7 +92,9 @@ class Other:
 
     def fail(self, moment: dt.datetime) -> None:
         """Record that the function has raised."""
-        self._handle.append_audits(self.ref.name, [f'{item(moment)} failed {self.ref.incarnation}'], moment.date())
+        claims: Any = self._handle.history(HistoryKind.CLAIM, item=item(moment))
+        (claimed,) = (claim.created_on for claim in claims if claim.node == self.ref.name)
+        self._handle.append_audits(self.ref.name, [f'{item(moment)} failed {claimed.isoformat()}'], moment.date())
 
     def leave(self) -> None:
         """Leave the cluster."""
@@ -363,6 +367,100 @@ def test_a_tick_whose_fence_rose_while_its_claim_was_under_way(
     assert ran == ['a']
     assert [each for each in audits(store) if 'failed' not in each] == [item(NOON)]
     assert ("begun by 'a' and never completed" in caplog.text) == (misfire == 'skip')  # by b, which leaves it out
+
+
+@contextlib.contextmanager
+def slow_claims(store: Store) -> Iterator[tuple[FaultyBackend, threading.Event, threading.Event]]:
+    """A backend whose claims wait; whether one is under way; and whether they may go on, which the end of the block lets them."""
+    is_under_way, may_go_on = threading.Event(), threading.Event()
+
+    def wait(_: float) -> None:
+        is_under_way.set()
+        assert may_go_on.wait(120)
+
+    slow = FaultyBackend(plugins.connect(store.url, BackendOptions()), sleep=wait)
+    slow.faults.append(Fault('append_claims', When.NEVER, delay_sec=1))
+    try:
+        yield slow, is_under_way, may_go_on
+    finally:
+        may_go_on.set()
+    slow.inner.close()
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('misfire', ['skip', 'run'])
+def test_a_tick_that_was_given_up_is_run_by_the_next_owner(store: Store, misfire: str) -> None:
+    """Its owner found that the place might have passed on while the claim was under way: that keeps no other from the tick."""
+    ran: list[str] = []
+    with slow_claims(store) as (slow, is_under_way, may_go_on), store.job('a', config={'backend': slow}) as a:
+        Clock(a, NOON)
+        a.every(3600, misfire, name='work')(lambda: ran.append('a'))
+        assert is_under_way.wait(120)
+        with store.job('b') as b:
+            clock = Clock(b, NOON)
+            b.every(3600, misfire, name='work')(lambda: ran.append('b'))
+            lease = a._session.lease
+            assert lease is not None
+            b.register_task_lock('every:work', 'b')
+            wait_until(lambda: 'every:work' in lease.assignment.pin_of, 'the place is to pass on, under a fence of its own')
+            may_go_on.set()
+            clock.settle(NOON)
+            assert ran == ['b']
+    assert audits(store) == [item(NOON)]
+
+
+@pytest.mark.any_store
+def test_a_tick_that_was_given_up_once_and_then_failed(store: Store) -> None:
+    """That it failed is known of the attempt that failed, and the next owner runs it while the node lives."""
+    ran: list[str] = []
+
+    def fail() -> None:
+        ran.append('a')
+        raise KeyError
+
+    with slow_claims(store) as (slow, is_under_way, may_go_on), store.job('a', config={'backend': slow}) as a:
+        Clock(a, NOON)
+        a.every(3600, 'run', name='work')(fail)
+        assert is_under_way.wait(120)
+        before = a.fence('every:work')
+        a.register_task_lock('every:work', 'a')
+        wait_until(lambda: a.fence('every:work') not in (before, None), 'the pin has a fence of its own')
+        may_go_on.set()
+        (each,) = a._scheduler._all.values()
+        wait_until(lambda: ran and not each.is_busy, 'the tick has failed')
+        with store.job('b') as b:
+            clock = Clock(b, NOON)
+            b.every(3600, 'run', name='work')(lambda: ran.append('b'))
+            a.register_task_lock('every:work', 'b')
+            clock.settle(NOON)
+    assert ran == ['a', 'b']
+    assert [each for each in audits(store) if 'failed' not in each] == [item(NOON)]
+
+
+@pytest.mark.any_store
+def test_a_tick_that_one_of_two_claimants_is_at(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest claim is of a node that has given the tick up: the node of the claim before is waited for all the same."""
+    monkeypatch.setattr(scheduler, '_AGAIN_SEC', 0.01)
+    ran, asked = list[dt.datetime](), list[Claim]()
+    is_in_hand = TickRecord.is_in_hand
+
+    def ask(self: TickRecord, claim: Claim) -> bool:
+        asked.append(claim)
+        return is_in_hand(self, claim)
+
+    monkeypatch.setattr(TickRecord, 'is_in_hand', ask)
+    with store.job('a') as job:
+        at_work, failed = Other(store, 'at work'), Other(store, 'failed')
+        at_work.claim(NOON)
+        failed.claim(NOON)
+        failed.fail(NOON)
+        clock = Clock(job, NOON)
+        job.every(3600, 'run', name='work')(lambda tick: ran.append(tick.scheduled))
+        wait_until(lambda: len(asked) > 6, 'it has waited')
+        assert ran == []
+        at_work.complete(NOON)
+        clock.settle(NOON)
+    assert ran == []
 
 
 @pytest.mark.any_store

@@ -119,7 +119,7 @@ class Scheduler:
                     else:
                         each.handled, before = moment, each.handled
                         if is_to_do and not self._call(each, tick):
-                            record.give_up(ref)
+                            record.fail(ref)
                         elif is_to_do and not record.complete(ref):
                             each.handled = before  # its owner, which may be this node, decides about it anew
                 finally:
@@ -135,18 +135,19 @@ class Scheduler:
         each.is_busy = False
 
     def _decide(self, each: Scheduled, moment: dt.datetime, record: TickRecord, ref: NodeRef | None, *, is_late: bool) -> Start:
-        # t=0  this run finds no claim, makes one, and does not begin the tick, as it may have lost the place meanwhile
-        # t=1  it has the place: its own claim, if it is the only one, says nothing about the tick
+        # t=0  this run finds no claim, and makes one; its lease has ended meanwhile: the tick is not begun, nor that recorded
+        # t=1  its lease goes on: its own claim, if it is the only one, says nothing about the tick
         # The run is the same, so no other process has claimed the tick under this node's name.
         is_unbegun = each.unbegun == (moment, ref)
-        claim = record.read_last_claim(but_of_this_node=is_unbegun)
+        claims = record.read_claims(is_unbegun_here=is_unbegun)
+        claim = claims[0] if claims else None
         if claim is not None and record.is_complete:
             return Start.LEAVE_OUT
         is_new = claim is None and is_late and each.runs_missed and not is_unbegun
         start = decide(
             is_late=is_late,
             is_begun=claim is not None,
-            is_in_hand=claim is not None and each.runs_missed and record.is_in_hand(claim),
+            is_in_hand=each.runs_missed and any(map(record.is_in_hand, claims)),
             runs_missed=each.runs_missed,
             is_known=is_unbegun or (is_new and is_known(self._session, self._task_log, each, moment)),
         )

@@ -8,12 +8,14 @@ complete. Only the owner of ``every:NAME`` runs ticks. So what a claim without a
     t=40  b finds the claim. If a is still registered in the run that made it, a may be at work: b waits for the audit.
           Otherwise nothing completes the tick any more: b runs it again (misfire 'run'), or never (misfire 'skip').
 
-For misfire 'run' two more items say how a run of a tick has ended:
+More items say what has become of a claim. ``CLAIMED`` is when the claim was recorded: a node that claims a tick again renews it.
 
-- ``every:NAME@TIME ended`` is claimed before the tick is recorded as complete. The store refuses a claim to a run that is over:
-  what ends too late is not recorded, and b finds the claim of what ended in time, whether or not its audit has come yet.
-- ``every:NAME@TIME failed RUN`` has an audit if the function has raised, or was never called, which leaves the tick incomplete.
-  So b does not wait for a, which is alive, and not at work.
+- ``every:NAME@TIME unbegun CLAIMED`` has an audit if the node that made the claim has not called the function, as its place might
+  have passed on. It is as if the claim was never made.
+- ``every:NAME@TIME failed CLAIMED`` has one if the function has raised, which leaves the tick incomplete (misfire 'run'). So b
+  does not wait for a, which is alive, and not at work.
+- ``every:NAME@TIME ended`` is claimed before the tick is recorded as complete (misfire 'run'). The store refuses a claim to a run
+  that is over: what ends too late is not recorded, and b finds the claim of what ended in time, even if its audit has not come.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import attrs
 
 from jobsync._core.records import Claim, NodeRef, NodeState
 from jobsync._event_log import EventLogger
+from jobsync._runtime import clock
 from jobsync._worker.attempts import TaskAttempts
 from jobsync._worker.completions import refusal_as_outage
 from jobsync._worker.history import DateHistory
@@ -41,6 +44,8 @@ __all__ = ['Scheduled', 'Start', 'Tick', 'TickRecord', 'decide', 'is_known']
 
 _logger = EventLogger('jobsync.job')
 
+_UNBEGUN, _FAILED = 'unbegun', 'failed'
+"""What has become of a claim."""
 _LOOK_BACK = 10
 """How many ticks before a missed one are searched for a record, which shows that the schedule is not a new one."""
 
@@ -116,12 +121,18 @@ class TickRecord:
         self._runs_missed, self._ended_item = runs_missed, f'{tick.id} ended'
         self._attempts, self._history = TaskAttempts(session, self._date), DateHistory(session, self._date)
 
-    def read_last_claim(self, *, but_of_this_node: bool = False) -> Claim | None:
-        """Return the newest claim of the tick by any node, or by any other; None if there is none."""
-        if not but_of_this_node:
-            return self._history.read_last_claim(self._item)
-        node = self._session.node_name
-        return next((claim for claim in self._history.read_claims(self._item) if claim.node != node), None)
+    def read_claims(self, *, is_unbegun_here: bool) -> list[Claim]:
+        """Return the claims of the nodes that may have begun the tick, newest first.
+
+        Args:
+            is_unbegun_here: Whether this node knows that it has not begun the tick by its claim, if it has one.
+        """
+        return [
+            claim
+            for claim in self._history.read_claims(self._item)
+            if not (is_unbegun_here and claim.node == self._session.node_name)
+            and not self._is_audited(self._item_about(claim, _UNBEGUN))
+        ]
 
     @property
     def is_complete(self) -> bool:
@@ -131,15 +142,13 @@ class TickRecord:
     @property
     def exists(self) -> bool:
         """Whether any node has begun the tick; with coordination off, where no claim is recorded, completed."""
-        return self.read_last_claim() is not None if self._session.config.enabled else self.is_complete
+        return self._history.read_last_claim(self._item) is not None if self._session.config.enabled else self.is_complete
 
     def _is_audited(self, item: str) -> bool:
         return bool(self._history.read_audits(1, item))
 
-    def _has_failed(self, ref: NodeRef, claim: Claim) -> bool:
-        # t=0  a run claims the tick, may have lost the place, and gives the tick up
-        # t=1  it has the place after all, claims the tick again, and is at work: what is recorded of t=0 is of another attempt
-        return any(audit.created_on >= claim.created_on for audit in self._history.read_audits(1, self._failed_item(ref)))
+    def _item_about(self, claim: Claim, outcome: str) -> str:
+        return f'{self._item} {outcome} {claim.created_on.isoformat()}'
 
     def is_in_hand(self, claim: Claim) -> bool:
         """Return whether another node has made the claim, is registered in the run that made it, and has not failed since."""
@@ -151,13 +160,9 @@ class TickRecord:
             node.name == claim.node
             and node.state is NodeState.JOINED
             and node.created_on <= claim.created_on
-            and not self._has_failed(node.ref, claim)
+            and not self._is_audited(self._item_about(claim, _FAILED))
             for node in nodes
         )
-
-    def _failed_item(self, ref: NodeRef) -> str:
-        # Of one run, because an item has one audit of a node, and a node that was restarted may fail at the tick again.
-        return f'{self._item} failed {ref.incarnation}'
 
     def complete_for_its_node(self) -> bool:
         """Record the tick as complete if its function has ended in a run that is over now; return whether it has.
@@ -190,20 +195,33 @@ class TickRecord:
         # t=30  handover_timeout_sec is over, and the place passes on; the next owner claims the tick, and begins it
         # t=31  the claim of this node is recorded too: its lease runs, and another node is at the tick
         # So a tick whose place may have passed on meanwhile is left to the next owner, which may be this node (see
-        # ``Scheduled.unbegun``). A node that is to hand the place over, or is about to leave, and has not given it up, begins it:
-        # by the rule 'skip' no other would run a tick that is claimed.
+        # ``Scheduled.unbegun``). A node that is to hand the place over, or is about to leave, and has not given it up, begins it.
         if not self._tick.holds_place():
-            self.give_up(ref)
+            self._give_up(ref, _UNBEGUN)
             return None
         return True
 
-    def give_up(self, ref: NodeRef | None) -> None:
+    def fail(self, ref: NodeRef | None) -> None:
         """Leave the tick incomplete, as its function has raised, and record that for a later owner that may run it again."""
+        if self._runs_missed:
+            self._give_up(ref, _FAILED)
+        else:
+            self._attempts.give_up_all()
+
+    def _give_up(self, ref: NodeRef | None, outcome: str) -> None:
+        """Record what has become of this node's claim, for a later owner."""
         self._attempts.give_up_all()  # the run was not lost
-        backend = self._session.backend
-        if self._runs_missed and backend is not None and ref is not None:
-            node, items = self._session.node_name, [self._failed_item(ref)]
-            with suppress(JobsyncError):  # without the record, a later owner waits until this node has left
+        runtime, node = self._session.runtime, self._session.node_name
+        if runtime is None or ref is None:
+            return
+        # Without the record, a later owner takes the tick for begun: by 'run' it waits until this node has left.
+        with suppress(JobsyncError):
+            claim = next((claim for claim in self._history.read_claims(self._item) if claim.node == node), None)
+            # t=0  this run is evicted; another process has its name, and claims the tick
+            # t=1  this process reads that claim, and would record that its function was not called
+            # So the run still has its lease after the reading: until then no other had the name.
+            if claim is not None and runtime.lease.holds_lease(ref, clock.now):
+                backend, items = self._session.needed_backend, [self._item_about(claim, outcome)]
                 self._session.caller.call(lambda: backend.append_audits(node, items, self._date))
 
     def complete(self, ref: NodeRef | None) -> bool:

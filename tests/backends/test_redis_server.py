@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 import hashlib
@@ -62,6 +63,41 @@ def clients(server: RedisServer, name: str) -> int:
 def is_whole(node: RedisServer) -> bool:
     """Whether a node of a cluster knows where all slots are."""
     return 'cluster_state:ok' in node.ask('CLUSTER', 'INFO')
+
+
+@contextlib.contextmanager
+def cluster_of_two(
+    server: RedisServer, *, durable: tuple[bool, bool] = (False, False)
+) -> Iterator[tuple[RedisServer, RedisServer]]:
+    """Two nodes of a cluster with half of the slots each."""
+    cluster = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', '--cluster-port']
+    ports = [str(free_port()) for _ in range(2)]
+    with (
+        closing(RedisServer(server.program, durable=durable[0], options=[*cluster, ports[0]])) as one,
+        closing(RedisServer(server.program, durable=durable[1], options=[*cluster, ports[1]])) as two,
+    ):
+        one.ask('CLUSTER', 'ADDSLOTSRANGE', '0', '8191')
+        two.ask('CLUSTER', 'ADDSLOTSRANGE', '8192', '16383')
+        one.ask('CLUSTER', 'MEET', '127.0.0.1', str(two.port), ports[1])
+        for node in (one, two):
+            eventually(functools.partial(is_whole, node))
+        yield one, two
+
+
+def slot_of(node: RedisServer, namespace: str) -> int:
+    """The slot of a cluster in which a namespace is."""
+    return int(node.ask('CLUSTER', 'KEYSLOT', f'jobsync:{{{namespace}}}:state'))
+
+
+def move_slot(slot: str, source: RedisServer, target: RedisServer) -> None:
+    """Move a slot with its keys from one node of a cluster to another."""
+    from_, to = source.ask('CLUSTER', 'MYID'), target.ask('CLUSTER', 'MYID')
+    target.ask('CLUSTER', 'SETSLOT', slot, 'IMPORTING', from_)
+    source.ask('CLUSTER', 'SETSLOT', slot, 'MIGRATING', to)
+    keys = source.ask('CLUSTER', 'GETKEYSINSLOT', slot, '1000').split()
+    source.ask('MIGRATE', '127.0.0.1', str(target.port), '', '0', '5000', 'AUTH', target.password, 'KEYS', *keys)
+    for node in (target, source):
+        node.ask('CLUSTER', 'SETSLOT', slot, 'NODE', to)
 
 
 class TestUrl:
@@ -197,6 +233,37 @@ class TestServer:
             server.ask('CONFIG', 'SET', setting, right)
             eventually(lambda: 'aof_rewrite_in_progress:0' in server.ask('INFO', 'persistence'))
 
+    def test_durable_must_be_true_of_the_node_with_the_slot(self, server: RedisServer) -> None:
+        """In a cluster the node that keeps the namespace is checked, whichever node the URL names."""
+        with cluster_of_two(server, durable=(True, False)) as nodes:
+            kept = {slot_of(nodes[0], name) < 8192: name for name in ('a_', 'b_', 'c_', 'd_')}
+            nodes[1].ask('CONFIG', 'SET', 'maxmemory', '1gb')
+            nodes[1].ask('CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru')
+            for query, told in (('', 'allkeys-lru'), ('durable=yes', 'appendonly no')):
+                for node in nodes:
+                    with closing(connect(node.url(query=query), BackendOptions(kept[True]))) as backend:
+                        backend.open(SETTINGS, create=True)
+                    with (
+                        closing(connect(node.url(query=query), BackendOptions(kept[False]))) as backend,
+                        pytest.raises(ConfigError, match=told),
+                    ):
+                        backend.open(SETTINGS, create=True)
+                nodes[1].ask('CONFIG', 'SET', 'maxmemory-policy', 'noeviction')
+
+    def test_a_slot_that_moves_to_a_node_that_is_not_durable(self, server: RedisServer) -> None:
+        """No lease begins there: every call of a backend that is open is refused, until the slot is back."""
+        with cluster_of_two(server, durable=(True, False)) as nodes:
+            name = next(name for name in ('a_', 'b_', 'c_', 'd_') if slot_of(nodes[0], name) < 8192)
+            slot = str(slot_of(nodes[0], name))
+            with closing(connect(nodes[0].url(query='durable=yes'), BackendOptions(name))) as backend:
+                namespace = Namespace(backend)
+                ref = namespace.join('a')
+                move_slot(slot, *nodes)
+                with pytest.raises(ConfigError, match=f'{nodes[1].port}, which has this namespace.*appendonly no'):
+                    namespace.beat(ref)
+                move_slot(slot, *reversed(nodes))
+                assert namespace.beat(ref).heartbeat == 1
+
     def test_full_memory(self, namespace: Namespace, server: RedisServer) -> None:
         """A server that cannot store more says so, and nothing is written by halves."""
         leader = namespace.leader()
@@ -249,20 +316,10 @@ class TestKeys:
 
     def test_a_node_of_a_cluster(self, server: RedisServer) -> None:
         """Everything works on two nodes with half of the slots each, by the URL of either."""
-        cluster = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', '--cluster-port']
-        ports = [str(free_port()) for _ in range(2)]
-        with (
-            closing(RedisServer(server.program, durable=False, options=[*cluster, ports[0]])) as one,
-            closing(RedisServer(server.program, durable=False, options=[*cluster, ports[1]])) as two,
-        ):
-            one.ask('CLUSTER', 'ADDSLOTSRANGE', '0', '8191')
-            two.ask('CLUSTER', 'ADDSLOTSRANGE', '8192', '16383')
-            one.ask('CLUSTER', 'MEET', '127.0.0.1', str(two.port), ports[1])
-            for node in (one, two):
-                eventually(functools.partial(is_whole, node))
+        with cluster_of_two(server) as (one, two):
             slots = set()
             for namespace in ('a_', 'b_', 'c_', 'd_'):
-                slots.add(int(one.ask('CLUSTER', 'KEYSLOT', f'jobsync:{{{namespace}}}:state')) < 8192)
+                slots.add(slot_of(one, namespace) < 8192)
                 for node in (one, two):
                     with closing(connect(node.url(), BackendOptions(namespace))) as backend:
                         everything(backend)

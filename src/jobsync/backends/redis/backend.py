@@ -43,7 +43,7 @@ from jobsync.backends.redis.errors import OLDER, SCHEMA
 from jobsync.backends.redis.history import history_of, incomplete_of
 from jobsync.backends.redis.listener import RedisListener
 from jobsync.backends.redis.namespace import RedisNamespace
-from jobsync.backends.redis.server import check_server, recognised
+from jobsync.backends.redis.server import recognised
 from jobsync.backends.redis.url import RedisServer, server_of
 
 __all__ = ['RedisBackend', 'connect']
@@ -66,7 +66,7 @@ class RedisBackend:
         self._run = self._namespace.run
         self._assignment = RedisAssignment(self._namespace)
         self._listener = RedisListener(self._namespace)
-        self._checked = False
+        self._has_rights = False
 
     @property
     def info(self) -> BackendInfo:
@@ -93,13 +93,12 @@ class RedisBackend:
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         deadline = self._namespace.deadline()
         is_view = settings is None
-        if not self._checked:
+        if not self._has_rights:
             with recognised(self._namespace.server, deadline):
-                check_server(self._namespace.pool, deadline)
-            (publishes,) = self._run('rights', deadline=deadline, view=is_view)
+                (publishes,) = self._run('rights', deadline=deadline, view=is_view)
             if publishes != b'1':
                 self._listener.poll('this user may not publish announcements')
-            self._checked = not is_view
+            self._has_rights = not is_view
         total, function, format_, *timeline = self._run(
             'open',
             deadline=deadline,

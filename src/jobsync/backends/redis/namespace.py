@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from jobsync.backend import BackendOptions
@@ -9,6 +10,7 @@ from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.errors import refusal
 from jobsync.backends.redis.pool import RedisPool
 from jobsync.backends.redis.script import script
+from jobsync.backends.redis.server import check_server
 from jobsync.backends.redis.url import RedisServer
 
 __all__ = ['RedisNamespace']
@@ -26,7 +28,7 @@ class RedisNamespace:
     def __init__(self, server: RedisServer, options: BackendOptions) -> None:
         self.server, self.options = server, options
         self._name = options.namespace
-        self.pool = RedisPool(server)
+        self.pool = RedisPool(server, functools.partial(check_server, server, self.key('state')))
         self.channel = self.key(f'{server.db}:revision')
         """Where revisions are announced; the databases of a server share their channels."""
         self._of_all = ('1' if server.durable else '0', self.channel)

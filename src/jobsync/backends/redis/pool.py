@@ -31,10 +31,19 @@ BUSY_SEC = 6.0
 
 
 class RedisPool:
-    """Connections to one server. Thread-safe. Keeps one idle connection; concurrent calls make more, which end with them."""
+    """Connections to one server. Thread-safe. Keeps one idle connection; concurrent calls make more, which end with them.
 
-    def __init__(self, server: RedisServer) -> None:
+    Args:
+        server: How to reach the server.
+        check: Raises if a server does not keep what the URL promises. It is called with the server's name and a function that
+            returns the server's answer to a command, before the first script on each server: the one in the URL, a node of its
+            cluster that has the slot, the sentinels' master.
+    """
+
+    def __init__(self, server: RedisServer, check: Callable[[str, Callable[..., Any]], None]) -> None:
         self.server = server
+        self._check = check
+        self._checked = set[tuple[Any, Any]]()
         self._closed = False
         self._set_up()
         forget_in_child(self)
@@ -48,6 +57,7 @@ class RedisPool:
         """Return the answer of a script, called with ``Script.words``."""
 
         def call(connection: AbstractConnection) -> Any:
+            self._check_once(connection, deadline)
             try:
                 return exchange(connection, deadline, 'EVALSHA', script.digest, *words, is_busy=is_busy)
             except redis.exceptions.NoScriptError:
@@ -60,6 +70,18 @@ class RedisPool:
     def command(self, deadline: Deadline, *words: object) -> Any:
         """Return the answer of a plain command."""
         return self._with_connection(deadline, lambda connection: exchange(connection, deadline, *words))
+
+    def _check_once(self, connection: AbstractConnection, deadline: Deadline) -> None:
+        """Check the server at the other end of a connection, unless it has been found in order before."""
+        # t=0  the slot of the namespace moves to a node of the cluster that does not write to its disk, and leases begin there
+        # t=1  that node restarts, empty: with durable=yes its store counts as the one from before
+        # t=2  a newcomer takes all tokens, and the owners of t=0 still have their leases
+        # A refusal at t=0 keeps leases from beginning there.
+        address = getattr(connection, 'host', None), getattr(connection, 'port', None)
+        if address not in self._checked:
+            node = '' if self._moved is None else f' (its node {address[0]}:{address[1]}, which has this namespace)'
+            self._check(f'{self.server}{node}', functools.partial(exchange, connection, deadline))
+            self._checked.add(address)
 
     def _is_busy(self, call: Deadline) -> bool:
         """Return whether the server is running a script, read on another connection. If not, it has finished every call so far.

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import redis
 
 from jobsync.backend import EventLogger
 from jobsync.backends._common.probing import REDIS, refuse_other_server
 from jobsync.backends.redis.connection import Deadline
-from jobsync.backends.redis.pool import RedisPool
 from jobsync.backends.redis.url import RedisServer
-from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
+from jobsync.errors import BackendUnavailable, ConfigError
 
 __all__ = ['check_server', 'recognised']
 
@@ -34,44 +34,52 @@ def recognised(server: RedisServer, deadline: Deadline) -> Iterator[None]:
         raise
 
 
-def check_server(pool: RedisPool, deadline: Deadline) -> None:
-    """Raise ``ConfigError`` if the server would lose what it has to keep, or is too old."""
-    server, info = pool.server, _info(pool, deadline)
+def check_server(server: RedisServer, key: str, name: str, call: Callable[..., Any]) -> None:
+    """Raise ``ConfigError`` if a server would lose what it has to keep, or is too old.
+
+    Args:
+        server: What the URL says.
+        key: A key of the namespace. A node of a cluster that does not have its slot is not checked, but answers ``MOVED``.
+        name: How messages name the server.
+        call: Returns the server's answer to a command.
+    """
+    info = _info(call)
+    if info.get('cluster_enabled') == '1':
+        # INFO and CONFIG GET have no key, so any node answers them: also one on which nothing of the namespace is kept.
+        call('HGET', key, 'revision')
     version = tuple(map(int, info['redis_version'].split('.')[:2]))
     if version < OLDEST:
-        raise ConfigError(f'{server} is Redis {info["redis_version"]}; jobsync needs 6.2 or later')
+        raise ConfigError(f'{name} is Redis {info["redis_version"]}; jobsync needs 6.2 or later')
     policy = info.get('maxmemory_policy', '')
     if info.get('maxmemory', '0') != '0' and policy.startswith('allkeys'):
         raise ConfigError(
-            f'{server} drops keys of any kind when its memory is full (maxmemory-policy {policy}), also those that say '
+            f'{name} drops keys of any kind when its memory is full (maxmemory-policy {policy}), also those that say '
             'which node owns which token; use noeviction or a volatile policy'
         )
     if server.sentinels and 'min_slaves_good_slaves' not in info:
         log.warning(
             '%s accepts writes while it is cut off from its replicas: set min-replicas-to-write and a min-replicas-max-lag below '
             'the heartbeat timeout, or two nodes may own one task while a replica is promoted',
-            server,
+            name,
         )
     if server.durable:
-        _check_durable(pool, deadline)
+        _check_durable(name, call)
 
 
-def _info(pool: RedisPool, deadline: Deadline) -> dict[str, str]:
-    text = '\n'.join(pool.command(deadline, 'INFO', section).decode() for section in ('server', 'memory', 'replication'))
+def _info(call: Callable[..., Any]) -> dict[str, str]:
+    text = '\n'.join(call('INFO', section).decode() for section in ('server', 'memory', 'replication', 'cluster'))
     return dict(re.findall(r'^(\w+):(.*?)\r?$', text, re.MULTILINE))
 
 
-def _check_durable(pool: RedisPool, deadline: Deadline) -> None:
+def _check_durable(name: str, call: Callable[..., Any]) -> None:
     """Raise ``ConfigError`` if the server's settings are not those of a durable one; believe the URL if they cannot be read."""
     for setting, wanted in (('appendonly', 'yes'), ('appendfsync', 'always')):
         try:
-            answer = pool.command(deadline, 'CONFIG', 'GET', setting)
-        except JobsyncError as error:
-            if isinstance(error.__cause__, redis.ResponseError):
-                return
-            raise
+            answer = call('CONFIG', 'GET', setting)
+        except redis.ResponseError:
+            return
         found = dict(zip(answer[::2], answer[1::2], strict=True)).get(setting.encode(), b'').decode()
         if found and found != wanted:
             raise ConfigError(
-                f'the URL says durable=yes, but {pool.server} has {setting} {found}: set {setting} {wanted}, or leave durable out'
+                f'the URL says durable=yes, but {name} has {setting} {found}: set {setting} {wanted}, or leave durable out'
             )

@@ -329,6 +329,15 @@ class TestKeys:
                         assert waiting.answer() > revision
             assert slots == {True, False}
 
+    def test_a_cluster_whose_nodes_know_no_names(self, server: RedisServer) -> None:
+        """A redirection without a host leads to another port of the host that the client has reached."""
+        with cluster_of_two(server) as (one, two):
+            names = {slot_of(one, name) < 8192: name for name in ('a_', 'b_', 'c_', 'd_')}
+            for node, other in ((one, names[False]), (two, names[True])):
+                node.ask('CONFIG', 'SET', 'cluster-preferred-endpoint-type', 'unknown-endpoint')
+                with closing(connect(node.url(), BackendOptions(other))) as backend:
+                    everything(backend)
+
     def test_scripts_touch_their_keys_only(self, harness: RedisHarness, server: RedisServer) -> None:
         """Whatever a script reads or writes has been named as one of its keys."""
         with socket.create_connection(('127.0.0.1', server.port)) as spy, spy.makefile('rb') as lines:

@@ -127,12 +127,9 @@ class RedisPool:
         try:
             try:
                 return self._once(deadline, call)
-            except redis.ResponseError as error:
-                moved = moved_to(error)
-                if moved is None:
-                    raise
+            except Moved as moved:
                 # A refused script has not run, so it may run on the node of the cluster that has its keys.
-                self._moved = moved
+                self._moved = moved.node
                 self._trim(0)
                 return self._once(deadline, call)
         except (redis.RedisError, OSError, NoAnswer) as error:
@@ -155,6 +152,8 @@ class RedisPool:
                 self._keep(connection)
             else:
                 close(connection)
+            if isinstance(error, redis.ResponseError) and (node := moved_to(error, connection)) is not None:
+                raise Moved(node, error) from error
             raise
         self._keep(connection)
         return answer
@@ -175,12 +174,27 @@ class RedisPool:
             close(spare)
 
 
-def moved_to(error: redis.ResponseError) -> tuple[str, int] | None:
-    """Return the node of a cluster to which the error ``MOVED slot host:port`` sends a client; None for another error."""
+class Moved(redis.ResponseError):
+    """A node of a cluster does not have the slot. ``node`` is the host and the port of the one that has."""
+
+    def __init__(self, node: tuple[str, int], error: redis.ResponseError) -> None:
+        super().__init__(str(error))
+        self.node = node
+
+
+def moved_to(error: redis.ResponseError, connection: AbstractConnection) -> tuple[str, int] | None:
+    """Return the node to which the error ``MOVED slot host:port`` on a connection sends a client; None for another error.
+
+    A cluster that knows no names for its nodes (``cluster-preferred-endpoint-type unknown-endpoint``) leaves the host out: it is
+    the one by which the client has reached the node that answers.
+    """
+    host: str
+    port: int | str
     if isinstance(error, redis.exceptions.MovedError):
-        return error.host, error.port
-    code, *words = str(error).split()  # redis-py before 6 knows the code in clients for clusters only
-    if code != 'MOVED':
-        return None
-    host, _, port = words[-1].rpartition(':')
-    return host, int(port)
+        host, port = error.host, error.port
+    else:
+        code, *words = str(error).split()  # redis-py before 6 knows the code in clients for clusters only
+        if code != 'MOVED':
+            return None
+        host, _, port = words[-1].rpartition(':')
+    return host or getattr(connection, 'host', 'localhost'), int(port)

@@ -79,6 +79,21 @@ def test_a_difference_reads_the_pins_that_were_written(
     assert [*known.pins] == sorted(known.pins)
 
 
+def test_pins_of_locks_with_large_ids(namespace: Namespace, harness: Sql) -> None:
+    """A difference has the pin of a lock that an operator has inserted with an id beyond 32 bits, or the removal of the pin."""
+    leader, reader, known = populated(namespace, harness)
+    harness.execute("INSERT INTO sync_lock (id, task_id, node_pattern) VALUES (3000000000, 'x', '%')")
+    (lock,) = namespace.locks().values()
+    assert lock.id == 3_000_000_000
+    known = read_on(reader, known, harness)
+    namespace.commit(leader, pins=(pin(lock.id),))
+    changed = read_on(reader, known, harness)
+    assert TOKENS + lock.id in changed.pins
+    namespace.commit(leader, unpinned=frozenset([TOKENS + lock.id]))
+    assert read_on(reader, changed, harness).pins == known.pins
+    assert read_on(reader, known, harness).pins == known.pins
+
+
 def test_a_commit_that_lists_no_pins_is_followed_by_a_reading_of_all(
     namespace: Namespace, harness: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:

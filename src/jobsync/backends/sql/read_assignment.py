@@ -7,7 +7,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, starmap
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, String, Table, Text
@@ -159,12 +159,15 @@ def later(dialect: Dialect) -> sa.Select[Any]:
     return sa.select(*fields).where(change.c.revision > sa.bindparam('since', type_=BigInteger)).order_by(change.c.revision)
 
 
-def numbers(listed: str) -> array[int]:
-    """Return the tokens of a group, as the database gathers them or as ``Dialect.listed`` writes them."""
+def numbers(listed: str, typecode: Literal['i', 'q'] = 'i') -> array[int]:
+    """Return the tokens of a group, as the database gathers them or as ``Dialect.listed`` writes them.
+
+    Ids of pins need the type code ``q``: an operator may insert a lock with any id, and tokens are few in comparison.
+    """
     text = listed.strip('[]{}')
     if len(text) <= PORTION:
-        return array('i', JSON.raw_decode(f'[{text}]')[0])
-    found, start = array('i'), 0
+        return array(typecode, JSON.raw_decode(f'[{text}]')[0])
+    found, start = array(typecode), 0
     while start < len(text):  # portion by portion: a list of a million numbers takes ten times the memory of the array
         stop = text.find(',', start + PORTION)
         stop = len(text) if stop < 0 else stop
@@ -197,7 +200,7 @@ def read_changes(tx: SqlTransaction, since: Revision, commits: Collection[int]) 
             logged.add(revision)
             members.update(states.load_members(changed))
             if listed:
-                pins[revision] = numbers(listed)
+                pins[revision] = numbers(listed, 'q')
 
     groups = latest(written()) if len(commits) > 1 else tuple(written())
     # t=0  a table that was made UNLOGGED is empty after a crash, or a restore without triggers has cleared it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -14,7 +15,7 @@ from tests.support.servers import PostgresServer
 
 from jobsync.backend import Backend, BackendOptions, HistoryKind, TokenGroup
 from jobsync.backends.sql.postgresql.plugin import connect
-from jobsync.testing.conformance.namespace import Namespace
+from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace
 
 pytestmark = pytest.mark.postgres
 
@@ -26,26 +27,38 @@ def harness(newest_postgres: PostgresServer) -> Iterator[PostgresqlHarness]:
     harness.close()
 
 
-READINGS: dict[str, Callable[[Backend], int]] = {
-    'node': lambda backend: len(backend.snapshot().nodes),
-    'token': lambda backend: sum(len(group.tokens) for group in backend.read_assignment().groups),
-    'lock': lambda backend: len(backend.read_locks().locks),
-    'claim': lambda backend: len(backend.history(HistoryKind.CLAIM)),
-    'audit': lambda backend: len(backend.history(HistoryKind.AUDIT)),
+LONG_AGO = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+
+
+def not_lost(backend: Backend) -> int:
+    """How many attempts at one item are not lost."""
+    return 1 - len(backend.lost_attempts(DAY))
+
+
+READINGS: dict[str, tuple[str, Callable[[Backend], int]]] = {
+    'nodes': ('node', lambda backend: len(backend.snapshot().nodes)),
+    'tokens': ('token', lambda backend: sum(len(group.tokens) for group in backend.read_assignment().groups)),
+    'locks': ('lock', lambda backend: len(backend.read_locks().locks)),
+    'claims': ('claim', lambda backend: len(backend.history(HistoryKind.CLAIM))),
+    'audits': ('audit', lambda backend: len(backend.history(HistoryKind.AUDIT))),
+    'attempts': ('node', not_lost),
+    'settings': ('state', lambda backend: backend.open(SETTINGS, create=True).settings.total_tokens),
+    'old claims': ('state', lambda backend: 1 - backend.purge(HistoryKind.CLAIM, LONG_AGO, 10).deleted),
 }
-"""By the table: how much a reading finds."""
+"""By what is read: the table that is written anew, and how much a reading finds."""
 
 
-@pytest.mark.parametrize('table', READINGS)
-def test_a_reading_that_waits_for_a_rewrite(harness: PostgresqlHarness, table: str) -> None:
+@pytest.mark.parametrize('what', READINGS)
+def test_a_reading_that_waits_for_a_rewrite(harness: PostgresqlHarness, what: str) -> None:
     """It finds all rows: an empty table would be one whose rows were deleted."""
-    read = READINGS[table]
+    table, read = READINGS[what]
     namespace = Namespace(harness.connect())
     ref = namespace.leader('a')
     namespace.commit(ref, TokenGroup(range(24), 'a'))
     namespace.lock('x')
     namespace.claim(ref, 'done')
     namespace.audit('a', 'done')
+    namespace.attempt(ref, 'begun')
     expected = read(namespace.backend)
     assert expected > 0
     name = f'{harness.schema}.sync_{table}'

@@ -81,7 +81,7 @@ def forget_of_run(dialect: Dialect) -> Any:
 
 def lost_attempts(tx: SqlTransaction, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
     """See ``Backend.lost_attempts``."""
-    tx.hold(tx.tables.state, tx.tables.claim, tx.tables.audit)
+    tx.hold(tx.tables.state, tx.tables.claim, tx.tables.audit, tx.tables.node)
     states.read(tx)
     rows: Any = tx.execute(find_lost, {'at': date, 'at_least': at_least})
     return {item: int(lost) for item, lost in rows if isinstance(item, str)}

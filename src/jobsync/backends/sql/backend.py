@@ -109,7 +109,10 @@ class SqlBackend:
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         """See ``Backend.open``."""
         self.store.reach(create, self._options.op_timeout_sec)
-        version, found = self._run(Mode.READ, self._look)
+        version, found = None, None
+        # In a transaction of its own: after its first reading none finds what a rewrite writes anew (``hold``).
+        if self._run(Mode.READ, self.store.has_schema):
+            version, found = self._run(Mode.READ, self._look)
         if version is None:
             if not create or settings is None:
                 how = 'a worker without skip_db_init=True makes them' if settings is None else 'skip_db_init forbids to make them'
@@ -118,23 +121,21 @@ class SqlBackend:
         elif create and version < SCHEMA_VERSION:
             self._bulk(Mode.STRUCTURE, lambda tx: migrations.migrate(self.store, tx))
         if found is None:
-            state.check_version(self._run(Mode.READ, migrations.version))
-            found = self._run(Mode.READ, self._read_state)
+            version, found = self._run(Mode.READ, self._look)
+            state.check_version(version)
+            assert found is not None
         if settings is None or dead is None or found.settings == settings:
             return Opened(found.settings, found.timeline)
         return self._bulk(Mode.STRUCTURE, lambda tx: namespaces.put_settings(tx, settings, dead))
 
-    def _look(self, tx: SqlTransaction) -> tuple[int | None, state.SqlState | None]:
-        """Return the version of the schema, or None if there is none; and the state, if this code knows the version."""
-        if not self.store.has_schema(tx):
-            return None, None
+    def _look(self, tx: SqlTransaction) -> tuple[int, state.SqlState | None]:
+        """Return the version of the schema, and the state if this code knows it; ``SchemaMismatch`` if tables are gone."""
+        tx.hold(tx.tables.state)
         version = migrations.version(tx)
-        return version, self._read_state(tx) if version == SCHEMA_VERSION else None
-
-    def _read_state(self, tx: SqlTransaction) -> state.SqlState:
-        """Return the state; ``SchemaMismatch`` if the schema is not complete."""
+        if version != SCHEMA_VERSION:
+            return version, None
         self.store.check_complete(tx)
-        return state.read(tx)
+        return version, state.read(tx)
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         """See ``Backend.renew_timeline``."""

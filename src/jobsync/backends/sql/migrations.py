@@ -95,7 +95,9 @@ def version(tx: SqlTransaction) -> int:
     """Return the schema's version; ``SchemaMismatch`` if the namespace's state is gone."""
     found: int | None = tx.execute(sa.select(tx.tables.state.c.schema_version)).scalar_one_or_none()
     if found is None:
-        raise SchemaMismatch(f'{tx.tables.state.name} is empty: drop the tables of this namespace, and open it anew')
+        raise SchemaMismatch(
+            f'{tx.tables.state.name} is empty: stop all nodes, drop the tables of this namespace, and start one, which makes them'
+        )
     return found
 
 

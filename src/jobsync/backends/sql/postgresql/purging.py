@@ -21,6 +21,7 @@ def portion(tx: SqlTransaction, old: OldRows) -> Portion:
 
     A purge reads the pages of before its first portion. One that read those that are appended meanwhile might never end.
     """
+    tx.hold(tx.tables.state)
     states.read(tx)
     name = old.table.name
     first, pages = map(int, old.after.split()) if old.after else (0, tx.execute_text(PAGES.format(table=name)).scalar_one())

@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
@@ -315,6 +316,36 @@ class TestConnections:
             assert namespace.beat(ref).heartbeat == 1
             other.rollback()
         namespace.join('b')
+
+    @pytest.mark.parametrize(
+        ('row', 'change'),
+        [
+            ('b', lambda namespace, leader, ref: namespace.evict(leader, ref)),
+            ('b', lambda namespace, _, ref: namespace.join('b', replacing=(ref.incarnation, 0))),
+            ('b', lambda namespace, _, ref: namespace.backend.deregister(ref)),
+            ('a', lambda namespace, leader, _: namespace.commit(leader, TokenGroup([1], 'a'))),
+        ],
+        ids=['eviction', 'replacement', 'leaving', 'commit'],
+    )
+    def test_a_lock_of_a_node_left_open(
+        self, harness: PostgresqlHarness, row: str, change: Callable[[Namespace, NodeRef, NodeRef], object]
+    ) -> None:
+        """While another session holds a node's row, a change that needs it waits, and other nodes join and leave."""
+        namespace = Namespace(harness.connect(op_timeout_sec=60.0))
+        leader, ref = namespace.leader('a'), namespace.join('b')
+        waits = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
+        with harness.connect().connection() as other, ThreadPoolExecutor(1) as pool:  # type: ignore[attr-defined]
+            other.exec_driver_sql(f"BEGIN; SELECT * FROM sync_node WHERE name = '{row}' FOR UPDATE")
+            changing = pool.submit(change, namespace, leader, ref)
+            try:
+                eventually(lambda: harness.server.psql(waits) == ['t'])
+                hasty = Namespace(harness.connect(op_timeout_sec=5.0))
+                for name in 'cde':
+                    hasty.backend.deregister(hasty.join(name))
+                assert not changing.done()
+            finally:
+                other.rollback()
+            changing.result(60)
 
     def test_a_process_that_stops_in_a_transaction(self, harness: PostgresqlHarness) -> None:
         """It holds the others up for some seconds, not for as long as it is stopped; its own call has not happened."""

@@ -57,7 +57,7 @@ IDLE_SEC = 10.0
 GRACE_SEC = 0.5
 """The time that the server gets after its statement timeout, to report that it has cancelled."""
 _HOLD_MS = 500
-"""How long a reading waits for its tables before it begins anew."""
+"""How long a reading waits for its tables, and a change of the structure for anything but the state, before it begins anew."""
 NAMESPACES = """
 SELECT left(relname, -5) FROM pg_catalog.pg_class AS state
 WHERE relkind = 'r' AND length(relname) > 5 AND right(relname, 5) = 'state' AND pg_catalog.pg_table_is_visible(oid) AND EXISTS (
@@ -102,6 +102,8 @@ class Framed(SqlTransaction):
     raw: BoundedConnection
     beginning: Callable[[bool], Sequence[str]]
     """Given whether the transaction also ends in the message that begins it."""
+    before_commit: Sequence[str] = ()
+    """Statements in the message of the COMMIT, directly before it."""
 
     def execute(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
         with self._framing():
@@ -141,7 +143,7 @@ class Framed(SqlTransaction):
             self.raw.is_queueing = False
 
     def conclude(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
-        with self._framing('COMMIT'):
+        with self._framing(*self.before_commit, 'COMMIT'):
             return super().execute(statement, parameters)
 
     def _begin(self, is_whole: bool) -> None:
@@ -166,6 +168,7 @@ class Framed(SqlTransaction):
         """Commit, with what is still queued, unless ``conclude`` has."""
         if self.raw.is_in_transaction or self.raw.before:
             self._begin(is_whole=True)
+            self.raw.before.extend(self.before_commit)
             self.raw.execute('COMMIT')
 
 
@@ -323,13 +326,20 @@ class PostgresqlStore(SqlStore):
         if mode is Mode.STRUCTURE:
             parts.append(f"SET LOCAL {WRITER} = '{self.tables.namespace}'")
             parts.append(f'SELECT 1 FROM {self.tables.state.name} FOR UPDATE')  # noqa: S608 - a name of our own
+            # t=0  an operator's SELECT … FOR UPDATE has the row of node b, whose heartbeats wait for it until b's lease ends
+            # t=1  the leader's commit, which evicts b, has the row of the state, and waits for that of b
+            # t=2  no node joins or leaves, for as long as a bulk call may take
+            # So the transaction ends after a moment, and begins anew behind those that wait for the state.
+            parts.append(f'SET LOCAL lock_timeout = {_HOLD_MS}')
         return parts
 
     @contextlib.contextmanager
     def transaction(self, mode: Mode, deadline: float) -> Iterator[SqlTransaction]:
         with translated(self.server), self._connected(deadline) as (connection, raw):
             try:
-                transaction = Framed(connection, self.dialect, raw, partial(self._beginning, mode, deadline))
+                # A COMMIT that announces waits for those of all other databases of the server: all was done but that.
+                before_commit = ['SET LOCAL lock_timeout TO DEFAULT'] if mode is Mode.STRUCTURE else ()
+                transaction = Framed(connection, self.dialect, raw, partial(self._beginning, mode, deadline), before_commit)
                 yield transaction
                 transaction.end()
             except BaseException as error:

@@ -158,6 +158,11 @@ class Job:
             if self._signals is not None:
                 self._signals.catch()
             self._session.enter(self._wait_on_enter, self._provide_locks, self._functions)
+            # t=0  the node has entered; a signal's handler raises here, and Python calls no __exit__
+            # t=1  without the lines below, the node would be a member whose block was never entered
+            if self._config.enabled:
+                _logger.info('node %r entered with %s', self.node_name, counted(status.count_owned(self._session), 'token'))
+            self._scheduler.start()
         except BaseException as error:
             self.__exit__(None, None, None)
             if self._signals is not None and self._signals.have_come and isinstance(error, JobsyncError):
@@ -165,9 +170,6 @@ class Job:
             if isinstance(error, JobsyncError):
                 raise without_chain(error)  # noqa: B904 - the same error, not another one
             raise
-        if self._config.enabled:
-            _logger.info('node %r entered with %s', self.node_name, counted(status.count_owned(self._session), 'token'))
-        self._scheduler.start()
         return self
 
     def _provide_locks(self) -> None:
@@ -202,10 +204,14 @@ class Job:
             # t=1  a signal handler's sys.exit ends the code before the block that would end the transaction
             # t=2  leaving writes to the store: it would wait for that lock, which the suspended frames keep alive
             clear_frames(traceback)
-        self._session.leave(self._wait_on_exit, self._task_log.record_before_leaving, self._task_log.close)
-        self._added.give_up()
-        if self._signals is not None:
-            self._signals.release()
+        try:
+            self._session.leave(self._wait_on_exit, self._task_log.record_before_leaving, self._task_log.close)
+            self._added.give_up()
+        finally:
+            # t=0  leaving waits; a signal's handler of the program's own raises, and the program goes on
+            # t=1  a SIGTERM: were the handler still there, it would find a block that is being left, and never end anything
+            if self._signals is not None:
+                self._signals.release()
 
     if not TYPE_CHECKING:  # a type checker finds ``async with`` by itself, as long as these are missing
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from tests.job.processes import Worker as Process
@@ -17,7 +18,7 @@ from tests.job.stores import Store, foreign_task, kinds, owned_tasks
 from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
-from jobsync import BackendUnavailable, ConfigError, CoordinationConfig, Job, Task, plugins
+from jobsync import BackendUnavailable, ConfigError, CoordinationConfig, Job, JobsyncError, SchemaMismatch, Task, plugins
 from jobsync._worker import shared_batch
 from jobsync.backend import Backend, BackendOptions
 from jobsync.testing import Fault, FaultyBackend
@@ -300,6 +301,35 @@ def test_it_goes_on_after_an_outage(store: Store) -> None:
         store.handle.append_audits('b', ['x'], job.date)
         worker.join()
     backend.inner.close()
+
+
+class RefusingBackend(FaultyBackend):
+    """One that refuses the next readings of the history."""
+
+    refusals: list[JobsyncError] = []  # noqa: RUF012 - set for each object
+
+    def history(self, *arguments: Any, **named: Any) -> Sequence[Any]:
+        """Read claims or audits."""
+        if self.refusals:
+            raise self.refusals.pop()
+        return super().history(*arguments, **named)
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('error', [ConfigError, SchemaMismatch])
+def test_it_goes_on_after_a_refusal(store: Store, error: type[JobsyncError], caplog: pytest.LogCaptureFixture) -> None:
+    """A right that is revoked, or a password that is changed, counts as an outage here as well."""
+    backend = RefusingBackend(plugins.connect(store.url, BackendOptions()))
+    with store.job('a', config={'backend': backend, 'op_timeout_sec': 0.2}) as job:
+        job.register_task_lock('x', 'gpu-%')
+        wait_until(lambda: not job.can_claim_task('x'), 'the lock holds')
+        backend.refusals = [error('permission denied')] * 3
+        worker = Worker(job, ['x'], [])
+        wait_until(lambda: not backend.refusals, 'it was refused')
+        store.handle.append_audits('b', ['x'], job.date)
+        worker.join()
+    backend.inner.close()
+    assert caplog.text.count('a batch cannot read what is complete, and waits: permission denied') == 1
 
 
 class AwayBackend(FaultyBackend):

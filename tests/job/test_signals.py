@@ -29,7 +29,9 @@ import jobsync.database as db
 from jobsync import JobsyncError, plugins
 from jobsync._core.records import NodeState
 from jobsync._event_log import event_log
+from jobsync._runtime import threads
 from jobsync._worker import signals
+from jobsync._worker.scheduler import Scheduler
 from jobsync._worker.session import Session
 from jobsync._worker.stages import SessionEvent, Stages
 from jobsync.aio import job as aio_job
@@ -70,6 +72,46 @@ class LockedBackend(FaultyBackend):
         """Leave, which every worker must be able to."""
         with self._taken:
             super().deregister(*arguments)
+
+
+@pytest.mark.any_store
+def test_leaving_that_is_cut_short_gives_the_handlers_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler of the program's own, such as a timeout's, raises while the block is being left, and the program goes on."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def leave(*_: object) -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError), store.job('a', handle_signals=True) as job:
+        assert signal.getsignal(signal.SIGTERM) is not before
+        with monkeypatch.context() as patched:
+            patched.setattr(job._session, 'leave', leave)
+            job.__exit__(None, None, None)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('how', ['signal', 'thread'])
+def test_an_exception_as_the_block_begins_leaves_no_member_behind(
+    store: Store, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node has entered; then a signal's handler raises, or the schedule finds no thread: Python calls no ``__exit__``."""
+
+    def start(scheduler: Scheduler) -> None:
+        if how == 'signal':
+            raise KeyboardInterrupt
+        with monkeypatch.context() as patched:
+            patched.setattr(threads, 'start', lambda *_: (_ for _ in ()).throw(RuntimeError('none')))
+            start_schedule(scheduler)
+
+    start_schedule = Scheduler.start
+    job = store.job('a')
+    job.every(60, name='work')(lambda: None)
+    monkeypatch.setattr(Scheduler, 'start', start)
+    with pytest.raises((KeyboardInterrupt, JobsyncError)), job:
+        raise AssertionError('the block is entered')
+    assert job._session.is_over
+    assert [node.name for node in store.handle.snapshot().nodes if node.state is NodeState.JOINED] == []
 
 
 def test_a_signal_while_the_former_handlers_come_back(monkeypatch: pytest.MonkeyPatch) -> None:

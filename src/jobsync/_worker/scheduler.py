@@ -58,9 +58,9 @@ class Scheduler:
                 self._is_started = True
                 try:
                     threads.start(self._session.node_name, 'every', self._run)
-                except RuntimeError:  # the process cannot start another thread now; the next function tries again
+                except RuntimeError as error:  # the next function tries again
                     self._is_started = False
-                    raise
+                    raise JobsyncError(f'job {self._session.node_name!r}: no thread for the schedule: {error}') from error
 
     def _run(self) -> None:
         while not self._session.is_leaving:

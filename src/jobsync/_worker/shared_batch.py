@@ -12,8 +12,8 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,7 +24,7 @@ from jobsync._runtime import clock
 from jobsync._worker.claim_loop import ClaimLoop
 from jobsync._worker.progress import ProgressBar
 from jobsync._worker.task_log import TaskLog
-from jobsync.errors import BackendUnavailable
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 
 if TYPE_CHECKING:
     from jobsync._core.records import Audit
@@ -88,7 +88,7 @@ class SharedBatch(ClaimLoop[T]):
         self._total, self._done_here = len(self._left), 0
         self._pause = _PAUSE_SEC[0]
         self._read_until: dt.datetime | None = None
-        self._next_reading = self._next_quarantine = self._reported_at = -math.inf
+        self._next_reading = self._next_quarantine = self._reported_at = self._refused_at = -math.inf
         self._waits_since: float | None = None
         self._has_waited = False
         """Whether a task was not complete when this loop had done what was its own."""
@@ -105,7 +105,7 @@ class SharedBatch(ClaimLoop[T]):
         # t=0  another thread of the user's has a call under way that records its own task
         # t=1  a task is done here, and the store is away
         # t=2  the store is back, and that call succeeds: the last one has not failed, and the task of t=1 is not recorded
-        # So each task of the set that was done here is looked up.
+        # So each task of the set that was done here counts by itself.
         return bool(self._left or any(map(self._task_log.completions.has, self._unrecorded))) and not self.is_over
 
     def run_batch(self, tasks: Sequence[T]) -> Generator[T]:  # noqa: ARG002 - a round takes its tasks from the set
@@ -229,20 +229,20 @@ class SharedBatch(ClaimLoop[T]):
         if self._waits_since is None:
             self._waits_since = self._reported_at = moment
         before = len(self._left)
-        with suppress(BackendUnavailable):  # an outage moves nothing: the batch goes on when the store is back
+        with self._undisturbed():
             if self._left and (moment >= self._next_reading or self._seems_complete()):
                 self._read_completed()
         if len(self._left) < before:
             self._pause = _PAUSE_SEC[0]
         if self._left and self._task_log.attempts.are_counted and moment >= self._next_quarantine:
-            with suppress(BackendUnavailable):
+            with self._undisturbed():
                 self._read_quarantined()
         if not self.has_waiting:
             return
         self._has_waited = True
         if moment >= self._reported_at + _REPORT_SEC:
             self._reported_at = moment
-            with suppress(BackendUnavailable):
+            with self._undisturbed():
                 self._report()
         runtime, end = self._session.runtime, clock.now() + self._pause
         while clock.now() < end and not self.is_over:
@@ -254,6 +254,25 @@ class SharedBatch(ClaimLoop[T]):
             self._session.note_progress()
             time.sleep(_CHECK_SEC)
         self._pause = min(_GROWTH * self._pause, _PAUSE_SEC[1])
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Go on without what a reading would have brought: an outage moves nothing, and the batch goes on when the store is back.
+
+        A refusal of the store counts as an outage (rule R9). Once the session is over, no error of it reaches the loop.
+        """
+        try:
+            yield
+        except BackendUnavailable:
+            pass
+        except JobsyncError as error:
+            if self._session.is_over:
+                return
+            if not isinstance(error, ConfigError | SchemaMismatch):
+                raise
+            if clock.now() >= self._refused_at + _REPORT_SEC:
+                self._refused_at = clock.now()
+                _logger.warning('node %r: a batch cannot read what is complete, and waits: %s', self._session.node_name, error)
 
     def _report(self) -> None:
         """Log what this batch waits for: how many tasks, in whose hands, and since when."""
@@ -309,6 +328,6 @@ class SharedBatch(ClaimLoop[T]):
         if self._bar is None:
             return
         if clock.now() >= max(self._next_reading, self._bar.shown_at + _SHOWN_SEC):
-            with suppress(BackendUnavailable):
+            with self._undisturbed():
                 self._read_completed()
         self._bar.show(self._total - len(self._left) - len(self._quarantined))

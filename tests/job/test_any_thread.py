@@ -10,7 +10,8 @@ import pytest
 from tests.job.stores import Store
 from tests.job.waiting import DEADLINE_SEC, wait_until
 
-from jobsync import CoordinationConfig, Job, JobsyncError
+from jobsync import CoordinationConfig, Job, JobsyncError, NotOwned
+from jobsync._core.agent.lease import Lease
 
 pytestmark = pytest.mark.any_store
 
@@ -162,3 +163,37 @@ def test_while_several_leave(store: Store) -> None:
         callers.go_around()
     assert not callers.are_alive
     assert callers.unexpected == []
+
+
+def test_a_loop_and_a_block_that_begin_one_task_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread of the loop gets no turn between two of its steps: one of the two has the task, not both."""
+    is_between, may_go_on = threading.Event(), threading.Event()
+    at_it: list[str] = []
+    begin_alone = Lease.begin_alone
+
+    def stop_between(self: Lease, *arguments: Any) -> bool:
+        is_begun = begin_alone(self, *arguments)
+        if threading.current_thread() is thread:
+            is_between.set()
+            assert may_go_on.wait(120)
+        return is_begun
+
+    def loop() -> None:
+        for task in job.claim(['x']):
+            at_it.append(task)
+
+    monkeypatch.setattr(Lease, 'begin_alone', stop_between)
+    with store.job('a') as job:
+        thread = threading.Thread(target=loop)
+        thread.start()
+        assert is_between.wait(120)
+        try:
+            with job.task('x'):
+                at_it.append('x')
+                may_go_on.set()
+                thread.join(120)
+                assert at_it == ['x']
+        except NotOwned:
+            may_go_on.set()
+            thread.join(120)
+    assert at_it == ['x']

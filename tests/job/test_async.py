@@ -231,6 +231,37 @@ def test_a_source_that_a_timeout_has_ended(store: Store) -> None:
     run(work())
 
 
+def test_a_source_that_two_timeouts_have_ended(store: Store) -> None:
+    """The call is cancelled a second time while it waits for the source to end: what is missing is not passed over in silence."""
+
+    async def source() -> AsyncIterator[str]:
+        yield 'x'
+        try:
+            await asyncio.Event().wait()
+            yield 'y'
+        finally:
+            await is_over.wait()
+
+    async def main() -> None:
+        async with store.async_job() as job:
+            loop = job.claim(source())
+            assert await anext(loop) == 'x'
+            call = asyncio.ensure_future(anext(loop))
+            await asyncio.sleep(0.1)
+            for _ in range(2):
+                call.cancel()
+                await asyncio.sleep(0.1)
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            is_over.set()
+            await asyncio.sleep(0.1)
+            with pytest.raises(JobsyncError, match='the tasks after it are missing'):
+                await anext(loop)
+
+    is_over = asyncio.Event()
+    asyncio.run(main())
+
+
 def test_a_call_that_is_cancelled_before_a_thread_has_begun_it(store: Store) -> None:
     """Nothing has happened yet: the next call returns the next task, not once more the one that the caller has done."""
 

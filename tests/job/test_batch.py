@@ -20,6 +20,7 @@ from tests.support.timings import TOKENS
 
 from jobsync import BackendUnavailable, ConfigError, CoordinationConfig, Job, JobsyncError, SchemaMismatch, Task, plugins
 from jobsync._worker import shared_batch
+from jobsync._worker.store_calls import worker_id
 from jobsync.backend import Backend, BackendOptions
 from jobsync.testing import Fault, FaultyBackend
 
@@ -301,6 +302,29 @@ def test_it_goes_on_after_an_outage(store: Store) -> None:
         store.handle.append_audits('b', ['x'], job.date)
         worker.join()
     backend.inner.close()
+
+
+@pytest.mark.any_store
+def test_a_loop_that_was_left_and_is_kept(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """The tasks that it has in hand are another worker's to wait for, and named if this worker's next batch leaves them out."""
+    with store.job('a') as job:
+        kept = job.batch(['x', 'y'])
+        first = next(iter(kept))
+        rest = list(job.batch(['x', 'y']))
+        assert first not in rest
+        assert f'leaves out 1 that another loop of this worker has in hand: {first!r}' in caplog.text
+        kept.close()  # type: ignore[attr-defined]
+        assert [*rest, *job.batch(['x', 'y'])] == [*rest, first]
+
+
+def test_a_thread_whose_ident_is_used_again() -> None:
+    """The system gives the ident of a thread that is over to a later one, which is another worker all the same."""
+    numbers: list[int] = []
+    for _ in range(20):
+        thread = threading.Thread(target=lambda: numbers.append(worker_id()))
+        thread.start()
+        thread.join()
+    assert len(set(numbers)) == 20
 
 
 class RefusingBackend(FaultyBackend):

@@ -9,7 +9,8 @@ import io
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 from tests.job.stores import Store, kinds, owned_tasks
@@ -308,6 +309,52 @@ def test_a_store_that_hangs_does_not_keep_a_hurried_job(store: Store, caplog: py
         assert "done, and not recorded as complete, so it will be done again: task '1'" in caplog.text
         go_on.set()
     backend.inner.close()
+
+
+def test_a_store_that_hangs_does_not_keep_a_hurried_job_with_attempts(store: Store) -> None:
+    """The same where attempts are counted (``max_attempts``), and one is to be given up."""
+    go_on, begun = threading.Event(), threading.Event()
+
+    class Hanging(FaultyBackend):
+        def forget_attempts(self, *arguments: Any) -> None:
+            begun.set()
+            assert go_on.wait(240)
+            super().forget_attempts(*arguments)
+
+    backend = Hanging(plugins.connect(store.url, BackendOptions()))
+    job = store.job('a', config={'backend': backend, 'op_timeout_sec': 0.2, 'max_attempts': 3})
+    with job:
+        assert job.add_task(1)
+        job._task_log.abandon('1')
+        leaving = threading.Thread(target=job.__exit__, args=(None, None, None))
+        leaving.start()
+        assert begun.wait(120)
+        job._session.stop(SessionEvent.HURRY)
+        leaving.join(120)
+        assert not leaving.is_alive()
+        go_on.set()
+    backend.inner.close()
+
+
+def test_two_bodies_that_end_after_the_block(store: Store) -> None:
+    """What one of them has finished while the other records is recorded too."""
+    job = store.job('a')
+    with job:
+        assert job.add_task(1)
+    completions = job._task_log.completions
+
+    class Finished(dict[str, None]):
+        """Another thread adds a task as soon as the keys are listed."""
+
+        def __iter__(self) -> Iterator[str]:
+            keys = [*super().__iter__()]
+            self.setdefault('2')
+            return iter(keys)
+
+    completions._finished = Finished({'1': None})
+    completions._flush_after_the_end()
+    completions._flush_after_the_end()
+    assert sorted(store.audits) == ['1', '2']
 
 
 def test_closed_under_a_call(store: Store) -> None:

@@ -154,7 +154,11 @@ class Callbacks:
             if hung is None or clock.now() < hung[1]:
                 return
             self._under_way = None
-            self._start_thread()
+            try:
+                self._start_thread()
+            except RuntimeError:  # the process can start no thread now: the threads of the node try again
+                self._under_way, self._turn = hung, self._turn - 1
+                return
         call = hung[0]
         _logger.error('node %r: %s has not returned in time, and is no longer waited for', self._node_name, call.name)
         if call.held:

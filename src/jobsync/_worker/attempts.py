@@ -15,7 +15,7 @@ So only the task at which runs die ever gets more than one lost attempt.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 
 from jobsync._cluster import actions
@@ -23,6 +23,7 @@ from jobsync._core.counting import counted
 from jobsync._core.records import NodeRef
 from jobsync._event_log import EventLogger
 from jobsync._worker.alarm import Alarm
+from jobsync._worker.beside import call_beside
 from jobsync._worker.completions import brief, refusal_as_outage
 from jobsync._worker.session import Session
 from jobsync.errors import JobsyncError
@@ -79,13 +80,24 @@ class TaskAttempts:
         if self._given_up and not self._session.is_over:
             self._alarm.set()
 
-    def give_up_all(self, but: Collection[str] = ()) -> None:
-        """Give up every attempt, except those at some tasks, in one call. A failure is logged."""
+    def give_up_all(self, but: Collection[str] = (), go_on: Callable[[float], bool] | None = None) -> None:
+        """Give up every attempt, except those at some tasks, in one call. A failure is logged.
+
+        Args:
+            but: The tasks whose attempts go on.
+            go_on: Given for how many seconds this has waited for the store; returns whether to wait longer. None: always.
+        """
         self.give_up([key for key in list(self._begun) if key not in but])
         self._alarm.cancel()
-        try:
-            self._flush()
-        except JobsyncError as error:
+        error: JobsyncError | None = None
+        if go_on is not None:
+            error = call_beside(self._session.node_name, self._flush, go_on) if self._given_up else None
+        else:
+            try:
+                self._flush()
+            except JobsyncError as raised:
+                error = raised
+        if error is not None:
             _logger.warning(
                 'node %r: not worked at, and counted as lost attempts all the same: %s (%s)',
                 self._session.node_name,
@@ -116,16 +128,18 @@ class TaskAttempts:
                 )
 
     def _flush(self) -> None:
-        while self._given_up:
-            ref = next(iter(self._given_up.values()))
-            self._forget([key for key, run in list(self._given_up.items()) if run == ref], ref)
+        # A copy, as another thread may flush beside this one.
+        given_up = self._given_up.copy()
+        for ref in set(given_up.values()):
+            self._forget([key for key, run in given_up.items() if run == ref], ref)
 
     def _forget(self, keys: list[str], ref: NodeRef) -> None:
         backend = self._session.needed_backend
         forget = refusal_as_outage(lambda: backend.forget_attempts(keys, self.date, ref))
         self._session.caller.call(forget, while_=lambda: False)
         for key in keys:
-            self._given_up.pop(key, None)
+            if self._given_up.get(key) == ref:
+                self._given_up.pop(key, None)
 
     def _flush_quietly(self) -> None:
         with suppress(Exception):  # an alarm's thread has no caller to raise to; leaving tries again

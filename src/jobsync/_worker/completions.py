@@ -5,14 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Callable, Collection, Sequence
-from queue import Empty
 from typing import TypeVar
 
 from jobsync._core.counting import counted
 from jobsync._core.redact import cut_repr
 from jobsync._event_log import EventLogger
-from jobsync._runtime import clock, threads
+from jobsync._runtime import clock
 from jobsync._worker.alarm import Alarm
+from jobsync._worker.beside import call_beside
 from jobsync._worker.session import Session
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 
@@ -21,8 +21,6 @@ __all__ = ['Completions', 'brief', 'refusal_as_outage']
 _logger = EventLogger('jobsync.job')
 T = TypeVar('T')
 
-_CHECK_SEC = 0.1
-"""How often leaving checks whether it has waited for long enough."""
 _GATHER_SEC = 0.25
 """How long finished tasks are gathered before they are recorded. An alarm records them after twice as long if no call does."""
 
@@ -130,51 +128,20 @@ class Completions:
         What the store was away for is left to ``close``.
         """
         if not self._is_failing:
-            self._record_beside(lambda waited_sec: waited_sec < self._session.config.op_timeout_sec, while_=lambda: False)
+            self._record_beside(self._session.may_wait_before_leaving, while_=lambda: False)
 
     def close(self) -> None:
         """Record the finished tasks before the backend is closed; log a warning if that fails."""
-        limit_sec, stages = self._session.config.op_timeout_sec, self._session.stages
-        error = self._record_beside(lambda waited_sec: waited_sec < limit_sec or not stages.is_hurried)
+        error = self._record_beside(self._session.may_wait_to_close)
         if error is not None:
             text = 'node %r: done, and not recorded as complete, so it will be done again: %s (%s)'
             _logger.warning(text, self._node_name, brief(list(self._finished)), error)
         self._alarm.cancel()
 
     def _record_beside(self, go_on: Callable[[float], bool], while_: Callable[[], bool] | None = None) -> JobsyncError | None:
-        """Record all finished tasks in a thread of its own, and return what has kept them from being recorded.
-
-        ``go_on`` is given for how many seconds this has waited, and says whether to wait longer.
-        """
-        # t=0   a signal has come, and the block is to end; the store hangs
-        # t=20  shutdown_timeout_sec is over. A call of this thread would go on for bulk_timeout_sec
-        if not (keys := list(self._finished)):
-            return None
-        outcome: threads.Queue[BaseException | None] = threads.new_queue()
-
-        def record() -> None:
-            try:
-                self._record(keys, while_)
-            except BaseException as error:  # noqa: BLE001 - raised again below
-                outcome.put(error)
-            else:
-                outcome.put(None)
-
-        try:
-            threads.start(self._node_name, 'records', record)
-        except RuntimeError:  # the process can start none any more
-            record()
-        started = clock.now()
-        while True:
-            try:
-                error = outcome.get(timeout=_CHECK_SEC)
-            except Empty:
-                if not go_on(clock.now() - started):
-                    return BackendUnavailable('the store has not answered yet')
-            else:
-                if error is None or isinstance(error, JobsyncError):
-                    return error
-                raise error
+        """Record all finished tasks in a thread of its own, and return what has kept them from being recorded."""
+        keys = list(self._finished)
+        return call_beside(self._node_name, lambda: self._record(keys, while_), go_on) if keys else None
 
     def _record(self, keys: list[str], while_: Callable[[], bool] | None = None) -> None:
         if not keys:
@@ -199,7 +166,8 @@ class Completions:
 
     def _flush_after_the_end(self) -> None:
         keys = list(self._finished)
-        self._finished.clear()
+        for key in keys:  # another thread may add one meanwhile, and records it itself
+            self._finished.pop(key, None)
         try:
             self._session.after_the_end(lambda backend: backend.append_audits(self._node_name, keys, self._date))
         except JobsyncError as error:

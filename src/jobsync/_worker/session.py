@@ -201,6 +201,14 @@ class Session:
         self._close()
         event_log.flush()
 
+    def may_wait_before_leaving(self, waited_sec: float) -> bool:
+        """Return whether a call of the store is still waited for, before the node gives its tokens back."""
+        return waited_sec < self.config.op_timeout_sec
+
+    def may_wait_to_close(self, waited_sec: float) -> bool:
+        """Return whether a call of the store is still waited for, before the backend is closed."""
+        return waited_sec < self.config.op_timeout_sec or not self.stages.is_hurried
+
     def raise_failure(self) -> None:
         """Raise, once, what has stopped the node for good while the block ran: its loops have ended with work left."""
         if self.is_over and self.runtime is not None and not self._has_raised and (failure := self.runtime.status.failure):

@@ -83,6 +83,8 @@ class SharedBatch(ClaimLoop[T]):
         """The tasks that are not known to be complete."""
         self._unrecorded = list[str]()
         """Tasks that this node has done, and may not have recorded yet."""
+        self._in_hand = list[str]()
+        """Tasks that this worker has in hand in another loop, which this one cannot wait for."""
         for task in tasks:
             self._left.setdefault(parse(task)[0], task)
         self._total, self._done_here = len(self._left), 0
@@ -144,6 +146,15 @@ class SharedBatch(ClaimLoop[T]):
     def finish(self) -> None:
         """Record what is finished, and log how the batch has ended."""
         super().finish()
+        if self._in_hand:
+            _logger.warning(
+                'node %r: a batch of %s leaves out %d that another loop of this worker has in hand: %s. If that loop was left, '
+                'and is kept in a variable, close() it and call batch again',
+                self._session.node_name,
+                counted(self._total, 'task'),
+                len(self._in_hand),
+                listed(map(repr, self._in_hand), _EXAMPLES),
+            )
         if self._left:
             _logger.info(
                 'node %r leaves a batch of %s: %d done here, %d left to other nodes',
@@ -178,7 +189,8 @@ class SharedBatch(ClaimLoop[T]):
         has_unrecorded = self._task_log.completions.has
         for key in keys:
             if key in self._completed or key in self._quarantined or self._task_log.has_checked_out(key):
-                self._left.pop(key, None)
+                if self._left.pop(key, None) is not None and key not in self._completed and key not in self._quarantined:
+                    self._in_hand.append(key)
                 if has_unrecorded(key):
                     self._unrecorded.append(key)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -36,6 +37,17 @@ _END_CHECK_SEC = 0.02
 # --- the worker that a call is for ------------------------------------------------------------------------------------------
 
 _acting_for: ContextVar[int | None] = ContextVar('jobsync_acting_for', default=None)
+_numbers = itertools.count(1)
+
+
+class _ThreadNumber(threading.local):
+    """The number of the present thread. Its ident would not do: it is given to a later thread once this one is over."""
+
+    def __init__(self) -> None:
+        self.number = next(_numbers)
+
+
+_here = _ThreadNumber()
 
 
 def worker_id() -> int:
@@ -44,7 +56,7 @@ def worker_id() -> int:
     Each task in flight carries it, since leaving must not wait for the tasks of the worker that leaves.
     """
     worker = _acting_for.get()
-    return threading.get_ident() if worker is None else worker
+    return _here.number if worker is None else worker
 
 
 @contextmanager

@@ -244,19 +244,22 @@ class TaskLog:
             return False
         runtime, worker, was_open = self._runtime, worker_id(), key in self._open
         try:
+            if self._checked_out.setdefault(key, worker) != worker:
+                return False
             if runtime is not None:
                 # t=0  the run a/1 claims the task
                 # t=1  a/1 is evicted, another node has the task, and gives it back to the run a/2 of this node
                 # t=2  this thread goes on: the task is this node's, but the claim is of a/1, and the other node may have done it
                 # A run never comes back. So if the run read after the mark is a/1, the mark was made under a/1.
                 if not runtime.lease.begin_alone(key, token, clock.now, worker):
+                    self._checked_out.pop(key, None)
                     self.give_up_unstarted([key])
                     return False
                 if runtime.agent.ref != claimed.run:
                     self._end_flight([key])
+                    self._checked_out.pop(key, None)
                     self.give_up_unstarted([key])
                     return False
-            self._checked_out[key] = worker
             self._open[key] = clock.now()
         except BaseException:
             self._check_in(key, worker, was_open=was_open)
@@ -413,13 +416,13 @@ class TaskLog:
     def record_before_leaving(self) -> None:
         """Record the finished tasks, and give up what was not started, before leaving waits for anything."""
         self.completions.flush_before_leaving()
-        self.attempts.give_up_all(but=self._open)
+        self.attempts.give_up_all(self._open, self.session.may_wait_before_leaving)
 
     def close(self) -> None:
         """Record what is finished before the backend is closed, and log how many tasks stay open."""
         self.renewal.cancel()
         self.completions.close()
-        self.attempts.give_up_all()
+        self.attempts.give_up_all(go_on=self.session.may_wait_to_close)
         if self._open:
             _logger.warning(
                 'node %r has left with %s not audited: %s. Incomplete tasks are done again by the next owner '

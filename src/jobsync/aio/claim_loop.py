@@ -189,12 +189,12 @@ class Claims(AsyncIterator[T], Generic[T]):
 
     async def _cut(self, step: asyncio.Future[T | Literal[_EndOfTasks.END]]) -> None:
         """Cancel a call of the source; keep the task that it returns all the same."""
+        was_cut, self._was_cut = self._was_cut, True  # from now on, as this wait may be cancelled too
         if step.cancel():
             await asyncio.wait([step])
         if not step.cancelled() and step.exception() is None and (task := step.result()) is not END:
             self._unread.append(task)
-        else:
-            self._was_cut = True
+            self._was_cut = was_cut
 
 
 async def _step(source: AsyncIterator[T]) -> T | Literal[_EndOfTasks.END]:

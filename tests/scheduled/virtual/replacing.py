@@ -77,6 +77,7 @@ def replaced(host: VirtualHost) -> Iterator[VirtualSignals]:
         id(signal): virtual_signals,
         id(node._new_id): lambda: f'{host.random.getrandbits(64):016x}',
         id(store_calls._CallDepth): partial(VirtualLocal, host, depth=0),
+        id(store_calls._here): _ThreadNumber(host),
         id(_event_log.event_log): _OneInEach(host, _event_log.EventLog),
         id(signals._process): _OneInEach(host, signals._Process),
     }
@@ -92,6 +93,18 @@ def replaced(host: VirtualHost) -> Iterator[VirtualSignals]:
     finally:
         for names, key, value in before:
             names[key] = value
+
+
+class _ThreadNumber:
+    """The number of the present thread: here no ident is given twice."""
+
+    def __init__(self, host: VirtualHost) -> None:
+        self._host = host
+
+    @property
+    def number(self) -> int:
+        """The ident of the thread."""
+        return 0 if self._host.thread is None else self._host.thread.ident
 
 
 def _start(make: Callable[[], VirtualThread], within_sec: float = 0.0) -> bool:

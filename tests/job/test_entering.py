@@ -290,6 +290,38 @@ def test_left_while_entering(store: Store) -> None:
         assert 'requested to leave while it was entering' in str(waiting.error)
 
 
+def test_left_while_the_store_hangs(store: Store) -> None:
+    """Leaving cannot wait for the node: it closes everything, and the wait to enter ends too."""
+    is_registering, may_go_on = threading.Event(), threading.Event()
+
+    class Hanging(FaultyBackend):
+        def register(self, *arguments: Any) -> Any:
+            is_registering.set()
+            assert may_go_on.wait(240)
+            return super().register(*arguments)
+
+    backend = Hanging(plugins.connect(store.url, BackendOptions()))
+    errors: list[BaseException] = []
+    job = store.job('a', config={'backend': backend, 'op_timeout_sec': 0.2}, wait_on_enter=600)
+
+    def enter() -> None:
+        try:
+            job.__enter__()
+        except JobsyncError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    assert is_registering.wait(120)
+    job.__exit__(None, None, None)
+    thread.join(120)
+    is_over = not thread.is_alive()
+    may_go_on.set()
+    assert is_over
+    assert 'was requested to leave while it was entering' in str(*errors)
+    backend.inner.close()
+
+
 def test_left_by_the_lock_provider(store: Store) -> None:
     """A job that is left within its ``lock_provider`` never registers."""
     with (

@@ -68,11 +68,15 @@ def node_config(
 
 
 def wait_until_entered(
-    runtime: NodeRuntime, distribution_timeout_sec: float, prepare: Callable[[], object] | None = None
+    runtime: NodeRuntime,
+    distribution_timeout_sec: float,
+    prepare: Callable[[], object] | None = None,
+    has_left: Callable[[], bool] = lambda: False,
 ) -> None:
     """Return once the node owns its whole share, or at ``wait_on_enter`` if it is at least part of the plan.
 
-    ``prepare`` is called as soon as the store is open with this node's settings.
+    ``prepare`` is called as soon as the store is open with this node's settings. ``has_left`` returns whether everything was closed
+    meanwhile.
     Past the limit a cluster that has its nodes is given ``distribution_timeout_sec`` more for its distribution; one that is short
     of ``minimum_nodes`` is not. Raises ``ClusterTimeout``, or what stopped the node.
     """
@@ -86,7 +90,9 @@ def wait_until_entered(
             if isinstance(status.failure, NodeNameInUse):
                 raise status.failure.with_traceback(None)  # the steps of the agent's thread explain nothing of a wrong name
             raise status.failure
-        if status.phase is Phase.LEFT:
+        # t=0  the store hangs; a signal's handler leaves, cannot in good order, and closes everything
+        # t=1  this thread goes on: the node will never have left, as nobody is there to report it
+        if status.phase is Phase.LEFT or has_left():
             raise JobsyncError(f'node {name!r} was requested to leave while it was entering')
         if prepare is not None and status.phase is not Phase.OPENING:
             prepare()

@@ -122,7 +122,8 @@ class Session:
             raise self._requested_to_leave()
         self.lease = runtime.lease
         self.caller.call(runtime.start)
-        wait_until_entered(runtime, config.token_distribution_timeout_sec, None if has_same_settings else prepare)
+        may_prepare = None if has_same_settings else prepare
+        wait_until_entered(runtime, config.token_distribution_timeout_sec, may_prepare, lambda: self.is_over)
 
     def _connect(self) -> Backend | None:
         for module in _NEEDED_LATER:

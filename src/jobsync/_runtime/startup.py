@@ -75,8 +75,7 @@ def wait_until_entered(
 ) -> None:
     """Return once the node owns its whole share, or at ``wait_on_enter`` if it is at least part of the plan.
 
-    ``prepare`` is called as soon as the store is open with this node's settings. ``has_left`` returns whether everything was closed
-    meanwhile.
+    ``prepare`` is called as soon as the store is open with this node's settings. ``has_left`` returns whether all was closed meanwhile.
     Past the limit a cluster that has its nodes is given ``distribution_timeout_sec`` more for its distribution; one that is short
     of ``minimum_nodes`` is not. Raises ``ClusterTimeout``, or what stopped the node.
     """

@@ -75,7 +75,7 @@ def wait_until_entered(
 ) -> None:
     """Return once the node owns its whole share, or at ``wait_on_enter`` if it is at least part of the plan.
 
-    ``prepare`` is called as soon as the store is open with this node's settings. ``has_left`` returns whether all was closed meanwhile.
+    ``prepare`` is called as soon as the store is open with this node's settings. ``has_left``: whether all was closed.
     Past the limit a cluster that has its nodes is given ``distribution_timeout_sec`` more for its distribution; one that is short
     of ``minimum_nodes`` is not. Raises ``ClusterTimeout``, or what stopped the node.
     """
@@ -90,7 +90,7 @@ def wait_until_entered(
                 raise status.failure.with_traceback(None)  # the steps of the agent's thread explain nothing of a wrong name
             raise status.failure
         # t=0  the store hangs; a signal's handler leaves, cannot in good order, and closes everything
-        # t=1  this thread goes on: the node will never have left, as nobody is there to report it
+        # t=1  this thread goes on: no thread of the node is there to report that it has left
         if status.phase is Phase.LEFT or has_left():
             raise JobsyncError(f'node {name!r} was requested to leave while it was entering')
         if prepare is not None and status.phase is not Phase.OPENING:

@@ -188,9 +188,19 @@ seconds = Check(
 )
 site = Check(lambda value: value is None or isinstance(value, str), 'a string or None; other arguments are given by name')
 batch = Check(lambda value: value is None or (_is_integer(value) and value >= 1), 'an integer of at least 1, or None')
-aware_datetime = Check(
-    lambda value: isinstance(value, dt.datetime) and value.tzinfo is not None, 'a datetime with a timezone, such as datetime.UTC'
-)
+
+
+def _is_moment(value: object) -> bool:
+    if not isinstance(value, dt.datetime) or value.tzinfo is None:
+        return False
+    try:
+        value.astimezone(dt.UTC)
+    except OverflowError:
+        return False
+    return True
+
+
+aware_datetime = Check(_is_moment, 'a datetime with a timezone, such as datetime.UTC, between the years 1 and 9999 in UTC')
 _KINDS = tuple(kind.value for kind in HistoryKind)
 history_kinds = Check(
     lambda value: (

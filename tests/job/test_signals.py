@@ -82,12 +82,15 @@ def test_leaving_that_is_cut_short_gives_the_handlers_back(store: Store, monkeyp
     def leave(*_: object) -> None:
         raise TimeoutError
 
-    with pytest.raises(TimeoutError), store.job('a', handle_signals=True) as job:
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(TimeoutError),
+        store.job('a', handle_signals=True) as job,
+    ):
         assert signal.getsignal(signal.SIGTERM) is not before
-        with monkeypatch.context() as patched:
-            patched.setattr(job._session, 'leave', leave)
-            job.__exit__(None, None, None)
+        patched.setattr(job._session, 'leave', leave)
     assert signal.getsignal(signal.SIGTERM) is before
+    job.__exit__(None, None, None)
 
 
 @pytest.mark.any_store

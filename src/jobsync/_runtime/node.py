@@ -224,9 +224,26 @@ class NodeRuntime:
                 workers = [request.worker for request in requests if request.worker is not None]
                 self.agent.leave(clock.now(), any(request.at_once for request in requests), workers[-1] if workers else None)
             call = self.agent.next(lane, clock.now())
+            if call is None or isinstance(call, (int, float)):
+                self._step_taken('')
+                return math.inf if call is None else call
+        try:
+            self._make(lane, call)
+        except BaseException:
+            # t=0  the agent has issued a heartbeat, and there is no memory for what comes before it or after it
+            # t=1  this thread goes on: with the heartbeat counted as under way, the lane would wait for its end for ever
+            with self._lock:
+                self.agent.give_up(lane, clock.now())
+            raise
+        for other in Lane:
+            if other is not lane:
+                self._bells[other].put(None)
+        return _AT_ONCE
+
+    def _make(self, lane: Lane, call: Command) -> None:
+        """Make a call that the agent has issued, and give the agent its outcome."""
+        with self._lock:
             self._step_taken('')
-        if call is None or isinstance(call, (int, float)):
-            return math.inf if call is None else call
         sent_at = time.time()
         outcome = self._perform(call)
         name = named(call)
@@ -239,10 +256,6 @@ class NodeRuntime:
             if answered:
                 self._agent_log.succeeded(name)
             self._step_taken(name)
-        for other in Lane:
-            if other is not lane:
-                self._bells[other].put(None)
-        return _AT_ONCE
 
     def _perform(self, call: Command) -> Reply:
         watch = self.death_watch
@@ -343,24 +356,24 @@ class NodeRuntime:
         """Wait for change hints. Only latency depends on this thread."""
         known, passed_over_at = 0, -_BURST_SEC
         while not self._is_done:
-            started = time.monotonic()
+            started, is_due = time.monotonic(), False
             try:
                 revision = self._backend.wait(known, _LISTEN_SEC)
+                if revision > known:
+                    with self._lock:
+                        is_due = self.agent.hint(revision, clock.now())
             except BackendUnavailable:
                 revision = known
             except BaseException:
                 _logger.exception('node %r: waiting for changes failed', self.config.name)
                 revision = known
-            if revision > known:
-                with self._lock:
-                    is_due = self.agent.hint(revision, clock.now())
-                if is_due:
-                    self.wake()
-                else:
-                    # While many nodes register, all others would wake for each of them.
-                    if time.monotonic() < passed_over_at + _BURST_SEC:
-                        time.sleep(_BURST_SEC)
-                    passed_over_at = time.monotonic()
+            if is_due:
+                self.wake()
+            elif revision > known:
+                # While many nodes register, all others would wake for each of them.
+                if time.monotonic() < passed_over_at + _BURST_SEC:
+                    time.sleep(_BURST_SEC)
+                passed_over_at = time.monotonic()
             elif time.monotonic() - started < _LISTEN_SEC / 2:
                 time.sleep(0.1)
             known = revision

@@ -300,6 +300,11 @@ class Agent:
             return self._refused(lane, issued, error, now)
         return True
 
+    def give_up(self, lane: Lane, now: float) -> None:
+        """Take it that the lane's call, if one is under way, has no reply: it was perhaps never made."""
+        if lane in self._under_way:
+            self.done(lane, errors.BackendUnavailable('the call was given up after an unexpected error'), now)
+
     def _take(self, issued: Issued, reply: commands.Reply, now: float) -> None:
         match issued.call, reply:
             case commands.Open(), Opened() as opened:

@@ -1,0 +1,31 @@
+"""A thread of a node that meets an unexpected error goes on, and so do the calls of its lane."""
+
+from __future__ import annotations
+
+import pytest
+from tests.job.stores import Store
+from tests.job.waiting import wait_until
+
+from jobsync._core.agent.commands import Lane
+from jobsync._runtime import NodeRuntime
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('call', ['', 'heartbeat'], ids=['before the call', 'after it'])
+def test_heartbeats_go_on_after_there_was_no_memory(store: Store, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once issued, a heartbeat that could not be sent, or whose answer could not be taken, is followed by others."""
+    raised: list[NodeRuntime] = []
+    take_step = NodeRuntime._step_taken
+
+    def without_memory(node: NodeRuntime, name: str) -> None:
+        if name == call and not raised and node.status.settled and (call or Lane.HEARTBEAT in node.agent._under_way):
+            raised.append(node)
+            raise MemoryError
+        take_step(node, name)
+
+    monkeypatch.setattr(NodeRuntime, '_step_taken', without_memory)
+    with store.job('a') as job:
+        wait_until(lambda: bool(raised), 'no memory')
+        node, at = raised[0], raised[0].heartbeat_at
+        wait_until(lambda: node.heartbeat_at is not None and at is not None and node.heartbeat_at > at, 'the next heartbeat')
+        wait_until(lambda: bool(job.my_tokens), 'the lease')

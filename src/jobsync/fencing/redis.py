@@ -6,7 +6,6 @@ expiry, and do not let the server evict it (``maxmemory-policy`` ``noeviction`` 
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ from jobsync.errors import ConfigError
 from jobsync.fencing.number import check_keys, checked_fence, stale
 
 __all__ = ['redis_set', 'redis_set_async']
+
+_SCRIPT = Path(__file__).with_name('set.lua').read_text(encoding='utf-8')
 
 
 def redis_set(client: Any, key: str, value: str | bytes | float, fence: int, *, fence_key: str | None = None) -> None:
@@ -59,7 +60,7 @@ def _call(key: str, value: str | bytes | float, fence: int, fence_key: str | Non
         raise ConfigError(
             f'key is {cut_repr(key)}: a cluster would put another key elsewhere because of its braces; give a fence_key'
         )
-    return _script(), 2, key, stored_at, value, checked_fence(fence)
+    return _SCRIPT, 2, key, stored_at, value, checked_fence(fence)
 
 
 def _beside(key: str) -> str | None:
@@ -83,8 +84,3 @@ def _is_of_a_fence(key: str) -> bool:
 def _check_result(highest: Any, key: str, fence: int) -> None:
     if highest is not None:
         raise stale(fence, f'key {cut_repr(key)}', highest.decode() if isinstance(highest, bytes) else highest)
-
-
-@cache
-def _script() -> str:
-    return Path(__file__).with_name('set.lua').read_text(encoding='utf-8')

@@ -14,7 +14,6 @@ A script whose ``TIME`` is ``bulk`` may take ``bulk_timeout_sec``.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -61,11 +60,20 @@ def _sent(value: object) -> object:
     return ('0', '1')[value] if isinstance(value, bool) else value
 
 
-@functools.cache
 def script(name: str) -> Script:
     """Return the script in ``scripts/name.lua``."""
+    return _scripts[name]
+
+
+def _read() -> dict[str, Script]:
+    """Return all scripts by name."""
     folder = resources.files(__package__) / 'scripts'
-    own, common = (folder.joinpath(f'{each}.lua').read_text(encoding='utf-8') for each in (name, 'common'))
+    texts = {path.name.removesuffix('.lua'): path.read_text(encoding='utf-8') for path in folder.iterdir()}
+    common = texts.pop('common')
+    return {name: _made(name, own, common) for name, own in texts.items()}
+
+
+def _made(name: str, own: str, common: str) -> Script:
     keys, arguments = _names('KEYS', own), _names('ARGV', own)
     count = len(ARGUMENTS_OF_ALL) + len(arguments)
     head = [
@@ -87,3 +95,9 @@ def _names(what: str, text: str) -> tuple[str, ...]:
 
 def _fields(table: str, names: Sequence[str]) -> str:
     return ', '.join(f'{name} = {table}[{number}]' for number, name in enumerate(names, 1))
+
+
+# t=0  a worker starts, and reads each script at its first use
+# t=1  a deploy replaces the installed files under it: a script read from now on is another version's
+# t=2  the process has too many open files: a script is not read, and its call raises OSError
+_scripts = _read()

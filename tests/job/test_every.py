@@ -22,6 +22,7 @@ from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job, JobsyncError
 from jobsync._core.records import Claim, HistoryKind, NodeRef, Registration
 from jobsync._worker import scheduler, store_clock
 from jobsync._worker.session import Session
+from jobsync._worker.singleton import Place
 from jobsync._worker.store_clock import StoreClock
 from jobsync._worker.ticks import Start, TickRecord, decide
 from jobsync.backend import BackendOptions
@@ -272,6 +273,42 @@ def test_a_tick_whose_place_passed_on_while_its_claim_was_under_way(store: Store
     slow.inner.close()
     assert began == ['b']
     assert [each for each in audits(store) if 'failed' not in each] == [item(NOON)]
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('misfire', ['skip', 'run'])
+def test_a_tick_whose_thread_was_stopped_until_its_place_had_passed_on(
+    store: Store, misfire: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not begun, as the place has another owner, although that one has no claim of it: it has a later tick."""
+    is_stopped, may_go_on = threading.Event(), threading.Event()
+    began: list[str] = []
+    take = Place.take
+
+    def stopped(place: Place) -> bool:
+        is_taken = take(place)
+        if is_taken and place.session.node_name == 'a':
+            is_stopped.set()
+            assert may_go_on.wait(120)
+        return is_taken
+
+    monkeypatch.setattr(Place, 'take', stopped)
+    with store.job('a', config={'handover_timeout_sec': 0.5}) as a:
+        try:
+            Clock(a, NOON)
+            a.every(3600, misfire, name='work')(lambda: began.append('a'))
+            assert is_stopped.wait(120)
+            with store.job('b') as b:
+                Clock(b, NOON + HOUR)
+                b.every(3600, misfire, name='work')(lambda: began.append('b'))
+                b.register_task_lock('every:work', 'b')
+                wait_until(lambda: began, 'the next owner has begun a tick')
+                may_go_on.set()
+                (each,) = a._scheduler._all.values()
+                wait_until(lambda: not each.is_busy, 'the first owner is through')
+                assert began == ['b']
+        finally:
+            may_go_on.set()
 
 
 @pytest.mark.any_store

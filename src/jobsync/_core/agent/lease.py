@@ -136,11 +136,14 @@ class Lease:
         return fence if (self.ownership.claims(key, token) or key in self.in_flight) and clock() < deadline else None
 
     def keeps(self, key: str, token: int, fence: int | None, clock: Clock) -> bool:
-        """Return whether a task in flight cannot have passed on since this node had this fence for it, target or not."""
+        """Return whether a task in flight cannot have passed on since this node had this fence for it, target or not.
+
+        With None for a fence it had passed on by then, though this node may have begun it.
+        """
         # The end of the time is read first: a task that passes on after this line has a new owner, or was given a target
         # meanwhile, ``handover_timeout_sec`` ago.
         until = min(self.deadline, self.ends_at, self._tasks.kept_until(self.assignment, key, token))
-        return self.assignment.fence(self.ref, key, token) == fence and clock() < until
+        return fence is not None and self.assignment.fence(self.ref, key, token) == fence and clock() < until
 
     @property
     def in_flight(self) -> dict[str, int]:

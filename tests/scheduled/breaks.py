@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from jobsync import _event_log
+from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.lease import Lease
 from jobsync._core.agent.membership import Membership
 from jobsync._worker.singleton import TurnBase
@@ -61,6 +62,11 @@ def lanes_that_log(world: World) -> AbstractContextManager[None]:
     return patched(_event_log.EventLogger, 'log', log)
 
 
+def lanes_that_wait_for_lost_calls(world: World) -> AbstractContextManager[None]:
+    """A call that was never made, because of an unexpected error, counts as under way."""
+    return patched(Agent, 'give_up', lambda *_: None)
+
+
 def lease_from_the_answer(world: World) -> AbstractContextManager[None]:
     """The lease is counted from the answer of a heartbeat, and not from before it was sent."""
     take = Membership._take_pulse
@@ -103,6 +109,18 @@ def ticks_complete_without_a_claim(world: World) -> AbstractContextManager[None]
     return patched(TickRecord, '_record_complete', record)
 
 
+def ticks_begin_without_a_fence(world: World) -> AbstractContextManager[None]:
+    """A tick is begun whose place had passed on before the tick was made, so that it has no fence."""
+    keeps = Lease.keeps
+
+    def keep(self: Lease, key: str, token: int, fence: int | None, clock: Any) -> bool:
+        if fence is not None:
+            return keeps(self, key, token, fence, clock)
+        return self.assignment.fence(self.ref, key, token) is None and clock() < self.deadline
+
+    return patched(Lease, 'keeps', keep)
+
+
 def ticks_begin_without_their_place(world: World) -> AbstractContextManager[None]:
     """A tick is begun once it is claimed, though its schedule may have passed on meanwhile."""
     holds_place = TurnBase.holds_place
@@ -117,7 +135,9 @@ BREAKS: dict[str, Callable[[World], AbstractContextManager[None]]] = {
         clock_read_before_the_grant,
         finished_tasks_pass_on,
         lanes_that_log,
+        lanes_that_wait_for_lost_calls,
         lease_from_the_answer,
+        ticks_begin_without_a_fence,
         ticks_begin_without_their_place,
         ticks_complete_without_a_claim,
     )

@@ -178,7 +178,7 @@ class Checks:
 
 
 class LogLines(logging.Handler):
-    """Takes jobsync's log lines into the trace, blocks where a worker's log is blocked, and finds unexpected errors."""
+    """Takes jobsync's log lines into the trace, blocks where a worker's log is blocked, and finds errors that are no fault's."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -195,5 +195,5 @@ class LogLines(logging.Handler):
         while worker is not None and host.now < worker.log_blocked_until:
             host.sleep(1.0)
         world.note(f'log: {record.getMessage()}')
-        if record.exc_info and record.msg not in _OF_USERS:
+        if record.exc_info and record.msg not in _OF_USERS and not isinstance(record.exc_info[1], MemoryError):
             world.checks.found(f'log: {record.getMessage()}: {record.exc_info[1]!r}')

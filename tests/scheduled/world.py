@@ -25,6 +25,9 @@ _EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 _TOKENS = 16
 _WORKING = ('main', 'user', 'jobsync-tick-')
 """How the names of the threads begin that run the user's program."""
+_LANES = ('jobsync-heartbeat-', 'jobsync-work-', 'jobsync-listen-')
+_WITHOUT_MEMORY = ('NodeRuntime._', 'Lease.', 'InFlight.', 'Ownership.')
+"""Where a step of a lane may find that there is no memory."""
 
 
 @attrs.frozen
@@ -162,11 +165,20 @@ class World:
             seconds = random.choice([0.05, 0.5, 5.0])
             self.note(f'thread stopped for {seconds} s at {host.place()}')
             host.reschedule(seconds)
+        elif draw > 0.9993 and not self.is_calm and self._is_in_lane():
+            self.note(f'no memory at {host.place()}')
+            raise MemoryError
         elif draw < 0.6:
             if self.is_verbose:
                 self.note(f'turn ends at {host.place()}')
             host.reschedule()
         return int(2 * self.gap * random.random())
+
+    def _is_in_lane(self) -> bool:
+        """Return whether the present thread serves a lane of its node, within the code that must outlive any error."""
+        thread, place = self.host.thread, self.host.place()
+        in_lane = thread is not None and thread.name.startswith(_LANES)
+        return in_lane and place.startswith(_WITHOUT_MEMORY) and not place.startswith('NodeRuntime._keep_on')
 
     # --- what there is ------------------------------------------------------------------------------------------------------
 

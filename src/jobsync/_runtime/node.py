@@ -19,6 +19,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from queue import Empty
 from typing import TYPE_CHECKING
@@ -123,6 +124,8 @@ class NodeRuntime:
         """When the last successful heartbeat was sent, by the wall clock; for people."""
         self.trouble: JobsyncError | None = None
         """The error of the last call that was not a heartbeat; None if it succeeded."""
+        self._hinted, self._passed_over_at = 0, -_BURST_SEC
+        """The last revision that a hint has brought, and when such a hint was last passed over."""
         self._threads: list[threads.Running] = []
         self._counted: tuple[Snapshot | None, int] = (None, 0)
         """The last snapshot, and how many nodes are registered in it."""
@@ -141,9 +144,9 @@ class NodeRuntime:
             self.death_watch.start()
         for lane in Lane:
             if lane is not Lane.UPKEEP or self.config.retention_days is not None:
-                self._start_thread(lane.value, partial(self._run, lane))
+                self._start_thread(lane.value, partial(self._keep_on, f'the {lane.value} thread', partial(self._run, lane)))
         if self._backend.info.push:
-            self._start_thread('listen', self._listen)
+            self._start_thread('listen', partial(self._keep_on, 'the listen thread', self._listen))
 
     def _start_thread(self, what: str, target: Callable[[], object]) -> None:
         self._threads.append(threads.start(self.config.name, what, target))
@@ -205,35 +208,47 @@ class NodeRuntime:
     def _is_done(self) -> bool:
         return self.is_over or self not in _running
 
+    def _keep_on(self, what: str, step: Callable[[], None]) -> None:
+        """Repeat a step until the node is over, whatever it raises: there may be no memory for a moment."""
+        is_over = False
+        while not is_over:
+            with suppress(Exception):  # a second error, while the first is logged
+                try:
+                    while not self._is_done:
+                        step()
+                except BaseException:
+                    _logger.exception('node %r: %s goes on after an unexpected error', self.config.name, what)
+                    time.sleep(self.config.retry_sec)
+                else:
+                    is_over = True
+
     def _run(self, lane: Lane) -> None:
-        while not self._is_done:
-            try:
-                due = [self._serve(each) for each in (tuple(Lane) if self._leave_requests else (lane,))]
-                self._callbacks.abandon_hung_call()
-                self._sleep(lane, min(due))
-            except BaseException:
-                _logger.exception('node %r: the %s thread goes on after an unexpected error', self.config.name, lane.value)
-                time.sleep(self.config.retry_sec)
+        """Serve the lane, and all of them once the node is to leave; then sleep."""
+        due = [self._serve(each) for each in (tuple(Lane) if self._leave_requests else (lane,))]
+        self._callbacks.abandon_hung_call()
+        self._sleep(lane, min(due))
 
     def _serve(self, lane: Lane) -> float:
         """Make the lane's next call, if it is due; return when to try again."""
-        with self._lock:
-            if self._weight_wanted is not None:
-                self.agent.set_weight(self._weight_wanted)
-            if requests := tuple(self._leave_requests):
-                workers = [request.worker for request in requests if request.worker is not None]
-                self.agent.leave(clock.now(), any(request.at_once for request in requests), workers[-1] if workers else None)
-            call = self.agent.next(lane, clock.now())
-            if call is None or isinstance(call, (int, float)):
-                self._step_taken('')
-                return math.inf if call is None else call
+        call: Command | float | None = None
         try:
+            with self._lock:
+                if self._weight_wanted is not None:
+                    self.agent.set_weight(self._weight_wanted)
+                if requests := tuple(self._leave_requests):
+                    workers = [request.worker for request in requests if request.worker is not None]
+                    self.agent.leave(clock.now(), any(request.at_once for request in requests), workers[-1] if workers else None)
+                call = self.agent.next(lane, clock.now())
+                self._step_taken('')
+            if call is None or isinstance(call, (int, float)):
+                return math.inf if call is None else call
             self._make(lane, call)
         except BaseException:
             # t=0  the agent has issued a heartbeat, and there is no memory for what comes before it or after it
             # t=1  this thread goes on: with the heartbeat counted as under way, the lane would wait for its end for ever
-            with self._lock:
-                self.agent.give_up(lane, clock.now())
+            if not (call is None or isinstance(call, (int, float))):
+                with self._lock:
+                    self.agent.give_up(lane, clock.now())
             raise
         for other in Lane:
             if other is not lane:
@@ -242,8 +257,6 @@ class NodeRuntime:
 
     def _make(self, lane: Lane, call: Command) -> None:
         """Make a call that the agent has issued, and give the agent its outcome."""
-        with self._lock:
-            self._step_taken('')
         sent_at = time.time()
         outcome = self._perform(call)
         name = named(call)
@@ -353,30 +366,24 @@ class NodeRuntime:
             pass
 
     def _listen(self) -> None:
-        """Wait for change hints. Only latency depends on this thread."""
-        known, passed_over_at = 0, -_BURST_SEC
-        while not self._is_done:
-            started, is_due = time.monotonic(), False
-            try:
-                revision = self._backend.wait(known, _LISTEN_SEC)
-                if revision > known:
-                    with self._lock:
-                        is_due = self.agent.hint(revision, clock.now())
-            except BackendUnavailable:
-                revision = known
-            except BaseException:
-                _logger.exception('node %r: waiting for changes failed', self.config.name)
-                revision = known
+        """Wait for a change hint, and wake the other threads if it concerns this node. Only latency depends on this."""
+        started, known = time.monotonic(), self._hinted
+        revision = known
+        with suppress(BackendUnavailable):
+            revision = self._backend.wait(known, _LISTEN_SEC)
+        if revision > known:
+            with self._lock:
+                is_due = self.agent.hint(revision, clock.now())
             if is_due:
                 self.wake()
-            elif revision > known:
+            else:
                 # While many nodes register, all others would wake for each of them.
-                if time.monotonic() < passed_over_at + _BURST_SEC:
+                if time.monotonic() < self._passed_over_at + _BURST_SEC:
                     time.sleep(_BURST_SEC)
-                passed_over_at = time.monotonic()
-            elif time.monotonic() - started < _LISTEN_SEC / 2:
-                time.sleep(0.1)
-            known = revision
+                self._passed_over_at = time.monotonic()
+        elif time.monotonic() - started < _LISTEN_SEC / 2:
+            time.sleep(0.1)
+        self._hinted = revision
 
 
 def _new_id() -> str:

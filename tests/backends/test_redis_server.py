@@ -338,6 +338,21 @@ class TestKeys:
                 with closing(connect(node.url(), BackendOptions(other))) as backend:
                     everything(backend)
 
+    def test_a_node_that_has_left_the_cluster(self, server: RedisServer) -> None:
+        """A client that had been sent there turns to the node in its URL again."""
+        with cluster_of_two(server) as (one, two):
+            name = next(name for name in ('a_', 'b_', 'c_', 'd_') if slot_of(one, name) >= 8192)
+            with closing(connect(one.url(), BackendOptions(name))) as backend:
+                backend.open(SETTINGS, create=True)
+                before = backend.snapshot().revision
+                move_slot(str(slot_of(one, name)), two, one)
+                one.ask('CONFIG', 'SET', 'cluster-require-full-coverage', 'no')
+                two.ask('CLUSTER', 'RESET')
+                eventually(functools.partial(is_whole, one))
+                with pytest.raises(BackendUnavailable, match='CLUSTERDOWN'):
+                    backend.snapshot()
+                assert backend.snapshot().revision == before
+
     def test_scripts_touch_their_keys_only(self, harness: RedisHarness, server: RedisServer) -> None:
         """Whatever a script reads or writes has been named as one of its keys."""
         with socket.create_connection(('127.0.0.1', server.port)) as spy, spy.makefile('rb') as lines:

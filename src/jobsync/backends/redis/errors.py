@@ -24,7 +24,7 @@ from jobsync.errors import (
     TimelineChanged,
 )
 
-__all__ = ['OLDER', 'SCHEMA', 'refusal', 'translate']
+__all__ = ['OLDER', 'SCHEMA', 'code_of', 'refusal', 'translate']
 
 SCHEMA, OLDER = '4', '3'
 """The form of the keys and their content, and the form that can be brought to it while no node is registered."""
@@ -73,7 +73,7 @@ _CODE = re.compile(rf'\b(?:{"|".join([*RIGHTS, *OUTAGES, FOREIGN])})\b')
 """An error code is the first word of a reply; before Redis 7 an error in a script has it further on, after a dash."""
 
 
-def _code_of(error: Exception) -> str:
+def code_of(error: Exception) -> str:
     """Return the server's code for an error, '' for a code that is not in these tables."""
     for kind, code in CLASSES.items():
         if isinstance(error, kind):
@@ -93,7 +93,7 @@ def _absent(command: str | None) -> str:
 
 def translate(error: Exception, server: RedisServer) -> JobsyncError:
     """Return the error to raise in place of a driver's."""
-    code, said = _code_of(error), str(error) or type(error).__name__
+    code, said = code_of(error), str(error) or type(error).__name__
     if code in RIGHTS:
         return ConfigError(f'{server}: this user may not do what is needed: {said}; {RIGHTS[code]}')
     if (unknown := UNKNOWN.search(said)) and isinstance(error, redis.ResponseError):

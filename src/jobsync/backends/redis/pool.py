@@ -16,7 +16,7 @@ from redis.connection import AbstractConnection
 
 from jobsync.backends._common.forks import abandon, forget_in_child
 from jobsync.backends.redis.connection import Deadline, NoAnswer, close, exchange, is_stale, opened
-from jobsync.backends.redis.errors import translate
+from jobsync.backends.redis.errors import code_of, translate
 from jobsync.backends.redis.script import Script
 from jobsync.backends.redis.sentinel import master_of
 from jobsync.backends.redis.url import RedisServer
@@ -28,6 +28,9 @@ T = TypeVar('T')
 
 BUSY_SEC = 6.0
 """After five seconds of one script a server answers other clients that it is busy, unless it is configured otherwise."""
+
+_GONE = {'READONLY', 'CLUSTERDOWN'}
+"""How a server refuses that has the namespace no more. The sentinels, or the node in the URL, know which one has it."""
 
 
 class RedisPool:
@@ -147,11 +150,16 @@ class RedisPool:
         try:
             answer = call(connection)
         except BaseException as error:
-            # A refusal leaves the connection usable, unless its server is no longer the master.
-            if isinstance(error, redis.ResponseError) and not isinstance(error, redis.exceptions.ReadOnlyError):
-                self._keep(connection)
-            else:
+            # A refusal leaves the connection usable, unless the next call has to look for another server.
+            code = code_of(error) if isinstance(error, redis.ResponseError) else None
+            if code is None or code in _GONE:
                 close(connection)
+            else:
+                self._keep(connection)
+            if code == 'CLUSTERDOWN':
+                # t=0  the slot moves from node b of the cluster to node c, while this client calls neither
+                # t=1  b leaves the cluster: it knows no slots any more, and sends no client on
+                self._moved = None
             if isinstance(error, redis.ResponseError) and (node := moved_to(error, connection)) is not None:
                 raise Moved(node, error) from error
             raise

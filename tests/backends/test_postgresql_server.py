@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import pytest
 import sqlalchemy.exc
+from tests.signals import AlarmError, a_signal_comes
 from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.servers import PostgresServer, free_port
 
@@ -30,6 +31,7 @@ from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockFilter, Lo
 from jobsync._event_log import event_log
 from jobsync.backend import BackendOptions
 from jobsync.backends.sql import nodes
+from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.commits import REMEMBERED
 from jobsync.backends.sql.node_records import read_nodes
@@ -40,7 +42,7 @@ from jobsync.backends.sql.postgresql.rights import grants, needed
 from jobsync.backends.sql.postgresql.store import Framed, PostgresqlStore
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Mode, SqlTransaction
-from jobsync.errors import BackendUnavailable, ConfigError, Evicted, SchemaMismatch, UnsupportedOperation
+from jobsync.errors import BackendUnavailable, ConfigError, Conflict, Evicted, SchemaMismatch, UnsupportedOperation
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
 from jobsync.testing.conformance.threads import race
 
@@ -304,6 +306,27 @@ class TestConnections:
         finally:
             harness.start()
         eventually(lambda: succeeds(lambda: namespace.beat(ref)))
+
+    def test_a_signal_while_a_refused_change_is_undone(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
+        """What its handler raises leaves the call, although the server has not answered yet."""
+        assert isinstance(namespace.backend, SqlBackend)
+        is_refused = threading.Event()
+
+        def refuse(tx: SqlTransaction) -> None:
+            states.read(tx)
+            harness.stop()
+            is_refused.set()
+            raise Conflict
+
+        def ring(*_: object) -> None:
+            raise AlarmError
+
+        try:
+            with a_signal_comes(lambda: is_refused.wait(100) and threading.Event().wait(0.3), ring), pytest.raises(AlarmError):
+                namespace.backend.store.run(Mode.STRUCTURE, 100.0, refuse)
+        finally:
+            harness.start()
+        eventually(lambda: succeeds(lambda: namespace.join('a')))
 
     def test_a_lock_left_open(self, harness: PostgresqlHarness) -> None:
         """While another session holds the state, structure cannot change, and heartbeats and reading go on."""

@@ -210,12 +210,16 @@ class BoundedConnection(psycopg.Connection[Any]):
     def end(self) -> None:
         """Roll back what is open, or close the connection if that cannot be done."""
         self.take_frame()
-        if self.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-            self.deadline = max(self.deadline, time.monotonic() + ENDING_SEC)
-            with contextlib.suppress(psycopg.Error):
-                self.execute('ROLLBACK')
-        if not self.is_usable:
-            self.close()
+        try:
+            if self.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+                self.deadline = max(self.deadline, time.monotonic() + ENDING_SEC)
+                with contextlib.suppress(psycopg.Error):
+                    self.execute('ROLLBACK')
+        finally:
+            # Also where a signal's handler ends the wait for the server: SQLAlchemy would roll back again as the connection is
+            # returned, and the error of that would take the place of what the handler has raised.
+            if not self.is_usable:
+                self.close()
 
 
 def connect(server: PostgresqlServer) -> BoundedConnection:

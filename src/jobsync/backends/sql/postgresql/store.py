@@ -343,10 +343,13 @@ class PostgresqlStore(SqlStore):
                 yield transaction
                 transaction.end()
             except BaseException as error:
-                raw.end()
-                if raw.closed:
-                    connection.invalidate()
-                elif isinstance(refusal := getattr(error, 'orig', error), psycopg.errors.InsufficientPrivilege):
+                try:
+                    raw.end()
+                finally:
+                    if raw.closed:
+                        connection.invalidate()
+                refusal = getattr(error, 'orig', error)
+                if isinstance(refusal, psycopg.errors.InsufficientPrivilege) and not raw.closed:
                     raise refused(refusal, self.server, lacking(raw, self.tables)) from error
                 raise
 

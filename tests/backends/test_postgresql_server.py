@@ -35,6 +35,7 @@ from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.commits import REMEMBERED
 from jobsync.backends.sql.node_records import read_nodes
+from jobsync.backends.sql.postgresql import listener as postgresql_listener
 from jobsync.backends.sql.postgresql import store as postgresql_store
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.plugin import connect
@@ -243,6 +244,24 @@ class TestRights:
         assert namespace.backend.open(SETTINGS, create=True).timeline != namespace.timeline
         assert namespace.snapshot().nodes == ()
         assert Namespace(harness.connect()).join('a') is not None
+
+    def test_tables_that_were_made_again_are_listened_to(
+        self, harness: PostgresqlHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A listener that was there before finds out by itself: their changes are announced on another channel."""
+        monkeypatch.setattr(postgresql_listener, 'SILENT_SEC', 0.1)
+        backend = namespace.backend
+        backend.wait(0, 0.0)
+        harness.execute(*(f'DROP TABLE {table} CASCADE' for table in backend.tables.values()))  # type: ignore[attr-defined]
+        backend.open(SETTINGS, create=True)
+        ref = Namespace(backend).join('a')
+        revision = backend.wait(0, 100.0)
+        answers: list[int] = []
+        waiting = threading.Thread(target=lambda: answers.append(backend.wait(revision, 100.0)))
+        waiting.start()
+        backend.set_weight(ref, 2.0)
+        waiting.join(100)
+        assert answers == [revision + 1]
 
 
 class TestConnections:

@@ -20,6 +20,8 @@ log = EventLogger('jobsync.backends.postgresql')
 
 PROOF_SEC = 2.0
 """How long to wait for an announcement of our own before it is taken for lost, as behind pgbouncer in transaction mode."""
+SILENT_SEC = 10.0
+"""After how long without an announcement the revision is read, and whether its table is still the one of the channel."""
 
 
 class PostgresqlListener(listening.Listener):
@@ -35,6 +37,7 @@ class PostgresqlListener(listening.Listener):
         self._listens = False
         self._logged = False
         self._channel = ''
+        self._read_at = 0.0
         super().__init__()
 
     def _open(self, within_sec: float) -> None:  # noqa: ARG002 - any wait may take the time to connect
@@ -92,24 +95,36 @@ class PostgresqlListener(listening.Listener):
 
     def _read_revision(self) -> int:
         assert self._connection is not None
-        self._connection.deadline = time.monotonic() + self._op_timeout
-        query = sql.SQL('SELECT revision FROM {}').format(sql.Identifier(self._state))
+        self._read_at = time.monotonic()
+        self._connection.deadline = self._read_at + self._op_timeout
+        query = sql.SQL('SELECT revision, tableoid FROM {}').format(sql.Identifier(self._state))
         # t=0  this query reads revision 5
         # t=1  a commit makes it 6, and is announced
         # t=2  the announcement arrives together with the answer 5, and is consumed with it
         # No other announcement follows, so the wait for 6 would last until the next commit. But the announcement is kept
         # (``_note``), and after it the revision is read again.
         row = self._connection.execute(query).fetchone()
-        return 0 if row is None else int(row[0])
+        if row is None:
+            return 0
+        # t=0  the tables are dropped, which announces nothing
+        # t=1  a node makes them anew: the oid is another one, and later changes are announced on another channel
+        if f'{CHANNEL}{row[1]}' != self._channel:
+            raise psycopg.OperationalError('the table of the state is another one than before')
+        return int(row[0])
 
     def _descriptor(self) -> int | None:
         return self._connection.fileno() if self._connection is not None and self._listens else None
+
+    def _sleep(self, seconds: float, descriptor: int | None = None) -> None:
+        super()._sleep(min(seconds, SILENT_SEC), descriptor)
 
     def _receive(self) -> None:
         assert self._connection is not None
         self._connection.pgconn.consume_input()
         while (notify := self._connection.pgconn.notifies()) is not None:
             self._received.append(notify.extra.decode(errors='replace'))
+        if not self._received and time.monotonic() - self._read_at >= SILENT_SEC:
+            self._read()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

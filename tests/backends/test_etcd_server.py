@@ -27,6 +27,7 @@ from urllib.parse import quote
 import pytest
 from tests.backends.relay import relayed
 from tests.job.waiting import wait_until
+from tests.signals import AlarmError, Interruption
 from tests.support.harnesses.etcd import EtcdHarness
 from tests.support.servers import EtcdServer, free_port, start_members
 from tests.support.timings import PATIENT
@@ -1046,6 +1047,21 @@ class TestForks:
         newest = namespace.revision.number
         namespace.join('afterwards')
         assert namespace.backend.wait(newest, DEADLINE_SEC) > newest
+
+    def test_a_handler_that_raises(self) -> None:
+        """At whichever step of a call: no passage is left behind, which the next fork would wait for."""
+        gate = forks.Gate()
+
+        def call() -> None:
+            with gate.passed():
+                pass
+
+        with Interruption() as points:
+            call()
+        for at in range(1, points.count + 1):
+            with pytest.raises(AlarmError), Interruption(at):
+                call()
+            assert not gate._inside, f'interrupted at point {at} of {points.count}'
 
     def test_a_handler_that_forks(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """Wherever it interrupts a call of its own thread, the fork comes about at once, and the call is answered.

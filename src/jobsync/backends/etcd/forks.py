@@ -61,16 +61,17 @@ class Gate:
     def passed(self) -> Iterator[Passage]:
         """Hold a fork up for the length of a call, or of whatever else concerns a channel."""
         passage = Passage(threading.get_ident())
-        self._inside.add(passage)
-        # t=0  a call adds its passage
-        # t=1  a fork adds its thread, and waits while there are passages
-        # t=2  the call finds the fork's thread, and withdraws until the fork is over
-        # In whichever order t=0 and t=1 come, one of the two finds the other.
-        while self._forking and not self._is_expected(passage):
-            self._inside.discard(passage)
-            time.sleep(POLL_SEC)
-            self._inside.add(passage)
+        # From the first step on, for a signal's handler may raise after any: forks would wait for a passage that is left behind.
         try:
+            self._inside.add(passage)
+            # t=0  a call adds its passage
+            # t=1  a fork adds its thread, and waits while there are passages
+            # t=2  the call finds the fork's thread, and withdraws until the fork is over
+            # In whichever order t=0 and t=1 come, one of the two finds the other.
+            while self._forking and not self._is_expected(passage):
+                self._inside.discard(passage)
+                time.sleep(POLL_SEC)
+                self._inside.add(passage)
             yield passage
         finally:
             self._inside.discard(passage)

@@ -166,6 +166,17 @@ def test_a_late_answer_is_of_a_server(server: RedisServer) -> None:
         backend._namespace.pool.command(Deadline(0.0), 'PING')  # type: ignore[attr-defined]
 
 
+def test_a_server_that_never_answers_is_named() -> None:
+    """The first error of a node says which server took all of the time."""
+    with socket.create_server(('127.0.0.1', 0)) as silent:
+        port = silent.getsockname()[1]
+        with (
+            closing(connect(f'redis://127.0.0.1:{port}', BackendOptions(op_timeout_sec=0.3))) as backend,
+            pytest.raises(BackendUnavailable, match=f'^redis 127.0.0.1:{port} db 0: '),
+        ):
+            backend.open(Settings(9, 'xxh3'), create=True)
+
+
 def test_the_system_watches_connections(server: RedisServer) -> None:
     """The options are what this system knows, and a connection has them."""
     options = keepalive_options(5.0)

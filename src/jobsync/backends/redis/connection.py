@@ -29,9 +29,14 @@ class Deadline:
         self.silence_sec = seconds if silence_sec is None else min(seconds, silence_sec)
 
     @property
+    def remaining(self) -> float:
+        """Seconds left; 0 or less if the time is over."""
+        return self._at - time.monotonic()
+
+    @property
     def left(self) -> float:
         """Seconds left; ``BackendUnavailable`` if there are none."""
-        left = self._at - time.monotonic()
+        left = self.remaining
         if left <= 0:
             raise NoAnswer('no answer from the server within the time for this call')
         return left

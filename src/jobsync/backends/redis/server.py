@@ -29,8 +29,8 @@ def recognised(server: RedisServer, deadline: Deadline) -> Iterator[None]:
     try:
         yield
     except BackendUnavailable:
-        if (address := server.address) is not None and deadline.left > 0:
-            refuse_other_server(REDIS, *address, server, deadline.left)
+        if (address := server.address) is not None:
+            refuse_other_server(REDIS, *address, server, deadline.remaining)
         raise
 
 

@@ -85,16 +85,22 @@ class Listener(abc.ABC):
                     break
             return self._concerned.hint(newest, revision)
         finally:
-            if self._closed:
-                self._end()
             self._lock.release()
+            # t=0  this thread, which has the lock, finds that the listener is open
+            # t=1  ``close`` finds the lock taken, and leaves the connection to this thread
+            # So what t=1 leaves is closed once the lock is free.
+            if self._closed:
+                self._end_if_free()
 
     def close(self) -> None:
         """Wake the waiting threads and close the connection."""
         self._closed = True
         with contextlib.suppress(OSError):
             os.write(self._woken, b'x')
-        # A thread that waits closes the connection itself.
+        self._end_if_free()
+
+    def _end_if_free(self) -> None:
+        """Close the connection, unless a thread waits on it, which does so itself."""
         if self._lock.acquire(blocking=False):
             try:
                 self._end()

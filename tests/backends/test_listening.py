@@ -1,0 +1,51 @@
+"""The thread-safety of a listener, on a connection that is none."""
+
+from __future__ import annotations
+
+import threading
+
+from jobsync.backends._common.listening import Listener
+
+
+class SilentListener(Listener):
+    """Finds revision 1, and hears nothing."""
+
+    losses = ()
+    is_connected = False
+
+    def _open(self, within_sec: float) -> None:
+        self.is_connected = True
+
+    def _read_revision(self) -> int:
+        return 1
+
+    def _descriptor(self) -> None:
+        return None
+
+    def _receive(self) -> None:
+        raise AssertionError
+
+    def _disconnect(self) -> None:
+        self.is_connected = False
+
+
+class LockOfListener:
+    """A lock, just before whose first release the listener is closed."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener, self._lock = listener, threading.Lock()
+        self.acquire = self._lock.acquire
+
+    def release(self) -> None:
+        """Release the lock."""
+        if not self._listener._closed:
+            self._listener.close()
+        self._lock.release()
+
+
+def test_closed_while_a_wait_ends() -> None:
+    """The connection is closed by one of the two threads, at whichever step of the wait."""
+    listener = SilentListener()
+    listener._lock = LockOfListener(listener)  # type: ignore[assignment]
+    assert listener.wait(0, 1.0) == 1
+    assert not listener.is_connected

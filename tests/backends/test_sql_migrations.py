@@ -189,3 +189,12 @@ def test_rights_follow(newest_postgres: PostgresServer) -> None:
     finally:
         harness.close()
         newest_postgres.psql('DROP ROLE old_worker', 'DROP ROLE old_reader')
+
+
+def test_views_of_ones_own(old: SqliteHarness | PostgresqlHarness) -> None:
+    """They do not stand in the way, and read the tables as they are now."""
+    for table in ('node', 'claim'):
+        old.execute(f'CREATE VIEW my_{table} AS SELECT * FROM sync_{table}')
+    old.connect().open(SETTINGS, create=True)
+    assert old.query('SELECT name FROM my_node ORDER BY 1') == [('a',), ('b',)]
+    assert sorted(old.query('SELECT item FROM my_claim')) == sorted(old.query('SELECT item FROM sync_claim'))

@@ -74,7 +74,12 @@ def add_columns(tx: SqlTransaction, table: sa.Table, new: list[sa.Column[object]
 def make_again(tx: SqlTransaction, table: sa.Table, present: set[str]) -> None:
     """Make a SQLite table again with its rows, because conditions cannot be added to a table."""
     old, columns = f'{table.name}_old', ', '.join(column.name for column in table.columns if column.name in present)
-    run(tx, f'ALTER TABLE {table.name} RENAME TO {old}')
+    # SQLite would have the user's views and references follow the old table, and refuse the next renaming once that is gone.
+    run(tx, 'PRAGMA legacy_alter_table = ON')
+    try:
+        run(tx, f'ALTER TABLE {table.name} RENAME TO {old}')
+    finally:
+        run(tx, 'PRAGMA legacy_alter_table = OFF')
     for index in table.indexes:
         run(tx, f'DROP INDEX {index.name}')
     table.create(tx.connection, checkfirst=False)

@@ -45,7 +45,7 @@ from jobsync._core.records import (
     Registration,
     Settings,
 )
-from jobsync.backend import Backend, BackendOptions
+from jobsync.backend import Backend, BackendOptions, Unclaimed
 from jobsync.backends.etcd import channel, forks, from_client, requests
 from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
@@ -610,6 +610,30 @@ class TestContent:
         namespace.backend.append_audits('a', items, DAY)
         assert counts == [6_000]
         assert sorted(audit.item for audit in namespace.audits()) == items
+
+    @pytest.mark.parametrize('is_claim', [False, True], ids=['reading', 'claim'])
+    def test_an_attempt_that_ends_while_it_is_read(
+        self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, is_claim: bool
+    ) -> None:
+        """Completions and nodes are read as of one moment: a run that completes its item and leaves has lost nothing."""
+        run, ref, reader = namespace.join('a'), namespace.join('b'), harness.connect()
+        namespace.backend.append_claims(run, ['x'], DAY, 0)
+        store, has_left = raw(reader).store, list[bool]()
+        read_cluster = store.read_cluster
+
+        def and_leave(*args: Any) -> Any:
+            if not has_left:
+                has_left.append(True)
+                namespace.backend.append_audits('a', ['x'], DAY)
+                namespace.backend.deregister(run)
+            return read_cluster(*args)
+
+        monkeypatch.setattr(store, 'read_cluster', and_leave)
+        if is_claim:
+            assert reader.append_claims(ref, ['x'], DAY, 0) == Unclaimed(frozenset({'x'}))
+        else:
+            assert reader.lost_attempts(DAY) == {}
+        assert has_left
 
 
 WORK: dict[str, Callable[[bytes], bytes]] = {

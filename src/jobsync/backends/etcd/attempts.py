@@ -7,7 +7,6 @@ new in it. A record that forgets attempts counts against those that were written
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import json
 import secrets
@@ -20,7 +19,6 @@ from jobsync.backend import NodeRef, NodeState
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.chunked_log import KeyValue
 from jobsync.backends.etcd.completed_items import CompletedItems
-from jobsync.backends.etcd.errors import Compacted
 from jobsync.backends.etcd.item_records import FIRST, joined, record_chunks, record_name
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form
 from jobsync.backends.etcd.packing import unpacked
@@ -119,7 +117,7 @@ class AttemptLog:
             known = DateAttempts()
         state, purged = reading.values.get(self._keys.state), reading.values.get(self._keys.purged(completed.date))
         if reading.cluster and (state, purged) != (known.state, known.purged):
-            known = self.caught_up(known, completed.date, completed, purged, deadline)
+            known = self.caught_up(known, completed, reading, completed.date, deadline)
             self._known = completed, known
         return known
 
@@ -153,18 +151,19 @@ class AttemptLog:
         self._store.change(wanted, decide, deadline)
 
     def caught_up(
-        self, known: DateAttempts, date: dt.date, completed: Container[str], purged: bytes | None, deadline: float
+        self, known: DateAttempts, completed: Container[str], reading: KeyReading, date: dt.date, deadline: float
     ) -> DateAttempts:
-        """Return the attempts at a date as they are now, from what was known before."""
-        while True:
-            with contextlib.suppress(Compacted):
-                cluster = self._store.read_cluster(deadline)
-                after = known.copy(cluster.at, cluster.values.get(self._keys.state), purged)
-                for record in self._written(cluster, date, known.at, deadline):
-                    after.add(record, completed)
-                joined = {found.node.ref for found in cluster.records()[0] if found.node.state is NodeState.JOINED}
-                after.count(joined, completed)
-                return after
+        """Return the attempts at a date at the moment of a reading, from what was known before and what was completed by then."""
+        # t=0  the completions are read: item x is not among them
+        # t=1  node a completes x, and leaves
+        # t=2  the nodes are read, and the log. Read as of t=2, they would make x an item with a lost attempt.
+        cluster = self._store.read_cluster(deadline, reading.at)
+        after = known.copy(reading.at, cluster.values.get(self._keys.state), reading.values.get(self._keys.purged(date)))
+        for record in self._written(reading, date, known.at, deadline):
+            after.add(record, completed)
+        joined = {found.node.ref for found in cluster.records()[0] if found.node.state is NodeState.JOINED}
+        after.count(joined, completed)
+        return after
 
     def records(self, at: int, after: str, page: int, deadline: float) -> Iterator[tuple[bytes, dt.date, AttemptRecord | None]]:
         """Yield name and date of each record from ``after`` on, and the record; None for one that cannot be read."""

@@ -124,8 +124,12 @@ class EtcdHistory:
     def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
         """See ``Backend.lost_attempts``."""
         deadline = self._store.later()
-        audited = self._read([HistoryKind.AUDIT], date, deadline).audited
-        return self.attempts.caught_up(DateAttempts(), date, {item for item, _ in audited}, None, deadline).lost(at_least)
+
+        def read(reading: KeyReading) -> DateAttempts:
+            completed = {item for item, _ in self._at([HistoryKind.AUDIT], date, reading, deadline).audited}
+            return self.attempts.caught_up(DateAttempts(), completed, reading, date, deadline)
+
+        return self._store.with_state(read, deadline).lost(at_least)
 
     def _caught_up(self, ref: NodeRef, date: dt.date, reading: KeyReading, deadline: float) -> CompletedItems:
         """Return what is completed at the moment of a reading of the marks; as known, if the reading is a remembered one."""
@@ -188,20 +192,20 @@ class EtcdHistory:
 
     def _read(self, kinds: Sequence[HistoryKind], date: dt.date | None, deadline: float) -> History:
         """Return the history of some kinds, of one date or all, at one moment."""
+        return self._store.with_state(lambda reading: self._at(kinds, date, reading, deadline), deadline)
 
-        def read(reading: KeyReading) -> History:
-            reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
-            history = History()
-            for kind in kinds:
-                chunks = self._store.range(self._keys.history(kind, date), reading.at, deadline)
-                records = (rows_of(kind, name, joined(parts)) for name, parts in groupby(chunks, key=record_name))
-                rows: list[Row] = list(chain.from_iterable(records))
-                if kind is not HistoryKind.REBALANCE:  # whose keys are in the order of their revisions
-                    rows.sort(key=time_of)
-                history.add(rows)
-            return history
-
-        return self._store.with_state(read, deadline)
+    def _at(self, kinds: Sequence[HistoryKind], date: dt.date | None, reading: KeyReading, deadline: float) -> History:
+        """Return the history of some kinds, of one date or all, at the moment of a reading."""
+        reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
+        history = History()
+        for kind in kinds:
+            chunks = self._store.range(self._keys.history(kind, date), reading.at, deadline)
+            records = (rows_of(kind, name, joined(parts)) for name, parts in groupby(chunks, key=record_name))
+            rows: list[Row] = list(chain.from_iterable(records))
+            if kind is not HistoryKind.REBALANCE:  # whose keys are in the order of their revisions
+                rows.sort(key=time_of)
+            history.add(rows)
+        return history
 
     def _record_at(self, reading: KeyReading, name: bytes, deadline: float) -> list[Audit]:
         """Return the rows of one record of audits at the moment of a reading."""

@@ -97,14 +97,14 @@ class EtcdStore:
         """Read the state."""
         return self.read([requests.get(self.keys.state)], deadline)
 
-    def read_cluster(self, deadline: float) -> KeyReading:
-        """Read the state and all nodes at one moment."""
+    def read_cluster(self, deadline: float, at: int = 0) -> KeyReading:
+        """Read the state and all nodes at one moment: now, or at etcd's revision ``at``, with ``Compacted`` if that is gone."""
         while True:
-            with contextlib.suppress(Compacted):
-                answers = list(self._pages(self.keys.nodes, self.keys.state + b'\0', 0, deadline))
+            with contextlib.suppress(*(() if at else (Compacted,))):
+                answers = list(self._pages(self.keys.nodes, self.keys.state + b'\0', at, deadline))
                 values = {found.key: found.value for answer in answers for found in answer.kvs}
                 header = answers[0].header
-                return KeyReading(values, self.keys, _identity(header), header.revision)
+                return KeyReading(values, self.keys, _identity(header), at or header.revision)
 
     def range(
         self, prefix: bytes, at: int, deadline: float, first: bytes = b'', since: int = 0, page: int = PAGE

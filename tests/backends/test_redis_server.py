@@ -353,6 +353,26 @@ class TestKeys:
                     backend.snapshot()
                 assert backend.snapshot().revision == before
 
+    def test_a_subscription_at_a_node_that_has_left_the_cluster(self, server: RedisServer) -> None:
+        """After a silence the client subscribes where the namespace is announced now."""
+        with cluster_of_two(server) as (one, two):
+            name = next(name for name in ('a_', 'b_', 'c_', 'd_') if slot_of(one, name) >= 8192)
+            with closing(connect(one.url(), BackendOptions(name, op_timeout_sec=1.0))) as backend:
+                backend.open(SETTINGS, create=True)
+                backend.wait(0, 0.0)
+                move_slot(str(slot_of(one, name)), two, one)
+                one.ask('CONFIG', 'SET', 'cluster-require-full-coverage', 'no')
+                left = two.ask('CLUSTER', 'MYID')
+                two.ask('CLUSTER', 'RESET', 'HARD')
+                one.ask('CLUSTER', 'FORGET', left)
+                eventually(functools.partial(is_whole, one))
+                with pytest.raises(BackendUnavailable, match='CLUSTERDOWN'):
+                    backend.snapshot()
+                for number in range(1, 3):
+                    waiting = Waiting(backend, number - 1)
+                    backend.edit_locks(LockEdit(put=(LockRequest(f'{number}', ('a',), 'me'),)))
+                    assert waiting.answer() == number
+
     def test_scripts_touch_their_keys_only(self, harness: RedisHarness, server: RedisServer) -> None:
         """Whatever a script reads or writes has been named as one of its keys."""
         with socket.create_connection(('127.0.0.1', server.port)) as spy, spy.makefile('rb') as lines:

@@ -16,6 +16,8 @@ from tests.support.servers import PostgresServer
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import HistoryKind, NodeRef, Pin, Rebalance, Settings
+from jobsync.backend import BackendOptions
+from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.errors import SchemaMismatch
 from jobsync.testing import Namespace
 
@@ -198,3 +200,14 @@ def test_views_of_ones_own(old: SqliteHarness | PostgresqlHarness) -> None:
     old.connect().open(SETTINGS, create=True)
     assert old.query('SELECT name FROM my_node ORDER BY 1') == [('a',), ('b',)]
     assert sorted(old.query('SELECT item FROM my_claim')) == sorted(old.query('SELECT item FROM sync_claim'))
+
+
+@pytest.mark.postgres
+def test_tables_that_are_not_in_the_first_schema(newest_postgres: PostgresServer) -> None:
+    """A new table is made beside the others, though the search_path begins with another schema, such as the user's own."""
+    with closing(postgresql(newest_postgres, 3)) as harness:
+        own = f'{harness.schema}_own'
+        harness.execute(f'CREATE SCHEMA {own}')
+        with closing(connect(harness.url.replace(harness.schema, f'{own},{harness.schema}'), BackendOptions())) as backend:
+            assert backend.open(SETTINGS, create=True) == harness.connect().open(SETTINGS, create=False)
+        harness.execute(f'DROP SCHEMA {own}')

@@ -271,8 +271,11 @@ class PostgresqlStore(SqlStore):
 
     def unwatch(self, tx: SqlTransaction) -> None:
         """See ``SqlStore.unwatch``: the triggers go with their functions."""
-        start = f'DROP FUNCTION IF EXISTS {self._schema(tx)}.{self.tables.namespace}'
-        tx.execute_texts(f'{start}{name}() CASCADE' for name in FUNCTIONS)
+        schema = self._schema(tx)
+        # A step would make a new table in the first schema of the search_path, which may be another one than that of the tables.
+        here = f'SET LOCAL search_path = {schema}'
+        start = f'DROP FUNCTION IF EXISTS {schema}.{self.tables.namespace}'
+        tx.execute_texts([here, *(f'{start}{name}() CASCADE' for name in FUNCTIONS)])
 
     def _schema(self, tx: SqlTransaction) -> str:
         """Return the schema of the tables, quoted."""

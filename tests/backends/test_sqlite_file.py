@@ -90,7 +90,7 @@ class TestUrl:
             backend.open(SETTINGS, create=True)
         assert path.is_file()
 
-    @pytest.mark.parametrize('namespace', ['', '1a', 'a-b', 'a b', 'a"', "a'", 'é', 'a.b', 'x' * 41])
+    @pytest.mark.parametrize('namespace', ['', '1a', 'a-b', 'a b', 'a"', "a'", 'é', 'a.b', 'x' * 41, 'SQLite_a_'])
     def test_a_namespace_must_begin_a_table_name(self, namespace: str) -> None:
         """Anything else is refused before a file is touched."""
         with pytest.raises(ConfigError, match='appname'):

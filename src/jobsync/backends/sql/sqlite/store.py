@@ -64,12 +64,15 @@ SELECT substr(lower(name), 1, length(name) - 5) FROM sqlite_master AS state WHER
 """
 OLDEST_SQLITE = (3, 33, 0)
 """The first with UPDATE FROM."""
+RESERVED = 'sqlite_'
 
 
 def connect(url: str, options: BackendOptions) -> Backend:
     """Return the backend for a URL, without opening the file."""
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise ConfigError(f'this Python has SQLite {sqlite3.sqlite_version}; jobsync needs {".".join(map(str, OLDEST_SQLITE))}')
+    if options.namespace.lower().startswith(RESERVED):
+        raise ConfigError(f'appname={options.namespace!r}: SQLite keeps names of tables that begin with {RESERVED} for itself')
     return SqlBackend(SqliteStore(path_of(url), tables_for(options.namespace)), options)
 
 

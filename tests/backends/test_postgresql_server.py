@@ -30,12 +30,12 @@ from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Opened, Pin
 from jobsync._event_log import event_log
 from jobsync.backend import BackendOptions
+from jobsync.backends._common import listening
 from jobsync.backends.sql import nodes
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.commits import REMEMBERED
 from jobsync.backends.sql.node_records import read_nodes
-from jobsync.backends.sql.postgresql import listener as postgresql_listener
 from jobsync.backends.sql.postgresql import store as postgresql_store
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.plugin import connect
@@ -249,7 +249,7 @@ class TestRights:
         self, harness: PostgresqlHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A listener that was there before finds out by itself: their changes are announced on another channel."""
-        monkeypatch.setattr(postgresql_listener, 'SILENT_SEC', 0.1)
+        monkeypatch.setattr(listening, 'SILENT_SEC', 0.1)
         backend = namespace.backend
         backend.wait(0, 0.0)
         harness.execute(*(f'DROP TABLE {table} CASCADE' for table in backend.tables.values()))  # type: ignore[attr-defined]

@@ -25,6 +25,7 @@ from tests.support.servers import RedisServer, free_port
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import INITIAL, LockEdit, LockRequest, Member, Pin
 from jobsync.backend import BackendOptions, HistoryKind
+from jobsync.backends._common import listening
 from jobsync.backends.redis import namespace as redis_namespace
 from jobsync.backends.redis.assignment import RedisAssignment
 from jobsync.backends.redis.backend import RedisBackend
@@ -368,8 +369,11 @@ class TestKeys:
                     backend.snapshot()
                 assert backend.snapshot().revision == before
 
-    def test_a_subscription_at_a_node_that_has_left_the_cluster(self, server: RedisServer) -> None:
+    def test_a_subscription_at_a_node_that_has_left_the_cluster(
+        self, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """After a silence the client subscribes where the namespace is announced now."""
+        monkeypatch.setattr(listening, 'SILENT_SEC', 0.5)
         with cluster_of_two(server) as (one, two):
             name = next(name for name in ('a_', 'b_', 'c_', 'd_') if slot_of(one, name) >= 8192)
             with closing(connect(one.url(), BackendOptions(name, op_timeout_sec=1.0))) as backend:
@@ -387,6 +391,7 @@ class TestKeys:
                     waiting = Waiting(backend, number - 1)
                     backend.edit_locks(LockEdit(put=(LockRequest(f'{number}', ('a',), 'me'),)))
                     assert waiting.answer() == number
+                    monkeypatch.setattr(listening, 'SILENT_SEC', 1000.0)  # from now on it is announced
 
     def test_scripts_touch_their_keys_only(self, harness: RedisHarness, server: RedisServer) -> None:
         """Whatever a script reads or writes has been named as one of its keys."""

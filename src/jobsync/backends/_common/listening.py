@@ -23,6 +23,8 @@ POLL_SEC = 1.0
 """How often to read the revision where nothing is announced."""
 RETRY_SEC = 0.5
 """The pause between two attempts to reach a server that is away."""
+SILENT_SEC = 60.0
+"""After how long without an announcement the revision is read."""
 
 
 class Listener(abc.ABC):
@@ -38,7 +40,7 @@ class Listener(abc.ABC):
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._is_open = False
-        self._newest = 0
+        self._newest, self._read_at = 0, -math.inf
         self._concerned = Concerned()
         self._received: list[str] = []
         """Announcements that were received and not taken."""
@@ -116,24 +118,37 @@ class Listener(abc.ABC):
             self._open(deadline - time.monotonic())
             self._is_open = True
             self._read()
-        while self._newest <= revision and not self._closed and (left := deadline - time.monotonic()) > 0:
+        while self._newest <= revision and self._is_open and not self._closed and (left := deadline - time.monotonic()) > 0:
             descriptor = self._descriptor()
             if descriptor is None:
                 self._sleep(min(POLL_SEC, left))
                 self._read()
             else:
-                self._sleep(left, descriptor)
+                self._sleep(min(SILENT_SEC, left), descriptor)
                 self._receive()
+                self._check_silence()
                 self._take_received()
         return self._newest
 
     def _read(self) -> None:
         """Read the revision. Which nodes the changes since the last one concern is not known."""
+        self._read_at = time.monotonic()
         number = self._read_revision()
         if number != self._newest:
             self._concerned.note(number, None)
         self._newest = number
         self._take_received()
+
+    def _check_silence(self) -> None:
+        """Read the revision after a long silence, and connect anew if it has changed without an announcement here."""
+        # t=0  the server leaves its cluster, or is the sentinels' choice no longer: it keeps the subscription, and answers
+        # t=1  the revision is raised, and announced on the server that has the namespace now
+        if self._received or time.monotonic() < self._read_at + SILENT_SEC:
+            return
+        before = self._newest
+        self._read()
+        if self._newest != before:
+            self._drop()
 
     def _take_received(self) -> None:
         """Take the announcements that were received: each a revision's number, and the nodes that it concerns.

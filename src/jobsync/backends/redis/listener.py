@@ -129,17 +129,6 @@ class RedisListener(listening.Listener):
             self._received_at, self._pinged_at = time.monotonic(), None
             if message[0] == b'message':
                 self._received.append(message[2].decode(errors='replace'))
-            elif not self._received and self._is_behind():
-                self._drop()
-                return
-
-    def _is_behind(self) -> bool:
-        """Read the revision after a long silence, and return whether it was announced elsewhere."""
-        # t=0  the server leaves its cluster, or is the sentinels' choice no longer: it keeps the subscription, and answers
-        # t=1  the revision is raised and announced on the server that has the namespace now
-        before = self._newest
-        self._read()
-        return self._newest != before
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

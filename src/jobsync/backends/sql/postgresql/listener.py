@@ -20,8 +20,6 @@ log = EventLogger('jobsync.backends.postgresql')
 
 PROOF_SEC = 2.0
 """How long to wait for an announcement of our own before it is taken for lost, as behind pgbouncer in transaction mode."""
-SILENT_SEC = 10.0
-"""After how long without an announcement the revision is read, and whether its table is still the one of the channel."""
 
 
 class PostgresqlListener(listening.Listener):
@@ -37,7 +35,6 @@ class PostgresqlListener(listening.Listener):
         self._listens = False
         self._logged = False
         self._channel = ''
-        self._read_at = 0.0
         super().__init__()
 
     def _open(self, within_sec: float) -> None:  # noqa: ARG002 - any wait may take the time to connect
@@ -95,8 +92,7 @@ class PostgresqlListener(listening.Listener):
 
     def _read_revision(self) -> int:
         assert self._connection is not None
-        self._read_at = time.monotonic()
-        self._connection.deadline = self._read_at + self._op_timeout
+        self._connection.deadline = time.monotonic() + self._op_timeout
         query = sql.SQL('SELECT revision, tableoid FROM {}').format(sql.Identifier(self._state))
         # t=0  this query reads revision 5
         # t=1  a commit makes it 6, and is announced
@@ -115,16 +111,11 @@ class PostgresqlListener(listening.Listener):
     def _descriptor(self) -> int | None:
         return self._connection.fileno() if self._connection is not None and self._listens else None
 
-    def _sleep(self, seconds: float, descriptor: int | None = None) -> None:
-        super()._sleep(min(seconds, SILENT_SEC), descriptor)
-
     def _receive(self) -> None:
         assert self._connection is not None
         self._connection.pgconn.consume_input()
         while (notify := self._connection.pgconn.notifies()) is not None:
             self._received.append(notify.extra.decode(errors='replace'))
-        if not self._received and time.monotonic() - self._read_at >= SILENT_SEC:
-            self._read()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

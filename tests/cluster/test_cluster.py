@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from tests.cluster.conftest import Clock, Nodes, acknowledge, task_of
 
 from jobsync import Cluster
+from jobsync._core.patterns import Choice, NodeNames
 from jobsync.backend import NOBODY, Member, Pin, TokenGroup
 from jobsync.backends.memory import MemoryStore
 from jobsync.errors import ConfigError, SchemaMismatch
@@ -269,6 +270,23 @@ def test_what_a_join_would_move(cluster: Cluster, namespace: Namespace, nodes: N
     assert plan['moved'] == 8
     heavy = cluster.plan({'c': 2.0}, ['a'])
     assert (heavy['nodes']['a']['after'], heavy['nodes']['b']['after'], heavy['nodes']['c']['after']) == (0, 8, 16)
+
+
+def test_a_forecast_of_many_locks(cluster: Cluster, namespace: Namespace, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks with equal patterns are matched with the nodes once: with thousands of both, each by itself would take minutes."""
+    namespace.lock(*map(str, range(20)), patterns=('_',))
+    pins = tuple(Pin(TOKENS + lock.id, task, 'a') for task, lock in namespace.locks().items())
+    acknowledge(namespace, nodes, namespace.commit(nodes['a'], pins=pins))
+    matched: list[object] = []
+    choose = NodeNames.choose
+
+    def counted(names: NodeNames, patterns: Iterable[str]) -> Choice:
+        matched.append(patterns)
+        return choose(names, patterns)
+
+    monkeypatch.setattr(NodeNames, 'choose', counted)
+    assert cluster.plan(['c'])['nodes']['c']['after'] == (TOKENS + 20) // 3
+    assert matched == [('_',)]
 
 
 def test_a_plan_of_what_cannot_be(cluster: Cluster, nodes: Nodes) -> None:

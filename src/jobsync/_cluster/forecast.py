@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from jobsync._cluster.reading import ClusterReading
 from jobsync._core.assignment import ABSENT, UNOWNED
 from jobsync._core.leader.pins import in_force
-from jobsync._core.patterns import choose
+from jobsync._core.patterns import NodeNames
 from jobsync._core.planner.rebalance import FREE, STUCK, PinRequest, rebalance
 from jobsync._core.redact import listed
 from jobsync.errors import ConfigError
@@ -44,8 +44,9 @@ def forecast(reading: ClusterReading, added: Mapping[str, float], removed: Colle
     if removed and not receivers:
         raise ConfigError(f'remove is {listed(removed)}: no other node at work or added could own the tokens')
     policies = in_force(lock for lock in reading.locks.locks if lock.is_policy)
+    choices = NodeNames(frozenset(receivers)).choices({lock.patterns for lock in policies.values()})
     requests = [
-        PinRequest(pin.id, pin.target or pin.owner, choose(lock.patterns, receivers)[1], pin.home, lock.group, lock.cost)
+        PinRequest(pin.id, pin.target or pin.owner, choices[lock.patterns][1], pin.home, lock.group, lock.cost)
         for pin in assignment.pins.values()
         if (lock := policies.get(pin.task_id)) is not None
     ]

@@ -272,6 +272,13 @@ def test_what_a_join_would_move(cluster: Cluster, namespace: Namespace, nodes: N
     assert (heavy['nodes']['a']['after'], heavy['nodes']['b']['after'], heavy['nodes']['c']['after']) == (0, 8, 16)
 
 
+def test_a_forecast_with_a_stalled_node(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """A stalled node gets nothing, as the leader gives it nothing, unless no other node could own its tokens."""
+    namespace.backend.set_weight(nodes['b'], 1.0, stalled=True)
+    assert {name: node['after'] for name, node in cluster.plan()['nodes'].items()} == {'a': TOKENS, 'b': 0}
+    assert cluster.plan(remove=['a'])['nodes']['b']['after'] == TOKENS
+
+
 def test_a_forecast_of_many_locks(cluster: Cluster, namespace: Namespace, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Locks with equal patterns are matched with the nodes once: with thousands of both, each by itself would take minutes."""
     namespace.lock(*map(str, range(20)), patterns=('_',))

@@ -32,6 +32,9 @@ def forecast(reading: ClusterReading, added: Mapping[str, float], removed: Colle
     assignment = reading.assignment
     weights = {name: node.weight for name, node in reading.live.items() if name not in removed} | dict(added)
     weights.update(dict.fromkeys(weights.keys() & reading.drained.keys(), 0.0))
+    stalled = {name for name, node in reading.live.items() if node.stalled and name in weights and name not in added}
+    if any(weight > 0 and name not in stalled for name, weight in weights.items()):
+        weights.update(dict.fromkeys(stalled, 0.0))
     names, position = list(assignment.names), {name: at for at, name in enumerate(assignment.names)}
     place = array('i', (FREE if at == UNOWNED else STUCK if at == ABSENT else at for at in assignment.owner))
     for token, target in assignment.targets.items():

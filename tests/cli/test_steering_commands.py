@@ -253,6 +253,14 @@ def test_a_lock_that_no_node_matches(url: str, namespace: Namespace) -> None:
     assert "'x' is locked to 'b*'; no registered node matches, so no node may do it (% is any" in done.stdout
 
 
+def test_a_lock_that_only_a_drained_node_matches(url: str, namespace: Namespace) -> None:
+    """The command says that no node may do the task, and why."""
+    invoke(url, 'drain', 'b')
+    done = invoke(url, 'locks', 'add', 'x', 'b')
+    assert "each registered node that matches is to own nothing, so no node may do it: 'b' is drained" in done.stdout
+    assert '"is_matched": false' in invoke(url, 'locks', 'add', 'x', 'b', '--json').stdout
+
+
 @pytest.mark.parametrize(
     ('command', 'printed'),
     [

@@ -167,6 +167,22 @@ def test_a_lock_without_a_match(cluster: Cluster, namespace: Namespace, nodes: N
     assert any("by 'me'" in line and 'needs a gpu' in line for line in found.details)
 
 
+@pytest.mark.parametrize('reason', ['drained', 'of weight 0', 'stalled'])
+def test_a_lock_that_only_idle_nodes_match(cluster: Cluster, namespace: Namespace, nodes: Nodes, reason: str) -> None:
+    """Where what matches is to own nothing, the explanation says so, and not that no live node matches."""
+    if reason == 'drained':
+        cluster.drain('b', actor='ann')
+    else:
+        namespace.backend.set_weight(nodes['b'], float(reason == 'stalled'), stalled=reason == 'stalled')
+    namespace.lock('x', patterns=('gpu-%', 'b'))
+    pin = Pin(TOKENS + namespace.locks()['x'].id, 'x', None)
+    acknowledge(namespace, nodes, namespace.commit(nodes['a'], pins=(pin,)))
+    verdict = cluster.why('x').verdict
+    assert f"each live node that matches is to own nothing: 'b' is {reason}." in verdict
+    namespace.join('gpu-1')
+    assert 'the leader is to give it to a node' in cluster.why('x').verdict
+
+
 def test_a_lock_that_is_not_placed_yet(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
     """Between the registration of a lock and the leader's plan the explanation says so."""
     namespace.lock('x')

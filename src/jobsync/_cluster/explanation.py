@@ -14,7 +14,9 @@ from jobsync._core.agent.settings_comparison import settings_of
 from jobsync._core.counting import counted
 from jobsync._core.hashing import tokenizer
 from jobsync._core.leader.pins import in_force
+from jobsync._core.patterns import choose
 from jobsync._core.records import NOBODY, Audit, Claim, Node, NodeState, Pin, Rebalance, TaskLock
+from jobsync._core.redact import listed
 from jobsync.rows import Explanation
 
 __all__ = ['TaskHistory', 'TaskPlace', 'explain', 'holder_of', 'place_of', 'token_of']
@@ -126,12 +128,21 @@ def _verdict(reading: ClusterReading, place: TaskPlace, history: TaskHistory) ->
 
 
 def _unowned(reading: ClusterReading, place: TaskPlace) -> str:
-    if place.pin is not None and place.target is None:
-        patterns = ', '.join(map(repr, place.lock.patterns)) if place.lock is not None else repr(place.pin.pattern)
-        return (
-            f'Not claimable: it is bound to {patterns}, and no live node matches. Start a node that does, or clear the lock. '
-            f'Live nodes: {", ".join(sorted(reading.live))}.'
-        )
+    if place.pin is not None and place.lock is not None and place.target is None:
+        bound, idle, live = place.lock.patterns, reading.idle, reading.live
+        patterns = ', '.join(map(repr, bound))
+        pattern, _ = choose(bound, live.keys() - idle.keys())
+        if pattern is None and (matching := choose(bound, live.keys() & idle.keys())[1]):
+            return (
+                f'Not claimable: it is bound to {patterns}, and each live node that matches is to own nothing: '
+                f'{listed(f"{name!r} is {idle[name]}" for name in matching)}. Let one own tokens again, start another one that '
+                'matches, or clear the lock.'
+            )
+        if pattern is None:
+            return (
+                f'Not claimable: it is bound to {patterns}, and no live node matches. Start a node that does, or clear the lock. '
+                f'Live nodes: {", ".join(sorted(live))}.'
+            )
     if place.is_absent and reading.assignment.members:
         return 'Not claimable yet: the row of its token is missing, so its last owner may still have it. It waits one timeout.'
     if place.target:

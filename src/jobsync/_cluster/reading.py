@@ -52,6 +52,16 @@ class ClusterReading:
         """What drains nodes, by their names: who has drained them, when and why."""
         return {lock.task_id: lock for lock in self.locks.locks if lock.group == DRAINED}
 
+    @property
+    def idle(self) -> dict[str, str]:
+        """Why the leader gives registered nodes nothing, by their names. Stalled ones get something if there are no others."""
+        drained, live = self.drained, self.live
+        nodes = [node for node in self.snapshot.nodes if node.state is NodeState.JOINED]
+        found = {node.name: 'drained' for node in nodes if node.name in drained}
+        found = dict.fromkeys((node.name for node in nodes if node.weight == 0), 'of weight 0') | found
+        stalled = {node.name for node in nodes if node.stalled} - found.keys()
+        return dict.fromkeys(stalled, 'stalled') | found if live.keys() - found.keys() - stalled else found
+
     def node(self, name: str | None) -> Node | None:
         """Return the record of a name."""
         return next((node for node in self.snapshot.nodes if node.name == name), None)

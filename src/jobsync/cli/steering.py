@@ -7,6 +7,8 @@ import click
 from jobsync._cluster.actions import people
 from jobsync._core.counting import counted
 from jobsync._core.patterns import choose
+from jobsync._core.records import NodeState
+from jobsync._core.redact import listed
 from jobsync.cli.common import cluster_command, confirm, json_option, steering_command, yes_option
 from jobsync.cli.output import print_done, print_rows
 from jobsync.cluster import Cluster
@@ -62,11 +64,16 @@ def add_lock(
 ) -> None:
     """Lock TASK to the nodes that match the first of PATTERNS that any live node matches: SQL LIKE, such as 'gpu-%'."""
     cluster.add_lock(task, list(patterns), reason, days, actor=actor)
-    chosen, _ = choose(patterns, [node['name'] for node in cluster.nodes() if node['state'] != 'left'])
+    reading = cluster._reader.read()
+    idle, registered = reading.idle, {node.name for node in reading.snapshot.nodes if node.state is NodeState.JOINED}
+    is_matched = bool(choose(patterns, registered - idle.keys())[1])
     words = f'{task!r} is locked to {", ".join(map(repr, patterns))}'
-    if chosen is None:
+    if not is_matched and (matching := choose(patterns, idle)[1]):
+        reasons = listed(f'{name!r} is {idle[name]}' for name in matching)
+        words += f'; each registered node that matches is to own nothing, so no node may do it: {reasons}'
+    elif not is_matched:
         words += '; no registered node matches, so no node may do it (% is any number of characters, _ is one)'
-    print_done(words, as_json=as_json, locked=task, patterns=patterns, is_matched=chosen is not None)
+    print_done(words, as_json=as_json, locked=task, patterns=patterns, is_matched=is_matched)
 
 
 @locks.command('clear')

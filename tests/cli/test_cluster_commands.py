@@ -74,6 +74,7 @@ def test_a_timeout_is_one_for_bulk_calls_too(tmp_path: Path) -> None:
     store = ['--backend', f'sqlite:///{tmp_path}/jobs.db']
     assert CliRunner().invoke(probe, store).stdout == '5 60\n'
     assert CliRunner().invoke(probe, [*store, '--timeout', '0.5']).stdout == '0.5 6\n'
+    assert CliRunner().invoke(probe, [*store, '--timeout', '3600']).stdout == '3600 3600\n'
 
 
 def test_nothing_incomplete_is_said_of_the_age_that_was_asked_for(url: str, namespace: Namespace) -> None:

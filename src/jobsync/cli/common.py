@@ -33,6 +33,8 @@ __all__ = [
 
 _BULK = 12
 """How many times as long as another call one may take that carries many records: the ratio of the defaults of ``Cluster``."""
+_LONGEST_SEC = 3600
+"""How long any call may take at most, as ``Cluster`` allows it."""
 _NAMESPACES = 20
 """How many namespaces are named where the one that was given is missing."""
 ATTENTION = 3
@@ -114,10 +116,10 @@ def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     @click.option(
         '--timeout',
-        type=click.FloatRange(0.1, 3600),
+        type=click.FloatRange(0.1, _LONGEST_SEC),
         default=5.0,
         show_default=True,
-        help=f'Seconds for a call. One that may carry many records has {_BULK} times as long.',
+        help=f'Seconds for a call. One that may carry many records has {_BULK} times as long, {_LONGEST_SEC} at most.',
     )
     @functools.wraps(command)
     def with_cluster(backend: str | None, appname: str | None, config: Path | None, timeout: float, **options: Any) -> None:
@@ -128,7 +130,8 @@ def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
                 raise click.UsageError(
                     'give the store: --backend URL, the environment variable JOBSYNC_BACKEND, or backend in a file (--config)'
                 )
-            with Cluster(backend, appname, op_timeout_sec=timeout, bulk_timeout_sec=_BULK * timeout) as cluster:
+            bulk_timeout = min(_BULK * timeout, _LONGEST_SEC)
+            with Cluster(backend, appname, op_timeout_sec=timeout, bulk_timeout_sec=bulk_timeout) as cluster:
                 try:
                     command(cluster, **options)
                 except SchemaMismatch as error:

@@ -245,6 +245,17 @@ def test_a_url_from_an_empty_pipe() -> None:
     assert 'standard input is empty' in result.stderr
 
 
+@pytest.mark.parametrize('redirection', ['<&-', "< <(printf '\\xff')"])
+def test_a_url_from_no_text(redirection: str) -> None:
+    """Standard input that is closed, or has bytes that are no text, is an error of one line."""
+    command = f'{sys.executable} -m jobsync nodes --backend - {redirection}'
+    environment = {**os.environ, 'PYTHONIOENCODING': 'utf-8:strict'}
+    result = subprocess.run(['bash', '-c', command], capture_output=True, text=True, check=False, env=environment)
+    assert result.returncode == 2
+    assert 'Traceback' not in result.stderr
+    assert 'standard input' in result.stderr
+
+
 def test_a_lock_that_no_node_matches(url: str, namespace: Namespace) -> None:
     """A pattern as for a shell, or a misspelt name, is registered, and the command says what follows from it."""
     assert invoke(url, 'locks', 'add', 'x', 'b', 'zz%').stdout == "'x' is locked to 'b', 'zz%'\n"

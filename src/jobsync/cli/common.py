@@ -79,7 +79,11 @@ def url_or_stdin(_: click.Context, __: click.Parameter, url: str | None) -> str 
     """
     if url != '-':
         return url
-    if found := sys.stdin.readline().strip():
+    try:
+        found = sys.stdin.readline().strip() if sys.stdin is not None else ''
+    except UnicodeDecodeError as error:
+        raise click.BadParameter(f'standard input, from which - reads the URL, is no text: {error.reason}') from error
+    if found:
         return found
     raise click.BadParameter('standard input is empty, from which - reads the URL: is the variable set that you write to it?')
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -158,3 +160,15 @@ def test_each_finding_is_a_line_of_a_file(url: str, namespace: Namespace, monkey
     monkeypatch.setattr(Cluster, 'incomplete', Mock(side_effect=ConfigError('may not ' * 100)))
     (line,) = [line for line in invoke(url, 'doctor').stdout.splitlines() if 'may not' in line]
     assert line.count('may not') == 100
+
+
+@pytest.mark.parametrize('encoding', ['latin-1', 'ascii', 'utf-8'])
+def test_json_in_an_encoding_that_lacks_a_character(tmp_path: Path, encoding: str) -> None:
+    """It is JSON all the same, with the name as it is."""
+    url, name = f'sqlite:///{tmp_path}/jobs.db', 'wörker-\N{ROCKET}'
+    backend = plugins.connect(url, BackendOptions())
+    Namespace(backend).join(name)
+    backend.close()
+    command = [sys.executable, '-m', 'jobsync', 'nodes', '--backend', url, '--json']
+    printed = subprocess.run(command, capture_output=True, check=True, env={**os.environ, 'PYTHONIOENCODING': encoding}).stdout
+    assert json.loads(printed.decode('utf-8' if encoding == 'ascii' else encoding))[0]['name'] == name

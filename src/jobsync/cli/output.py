@@ -38,8 +38,13 @@ def plain(text: str) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON, times in ISO 8601."""
-    click.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+    """Print a value as JSON, times in ISO 8601; with JSON's escapes where the output's encoding lacks a character."""
+    text = json.dumps(value, default=_plain, indent=2, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, 'encoding', None) or 'utf-8')
+    except UnicodeEncodeError:
+        text = json.dumps(value, default=_plain, indent=2)
+    click.echo(text)
 
 
 def print_rows(rows: Sequence[Mapping[str, object]], columns: Iterable[str], *, as_json: bool, nothing: str) -> None:

@@ -12,9 +12,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock, Mock
 
 import httpx2
 import pytest
+from click.testing import CliRunner
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from tests.web.conftest import TOKEN
@@ -22,6 +24,7 @@ from tests.web.conftest import TOKEN
 from jobsync import AsyncJob, Cluster, ConfigError, CoordinationConfig, Job, JobsyncError
 from jobsync.backend import Pin, TokenGroup
 from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.cli.commands import cli
 from jobsync.testing import Namespace
 from jobsync.testing.conformance.namespace import TOKENS
 from jobsync.web import allowed_hosts, cluster_app, job_app
@@ -361,6 +364,17 @@ def test_the_command_serves_until_it_is_ended(tmp_path: Path, given: str | None)
         _, log = process.communicate(timeout=120)
     assert process.returncode == 0
     assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d.* jobsync.web: /api/undrain by 'ann' from", log, re.MULTILINE)
+
+
+@pytest.mark.parametrize(('host', 'shown'), [('::', '[::]'), ('::1', 'localhost'), ('10.0.0.7', '10.0.0.7')])
+def test_the_address_that_the_command_prints(monkeypatch: pytest.MonkeyPatch, host: str, shown: str) -> None:
+    """A browser opens it: an address of IPv6 stands in brackets."""
+    server = MagicMock()
+    server.return_value.__enter__.return_value.port = 8787
+    monkeypatch.setattr('jobsync.web.Server', server)
+    monkeypatch.setattr('signal.signal', Mock())
+    result = CliRunner().invoke(cli, ['web', '--backend', 'memory://address', '--host', host])
+    assert result.stdout == f'http://{shown}:8787/ shows the cluster; Ctrl-C ends it\n'
 
 
 PAGE = Path(__file__).parents[2] / 'docs' / 'operate' / 'page.md'

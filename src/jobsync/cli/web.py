@@ -42,7 +42,7 @@ def web(cluster: Cluster, host: str, port: int, allow_host: tuple[str, ...], ste
     given = os.environ.get('JOBSYNC_WEB_TOKEN')
     token = given or secrets.token_urlsafe(24) if steer else None
     with Server(cluster_app(lambda: cluster, allowed_hosts(host, allow_host), token), port, host) as server:
-        shown = 'localhost' if host in _LOCAL else host
+        shown = 'localhost' if host in _LOCAL else f'[{host}]' if ':' in host else host
         key = f'#token={token}' if token is not None and not given else ''
         click.echo(f'http://{shown}:{server.port}/{key} shows the cluster; Ctrl-C ends it')
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # without a handler the first process of a container ignores it

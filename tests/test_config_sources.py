@@ -268,6 +268,8 @@ def test_a_wrong_environment() -> None:
     """A wrong variable is named."""
     with pytest.raises(ConfigError, match=r"JOBSYNC_BACKEND: backend is 'jobs\.db'"):
         resolve(None, None, {'JOBSYNC_BACKEND': 'jobs.db'})
+    with pytest.raises(ConfigError, match=r"^JOBSYNC_APPNAME: appname is 'my-app'"):
+        resolve(None, CoordinationConfig(backend=URL), {'JOBSYNC_APPNAME': 'my-app'})
 
 
 @pytest.mark.parametrize('config', ['config.py', 5, [1], b'x'])

@@ -87,9 +87,9 @@ def resolve(
         needed=chosen.enabled,
         instead=_misspelt_section(config) if coordination_config is None else None,
     )
-    appname = next(
-        (layer.appname for layer in [*layers, sql] if layer.appname is not None), environ.get(APPNAME_VARIABLE) or None
-    )
+    appname = next((layer.appname for layer in [*layers, sql] if layer.appname is not None), None)
+    if appname is None:
+        appname = _make(APPNAME_VARIABLE, lambda: CoordinationConfig(appname=environ.get(APPNAME_VARIABLE) or None)).appname
     return _make(
         where,
         lambda: attrs.evolve(chosen, backend=store, appname=appname, host=None, port=None, dbname=None, user=None, password=None),

@@ -45,3 +45,10 @@ def test_a_purge_without_an_age_is_refused(tmp_path: Path) -> None:
         result = invoke('-b', f'sqlite:///{tmp_path}/none.db', *options)
         assert result.exit_code == 2
         assert '--older-than or --before' in result.output
+
+
+def test_an_age_beyond_all_records_is_refused_in_days(tmp_path: Path) -> None:
+    """The error has the number and the unit of the option."""
+    result = invoke('-b', f'sqlite:///{tmp_path}/none.db', '--older-than', '20000')
+    assert result.exit_code == 2
+    assert "'--older-than': 20000.0 is not in the range 0<=x<=10000" in result.output

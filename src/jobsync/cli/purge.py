@@ -16,7 +16,7 @@ __all__ = ['purge']
 
 
 @click.command()
-@click.option('--older-than', metavar='DAYS', type=click.FloatRange(min=0), help='Delete what was recorded longer ago.')
+@click.option('--older-than', metavar='DAYS', type=click.FloatRange(0, 10_000), help='Delete what was recorded longer ago.')
 @click.option('--before', type=click.DateTime(), help='Delete what was recorded earlier, in UTC.')
 @click.option('--kind', 'kinds', multiple=True, type=click.Choice(KINDS), help='What to delete; all by default. May be repeated.')
 @yes_option

@@ -14,9 +14,9 @@ from jobsync import Cluster, CoordinationConfig, Job
 from jobsync._cluster.actions import user_at_host
 from jobsync._event_log import event_log
 from jobsync._runtime.leader_record import record_leader
-from jobsync.backend import Changes, Leadership, Revision, TokenGroup
+from jobsync.backend import Changes, HistoryKind, Leadership, Purged, Revision, TokenGroup
 from jobsync.backends.memory import MemoryBackend, MemoryStore
-from jobsync.errors import ConfigError
+from jobsync.errors import BackendUnavailable, ConfigError
 from jobsync.testing import Fault, FaultyBackend, Namespace
 from jobsync.testing.conformance.namespace import DAY, TOKENS
 
@@ -225,3 +225,24 @@ def test_a_text_that_not_every_store_takes(cluster: Cluster, namespace: Namespac
         for call in calls:
             with pytest.raises(ConfigError):
                 call()
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, BackendUnavailable])
+def test_a_purge_that_is_interrupted_is_on_record(
+    namespace: Namespace, cluster: Cluster, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Who has deleted what until then is in the history."""
+    namespace.backend.append_claims(nodes['b'], ['7'], DAY)
+    namespace.backend.append_audits('b', ['7'], DAY)
+    purge = cluster._backend.purge
+
+    def interrupted(kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
+        if kind is HistoryKind.AUDIT:
+            raise error
+        return purge(kind, before, limit, after)
+
+    monkeypatch.setattr(cluster._backend, 'purge', interrupted)
+    with pytest.raises(error):
+        cluster.purge(before=dt.datetime(2100, 1, 1, tzinfo=dt.UTC), actor='gus')
+    (event,) = (row for row in cluster.history() if row['event'] == 'purge')
+    assert (event['by'], event['details']) == ('gus', '1 claims, 0 audits, 0 rebalances')

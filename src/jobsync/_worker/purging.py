@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -42,17 +42,23 @@ def purge_history(
         moment = snapshot.now - min(age, snapshot.now - dt.datetime.min.replace(tzinfo=dt.UTC))
     else:
         raise ConfigError('purge needs one of before and older_than: records of which age are to be deleted?')
-    deleted = {kind.value: _purge(backend, call, kind, moment) for kind in wanted}
-    if any(deleted.values()):
-        words = ', '.join(f'{number} {kind}s' for kind, number in deleted.items())
-        call(partial(actions.record, backend, actor, 'purge', (), words))
+    deleted = dict.fromkeys((kind.value for kind in wanted), 0)
+    try:
+        for kind in wanted:
+            for number in _portions(backend, call, kind, moment):
+                deleted[kind.value] += number
+    finally:  # what was deleted before an interrupt, or a call that failed, is on record too
+        if any(deleted.values()):
+            words = ', '.join(f'{number} {kind}s' for kind, number in deleted.items())
+            call(partial(actions.record, backend, actor, 'purge', (), words))
     return deleted
 
 
-def _purge(backend: Backend, call: StoreCall, kind: HistoryKind, before: dt.datetime) -> int:
-    deleted, after = 0, ''
+def _portions(backend: Backend, call: StoreCall, kind: HistoryKind, before: dt.datetime) -> Iterator[int]:
+    """Delete portion by portion, and yield how many records each had."""
+    after = ''
     while True:
         portion: Purged = call(partial(backend.purge, kind, before, _LIMIT, after))
-        deleted, after = deleted + portion.deleted, portion.resume
-        if not after:
-            return deleted
+        yield portion.deleted
+        if not (after := portion.resume):
+            return

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import json
 import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -234,6 +236,24 @@ def test_doctor_notices_unrest(url: str, namespace: Namespace) -> None:
     shown = ' '.join(invoke(url, 'doctor').stdout.split())
     assert '26 in the last hour: node dead: w7 (21 times), test (4 times), first distribution (1 time)' in shown
     assert 'has changed at least 4 times in the last hour: c, d, e, f' in shown
+
+
+def test_doctor_takes_no_slow_answer_for_a_wrong_clock(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's clock is compared with the time of the call, and not with its beginning; one that is off is still found."""
+    status, late = Cluster.status, dt.timedelta(0)
+
+    def slow(cluster: Cluster) -> ClusterStatus:
+        time.sleep(0.1)
+        found = status(cluster)
+        return {**found, 'now': found['now'] + late}
+
+    monkeypatch.setattr('jobsync.cli.doctor._CLOCK_SEC', 0.05)
+    monkeypatch.setattr(Cluster, 'status', slow)
+    assert "this machine's clock and the store's agree" in invoke(url, 'doctor').stdout
+    late = dt.timedelta(hours=3)
+    assert "this machine's clock is 3 h behind the store's" in invoke(url, 'doctor').stdout
+    late = -late
+    assert "this machine's clock is 3 h ahead of the store's" in invoke(url, 'doctor').stdout
 
 
 def test_a_dump_has_no_secrets(url: str, namespace: Namespace) -> None:

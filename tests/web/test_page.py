@@ -275,6 +275,33 @@ def test_a_text_from_the_store_is_text(screens: Screens, hostile: Server) -> Non
 
 
 @pytest.mark.full
+def test_a_slow_answer_takes_no_other_ones_place(screens: Screens, hostile: Server) -> None:
+    """What is shown of a task or a node is of the one that was chosen last, in whatever order the answers come."""
+    screen = screens(of=hostile, **DESK)
+    page, held = screen.page, list[Any]()
+    for address in ('**/api/why?task=slow', '**/api/nodes?name=left'):
+        page.route(address, lambda route: held.append(route))
+    for task in ('slow', 'row'):
+        page.fill('#task', task)
+        page.click('#task-form button')
+    screen.expect('#answer').to_contain_text("an item of the group '<i>group'")
+    for node in ('left', '__proto__'):
+        page.click(f'#nodes button:has-text("{node}")')
+        page.click('#node summary')
+        page.keyboard.press('Escape')
+    screen.expect('#node-settings').to_contain_text('has read')
+    found = page.locator('#answer').inner_text(), page.locator('#node-settings').text_content()
+    answer = {'task': 'slow', 'token': 1, 'version': 1, 'verdict': 'slow', 'details': []}
+    for route, late in zip(held, (answer, [{'settings': {}, 'incarnation': 'late'}]), strict=True):
+        with page.expect_response(route.request.url):
+            route.fulfill(json=late)
+    page.evaluate("fetch('api/history?task=slow').then(answer => answer.text())")  # as long as the page takes for its own
+    page.evaluate("fetch('api/history?task=slow').then(answer => answer.text())")
+    assert (page.locator('#answer').inner_text(), page.locator('#node-settings').text_content()) == found
+    assert screen.complaints == []
+
+
+@pytest.mark.full
 def test_a_store_that_does_not_answer_shows_as_old(screens: Screens) -> None:
     """The last state stays, with its age and the reason; it is back with the store or server, or when seen again."""
     namespace = Namespace(MemoryBackend(MemoryStore()))

@@ -117,9 +117,12 @@ function showNode(row, [of, node], most) {
   say(since, duration(Math.max(0, storeNow() - node.since)));
 }
 
+let opened = null;
+
 export async function openNode(of) {
   const node = cluster.nodes.get(of);
   if (!node) return;
+  opened = of;
   fill('node-name', [name(of), ...badges(of, node).map(([words, kind]) => make('span', { kind: `badge ${kind}` }, words))]);
   const left = leaseLeft(of, node);
   facts('node-facts', {
@@ -132,9 +135,9 @@ export async function openNode(of) {
   if (!at('node').open) at('node').showModal();
   try {
     const [row] = await get('api/nodes', { name: of });
-    if (row) facts('node-settings', { ...row.settings, 'has read': row.is_current ? 'the present assignment' : 'an older assignment', run: row.incarnation });
+    if (row && opened === of) facts('node-settings', { ...row.settings, 'has read': row.is_current ? 'the present assignment' : 'an older assignment', run: row.incarnation });
   } catch (problem) {
-    facts('node-settings', { error: problem.message });
+    if (opened === of) facts('node-settings', { error: problem.message });
   }
 }
 

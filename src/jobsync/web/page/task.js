@@ -10,6 +10,7 @@ export function startTask() {
   });
   at('task').addEventListener('input', () => {
     if (at('task').value) return;
+    question++;
     fill('answer', []);
     history.replaceState(null, '', location.pathname);
   });
@@ -31,18 +32,23 @@ async function historyOf(task) {
     make('bdi', { kind: 'quiet' }, text(event.details))))));
 }
 
+let question = 0;
+
 export async function explain(task) {
+  // A slow answer may come after that of a later question, and does not take its place.
+  const mine = ++question;
+  const answer = children => mine === question && fill('answer', children);
   at('task').value = task;
   try {
     history.replaceState(null, '', `#${new URLSearchParams({ task })}`);
-    fill('answer', [make('p', { kind: 'quiet' }, 'Reading…')]);
+    answer([make('p', { kind: 'quiet' }, 'Reading…')]);
     at('task-form').scrollIntoView({ block: 'nearest' });
     const found = await get('api/why', { task });
     const kind = found.is_complete ? 'done' : found.is_claimable ? 'ok' : 'bad';
-    fill('answer', [make('div', { kind: `verdict ${kind}` }, make('p', {}, make('bdi', {}, text(found.verdict))),
+    answer([make('div', { kind: `verdict ${kind}` }, make('p', {}, make('bdi', {}, text(found.verdict))),
       make('ul', {}, ...found.details.map(line => make('li', {}, make('bdi', {}, text(line))))),
       make('p', { kind: 'quiet' }, `${found.is_pinned ? 'Pin' : 'Token'} ${found.token}, since version ${found.version}.`)), await historyOf(task)]);
   } catch (problem) {
-    fill('answer', [make('div', { kind: 'verdict bad' }, make('p', {}, text(problem.message)))]);
+    answer([make('div', { kind: 'verdict bad' }, make('p', {}, text(problem.message)))]);
   }
 }

@@ -74,6 +74,15 @@ def test_value_and_type() -> None:
     assert safe_repr('5') == "'5' (str)"
 
 
+@pytest.mark.parametrize('form', ['{}', '{} ', ' {}', 'backend={}', '{}' + 'x' * 1000])
+def test_a_url_in_place_of_something_else(form: str) -> None:
+    """Its password is not shown, wherever in the value the URL is. A text without a login is shown as it is."""
+    url = form.format('postgresql://ann:SECRET@db-1.example.com/jobs')
+    for value in (url, url.encode(), [url], {'url': url}, ((url, 5),), {url}):
+        assert 'SECRET' not in safe_repr(value)
+    assert safe_repr(['https://a.example/x?y=1', 'ann@desk', b'a']) == "['https://a.example/x?y=1', 'ann@desk', b'a'] (list)"
+
+
 @pytest.mark.parametrize('value', ['x' * 10_000, list(range(10_000)), {n: n for n in range(10_000)}, b'x' * 10_000, [[[[[[]]]]]]])
 def test_a_long_value_is_cut(value: object) -> None:
     """A message stays readable whatever the value."""

@@ -8,7 +8,19 @@ from collections.abc import Iterable
 
 __all__ = ['cut_repr', 'listed', 'no_url', 'redact_url', 'safe_repr']
 
-_repr = reprlib.Repr()
+
+class _Repr(reprlib.Repr):
+    """Shows no password of a URL, wherever in a value the URL is: it is easily given in place of something else."""
+
+    def repr_str(self, x: str, level: int) -> str:
+        return super().repr_str(redact_url(x) if _may_have_login(x) else x, level)
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        text = x.decode(errors='backslashreplace')
+        return f'b{self.repr_str(text, level)}' if _may_have_login(text) else self.repr_instance(x, level)
+
+
+_repr = _Repr()
 _repr.maxstring = _repr.maxother = 120
 _repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxfrozenset = _repr.maxdict = 4
 _repr.maxlevel = 3
@@ -27,6 +39,11 @@ _URL = re.compile(
 _SCHEME = re.compile('[A-Za-z][A-Za-z0-9+.-]*://')
 _FILE = re.compile(r'(?:(?i:sqlite):)?(?P<path>[\w./-]*\.(?:db|sqlite3?))')
 """The path of a database file, which was given for a URL, or after ``sqlite:`` without slashes."""
+
+
+def _may_have_login(text: str) -> bool:
+    """Return whether a text may be a URL with a password."""
+    return '@' in text.partition('://')[2]
 
 
 def safe_repr(value: object) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 from tests.cluster.conftest import Clock, Nodes, acknowledge, task_of
 
 from jobsync import Cluster
+from jobsync._cluster.reading import ClusterReading
 from jobsync._core.patterns import Choice, NodeNames
 from jobsync.backend import NOBODY, Member, Pin, TokenGroup
 from jobsync.backends.memory import MemoryStore
@@ -114,6 +116,23 @@ def test_a_task_and_its_owner(cluster: Cluster, namespace: Namespace, nodes: Nod
     assert "'b' may do it" in text
     assert '2026-03-02 12:00:00 UTC (first distribution)' in text
     assert "the program on 'b' has not asked for it, or works at another date" in text
+
+
+def test_a_task_that_many_nodes_have_begun(
+    cluster: Cluster, namespace: Namespace, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which nodes are at work is found a few times, and not for each claim: with thousands of both that would take seconds."""
+    for name in map(str, range(50)):
+        namespace.backend.append_claims(namespace.join(name), ['x'], DAY)
+    live, found = vars(ClusterReading)['live'].fget, list[object]()
+
+    def counted(reading: ClusterReading) -> Any:
+        found.append(reading)
+        return live(reading)
+
+    monkeypatch.setattr(ClusterReading, 'live', property(counted))
+    assert len(cluster.history('x')) == len(cluster.why('x', DAY).history) == 50 + 1
+    assert len(found) < 10
 
 
 def test_a_task_that_is_begun_and_complete(cluster: Cluster, namespace: Namespace, nodes: Nodes, clock: Clock) -> None:

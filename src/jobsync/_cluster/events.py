@@ -33,9 +33,9 @@ def of_task(
     if place.lock is not None and not any(row['event'] == 'lock' and row['by'] == place.lock.created_by for row in found):
         words = ', '.join(place.lock.patterns) + (f', {place.lock.reason}' if place.lock.reason else '')
         found.append(_event(place.lock.created_at, 'item' if place.lock.group else 'lock', place.lock.created_by, f'to {words}'))
-    done = {row['date'] for row in audits}
+    done, live = {row['date'] for row in audits}, reading.live
     for row in claims:
-        is_lost = row['date'] not in done and row['node'] not in reading.live
+        is_lost = row['date'] not in done and row['node'] not in live
         lost = ', and not completed by this node, which is not at work any more' if is_lost else ''
         found.append(_event(row['created_on'], 'begun', row['node'], f'for {row["date"]}{lost}'))
     found += [_event(row['created_on'], 'completed', row['node'], f'for {row["date"]}') for row in audits]

@@ -171,12 +171,13 @@ def _moving(reading: ClusterReading, place: TaskPlace, node: Node, in_hand: Sequ
 
 
 def _details(reading: ClusterReading, place: TaskPlace, history: TaskHistory, *, is_claimable: bool) -> Iterator[str]:
+    live = reading.live
     moved = next((row for row in history.rebalances if row.version == place.version), None)
     if place.owner is not None and moved is not None:
         yield f'{place.owner!r} has it since {moved.triggered_at:%Y-%m-%d %H:%M:%S} UTC ({moved.trigger_reason}).'
     elif place.owner is not None:
         yield f'{place.owner!r} has it since version {place.version}, of which no rebalance is on record.'
-    if place.home is not None and place.home not in reading.live:
+    if place.home is not None and place.home not in live:
         yield f'{place.home!r} lost it by leaving or dying, and is to have it again if it comes back.'
     if place.lock is not None:
         patterns = ', '.join(map(repr, place.lock.patterns))
@@ -190,14 +191,14 @@ def _details(reading: ClusterReading, place: TaskPlace, history: TaskHistory, *,
         if place.pin is None:
             yield 'The leader has not placed it by that yet.'
     if history.lost_attempts and not history.audits:
-        lost = [claim for claim in history.claims if claim.node not in reading.live]
+        lost = [claim for claim in history.claims if claim.node not in live]
         nodes = ', '.join(f'{claim.node!r} began it at {claim.created_on:%H:%M:%S} UTC' for claim in lost[:5])
         yield f'Workers lost at it: {history.lost_attempts}{f" (not at work any more: {nodes})" if nodes else ""}.'
     if history.claims and not history.audits:
         last = history.claims[0]
         age = (reading.snapshot.now - last.created_on).total_seconds()
         yield f'{last.node!r} began it {age:.0f} s ago, and it is not complete.'
-        if last.node not in reading.live:
+        if last.node not in live:
             yield f'{last.node!r} is not at work any more, so the task has to be done again.'
         elif last.node != place.owner:
             yield f'{last.node!r} does not own it any more.'

@@ -272,6 +272,12 @@ def test_a_lock_that_only_a_drained_node_matches(url: str, namespace: Namespace)
     assert '"is_matched": false' in invoke(url, 'locks', 'add', 'x', 'b', '--json').stdout
 
 
+def test_a_lock_that_the_leader_ignores(url: str, namespace: Namespace) -> None:
+    """The command says that it has no effect."""
+    namespace.lead(namespace.join('c', settings=json.dumps({'locks_enabled': False})))
+    assert 'the leader ignores task locks: its locks_enabled is off' in invoke(url, 'locks', 'add', 'x', 'b').stdout
+
+
 @pytest.mark.parametrize(
     ('command', 'printed'),
     [

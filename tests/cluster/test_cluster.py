@@ -208,6 +208,15 @@ def test_a_lock_that_is_not_placed_yet(cluster: Cluster, namespace: Namespace, n
     assert 'The leader has not placed it by that yet.' in cluster.why('x').details
 
 
+def test_a_lock_that_the_leader_ignores(cluster: Cluster, namespace: Namespace) -> None:
+    """Where ``locks_enabled`` is off on the leader, the lock has no effect, and the explanation says so."""
+    namespace.lead(namespace.join('a', settings=json.dumps({'locks_enabled': False})))
+    namespace.lock('x')
+    details = cluster.why('x').details
+    assert 'The leader ignores task locks: its locks_enabled is off.' in details
+    assert 'The leader has not placed it by that yet.' not in details
+
+
 def test_items(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
     """An item has its group, its cost and its owner; it is no task lock, and a forecast counts it."""
     namespace.lock('f1', 'f2', patterns=('%',), group='feeds', cost=2.0)

@@ -188,7 +188,9 @@ def _details(reading: ClusterReading, place: TaskPlace, history: TaskHistory, *,
         is_gone = reading.node(creator) is None and creator not in people(reading.locks.locks)
         gone = ', which is not registered any more' if is_gone else ''
         yield f'It is {kind} {patterns}, by {creator!r}{gone}{until}{why}.'
-        if place.pin is None:
+        if place.pin is None and not place.lock.group and reading.ignores_locks:
+            yield 'The leader ignores task locks: its locks_enabled is off.'
+        elif place.pin is None:
             yield 'The leader has not placed it by that yet.'
     if history.lost_attempts and not history.audits:
         lost = [claim for claim in history.claims if claim.node not in live]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from jobsync._core.agent.settings_comparison import settings_of
 from jobsync._core.assignment import Assignment
 from jobsync._core.hashing import tokenizer
 from jobsync._core.records import DRAINED, LockReading, Node, NodeState, Settings, Snapshot, TaskLock
@@ -61,6 +62,13 @@ class ClusterReading:
         found = dict.fromkeys((node.name for node in nodes if node.weight == 0), 'of weight 0') | found
         stalled = {node.name for node in nodes if node.stalled} - found.keys()
         return dict.fromkeys(stalled, 'stalled') | found if live.keys() - found.keys() - stalled else found
+
+    @property
+    def ignores_locks(self) -> bool:
+        """Whether the leader places tasks as if there were no task locks (``locks_enabled``)."""
+        leader = self.snapshot.leadership.node
+        node = None if leader is None else self.node(leader.name)
+        return node is not None and settings_of(node.settings).get('locks_enabled') is False
 
     def node(self, name: str | None) -> Node | None:
         """Return the record of a name."""

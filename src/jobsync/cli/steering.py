@@ -73,6 +73,8 @@ def add_lock(
         words += f'; each registered node that matches is to own nothing, so no node may do it: {reasons}'
     elif not is_matched:
         words += '; no registered node matches, so no node may do it (% is any number of characters, _ is one)'
+    if reading.ignores_locks:
+        words += '; the leader ignores task locks: its locks_enabled is off'
     print_done(words, as_json=as_json, locked=task, patterns=patterns, is_matched=is_matched)
 
 

@@ -201,6 +201,8 @@ def test_drain(url: str, namespace: Namespace) -> None:
     assert 'drained, and not registered: z\n' in invoke(url, 'status').stdout  # a slip of the pen would be found months later
     assert invoke(url, 'undrain', 'b').stdout == "'b' may own tokens again\n"
     assert invoke(url, 'undrain', 'b').stdout == "'b' was not drained\n"
+    namespace.backend.deregister(namespace.node('b').ref)
+    assert 'this holds once it joins' in invoke(url, 'drain', 'b', '--force').stdout
 
 
 def test_plan(url: str, namespace: Namespace) -> None:

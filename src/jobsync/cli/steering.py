@@ -107,7 +107,7 @@ def clear_locks(
 def drain(cluster: Cluster, node: str, reason: str | None, force: bool, actor: str | None, as_json: bool) -> None:
     """Have NODE give up everything it owns, in good order, and own nothing until it is undrained, also after a restart."""
     cluster.drain(node, reason, actor=actor, force=force)
-    known = any(row['name'] == node for row in cluster.nodes())
+    known = any(row['name'] == node and row['state'] != 'left' for row in cluster.nodes())
     later = '' if known else '; no node of this name is registered, so this holds once it joins'
     print_done(f'{node!r} is drained{later}', as_json=as_json, drained=node, is_registered=known)
 

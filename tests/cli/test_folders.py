@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from jobsync import CoordinationConfig, Job
+from jobsync._host import host_name
 from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.backends.sql.sqlite.plugin import connect
@@ -75,6 +76,15 @@ def test_the_folder_of_the_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ((how, said),) = found(url, 'deaths')
         assert how == 'warn'
         assert 'No such file' in said
+
+
+def test_a_folder_that_is_no_text(url: str) -> None:
+    """A record that was edited, or that another version has written, stops no check."""
+    settings = {'known_death': True, 'known_death_dir': ['/run/a', '/run/b']}
+    with closing(connect(url, BackendOptions())) as backend:
+        Namespace(backend).join('here', host=host_name(), settings=json.dumps(settings))
+    assert len(found(url, 'deaths')) == 1
+    assert len(found(url, 'tasks')) == 1
 
 
 def test_nothing_is_said_of_another_hosts_folders(url: str) -> None:

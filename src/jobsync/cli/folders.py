@@ -27,9 +27,9 @@ def examine_folders(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[
     if (folder := cluster.info.folder) is not None:
         yield _store(folder)
     here = [node for node in nodes if node['host'] == host_name() and node['state'] != 'left']
-    named = {node['settings'].get('known_death_dir') for node in here if node['settings'].get('known_death')}
-    for base in sorted(named, key=str):
-        yield from _locks(base if isinstance(base, str) else None)
+    given = [node['settings'].get('known_death_dir') for node in here if node['settings'].get('known_death')]
+    for base in sorted({base if isinstance(base, str) else None for base in given}, key=str):
+        yield from _locks(base)
 
 
 def _store(folder: str) -> DoctorFinding:

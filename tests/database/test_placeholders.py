@@ -25,7 +25,8 @@ from jobsync.errors import ConfigError
         ("/* it's %s\n */ a = %s", [1], "/* it's %s\n */ a = ?", "/* it's %%s\n */ a = %s", [1]),
         (r"'\' || %s || '%s'", [1], r"'\' || ? || '%s'", r"'\' || %s || '%%s'", [1]),
         ('id IN %s AND a = %s', [(1, 2), 3], 'id IN (?, ?) AND a = ?', 'id IN (%s, %s) AND a = %s', [1, 2, 3]),
-        ('id IN %s', [()], 'id IN (NULL)', 'id IN (NULL)', []),
+        ('id IN %s', [()], 'id IN (NULL) IS TRUE', 'id IN (NULL) IS TRUE', []),
+        ('id not\nin %s', [()], 'id not\nin (NULL) IS NOT FALSE', 'id not\nin (NULL) IS NOT FALSE', []),
         ('id = ANY(%s)', [[1, 2]], 'id = ANY(?)', 'id = ANY(%s)', [[1, 2]]),
     ],
 )

@@ -133,6 +133,15 @@ def test_tuples(cn: db.Connection) -> None:
     assert db.select_column(cn, sql, (), 'b') == []
 
 
+def test_an_empty_tuple(cn: db.Connection) -> None:
+    """No row is in it, and every row is not."""
+    db.insert_rows(cn, 'tasks', [{'task_id': 1, 'name': 'a'}, {'task_id': 2, 'name': None}])
+    for condition, found in (('{} IN %s', []), ('{} NOT IN %s', [1, 2]), ('NOT {} IN %s', [1, 2]), ('NOT ({} NOT IN %s)', [])):
+        for column in ('task_id', 'name'):
+            sql = f'SELECT task_id FROM tasks WHERE {condition.format(column)} AND task_id < %s ORDER BY task_id'
+            assert db.select_column(cn, sql, (), 3) == found, sql
+
+
 def test_lists(cn: db.Connection, store: Store) -> None:
     """A list is one value: an array on PostgreSQL, JSON on SQLite."""
     fill(cn, 'a', 'b', 'c')

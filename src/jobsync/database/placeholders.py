@@ -43,6 +43,7 @@ _SQLITE = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_IN = re.compile(r'\b(?P<negated>NOT\s+)?IN\s*\Z', re.IGNORECASE)
 _COMMENT_EDGE = re.compile(r'/\*|\*/')
 
 
@@ -72,10 +73,9 @@ def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, lis
                     written.append(condition)
                     out.extend(several)
                     continue
-                # For an empty tuple IN (NULL), which is true of no row: IN () is no SQL.
                 members = value if isinstance(value, tuple) else [value]
-                marks = ', '.join([mark] * len(members)) or 'NULL'
-                written.append(f'({marks})' if isinstance(value, tuple) else marks)
+                marks = ', '.join([mark] * len(members))
+                written.append(f'({marks})' if isinstance(value, tuple) and value else marks or _nothing(written[-1]))
                 out.extend(members)
             case other:
                 raise ConfigError(f'{other!r} in a statement with values: a placeholder is %s, a percent sign %%: {sql}')
@@ -84,6 +84,15 @@ def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, lis
             f'{counted(len(values), "value")} for {counted(len(values) - len(given), "placeholder")}{_hint(values)}: {sql}'
         )
     return ''.join([*written, sql[end:]]), out
+
+
+def _nothing(before: str) -> str:
+    """Return what stands for an empty tuple, by the text before it, since ``IN ()`` is no SQL.
+
+    By themselves ``IN (NULL)`` and ``NOT IN (NULL)`` are both unknown, so that neither would be true of any row.
+    """
+    found = _IN.search(before)
+    return f'(NULL){"" if found is None else " IS NOT FALSE" if found["negated"] else " IS TRUE"}'
 
 
 def _hint(values: Sequence[Any]) -> str:

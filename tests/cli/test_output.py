@@ -93,6 +93,13 @@ def test_a_text_that_a_terminal_would_act_on(url: str, namespace: Namespace) -> 
         assert ('工人 3' if command == 'nodes' else r'needs\x1b[2J\na gpu') in shown
 
 
+def test_an_error_that_a_terminal_would_act_on(url: str, namespace: Namespace) -> None:
+    """A name in the store that an error lists is shown with codes too, on the error's one line."""
+    namespace.join('\x1b[2Jx\ny')
+    result = invoke(url, 'evict', 'z', '--yes')
+    assert result.stderr == "Error: node is 'z': must be a registered node: \\x1b[2Jx\\ny, a, b\n"
+
+
 @pytest.mark.parametrize('width', range(20, 130))
 def test_no_width_cuts_a_short_word(width: int) -> None:
     """Headings and short values are whole, in a table or one below the other, and no line is wider than the terminal."""

@@ -15,6 +15,7 @@ import click
 
 from jobsync._core.redact import safe_repr
 from jobsync.backend import Reach, redact_url
+from jobsync.cli.output import plain
 from jobsync.cluster import Cluster
 from jobsync.errors import ConfigError, JobsyncError, SchemaMismatch
 
@@ -50,7 +51,7 @@ def errors_as_lines() -> Iterator[None]:
     try:
         yield
     except JobsyncError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(plain(str(error))) from error
 
 
 def confirm(question: str, *, yes: bool) -> None:

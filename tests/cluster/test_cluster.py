@@ -92,6 +92,17 @@ def test_a_node_that_has_left(cluster: Cluster, namespace: Namespace, nodes: Nod
     assert cluster.status()['tokens_unowned'] == 12
 
 
+def test_a_node_that_has_left_and_may_come_back(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """The explanation says for how long the leader keeps its tokens for it; not of a node that has died."""
+    namespace.lead(namespace.join('c', settings=json.dumps({'rejoin_grace_sec': 300})))
+    task = task_of(cluster, 'b')
+    namespace.backend.deregister(nodes['b'])
+    assert "'b' has left, and may have its tokens back for 300 s (rejoin_grace_sec)" in cluster.why(task).verdict
+    task = task_of(cluster, 'a')
+    namespace.backend.deregister(nodes['a'], died=True)
+    assert 'rejoin_grace_sec' not in cluster.why(task).verdict
+
+
 def test_an_owner_without_a_record_keeps_its_tokens(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
     """It may still be working, even if another run that does not know of it has joined under its name and left."""
     namespace.evict(nodes['a'], nodes['b'])

@@ -113,6 +113,11 @@ def _verdict(reading: ClusterReading, place: TaskPlace, history: TaskHistory) ->
             f'Its owner {place.owner!r} has no record any more, and may still be working: its tokens wait until it has been '
             f'absent for its timeout of {member.timeout_sec if member else reading.snapshot.longest_timeout_sec:g} s.'
         )
+    if node.state is NodeState.LEFT and reading.rejoin_grace_sec > 0 and not node.has_died:
+        return False, (
+            f'Its owner {place.owner!r} has left, and may have its tokens back for {reading.rejoin_grace_sec:g} s '
+            '(rejoin_grace_sec): then the leader is to give them to other nodes.'
+        )
     if node.state is NodeState.LEFT:
         return False, f'Its owner {place.owner!r} has left, and the leader is to give its tokens to other nodes.'
     if reading.is_silent(node):

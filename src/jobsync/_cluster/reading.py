@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import attrs
 
 from jobsync._core.agent.settings_comparison import settings_of
@@ -66,9 +69,19 @@ class ClusterReading:
     @property
     def ignores_locks(self) -> bool:
         """Whether the leader places tasks as if there were no task locks (``locks_enabled``)."""
+        return self._leader_settings.get('locks_enabled') is False
+
+    @property
+    def rejoin_grace_sec(self) -> float:
+        """How long the leader keeps the tokens of a node that has left for it (``rejoin_grace_sec``)."""
+        found = self._leader_settings.get('rejoin_grace_sec')
+        return found if isinstance(found, int | float) else 0.0
+
+    @property
+    def _leader_settings(self) -> Mapping[str, Any]:
         leader = self.snapshot.leadership.node
         node = None if leader is None else self.node(leader.name)
-        return node is not None and settings_of(node.settings).get('locks_enabled') is False
+        return {} if node is None else settings_of(node.settings)
 
     def node(self, name: str | None) -> Node | None:
         """Return the record of a name."""

@@ -127,6 +127,8 @@ def test_what_has_no_metrics() -> None:
     JobMetrics(Job('w1', coordination_config=config(MemoryBackend(MemoryStore()))), registry=registry)
     with pytest.raises(ConfigError, match=r'the registry has a JobMetrics: give it all jobs'):
         JobMetrics(Job('w2', coordination_config=config(MemoryBackend(MemoryStore()))), registry=registry)
+    with pytest.raises(ConfigError, match=r"2 of the jobs are 'w1': must have different names, or a registry each"):
+        JobMetrics(*(Job('w1', coordination_config=config(MemoryBackend(MemoryStore()))) for _ in 'ab'), registry=registry)
     with pytest.raises(ConfigError, match=r"job is 'w1' \(str\): must be a Job or an AsyncJob"):
         JobMetrics('w1', registry=registry)  # type: ignore[arg-type]
 

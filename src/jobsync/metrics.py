@@ -17,6 +17,7 @@ call. ``can_claim_task`` is not touched.
 from __future__ import annotations
 
 import time
+from collections import Counter as Counts
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
@@ -86,11 +87,15 @@ class JobMetrics(Collector):
         registry: Where the metrics are registered; each process has a default one, and a registry takes one ``JobMetrics``.
 
     Raises:
-        ConfigError: A job has been entered already, an argument is no job, or the registry has a ``JobMetrics``.
+        ConfigError: A job has been entered already, an argument is no job, two jobs have one name, or the registry has a
+            ``JobMetrics``.
     """
 
     def __init__(self, *jobs: Job | AsyncJob, registry: CollectorRegistry = REGISTRY) -> None:
         self._jobs = list(map(_job_of, jobs))
+        for name, number in Counts(job.node_name for job in self._jobs).items():
+            if number > 1:  # two values of one metric with equal labels, of which Prometheus would take one
+                raise ConfigError(f'{number} of the jobs are {name!r}: must have different names, or a registry each')
         for job in self._jobs:
             try:
                 job._session.check_enterable()

@@ -501,8 +501,7 @@ class Cluster:
         checks.reason.of('reason', reason)
         checks.flag.of('force', force)
         reading = self._reader.read()
-        able = {name for name, record in reading.live.items() if record.weight > 0} - reading.drained.keys() - {node}
-        if not able and not force:
+        if not force and not reading.live.keys() - reading.idle.keys() - {node}:
             raise ConfigError(
                 f'node is {cut_repr(node)}: no other node at work could own its tokens '
                 '(force=True, or --force, drains it all the same)'

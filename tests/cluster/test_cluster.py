@@ -434,6 +434,19 @@ def test_the_last_node_is_not_drained_by_mistake(cluster: Cluster, nodes: Nodes)
     assert 'every node at work is drained' in cluster.status()['problems']
 
 
+def test_the_last_node_that_makes_progress_is_not_drained_by_mistake(
+    cluster: Cluster, namespace: Namespace, nodes: Nodes
+) -> None:
+    """A node that has stalled would be given its tokens, and do nothing with them."""
+    namespace.backend.set_weight(nodes['b'], 1.0, stalled=True)
+    with pytest.raises(ConfigError, match='no other node'):
+        cluster.drain('a', actor='ann')
+    cluster.drain('b', actor='ann')
+    cluster.undrain('b', actor='ann')
+    namespace.backend.set_weight(nodes['a'], 1.0, stalled=True)
+    cluster.drain('a', actor='ann')
+
+
 def test_a_task_in_quarantine(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
     """Where nodes count attempts, a task at which as many workers were lost may be claimed by none, and the reason says so."""
     namespace.join('c', settings=json.dumps({'max_attempts': 2}))

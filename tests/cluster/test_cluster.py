@@ -327,6 +327,15 @@ def test_what_a_join_would_move(cluster: Cluster, namespace: Namespace, nodes: N
     assert (heavy['nodes']['a']['after'], heavy['nodes']['b']['after'], heavy['nodes']['c']['after']) == (0, 8, 16)
 
 
+def test_a_forecast_of_the_first_distribution(cluster: Cluster, namespace: Namespace) -> None:
+    """Before it no token has a row, and the nodes that have joined or are to join get all of them."""
+    assert cluster.plan(['a'])['nodes']['a']['after'] == TOKENS
+    namespace.leader('b')
+    forecast = cluster.plan(['a'])
+    assert {name: node['after'] for name, node in forecast['nodes'].items()} == {'a': TOKENS // 2, 'b': TOKENS // 2}
+    assert forecast['moved'] == TOKENS
+
+
 def test_a_forecast_with_a_stalled_node(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
     """A stalled node gets nothing, as the leader gives it nothing, unless no other node could own its tokens."""
     namespace.backend.set_weight(nodes['b'], 1.0, stalled=True)

@@ -10,7 +10,7 @@ from jobsync._cluster.reading import ClusterReading
 from jobsync._core.assignment import ABSENT, UNOWNED
 from jobsync._core.leader.pins import in_force
 from jobsync._core.patterns import NodeNames
-from jobsync._core.planner.rebalance import FREE, STUCK, PinRequest, rebalance
+from jobsync._core.planner.rebalance import FREE, PinRequest, rebalance
 from jobsync._core.redact import listed
 from jobsync.errors import ConfigError
 from jobsync.rows import Forecast
@@ -36,7 +36,8 @@ def forecast(reading: ClusterReading, added: Mapping[str, float], removed: Colle
     if any(weight > 0 and name not in stalled for name, weight in weights.items()):
         weights.update(dict.fromkeys(stalled, 0.0))
     names, position = list(assignment.names), {name: at for at, name in enumerate(assignment.names)}
-    place = array('i', (FREE if at == UNOWNED else STUCK if at == ABSENT else at for at in assignment.owner))
+    # No token has a row before the first distribution. After it one without a row is given away as well, a timeout later.
+    place = array('i', (FREE if at in (UNOWNED, ABSENT) else at for at in assignment.owner))
     for token, target in assignment.targets.items():
         if target:
             if target not in position:

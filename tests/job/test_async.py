@@ -348,6 +348,38 @@ def test_a_task_block(store: Store) -> None:
     run(work())
 
 
+def test_a_task_block_that_is_cancelled_before_a_thread_has_ended_it(store: Store) -> None:
+    """All threads are busy: the task is no longer in flight, though the exception is kept, and another block may have it."""
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+            may_go_on, may_end, begun = threading.Event(), asyncio.Event(), asyncio.Event()
+
+            async def block() -> None:
+                async with job.task(1):
+                    begun.set()
+                    await may_end.wait()
+
+            task = asyncio.create_task(block())
+            await begun.wait()
+            try:
+                for _ in range(_MOST):
+                    job._threads.submit(may_go_on.wait)
+                may_end.set()
+                await asyncio.sleep(0.05)
+                task.cancel()
+                (kept,) = await asyncio.gather(task, return_exceptions=True)
+                assert isinstance(kept, asyncio.CancelledError)
+                assert in_flight(job) == []
+            finally:
+                may_go_on.set()
+            async with job.task(1):
+                pass
+
+    run(work())
+    assert store.audits == ['1']
+
+
 @pytest.mark.parametrize('begin', ['add_task', 'claim', 'task'])
 def test_cancelled_while_it_begins(store: Store, begin: str) -> None:
     """Cancelled while the store takes its time, it ends at once; the task is claimed, but in flight only until then."""

@@ -224,9 +224,14 @@ class AsyncJob:
         self._job._session.stop(SessionEvent.HURRY)
         self._on_loop.cancel()
 
-    async def _call(self, action: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:
+    async def _call(
+        self,
+        action: Callable[[], R],
+        undo: Callable[[R], object] | None = None,
+        drop: Callable[[BaseException], object] | None = None,
+    ) -> R:
         self._job._session.check_process()
-        return await self._threads.call(action, undo)
+        return await self._threads.call(action, undo, drop)
 
     # --- tasks --------------------------------------------------------------------------------------------------------------
 
@@ -323,7 +328,10 @@ class AsyncJob:
         except BaseException as error:
             fail(error)  # does not reach the store
             raise
-        await self._call(lambda: block.__exit__(None, None, None))
+        # t=0  the block ends while the store hangs: all threads are busy, so the end of the task waits for one
+        # t=1  it is cancelled, and the program keeps the exception, whose traceback refers to this frame
+        # t=2  the task, which no caller can end any more, would be in flight for as long as the exception is kept
+        await self._call(lambda: block.__exit__(None, None, None), drop=fail)
 
     # --- once in the cluster ------------------------------------------------------------------------------------------------
 

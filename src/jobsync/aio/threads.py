@@ -51,14 +51,24 @@ class Threads:
                 pool.shutdown(wait=False)
         self._calls = self._gate = None
 
-    async def call(self, action: Callable[[], R], undo: Callable[[R], object] | None = None) -> R:
-        """Make a call. If it is cancelled once it has started, it is made all the same, and then ``undo`` with its result."""
+    async def call(
+        self,
+        action: Callable[[], R],
+        undo: Callable[[R], object] | None = None,
+        drop: Callable[[BaseException], object] | None = None,
+    ) -> R:
+        """Make a call. If it is cancelled once it has started, it is made all the same, and then ``undo`` with its result.
+
+        If it is cancelled before that, it is never made: ``drop`` is called with the exception.
+        """
         future = self.submit(action)
         try:
             return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if undo is not None:
                 future.add_done_callback(lambda done: _undo(done, undo))
+            if drop is not None and future.cancelled():
+                drop(error)
             raise
 
     def call_here(self, action: Callable[[], R]) -> R:

@@ -86,6 +86,19 @@ def test_a_process_that_is_paused_has_lost_everything_when_it_goes_on(cluster: V
     assert frozenset().union(*lost) == tokens
 
 
+def test_a_paused_process_that_is_to_stop_goes_on(cluster: VirtualCluster) -> None:
+    """The waiting of its threads has ended twice by then, by time and by the signal: each goes on once, and ends."""
+    a, b = cluster.join('a'), cluster.join('b')
+    cluster.pause('a')
+    cluster.advance(TIMEOUT / 2)
+    cluster.stop('a')
+    cluster.advance(1)
+    cluster.resume('a')
+    cluster.advance(1)
+    assert a.get_coordination_status()['state'] == 'left'
+    assert shares(a, b) == [set(), set(TASKS)]
+
+
 def test_an_outage_of_the_store_moves_nothing(cluster: VirtualCluster) -> None:
     """P4: while it lasts no node may claim, and afterwards each has what it had."""
     jobs = [cluster.join(name) for name in 'abc']

@@ -181,8 +181,11 @@ class VirtualTime:
         """Let the threads of a paused process go on where they stand."""
         process.state, due = ProcessState.RUNNING, process.due
         process.due = []
+        # t=0  a thread waits until 5 at the latest; its process is paused
+        # t=5  its waiting ends, and then once more, because the test has the process stop
+        # t=6  the process goes on: with two turns, the thread would be given the second one after its end
         for waiter in due:
-            self._wake(waiter, self.now)
+            self.wake(waiter)  # only the last one counts
 
     # --- waiting ------------------------------------------------------------------------------------------------------------
 

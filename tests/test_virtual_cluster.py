@@ -99,6 +99,18 @@ def test_a_paused_process_that_is_to_stop_goes_on(cluster: VirtualCluster) -> No
     assert shares(a, b) == [set(), set(TASKS)]
 
 
+@pytest.mark.parametrize('signal', ['pause', 'resume'])
+def test_a_process_that_was_killed_stays_so(cluster: VirtualCluster, signal: str) -> None:
+    """Neither SIGSTOP nor SIGCONT is for a process that is over: it would go on with what it owned."""
+    a, b = cluster.join('a'), cluster.join('b')
+    cluster.kill('a')
+    with pytest.raises(ValueError, match="node 'a' was killed"):
+        getattr(cluster, signal)('a')
+    cluster.settle()
+    assert a.get_coordination_status()['token_count'] == 0
+    assert shares(b) == [set(TASKS)]
+
+
 def test_an_outage_of_the_store_moves_nothing(cluster: VirtualCluster) -> None:
     """P4: while it lasts no node may claim, and afterwards each has what it had."""
     jobs = [cluster.join(name) for name in 'abc']

@@ -209,12 +209,12 @@ class VirtualCluster:
     def pause(self, *names: str) -> None:
         """Stop processes where they stand, as SIGSTOP does, or a machine that is suspended."""
         for name in names:
-            self._process(name).state = ProcessState.PAUSED
+            self._living(name).state = ProcessState.PAUSED
 
     def resume(self, *names: str) -> None:
         """Let paused processes go on. What they were waiting for may be long over."""
         for name in names:
-            self._time.resume(self._process(name))
+            self._time.resume(self._living(name))
 
     def stop(self, *names: str) -> None:
         """Have processes end in good order, as the first SIGTERM does with ``handle_signals``."""
@@ -339,6 +339,12 @@ class VirtualCluster:
         job = self._process(name).job
         assert job is not None
         return job
+
+    def _living(self, name: str) -> _NodeProcess:
+        process = self._process(name)
+        if process.state is ProcessState.KILLED:
+            raise ValueError(f'node {name!r} was killed by the test: no signal reaches it any more')
+        return process
 
     def _process(self, name: str) -> _NodeProcess:
         process = self._processes.get(name)

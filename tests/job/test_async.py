@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.job.waiting import DEADLINE_SEC
 from tests.support.timings import TOKENS
 
 from jobsync import AsyncJob, JobsyncError, NotOwned, UnsupportedOperation, plugins
+from jobsync.aio.callbacks import OnLoop
 from jobsync.aio.threads import _MOST
 from jobsync.backend import BackendOptions
 from jobsync.testing import Fault, FaultyBackend, When
@@ -595,6 +597,40 @@ def test_coroutine_functions_are_called_on_the_event_loop(store: Store) -> None:
     run(work())
     assert threads == {threading.get_ident()}
     assert called == [('on_assign', TOKENS), ('on_rebalance', 0), ('on_revoke', TOKENS), ('on_rebalance', 0)]
+
+
+@pytest.mark.parametrize('has_begun', [True, False])
+def test_no_coroutine_outlives_an_end_that_is_cancelled(has_begun: bool) -> None:
+    """Closing is cancelled at its first step: a coroutine that runs is cancelled, and so is one that is scheduled."""
+
+    async def work() -> None:
+        on_loop, begun, ended = OnLoop(), asyncio.Event(), asyncio.Event()
+        on_loop.open('a')
+
+        async def coroutine() -> None:
+            begun.set()
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                ended.set()
+
+        def call() -> None:
+            with pytest.raises(CancelledError):
+                on_loop.wait_for(coroutine())
+
+        threading.Thread(target=call, daemon=True).start()
+        if has_begun:
+            await begun.wait()
+        else:
+            time.sleep(0.1)  # the thread schedules it, and the event loop does not go on meanwhile
+        closing = asyncio.create_task(on_loop.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        await asyncio.wait_for(ended.wait(), DEADLINE_SEC)
+
+    run(work())
 
 
 @pytest.mark.parametrize('form', ['sleeps', 'blocks'])

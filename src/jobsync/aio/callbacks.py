@@ -76,6 +76,8 @@ class OnLoop:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        if self._loop is None:  # ``close`` was cancelled, and did not wait for this to start
+            task.cancel()
         try:
             await awaitable
         finally:
@@ -90,9 +92,13 @@ class OnLoop:
         """Start no more coroutines, and cancel the running ones: none outlives the job's block."""
         with self._lock:
             self._loop = None
-        for _ in range(2):  # in one step a scheduled coroutine becomes a task, in the next the task starts
-            await asyncio.sleep(0)
-        self.cancel()
+        # t=0  leaving ends, while a coroutine goes on
+        # t=1  it is cancelled in one of the next two steps: without the ``finally`` the coroutine would outlive the block
+        try:
+            for _ in range(2):  # in one step a scheduled coroutine becomes a task, in the next the task starts
+                await asyncio.sleep(0)
+        finally:
+            self.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=_GRACE_SEC)
 

@@ -183,6 +183,18 @@ class TestSummarise:
         assert (first.first, first.last) == (0.1, 1.0)
         assert (second.tokens, second.first, second.last) == (frozenset({2, 3}), 2.1, 2.0)
 
+    def test_the_end_of_a_task_is_that_of_its_begin(self) -> None:
+        """The threads of a worker have several tasks at once, and one of them may outlast the others."""
+        events = [
+            {'what': 'begin', 'task': 'f', 't': 1.0},
+            {'what': 'begin', 'task': 'g', 't': 2.0},
+            {'what': 'end', 'task': 'g', 't': 3.0},
+            {'what': 'end', 'task': 'f', 't': 9.0},
+        ]
+        log = summarise('a', events)
+        assert log.works == (Work('a', 'f', 1.0, 9.0), Work('a', 'g', 2.0, 3.0))
+        assert worked_at_once([log, did('b', ('f', 4.0, 5.0))])
+
     def test_a_task_begun_and_not_ended_stays_open(self) -> None:
         """The log of a killed worker may stop in the middle of a task."""
         digest = {'lines': 1, 'words': 2, 'sha256': 'abc', 'error': ''}

@@ -140,6 +140,8 @@ def summarise(node: str, events: Iterable[LoggedEvent]) -> WorkerLog:
     """Collect the events of one log into spans of work and sightings of tokens."""
     pid = 0
     works: list[Work] = []
+    begun: dict[str, int] = {}
+    """For each task the position in ``works`` of its last begin: the threads of a worker have several tasks at once."""
     sightings: list[Sighting] = []
     tokens: frozenset[int] = frozenset()
     open_set: int | None = None
@@ -156,9 +158,10 @@ def summarise(node: str, events: Iterable[LoggedEvent]) -> WorkerLog:
                 open_set = number
                 sightings.append(Sighting(node, tokens, first=after, last=before))
             case {'what': 'begin'}:
+                begun[event['task']] = len(works)
                 works.append(Work(node, event['task'], begin=event['t']))
-            case {'what': 'end', 'task': _, 't': t, **result}:
-                works[-1] = attrs.evolve(works[-1], end=t, result=result)
+            case {'what': 'end', 'task': task, 't': t, **result}:
+                works[begun[task]] = attrs.evolve(works[begun[task]], end=t, result=result)
             case _:
                 pass
     return WorkerLog(node, pid, tuple(works), tuple(sightings))

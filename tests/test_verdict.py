@@ -183,6 +183,20 @@ class TestSummarise:
         assert (first.first, first.last) == (0.1, 1.0)
         assert (second.tokens, second.first, second.last) == (frozenset({2, 3}), 2.1, 2.0)
 
+    def test_a_worker_that_is_started_again_has_what_it_reads_then(self) -> None:
+        """Its log goes on under the same name: what the killed process owned is not its own, nor is the time between the two."""
+        events = [
+            {'what': 'tokens', 'set': 1, 'gained': [1, 2], 'lost': []},
+            seen(1, 0.0, 0.1),
+            seen(1, 1.0, 1.1),
+            {'what': 'tokens', 'set': 1, 'gained': [2], 'lost': []},
+            seen(1, 9.0, 9.1),
+            seen(1, 10.0, 10.1),
+        ]
+        first, second = summarise('a', events).sightings
+        assert (first.tokens, first.first, first.last) == (frozenset({1, 2}), 0.1, 1.0)
+        assert (second.tokens, second.first, second.last) == (frozenset({2}), 9.1, 10.0)
+
     def test_the_end_of_a_task_is_that_of_its_begin(self) -> None:
         """The threads of a worker have several tasks at once, and one of them may outlast the others."""
         events = [

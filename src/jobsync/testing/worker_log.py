@@ -149,8 +149,13 @@ def summarise(node: str, events: Iterable[LoggedEvent]) -> WorkerLog:
         match event:
             case {'what': 'start'}:
                 pid = event['pid']
-            case {'what': 'tokens'}:
-                tokens = (tokens - frozenset(event['lost'])) | frozenset(event['gained'])
+            case {'what': 'tokens', 'set': number}:
+                # t=0  a worker that owns token 3 is killed, and started again under its name, so it appends to the same log
+                # t=1  another worker owns token 3; the log has its first set of tokens anew, with the number 1 again
+                # Added to what the process before had, and taken for its set 1, that would prove two owners of token 3.
+                before = frozenset[int]() if number == 1 else tokens
+                tokens = (before - frozenset(event['lost'])) | frozenset(event['gained'])
+                open_set = None
             case {'what': 'seen', 'set': number, 'before': before, 'after': after} if number == open_set:
                 previous = sightings[-1]
                 sightings[-1] = attrs.evolve(previous, last=before, widest=max(previous.widest, after - previous.last))

@@ -13,7 +13,17 @@ from typing import Any
 
 import pytest
 
-from jobsync import AsyncJob, Cluster, ConfigError, CoordinationConfig, Job, NodeNameInUse, NotOwned, RebalanceEvent
+from jobsync import (
+    AsyncJob,
+    BackendUnavailable,
+    Cluster,
+    ConfigError,
+    CoordinationConfig,
+    Job,
+    NodeNameInUse,
+    NotOwned,
+    RebalanceEvent,
+)
 from jobsync.testing import Fault, VirtualCluster, When
 from jobsync.testing.pytest_plugin import jobsync_cluster
 
@@ -204,6 +214,19 @@ def test_a_name_starts_again_while_its_former_process_is_paused(cluster: Virtual
     assert shares(again, a) == [set(TASKS), set()]
     with pytest.raises(NodeNameInUse):
         cluster.join('a')
+
+
+def test_an_outage_is_one_for_nodes_that_start_in_it(cluster: VirtualCluster) -> None:
+    """Also for the first node of all; one that is connected by its name is the only one that is."""
+    cluster.cut_off()
+    with pytest.raises(BackendUnavailable):
+        cluster.join('a')
+    cluster.job('b')
+    cluster.reconnect('b')
+    with pytest.raises(BackendUnavailable):
+        cluster.join('c')
+    cluster.reconnect()
+    assert len(cluster.join('d').my_tokens) == CoordinationConfig().total_tokens
 
 
 def test_a_call_of_the_store_may_fail(cluster: VirtualCluster) -> None:

@@ -104,6 +104,8 @@ class VirtualCluster:
         """Whether the block has begun and not ended."""
         self.is_frozen = False
         """Whether no token changes hands, whatever happens."""
+        self._is_away = False
+        """Whether the store is away: nodes that are made meanwhile do not reach it either."""
 
     def __enter__(self) -> Self:
         """Begin. Raises ``RuntimeError`` if another cluster is in use."""
@@ -157,6 +159,7 @@ class VirtualCluster:
         if before is not None:
             self._ended.append(before)
         process = self._processes[name] = _NodeProcess(name)
+        process.is_cut_off = self._is_away
         config = arguments.pop('coordination_config', None) or CoordinationConfig()
         options = BackendOptions(namespace=config.options.namespace)
         link = _Link(MemoryBackend(self._store, options), process, self)
@@ -222,12 +225,14 @@ class VirtualCluster:
             self._job(name)._session.stop(SessionEvent.SIGNAL)
 
     def cut_off(self, *names: str) -> None:
-        """Cut nodes off from the store; without names, all nodes: an outage of the store."""
+        """Cut nodes off from the store; without names, all nodes, and those made meanwhile: an outage of the store."""
+        self._is_away |= not names
         for name in names or self._processes:
             self._process(name).is_cut_off = True
 
     def reconnect(self, *names: str) -> None:
-        """Connect nodes to the store again; without names, all nodes."""
+        """Connect nodes to the store again; without names, all nodes: the end of an outage."""
+        self._is_away &= bool(names)
         for name in names or self._processes:
             self._process(name).is_cut_off = False
 

@@ -553,6 +553,17 @@ def test_entering_is_cancelled(store: Store) -> None:
     run(work())
 
 
+def test_stop_iteration_in_a_thread(store: Store) -> None:
+    """As ``next`` in a ``lock_provider`` may raise it: it comes as ``RuntimeError``, as from a generator, and does come."""
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            with pytest.raises(RuntimeError, match='StopIteration'):
+                await asyncio.wait_for(job._threads.call(lambda: next(iter(()))), 5)
+
+    run(work())
+
+
 def test_entered_twice(store: Store) -> None:
     """The second time is refused, and the first goes on."""
 

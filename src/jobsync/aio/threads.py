@@ -109,8 +109,12 @@ class Threads:
         number = self._number()
 
         def act() -> R:
+            # asyncio passes no StopIteration on: the future would never be done, and its caller wait for ever.
             with acting_for(number):
-                return action()
+                try:
+                    return action()
+                except StopIteration as error:
+                    raise RuntimeError('code that was called in a thread raised StopIteration') from error
 
         return pool.submit(copy_context().run, act)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -307,6 +308,25 @@ def test_a_source_that_outlasts_a_timeout(store: Store) -> None:
 
     run(work())
     assert sorted(store.audits) == ['0', '1', '2', '3']
+
+
+def test_a_source_that_cannot_be_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its ``__aiter__`` raises is all that is raised: nothing follows as the loop that was never made is freed."""
+
+    class Source:
+        def __aiter__(self) -> AsyncIterator[int]:
+            raise ZeroDivisionError
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            with pytest.raises(ZeroDivisionError):
+                job.claim(Source())
+            gc.collect()
+
+    ignored: list[Any] = []
+    monkeypatch.setattr('sys.unraisablehook', ignored.append)
+    run(work())
+    assert ignored == []
 
 
 def test_the_source_is_read_on_the_event_loop(store: Store) -> None:

@@ -49,7 +49,6 @@ class Claims(AsyncIterator[T], Generic[T]):
         self._batch: Iterator[T] = iter(())
         self._leaving: asyncio.Future[None] | None = None
         """Done once the batch of a cancelled call is left."""
-        self._source = tasks.__aiter__() if isinstance(tasks, AsyncIterable) else iter(tasks)
         self._unread: deque[T] = deque()
         """Tasks that the source returned to a cancelled call."""
         self._was_cut = False
@@ -60,6 +59,8 @@ class Claims(AsyncIterator[T], Generic[T]):
         """Whether a call waits for its task."""
         self._span = ExitStack()
         """The span of the task that the caller has, if the program traces."""
+        # The last step, as it may raise: ``__del__`` finds all else.
+        self._source = tasks.__aiter__() if isinstance(tasks, AsyncIterable) else iter(tasks)
 
     if not TYPE_CHECKING:  # a type checker finds ``for`` by itself, as long as this is missing
 

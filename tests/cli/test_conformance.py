@@ -179,6 +179,33 @@ def test_a_store_that_does_not_answer(scheme: str) -> None:
     assert 'secret' not in done.stderr
 
 
+CUT_SHORT = """
+import os, signal
+import pytest
+
+class CutShort(Mine):
+    made = 0
+
+    def close(self):
+        CutShort.made += 1
+        if CutShort.made == 3:
+            {}
+"""
+
+
+@pytest.mark.parametrize(
+    ('what', 'said'),
+    [('os.kill(os.getpid(), signal.SIGINT)', 'Aborted!'), ('pytest.exit("enough", 0)', 'the suite has ended after 1 of')],
+)
+def test_a_run_that_is_cut_short_is_not_success(tmp_path: Path, what: str, said: str) -> None:
+    """By Ctrl-C, say: what was not run does not hold, and no verdict is printed."""
+    (tmp_path / 'my_harness.py').write_text(HARNESS + CUT_SHORT.format(what))
+    done = conformance('memory://', '--harness', 'my_harness:CutShort', '--quick', '--select', 'heartbeat', path=tmp_path)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert 'holds' not in done.stdout
+
+
 def test_nothing_tried_is_not_success() -> None:
     """A selection that matches no test does not pass."""
     assert conformance('memory://', '--select', 'nosuchtest').returncode == 1

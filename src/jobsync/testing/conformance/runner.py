@@ -13,8 +13,9 @@ from typing import Any
 import attrs
 import pytest
 
+from jobsync._core.counting import counted
 from jobsync.backend import Settings
-from jobsync.errors import BackendUnavailable
+from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.testing.conformance import MODULES
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.promises import guarded_by
@@ -54,14 +55,15 @@ class RunRecorder:
 
     def __init__(self, report: Callable[[Result, int, int], None]) -> None:
         self._report = report
-        self._total = 0
+        self.total = 0
+        """How many tests there are; 0 before they are collected."""
         self._pending: dict[str, Result] = {}
         self._place = ''
         self.results: list[Result] = []
 
     def pytest_collection_finish(self, session: Any) -> None:
         """Count the tests, and record the property and the promises of each."""
-        self._total = len(session.items)
+        self.total = len(session.items)
         for item in session.items:
             kind = next(base for base in item.cls.__mro__ if item.originalname in vars(base))
             self._pending[item.nodeid] = Result(
@@ -89,7 +91,7 @@ class RunRecorder:
         self._pending[report.nodeid] = result
         if report.when == 'teardown' or result.verdict is Verdict.FAILS:
             self.results.append(result)
-            self._report(result, len(self.results), self._total)
+            self._report(result, len(self.results), self.total)
 
 
 def place(error: pytest.ExceptionInfo[BaseException], test: Callable[..., object]) -> str:
@@ -126,6 +128,8 @@ def run(maker: Callable[[], Harness], report: Callable[[Result, int, int], None]
 
     Raises:
         BackendUnavailable: The store does not answer. No test has run.
+        JobsyncError: The run has ended before every test had its result.
+        KeyboardInterrupt: The same, by Ctrl-C.
     """
     global make
     make = maker
@@ -138,5 +142,11 @@ def run(maker: Callable[[], Harness], report: Callable[[Result, int, int], None]
     options = ['-p', 'no:terminal', '-p', 'no:cacheprovider', '-p', 'no:xdist', '-c', '/dev/null', '--rootdir', '/']
     for limit in ('lines', 'chars'):
         options += ['-o', f'truncation_limit_{limit}=0']  # the reader of a report cannot request more with -vv
-    pytest.main([*options, '-k', select, f'{Path(__file__).with_name("runner_suite.py")}::TestBackend'], plugins=[recorder])
+    file = f'{Path(__file__).with_name("runner_suite.py")}::TestBackend'
+    status = pytest.main([*options, '-k', select, file], plugins=[recorder])
+    # What was not run does not hold, and nothing in the results says so.
+    if status == pytest.ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    if len(recorder.results) < recorder.total:
+        raise JobsyncError(f'the suite has ended after {len(recorder.results)} of {counted(recorder.total, "test")}')
     return recorder.results

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from tests.job.stores import Store
+from tests.job.waiting import wait_until
 
 from jobsync import plugins
 from jobsync._core.agent import monitor
@@ -26,6 +27,30 @@ class Talkative(FaultyBackend):
         """See ``Backend.wait``."""
         self.waits += 1
         return Hint(revision + 1, frozenset())
+
+
+class Broken(FaultyBackend):
+    """A backend whose ``wait`` raises what no backend should."""
+
+    waits = 0
+
+    def wait(self, revision: int, timeout: float) -> int:
+        """See ``Backend.wait``."""
+        self.waits += 1
+        raise ZeroDivisionError
+
+
+@pytest.mark.any_store
+def test_a_wait_that_always_fails_is_logged_at_a_falling_rate(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Its traceback is logged after the 1st, 2nd, 4th and 8th failure in a row."""
+    backend = Broken(plugins.connect(store.url, BackendOptions()))
+    with store.job('a', config={'backend': backend}):
+        wait_until(lambda: backend.waits > 10, 'it has failed often')
+    backend.inner.close()
+    lines = [record.getMessage() for record in caplog.records if 'the listen thread' in record.getMessage()]
+    assert len(lines) >= 4
+    text = "node 'a': the listen thread goes on after an unexpected error (failure {} in a row)"
+    assert lines == [text.format(2**power) for power in range(len(lines))]
 
 
 @pytest.mark.any_store

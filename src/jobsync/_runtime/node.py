@@ -210,14 +210,18 @@ class NodeRuntime:
 
     def _keep_on(self, what: str, step: Callable[[], None]) -> None:
         """Repeat a step until the node is over, whatever it raises: there may be no memory for a moment."""
-        is_over = False
+        is_over, failures = False, 0
         while not is_over:
             with suppress(Exception):  # a second error, while the first is logged
                 try:
                     while not self._is_done:
                         step()
+                        failures = 0
                 except BaseException:
-                    _logger.exception('node %r: %s goes on after an unexpected error', self.config.name, what)
+                    failures += 1
+                    if failures & (failures - 1) == 0:  # each has a traceback
+                        text = 'node %r: %s goes on after an unexpected error (failure %d in a row)'
+                        _logger.exception(text, self.config.name, what, failures)
                     time.sleep(self.config.retry_sec)
                 else:
                     is_over = True

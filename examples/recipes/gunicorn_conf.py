@@ -7,7 +7,8 @@ from jobsync import Job
 
 
 def post_worker_init(worker):
-    job = worker.wsgi.config['job'] = Job(cluster.node_name(), coordination_config=cluster.config)
+    # Others may be busy for long with what this worker is to own, and gunicorn kills a worker that serves nothing for 30 seconds.
+    job = worker.wsgi.config['job'] = Job(cluster.node_name(), coordination_config=cluster.config, wait_on_enter=10)
     job.every(cluster.interval)(refresh)
     job.__enter__()
 

@@ -25,7 +25,7 @@ from tests.job.waiting import wait_until
 from tests.support.servers import free_port
 from tests.support.timings import DEADLINE_SEC, PATIENT
 
-from jobsync import CoordinationConfig, plugins
+from jobsync import CoordinationConfig, Job, plugins
 from jobsync.backend import Backend, BackendOptions, NodeState, Settings
 
 HERE = Path(__file__).parent
@@ -82,6 +82,11 @@ class Cluster:
     def lines(self) -> list[str]:
         """The whole lines of the log."""
         return self._log.read_text().splitlines() if self._log.exists() else []
+
+    @property
+    def output(self) -> str:
+        """What the processes have written."""
+        return self._output.read_text()
 
     @property
     def members(self) -> list[str]:
@@ -165,6 +170,18 @@ def test_flask_and_gunicorn(cluster: Cluster, preload: str) -> None:
     cluster.wait_for(nodes=cluster.size, works=2)
     check_readiness(port)
     cluster.check_ticks()
+
+
+def test_gunicorn_serves_while_other_nodes_are_busy(cluster: Cluster) -> None:
+    """A worker that waits for its share is not killed by gunicorn's timeout: it enters without it in time."""
+    config = CoordinationConfig(backend=cluster.url, minimum_nodes=1, total_tokens=60, handover_timeout_sec=100)
+    port = free_port()
+    with Job('busy', coordination_config=config) as job:
+        assert all(job.add_task(number) for number in range(600))
+        cluster.start(f'gunicorn --config gunicorn_conf.py --workers 1 --timeout 20 --bind 127.0.0.1:{port} flask_app:app')
+        wait_until(lambda: status_of(f'http://127.0.0.1:{port}/ready') == 200, 'it serves', 60)
+        assert 'WORKER TIMEOUT' not in cluster.output
+        assert cluster.stop() == [0]
 
 
 def test_django(cluster: Cluster) -> None:

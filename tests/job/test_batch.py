@@ -159,6 +159,38 @@ def test_whose_hands_a_task_is_in(store: Store) -> None:
 
 
 @pytest.mark.any_store
+def test_what_another_loop_has_in_hand_is_not_claimed_again(store: Store) -> None:
+    """Several loops of one node share a set: one that waits for the tasks of the others makes no claims of them meanwhile."""
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    begun, end = threading.Barrier(4), threading.Event()
+    waiting: list[int] = []
+
+    with store.job('a', config={'backend': backend}) as job:
+
+        def work() -> None:
+            for _ in job.batch(range(3)):
+                begun.wait(120)
+                end.wait(120)
+
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        begun.wait(120)
+        claimed = backend.calls.count('append_claims')
+        other = threading.Thread(target=lambda: waiting.extend(job.batch(range(3))))
+        other.start()
+        before = backend.calls.count('history')
+        wait_until(lambda: backend.calls.count('history') >= before + 4, 'it has read several times what is complete')
+        assert backend.calls.count('append_claims') == claimed
+        end.set()
+        for thread in (*threads, other):
+            thread.join(120)
+    backend.inner.close()
+    assert waiting == []
+    assert sorted(store.audits) == ['0', '1', '2']
+
+
+@pytest.mark.any_store
 def test_it_says_that_another_node_works_for_another_date(
     store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

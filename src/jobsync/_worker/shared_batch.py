@@ -117,7 +117,10 @@ class SharedBatch(ClaimLoop[T]):
         runtime = self._session.runtime
         seen = None if runtime is None else runtime.lease.ownership
         owned = {key: task for key, task in self._left.items() if self._is_owned(task)}
-        ahead, has_worked = iter(owned.values()), False
+        # t=0  forty asyncio tasks loop over one set, and each has a task in hand
+        # t=1  each claims the forty again in every round, though it may start none; the end of a task waits behind these calls
+        is_with_another = self._task_log.is_with_another
+        ahead, has_worked = (task for key, task in owned.items() if not is_with_another(key)), False
         try:
             while (taken := list(islice(ahead, super().missing))) or super().has_waiting:
                 with closing(super().run_batch(taken)) as part:

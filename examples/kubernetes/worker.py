@@ -1,5 +1,6 @@
 """A worker for Kubernetes: it answers probes before it has entered, and SIGTERM ends it in good order."""
 
+import datetime as dt
 import os
 import time
 
@@ -20,7 +21,8 @@ config = CoordinationConfig(
     backend=os.environ['JOBSYNC_BACKEND'],
     minimum_nodes=int(os.environ.get('REPLICAS', '1')),
 )
-job = Job(os.environ['NODE_NAME'], coordination_config=config, handle_signals=True)
+# One date for good, as pods run for days: one that starts tomorrow must not send again what was sent today.
+job = Job(os.environ['NODE_NAME'], coordination_config=config, date=dt.date(2026, 1, 1), handle_signals=True)
 job.serve(int(os.environ.get('PORT', '8080')), '0.0.0.0')  # noqa: S104 - probes come from the node's address
 
 with job:

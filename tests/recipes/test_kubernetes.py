@@ -18,7 +18,7 @@ from tests.support.servers.program import free_port
 from tests.support.timings import DEADLINE_SEC, PATIENT
 
 from jobsync import CoordinationConfig, plugins
-from jobsync.backend import BackendOptions, HistoryKind
+from jobsync.backend import Audit, BackendOptions, HistoryKind
 
 pytest.importorskip('starlette')
 
@@ -65,7 +65,8 @@ def test_a_pod(tmp_path: Path) -> None:
 
     def pod(number: int) -> subprocess.Popen[bytes]:
         variables = {'NODE_NAME': f'worker-{number}', 'JOBSYNC_BACKEND': url, 'REPLICAS': '2', 'PORT': str(ports[number])}
-        return subprocess.Popen(command, env={**os.environ, **variables})
+        today = {'TZ': ('UTC+12', 'UTC-14')[number]}  # never the same day, as of pods that start a day apart
+        return subprocess.Popen(command, env={**os.environ, **variables, **today})
 
     pods = [pod(0)]
     try:
@@ -76,6 +77,7 @@ def test_a_pod(tmp_path: Path) -> None:
             wait_until(lambda port=port: status_of(port, 'readinessProbe') == 200, 'it is ready')  # type: ignore[misc]
         backend = plugins.connect(url, BackendOptions(**PATIENT))
         wait_until(lambda: len(backend.history(HistoryKind.AUDIT)) == 20, 'all is done, once')
+        assert len({record.date for record in backend.history(HistoryKind.AUDIT) if isinstance(record, Audit)}) == 1
         for process in pods:
             process.send_signal(signal.SIGTERM)
             assert process.wait(DEADLINE_SEC) == 0

@@ -572,6 +572,27 @@ def test_ticks_that_no_node_has_begun(store: Store, misfire: str) -> None:
 
 
 @pytest.mark.any_store
+def test_a_clock_that_is_set_back_far(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """No tick before the last one is run, as it may have been run already; the log says once until when."""
+    ran: list[dt.datetime] = []
+    with store.job('a') as job:
+        clock = Clock(job, NOON)
+        job.every(60, name='work')(lambda tick: ran.append(tick.scheduled))
+        clock.settle(NOON + 3 * HOUR)
+        (each,) = job._scheduler._all.values()
+        clock.set(NOON)
+        wait_until(lambda: 'set back' in caplog.text, 'it is logged')
+        for minute in (1, 2):
+            clock.set(NOON + dt.timedelta(minutes=minute))
+            job._scheduler.step(each)
+            assert not each.is_busy
+        clock.settle(NOON + 4 * HOUR)
+    assert ran[-2:] == [NOON + 3 * HOUR, NOON + 4 * HOUR]
+    (line,) = (record.getMessage() for record in caplog.records if 'set back' in record.getMessage())
+    assert "'work' runs again after its tick of 2026-" in line
+
+
+@pytest.mark.any_store
 def test_a_tick_that_takes_longer_than_the_next(store: Store) -> None:
     """No tick begins while one is run; afterwards the latest does."""
     ran: list[dt.datetime] = []

@@ -86,6 +86,10 @@ class Scheduler:
         # Never back, even if the store's clock is set back: a tick before the last one is not due.
         if tick is not None and (each.handled is None or tick > each.handled):
             return self._begin(each, tick, moment - tick)
+        if each.handled is not None and each.handled > moment + self._grace and each.handled != each.awaited:
+            each.awaited = each.handled
+            text = "node %r: the store's clock was set back to %s: %r runs again after its tick of %s, which was the last"
+            _logger.warning(text, self._session.node_name, moment.isoformat(), each.name, each.handled.isoformat())
         following = each.schedule.following(moment)
         wait = _CHECK_SEC if following is None else min(_CHECK_SEC, (following - moment).total_seconds())
         each.check_at = clock.now() + wait

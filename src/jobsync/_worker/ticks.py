@@ -64,6 +64,8 @@ class Scheduled:
     """Its owner runs the ticks."""
     handled: dt.datetime | None = None
     """The last tick that this node has run or passed over; None before the first."""
+    awaited: dt.datetime | None = None
+    """The last tick of which the log says that the store's clock was set back to before it."""
     unbegun: tuple[dt.datetime, NodeRef | None] | None = None
     """A tick of which no claim was found, and the run of this node that then claimed it and has not begun it; None if there is
     none."""

@@ -185,6 +185,31 @@ def test_a_lease_that_had_ended_needs_the_version_at_hand() -> None:
     assert sorted(sum(bench.claims(agent, key)[0] for agent in (a, b)) for key in TASKS) == [1] * 4
 
 
+def test_heartbeats_that_extend_no_lease_are_sent_with_pauses() -> None:
+    """A node whose readings fail, and that has finished a task meanwhile, does not report that as fast as the store answers."""
+    bench = Bench()
+    a, b = bench.cluster('a', 'b', handover_timeout_sec=1000.0)
+    keys = [f't{token}' for token in b.lease.ownership.tokens]
+    bench.begin(b, *keys)
+    c = bench.start('c')
+    bench.run_until(lambda: bool(b.lease.holding(bench.now)))
+    bench.run(5.0)
+    for agent in (a, b, c):
+        bench.cut_off(agent)
+    bench.run(30.0)
+    bench.cut.difference_update((a, lane) for lane in Lane)
+    bench.start('d')
+    version = a.lease.assignment.version
+    bench.run_until(lambda: a.lease.assignment.version != version)
+    bench.cut.discard((b, Lane.HEARTBEAT))
+    b.lease.finish(keys)
+    sent = len(bench.made)
+    bench.run(10.0)
+    beats = [one for one in bench.made[sent:] if one.agent is b and isinstance(one.answer, Pulse)]
+    assert b.lease.assignment.version == version
+    assert 1 <= len(beats) <= 10 / b.config.retry_sec + 1
+
+
 def put_back(bench: Bench, record: Node) -> None:
     """Insert a node's row by hand."""
     space = bench.store.spaces['sync_']

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,9 +32,6 @@ def in_fork(work: Callable[[], Any], fork: Callable[[], int] = os.fork, *, withi
         warnings.simplefilter('ignore', DeprecationWarning)  # that there are threads is the point
         pid = fork()
     if pid == 0:
-        if within_sec is not None:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(within_sec)
         try:
             result = work()
         except BaseException:  # noqa: BLE001  (the parent judges)
@@ -41,9 +39,13 @@ def in_fork(work: Callable[[], Any], fork: Callable[[], int] = os.fork, *, withi
         os.write(writing, json.dumps(result).encode())
         os._exit(0)
     os.close(writing)
+    ending = threading.Timer(within_sec or 0, os.kill, (pid, signal.SIGKILL))
+    if within_sec is not None:
+        ending.start()
     with os.fdopen(reading) as pipe:
         text = pipe.read()
         result = json.loads(text) if text or within_sec is None else None
+    ending.cancel()
     os.waitpid(pid, 0)
     return result
 
@@ -79,7 +81,7 @@ def test_a_fork_that_python_does_not_know_of_owns_nothing(store: Store) -> None:
 
         assert look()[0]
         # Another thread may have had the lock of Python's interpreter at the moment of the fork: such a child can do nothing, and
-        # says nothing about jobsync. The system ends it, and there is another.
+        # says nothing about jobsync. It is ended, and there is another.
         for _ in range(5):
             seen = in_fork(look, fork_in_c, within_sec=60)
             if seen is not None:

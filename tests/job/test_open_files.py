@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from tests.job.processes import ROOT
 from tests.job.stores import Store
 from tests.support.timings import FAST
 
@@ -31,7 +32,8 @@ def work(url: str) -> None:
 
 def test_a_job_goes_on_when_no_more_files_may_be_opened(shared_store: Store) -> None:
     """It reads the files of jobsync before: a later one could also be that of another version, installed meanwhile."""
-    done = subprocess.run([sys.executable, __file__, shared_store.url], capture_output=True, text=True, timeout=300, check=False)
+    command = [sys.executable, '-m', 'tests.job.test_open_files', shared_store.url]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -211,9 +211,11 @@ class Membership:
         is_outdated = now >= self._lease.deadline and pulse.version != self._lease.assignment.version
         # t=0   a heartbeat that acknowledges version 7 is sent; its answer hangs
         # t=14  the lease of it is over before the answer comes: what version 7 gave may have passed on meanwhile
+        self._schedule.succeeded(issued.at, None if self.leader_term.is_on else pulse.leader_age_sec)
         if not is_outdated and self._lease.extend(issued.at, now):
             self._lease.acknowledge(call.seen, call.holding)
-        self._schedule.succeeded(issued.at, None if self.leader_term.is_on else pulse.leader_age_sec)
+        else:
+            self._schedule.report_again(now + self._config.retry_sec)
         if self.leader_term.is_on:
             self.monitor.own_heartbeat(issued.at)
         self.leader_term.compare(pulse.leadership)

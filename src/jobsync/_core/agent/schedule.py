@@ -38,7 +38,7 @@ class HeartbeatSchedule:
     def begin(self, now: float) -> None:
         """Make the first heartbeat, or the first after an outage, due now, and none before."""
         self._due = self._not_before = now
-        self._soon = math.inf
+        self._soon, self._report_at = math.inf, _NEVER
 
     def soon(self, at: float = _NEVER) -> None:
         """Make a heartbeat due now, or at that time, out of turn; one that is sent before will do."""
@@ -46,7 +46,7 @@ class HeartbeatSchedule:
 
     def next(self, or_at: float) -> float:
         """Return when the next heartbeat is due: at ``or_at`` at the latest, when the node has something else to report."""
-        return max(min(self._due, self._soon, or_at), self._not_before)
+        return max(min(self._due, self._soon, max(or_at, self._report_at)), self._not_before)
 
     def send(self, now: float) -> None:
         """Note that a heartbeat is sent now."""
@@ -58,7 +58,7 @@ class HeartbeatSchedule:
         A heartbeat out of turn changes nothing. ``leader_age`` is the age of the leader's last heartbeat in seconds; None for
         the leader itself, or where the store does not report it.
         """
-        self._not_before = _NEVER
+        self._not_before = self._report_at = _NEVER
         if not self._in_turn:
             return
         interval = self._config.heartbeat_interval_sec
@@ -66,6 +66,13 @@ class HeartbeatSchedule:
         if leader_age is not None and (1 + 2 * STEP) * interval < self._config.lease_sec:
             late = (leader_age - self._place * interval) % interval
             self._due -= late if late < (1 - STEP) * interval else late - interval
+
+    def report_again(self, at: float) -> None:
+        """Report what the last heartbeat has, which extended no lease and acknowledged nothing, at that time at the earliest."""
+        # t=0   the lease is over; reading the version of now fails, and heartbeats, which are small, get through
+        # t=1   a task ends: the node has something else to report, and what it reports does not count
+        # Without a pause it would be reported as fast as the store answers, which has enough to do.
+        self._report_at = at
 
 
 class AssignmentRefresh:

@@ -9,8 +9,9 @@ from tests.job.stores import Store
 from tests.job.waiting import wait_until
 
 from jobsync import plugins
+from jobsync._core.records import ACTIONS
 from jobsync._runtime.leader_record import leader_changes
-from jobsync.backend import BackendOptions, LockEdit
+from jobsync.backend import BackendOptions, LockEdit, LockRequest
 from jobsync.testing import FaultyBackend
 
 
@@ -39,3 +40,13 @@ def test_a_leader_gives_tokens_out_while_its_record_waits(store: Store) -> None:
         backend.may_edit.set()
         wait_until(lambda: [row['leader'] for row in leader_changes(backend.read_locks().locks)] == ['a'], 'the record')
     backend.inner.close()
+
+
+@pytest.mark.any_store
+def test_a_record_with_an_id_of_its_own_is_left_out(store: Store) -> None:
+    """An operator has given it that manually, and the status of the cluster goes without it."""
+    with store.job('a'):
+        wait_until(lambda: leader_changes(store.handle.read_locks().locks), 'the record')
+        for record_id in ('leader', 'leader of old', 'another 7'):
+            store.handle.edit_locks(LockEdit(put=(LockRequest(record_id, ('leader',), 'a'),), group=ACTIONS))
+        assert [row['leader'] for row in leader_changes(store.handle.read_locks().locks)] == ['a']

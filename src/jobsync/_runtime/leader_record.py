@@ -45,11 +45,17 @@ def leader_edit(leadership: Leadership, before: NodeRef | None) -> LockEdit:
 def leader_changes(locks: Iterable[TaskLock]) -> list[LeaderRow]:
     """Return the recorded changes of the leadership among the items, newest first."""
     found = [
-        LeaderRow(epoch=int(lock.task_id.rpartition(' ')[2]), leader=lock.created_by, since=lock.created_at)
+        LeaderRow(epoch=epoch, leader=lock.created_by, since=lock.created_at)
         for lock in locks
-        if lock.group == ACTIONS and lock.patterns[:1] == (_EVENT,)
+        if lock.group == ACTIONS and lock.patterns[:1] == (_EVENT,) and (epoch := _epoch_of(lock.task_id)) is not None
     ]
     return sorted(found, key=lambda row: row['epoch'], reverse=True)
+
+
+def _epoch_of(record_id: str) -> int | None:
+    """Return the epoch of a record; None of one that was given another id manually."""
+    event, _, number = record_id.partition(' ')
+    return int(number) if event == _EVENT and number.isdecimal() else None
 
 
 def _id_of(epoch: int) -> str:

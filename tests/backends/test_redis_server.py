@@ -265,21 +265,6 @@ class TestServer:
                 move_slot(slot, *reversed(nodes))
                 assert namespace.beat(ref).heartbeat == 1
 
-    def test_a_server_that_was_started_again_with_other_settings(self, server: RedisServer) -> None:
-        """No lease begins while it does not keep what it acknowledges, also for nodes that were there before."""
-        with (
-            closing(RedisServer(server.program, durable=True)) as durable,
-            closing(connect(durable.url(query='durable=yes'), BackendOptions())) as backend,
-        ):
-            namespace = Namespace(backend)
-            ref = namespace.join('a')
-            durable.ask('CONFIG', 'SET', 'appendfsync', 'everysec')
-            durable.ask('CLIENT', 'KILL', 'TYPE', 'normal')
-            with pytest.raises(ConfigError, match='appendfsync everysec'):
-                namespace.beat(ref)
-            durable.ask('CONFIG', 'SET', 'appendfsync', 'always')
-            assert namespace.beat(ref).heartbeat == 1
-
     def test_full_memory(self, namespace: Namespace, server: RedisServer) -> None:
         """A server that cannot store more says so, and nothing is written by halves."""
         leader = namespace.leader()

@@ -80,7 +80,7 @@ class RedisPool:
         # t=1  that node restarts, empty: with durable=yes its store counts as the one from before
         # t=2  a newcomer takes all tokens, and the owners of t=0 still have their leases
         # A refusal at t=0 keeps leases from beginning there.
-        address = address_of(connection)
+        address = getattr(connection, 'host', None), getattr(connection, 'port', None)
         if address not in self._checked:
             node = '' if self._moved is None else f' (its node {address[0]}:{address[1]}, which has this namespace)'
             self._check(f'{self.server}{node}', functools.partial(exchange, connection, deadline))
@@ -143,7 +143,7 @@ class RedisPool:
             raise BackendUnavailable(f'this backend on {self.server} is closed')
         connection = self._taken()
         if connection is not None and is_stale(connection):
-            self._give_up(connection)
+            close(connection)
             connection = None
         if connection is None:
             connection = self.connect(deadline)
@@ -153,7 +153,7 @@ class RedisPool:
             # A refusal leaves the connection usable, unless the next call has to look for another server.
             code = code_of(error) if isinstance(error, redis.ResponseError) else None
             if code is None or code in _GONE:
-                self._give_up(connection)
+                close(connection)
             else:
                 self._keep(connection)
             if code == 'CLUSTERDOWN':
@@ -165,12 +165,6 @@ class RedisPool:
             raise
         self._keep(connection)
         return answer
-
-    def _give_up(self, connection: AbstractConnection) -> None:
-        """Close a connection. Its server may have been started again with other settings: it is checked again if they matter."""
-        if self.server.durable:
-            self._checked.discard(address_of(connection))
-        close(connection)
 
     def _taken(self) -> AbstractConnection | None:
         with contextlib.suppress(IndexError):
@@ -186,11 +180,6 @@ class RedisPool:
         """Close idle connections until at most ``count`` are left."""
         while len(self._idle) > count and (spare := self._taken()) is not None:
             close(spare)
-
-
-def address_of(connection: AbstractConnection) -> tuple[Any, Any]:
-    """Return host and port of a connection; None and None for a socket of this host."""
-    return getattr(connection, 'host', None), getattr(connection, 'port', None)
 
 
 class Moved(redis.ResponseError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.job.stores import Store
 from tests.job.waiting import wait_until
 
 from jobsync._core.agent.commands import Lane
 from jobsync._runtime import NodeRuntime
+from jobsync._runtime.callbacks import Callbacks
 
 
 @pytest.mark.any_store
@@ -29,3 +32,24 @@ def test_heartbeats_go_on_after_there_was_no_memory(store: Store, call: str, mon
         node, at = raised[0], raised[0].heartbeat_at
         wait_until(lambda: node.heartbeat_at is not None and at is not None and node.heartbeat_at > at, 'the next heartbeat')
         wait_until(lambda: bool(job.my_tokens), 'the lease')
+
+
+@pytest.mark.any_store
+def test_callbacks_go_on_after_there_was_no_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next change brings what the one before would have brought."""
+    raised, assigned = list[bool](), list[frozenset[int]]()
+    plan = Callbacks._plan
+
+    def without_memory(self: Callbacks, *change: Any) -> None:
+        if not raised:
+            raised.append(True)
+            raise MemoryError
+        plan(self, *change)
+
+    monkeypatch.setattr(Callbacks, '_plan', without_memory)
+    with store.job('a', on_assign=assigned.append) as a:
+        wait_until(lambda: bool(raised), 'no memory')
+        assert not assigned
+        with store.job('b'):
+            wait_until(lambda: bool(assigned), 'a call')
+            assert assigned[0] == a.my_tokens

@@ -167,20 +167,30 @@ class Callbacks:
     # --- the thread ---------------------------------------------------------------------------------------------------------
 
     def _run(self, turn: int) -> None:
-        while True:
-            while self._pending:
-                if not self._make(turn, self._pending.popleft()):
-                    return
+        goes_on = True
+        while goes_on:
             try:
-                change = self._changes.get(timeout=self._until_check())
-            except Empty:
-                if self._reported and clock.now() >= self._lease_end():
-                    self._check_lease()
-                continue
-            if change is None:
-                self._end.put(None)
-                return
-            self._plan(change.after.tokens, change.asked, change.deadline)
+                goes_on = self._serve(turn)
+            except Exception:
+                _logger.exception('node %r: the callbacks go on after an unexpected error', self._node_name)
+                time.sleep(_CHECK_SEC)
+
+    def _serve(self, turn: int) -> bool:
+        """Make the calls that are due, and take the next change; return False if this thread has no more to do."""
+        while self._pending:
+            if not self._make(turn, self._pending.popleft()):
+                return False
+        try:
+            change = self._changes.get(timeout=self._until_check())
+        except Empty:
+            if self._reported and clock.now() >= self._lease_end():
+                self._check_lease()
+            return True
+        if change is None:
+            self._end.put(None)
+            return False
+        self._plan(change.after.tokens, change.asked, change.deadline)
+        return True
 
     def _until_check(self) -> float | None:
         return min(_CHECK_SEC, max(0.0, self._lease_end() - clock.now())) or 0.01 if self._reported else None

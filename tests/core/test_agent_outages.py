@@ -11,7 +11,7 @@ from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.phase import Phase
-from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch, UnsupportedOperation
+from jobsync.errors import BackendUnavailable, ConfigError, Evicted, JobsyncError, SchemaMismatch, UnsupportedOperation
 
 WRITES = (
     commands.Heartbeat
@@ -163,6 +163,18 @@ def test_tables_that_refuse_a_node_are_tried_again_after_a_pause(refused: type[c
     while_it_lasts(bench, 10.0, lambda agent, call: gone if isinstance(call, refused) else None)
     assert 5 <= len([made for made in bench.made if isinstance(made.call, commands.Open)]) <= 15
     bench.run(5.0)
+    assert agent.is_settled
+
+
+@pytest.mark.parametrize('kind', [commands.Heartbeat, commands.TakeSnapshot])
+def test_sessions_that_end_at_once_begin_with_pauses(kind: type[commands.Command]) -> None:
+    """A node that registers in one store, while calls of one kind reach another, does not do so as fast as both answer."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    evicted, began = Evicted("node 'a' is not registered here"), len(bench.made)
+    while_it_lasts(bench, 20.0, lambda each, call: evicted if isinstance(call, kind) else None)
+    assert 5 <= len([made for made in bench.made[began:] if isinstance(made.call, commands.Open)]) <= 25
+    bench.run(40.0)
     assert agent.is_settled
 
 

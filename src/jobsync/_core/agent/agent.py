@@ -39,6 +39,10 @@ from jobsync.errors import JobsyncError, NameTaken
 
 __all__ = ['Agent']
 
+_SHORT_SESSIONS = 3
+"""How many sessions in a row may be short, before each next one begins after a pause. A store that went back in time ends two or
+three of each node."""
+
 
 class Agent:
     """One node. Not thread-safe, except ``lease``, whose first section any thread may call."""
@@ -63,7 +67,9 @@ class Agent:
         self._under_way: dict[Lane, Issued] = {}
         self._work_at = now
         """When the work lane makes its next call at the earliest."""
-        self._session = 0
+        self._session, self._short_sessions = 0, 0
+        self._short_until = now + config.retry_sec
+        """Until when the end of this session makes it a short one."""
         self._begin_session(now)
 
     def _begin_session(self, now: float) -> None:
@@ -350,7 +356,12 @@ class Agent:
         self._log('warning', f'node {self.config.name!r} starts over as a new incarnation: {reason}')
         self._begin_session(now)
         self.phase = Phase.OPENING
-        self._work_at = now
+        # t=0  a proxy connects one lane to one store and another lane to another, or sends readings to a replica that is behind
+        # t=1  this node registers in the first; the second does not know it, which ends the session, and so on for ever
+        # Without a pause each node would register hundreds of times in each second, which all others read.
+        self._short_sessions = self._short_sessions + 1 if now < self._short_until else 0
+        self._work_at = now + (self.config.retry_sec if self._short_sessions > _SHORT_SESSIONS else 0)
+        self._short_until = self._work_at + self.config.retry_sec
 
     def _refused(self, lane: Lane, issued: Issued, error: JobsyncError, now: float) -> bool:
         """Stop at the start; later try again (rule R9): rights or tables that were granted once may be granted again.

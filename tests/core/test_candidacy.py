@@ -52,6 +52,20 @@ def test_a_leader_whose_work_fails_is_succeeded(kind: str, push: bool) -> None:
     assert (leader.epoch, standby.epoch) == (None, epochs(bench))
 
 
+def test_a_leader_whose_calls_are_slow_goes_on() -> None:
+    """Its work takes longer than a timeout, and no single call does: the next in line would be as slow, and begin anew."""
+    bench = Bench()
+    leader, second, _ = bench.cluster('a', 'b', 'c')
+    bench.kill(leader)
+    for kind in (commands.AcquireLeadership, commands.TakeSnapshot, commands.ReadLocks, commands.PlanAndCommit):
+        caught = bench.catch(second, kind)
+        bench.run(4.0)
+        bench.deliver(caught)
+    bench.run(1.0)
+    assert (bench.leader, bench.record('b').candidate) == ('b', True)
+    assert second.is_settled
+
+
 def test_a_leader_whose_call_hangs_is_succeeded() -> None:
     """The lane for heartbeats sees that the other one has been at it for too long."""
     bench = Bench()

@@ -2,8 +2,9 @@
 
 A leader reads, plans and commits, all of it in the work lane. While heartbeats succeed and that lane does not get through for one
 heartbeat timeout, the node is no candidate: its heartbeats say so, and the next node in line takes over. A call that hangs is
-noticed as well, because the heartbeat lane measures. While heartbeats fail too, the store is away, perhaps from every node, and
-no other node would do better.
+noticed as well, because the heartbeat lane measures. Calls that succeed, each in less than that time, are no such failure: a slow
+store is as slow for every node. While heartbeats fail too, the store is away, perhaps from every node, and no other node would do
+better.
 
 A node steps back for a pause, and is a candidate again with the first work that succeeds after it. Where its commits alone fail,
 nothing shows that before it leads again. So each pause is twice as long as the one before, from ``LEAST_PAUSE`` timeouts to
@@ -36,6 +37,8 @@ class Candidacy:
         """Begin as a candidate, as each registration does."""
         self.is_wanted = self._is_published = True
         self._since = self._failed_at = self._back_at = math.inf
+        self._is_failing = False
+        """Whether a call has failed or was refused since the work last got through."""
 
     @property
     def stands(self) -> bool:
@@ -53,7 +56,19 @@ class Candidacy:
 
     def rest(self) -> None:
         """Note that there is nothing to do: what has failed is not needed any more."""
-        self._since = math.inf
+        self._since, self._is_failing = math.inf, False
+
+    def note_failure(self) -> None:
+        """Note that a call of the work has failed, or was refused."""
+        self._is_failing = True
+
+    def note_step(self) -> None:
+        """Note that a call of the work has succeeded, and others are to follow before the work is done."""
+        # t=0   every call takes 3 s, whichever node makes it; a new leader takes the term, and reads nodes, locks and nodes again
+        # t=15  its first commit is under way. If it stepped back, the next leader would begin at t=0, and step back as well.
+        # So calls that are slow are counted each by itself. Once one has failed, all that follow count together with it.
+        if not self._is_failing:
+            self._since = math.inf
 
     def excuse(self, now: float) -> None:
         """Count from now what work takes, because a heartbeat failed too."""
@@ -80,7 +95,7 @@ class Candidacy:
 
     def note_success(self, now: float, committed: bool) -> bool:
         """Note that the work got through, with a commit or without; return whether that ends the pause."""
-        self._since = math.inf
+        self.rest()
         if committed:
             self._pause_sec, self._failed_at = LEAST_PAUSE * self._timeout_sec, math.inf
         if self.is_wanted or not (committed or now >= self._back_at):

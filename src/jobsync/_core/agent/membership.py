@@ -197,6 +197,7 @@ class Membership:
         """End a pause of the candidacy if the work shows that this node can lead; of the first in line only plans show it."""
         outcome = answer if isinstance(answer, commands.CommitOutcome) else None
         if outcome is None and self.monitor.is_first_in_line(now):
+            self._candidacy.note_step()
             return
         if self._candidacy.note_success(now, committed=outcome is not None and outcome.revision is not None):
             self._schedule.soon()
@@ -276,6 +277,7 @@ class Membership:
     def take_refusal(self, ends_term: bool, now: float) -> float:
         """Take the refusal of a plan, which ``ends_term`` if another node leads; return when to work again."""
         self.monitor.poll(now)
+        self._candidacy.note_failure()
         if ends_term:
             self.leader_term.end()
         return now + self.leader_term.take_refusal()
@@ -291,6 +293,7 @@ class Membership:
 
     def work_failed(self, call: commands.Command, again: float, now: float) -> None:
         """Prepare to repeat a call of the work lane at ``again``, from what the store says by then."""
+        self._candidacy.note_failure()
         if isinstance(call, (commands.TakeSnapshot, commands.PlanAndCommit)):
             self.monitor.poll(now)
         if isinstance(call, commands.PlanAndCommit) and self._candidacy.has_failed(now):

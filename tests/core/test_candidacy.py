@@ -66,6 +66,23 @@ def test_a_leader_whose_calls_are_slow_goes_on() -> None:
     assert second.is_settled
 
 
+def test_a_leader_whose_commits_fail_now_and_then_goes_on() -> None:
+    """The answers to two commits are lost, an hour apart: each was done, and no commit has failed for long."""
+    bench = Bench()
+    leader, _, third, fourth = bench.cluster('a', 'b', 'c', 'd')
+    for victim in (third, fourth):
+        bench.kill(victim)
+        is_lost = False
+        while not is_lost:
+            caught = bench.catch(leader, commands.PlanAndCommit)
+            outcome = bench.perform(caught.call)
+            is_lost = isinstance(outcome, commands.CommitOutcome) and outcome.revision is not None
+            bench.answer(caught, AWAY if is_lost else outcome)
+        bench.run(10.0)
+        assert (bench.leader, bench.record('a').candidate, leader.is_settled) == ('a', True, True)
+        bench.run(3600.0)
+
+
 def test_a_leader_whose_call_hangs_is_succeeded() -> None:
     """The lane for heartbeats sees that the other one has been at it for too long."""
     bench = Bench()

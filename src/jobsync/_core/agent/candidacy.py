@@ -25,6 +25,10 @@ lead, and must have the time to find one of them dead."""
 MOST_PAUSE = 64
 """How many timeouts a node steps back for at the most: 16 minutes with the defaults, of which one timeout is lost each time."""
 
+_FORGET = 64
+"""After how many timeouts without a failed commit those before are forgotten. Where every commit fails, the next is due sooner: a
+node that was found dead is found dead again when its own timeout, perhaps a longer one, has passed once more."""
+
 
 class Candidacy:
     """The candidacy of one node, through all its incarnations."""
@@ -37,6 +41,7 @@ class Candidacy:
         """Begin as a candidate, as each registration does."""
         self.is_wanted = self._is_published = True
         self._since = self._failed_at = self._back_at = math.inf
+        self._last_failed_at = -math.inf
         self._is_failing = False
         """Whether a call has failed or was refused since the work last got through."""
 
@@ -78,11 +83,15 @@ class Candidacy:
 
     def has_failed(self, now: float) -> bool:
         """Note that a commit failed; return whether the node has to step back."""
-        # Readings and decisions without a plan may succeed in between, so the first failure counts until a commit succeeds:
+        # Readings and decisions without a plan may succeed in between, so the first failure counts until a commit succeeds, or
+        # none has failed for long:
         # t=0   the leader has found a node dead; the commit fails, and the leader forgets what it has observed (rule R2)
         # t=1   it reads the nodes, and there is nothing to commit; that succeeds
         # t=16  it finds the node dead again; the commit fails, and so on for ever
-        self._failed_at = min(self._failed_at, now)
+        # t=0     the answer to a commit is lost; the commit is done, and there is nothing to commit for an hour
+        # t=3600  one commit fails: that is the first failure, not one more after an hour of failures
+        is_first = now >= self._last_failed_at + _FORGET * self._timeout_sec
+        self._failed_at, self._last_failed_at = now if is_first else min(self._failed_at, now), now
         return self.is_wanted and now >= self._failed_at + self._timeout_sec
 
     def step_back(self, now: float) -> float:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import attrs
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
+from tests.core.builders import EPOCH
 
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.events import LogMessage
 from jobsync._core.agent.monitor import STANDBYS
-from jobsync._core.records import Leadership, LockEdit, LockRequest
+from jobsync._core.records import Leadership, LockEdit, LockFilter, LockRequest
 from jobsync.errors import Conflict, Fenced
 
 
@@ -395,3 +398,22 @@ def test_a_row_that_was_back_is_waited_for_anew() -> None:
     bench.deliver(given)
     assert leader.lease.assignment.owner[0] >= 0
     assert not state.rowless
+
+
+@pytest.mark.parametrize('group', ['', 'g'])
+def test_what_has_expired_and_is_not_removed_keeps_no_leader_busy(group: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An item whose row was given an end manually, and a lock of which the store does not find that it has expired."""
+    bench = Bench()
+    bench.cluster('a', 'b')
+    bench.edit_locks(LockEdit(LockFilter(), (LockRequest('t1', ('%',), 'test'),), group))
+    bench.run(20.0)
+    locks = bench.store.spaces['sync_'].locks.by_task
+    ended = {key: attrs.evolve(lock, expires_at=EPOCH + dt.timedelta(seconds=bench.now)) for key, lock in locks.items()}
+    with bench.store.changed:
+        bench.store._edit_locks('sync_', ended)
+    monkeypatch.setattr(bench.backend, 'edit_locks', lambda edit: 0)
+    began = len(bench.made)
+    bench.run(60.0)
+    drops = [made for made in bench.made[began:] if isinstance(made.call, commands.DropExpiredLocks)]
+    assert len(drops) == 0 if group else 1 <= len(drops) <= 60
+    assert len([made for made in bench.made[began:] if made.reached_store]) <= 150

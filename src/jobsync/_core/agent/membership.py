@@ -175,8 +175,12 @@ class Membership:
                 self._unreadable.take('lock', unreadable, self.leader_term.is_on)
                 seen = self.monitor.snapshot
                 self.leader_term.take_locks(locks, -1 if seen is None else seen.locks_revision, now)
-            case commands.DropExpiredLocks(), _:
-                self.monitor.poll(now)
+            case commands.DropExpiredLocks(), int() as removed:
+                # t=0  an operator writes a time as 2026-01-01T00:00:00; the leader reads that the lock has expired
+                # t=1  SQLite, which compares texts, removes nothing
+                # If the leader read and planned again at once, it would find the lock again, and so on without a pause.
+                if removed:
+                    self.monitor.poll(now)
             case commands.DeclareDead(ref), None:
                 self._deaths.declared(ref)
                 self.monitor.poll(now)

@@ -78,8 +78,9 @@ class PinPlanner:
             in_force(lock for lock in locks if lock.expires_at is None or lock.expires_at > now) if expired else in_force(locks)
         )
         self._choices = state.node_names(receivers | self._stuck).choices({lock.patterns for lock in self._locks.values()})
-        pins = {lock.task_id: self._old.pins.get(self._old.total_tokens + lock.id) for lock in expired}
-        self.can_drop_expired = bool(expired) and all(pin is None or pin.task_id in self._locks for pin in pins.values())
+        # An item expires only if its row was changed manually, and stays: the store removes expired task locks alone.
+        pins = {lock.task_id: self._old.pins.get(self._old.total_tokens + lock.id) for lock in expired if not lock.group}
+        self.can_drop_expired = bool(pins) and all(pin is None or pin.task_id in self._locks for pin in pins.values())
         """Whether an expired lock is still in the store, and no such lock has a pin any more, except one of an item."""
         ends = [expires_at for _, expires_at in timed if expires_at > now]
         self.due_at = view.now + max((min(ends) - now).total_seconds(), _LEAST_WAIT_SEC) if ends else math.inf

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 from tests.core.builders import token_of
@@ -320,6 +321,24 @@ def test_a_weight_that_the_store_forgot_is_written_again() -> None:
     bench.run(30.0)
     assert bench.record('b').weight == 0.0
     assert (len(one.lease.ownership.tokens), two.lease.ownership.is_empty) == (4, True)
+
+
+def test_a_weight_is_not_written_again_for_good() -> None:
+    """A call that was given up may arrive late, and is made good; not for as long as the node runs."""
+    bench = Bench()
+    _, two = bench.cluster('a', 'b')
+    two.set_weight(0.0)
+    caught = bench.catch(two, commands.SetWeight)
+    bench.answer(caught, AWAY)
+    bench.run(60.0)
+    late = attrs.evolve(caught.call, weight=1.0)
+    bench.perform(late)
+    bench.run(60.0)
+    assert bench.record('b').weight == 0.0
+    bench.run(1800.0)
+    made = len(bench.made)
+    bench.run(600.0)
+    assert not [one for one in bench.made[made:] if isinstance(one.call, commands.SetWeight)]
 
 
 def test_a_new_run_keeps_its_weight() -> None:

@@ -24,6 +24,8 @@ STEP = 0.1
 _NEVER = -math.inf
 _INITIAL_SEC = 300.0
 """How long a new node reads the assignment at ``token_refresh_initial_interval_sec``."""
+_LATE_SEC = 900.0
+"""How long a call that was given up may be on its way: after about as long a system gives up what it could not send."""
 
 
 class HeartbeatSchedule:
@@ -140,10 +142,12 @@ class WeightSync:
         self._in_force = weight, False
         self._again_at = math.inf
         """When to write the weight again: a call that was given up may be carried out late, over one that came after it."""
+        self._late_until = -math.inf
+        """Until when that may happen."""
 
     def begin_session(self) -> None:
         """Begin as a new incarnation, which registers with the wanted weight, and which no earlier call can change."""
-        self._in_force, self._again_at = (self.wanted, False), math.inf
+        self._in_force, self._again_at, self._late_until = (self.wanted, False), math.inf, -math.inf
 
     def found(self, weight: float, stalled: bool) -> None:
         """Take what the record of this incarnation says: perhaps not what is wanted by now."""
@@ -160,8 +164,11 @@ class WeightSync:
     def given(self, weight: float, stalled: bool, again_at: float) -> None:
         """Note what the store has, unless a call that was given up is carried out after this one."""
         self._in_force = weight, stalled
-        self._again_at = math.inf if self._again_at == math.inf else again_at
+        # t=0     the store is away for a minute; no node makes progress, and none can write so
+        # t=60    it is back; each node writes its weight, and reads all nodes after that
+        # t=3600  repeated for good, that would be many times what an idle cluster reads
+        self._again_at = min(again_at, self._late_until) if self._again_at < self._late_until else math.inf
 
     def failed(self, again_at: float) -> None:
         """Note that a call was given up, which the store may have carried out, or may yet carry out."""
-        self._again_at = again_at
+        self._again_at, self._late_until = again_at, again_at + _LATE_SEC

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from jobsync import (
     NotOwned,
     RebalanceEvent,
 )
+from jobsync._event_log import event_log
 from jobsync.testing import Fault, VirtualCluster, When
 from jobsync.testing.pytest_plugin import jobsync_cluster
 
@@ -527,3 +529,15 @@ def test_an_event_loop_of_its_own_is_refused(cluster: VirtualCluster) -> None:
 
     with pytest.raises(RuntimeError, match=r'cluster\.start'):
         asyncio.run(main())
+
+
+def test_the_end_of_a_cluster_logs_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """Nodes that are at work, killed or paused when the block ends are over without a traceback in the log."""
+    with VirtualCluster() as cluster:
+        for name in 'abc':
+            cluster.join(name)
+        cluster.kill('a')
+        cluster.pause('b')
+        cluster.advance(1)
+    event_log.flush()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []

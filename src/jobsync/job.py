@@ -339,7 +339,8 @@ class Job:
 
         All nodes that are given the set work through it together. This loop passes over what any node has completed at this job's
         date, follows tokens as they move, waits for what other nodes have in hand, and takes over what a dead node has left.
-        A task is done twice only if its worker dies between the effect and the record of its completion, and never left out.
+        No task is left out. A task is done twice only if its worker dies, or loses its lease, between the effect and the record
+        of its completion, or takes longer for it than ``handover_timeout_sec`` once its token has to move.
 
         Each task is claimed, in flight, and complete as in ``claim``. If the body raises, or leaves the loop by ``break``, its
         task stays incomplete, and the next ``batch`` of its owner offers it again. The loop ends early when this node is to

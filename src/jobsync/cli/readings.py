@@ -191,7 +191,7 @@ def history(cluster: Cluster, task: str | None, limit: int, as_json: bool) -> No
 
 @click.command()
 @limit_option
-@day_option('The date of the work.')
+@day_option('The date of the work. Without it every date.')
 @click.option('--task', default=None, help='Only this task.')
 @json_option
 @cluster_command
@@ -202,7 +202,7 @@ def claims(cluster: Cluster, limit: int, date: dt.date | None, task: str | None,
 
 @click.command()
 @limit_option
-@day_option('The date of the work.')
+@day_option('The date of the work. Without it every date.')
 @click.option('--task', default=None, help='Only this task.')
 @json_option
 @cluster_command

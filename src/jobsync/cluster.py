@@ -53,6 +53,9 @@ class Cluster:
     Every method reads the store anew. Times are by the store's clock. What is read may be over by the time it is shown: do not
     decide by it who works on a task. That is what ``Job.can_claim_task`` is for.
 
+    Besides the errors that a method lists, each call to the store raises ``ConfigError`` if the store refuses the user or the
+    rights of the user.
+
     Args:
         backend: The URL of the store, or a backend.
         appname: The namespace. None: ``sync_``.

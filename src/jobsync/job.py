@@ -58,6 +58,12 @@ class Job:
 
     Inside the block this node owns exactly the tasks for which ``can_claim_task`` returns True. Leaving the block gives its
     tokens back. Any thread may call any method.
+
+    Outside the block ``can_claim_task`` returns False, and a method that needs the store raises ``JobsyncError``; in a fork of
+    the process that entered the block, ``WrongProcess``. Besides the errors that a method lists, a call to the store raises
+    ``ConfigError`` if the store refuses the user or the rights of the user, ``SchemaMismatch`` if the records are gone or of
+    another version, and ``UnsupportedOperation`` if it would write on SQLite while an open transaction of the same thread
+    has written, or if PostgreSQL cannot store the task's id.
     """
 
     def __init__(
@@ -582,8 +588,8 @@ class Job:
         Ticks that come while the function runs, or while no node owns the schedule, are missed, except the latest of them.
 
         Args:
-            schedule: A number of seconds, whose ticks are its multiples since 1970-01-01 UTC. Or a cron expression of 5 fields,
-                or 6 with the seconds first, with the extra ``cron``. The time is the store's.
+            schedule: A number of seconds from 0.1 to 366 days, whose ticks are its multiples since 1970-01-01 UTC. Or a cron
+                expression of 5 fields, or 6 with the seconds first, with the extra ``cron``. The time is the store's.
             misfire: ``'skip'``: each tick is run at most once. One is left out if it was begun and its node is gone, or if it is
                 late by more than ``heartbeat_timeout_sec`` + 2 seconds. ``'run'``: the latest tick is run however late it
                 is, and again if it was begun and its node is gone.
@@ -592,7 +598,7 @@ class Job:
 
         Raises:
             ConfigError: An argument is not allowed, or a function of that name is scheduled already.
-            JobsyncError: The block has ended.
+            JobsyncError: The block has ended, or this process can start no thread for the function.
         """
         zone = parse_zone(tz)
         parsed = parse_schedule(schedule, zone)
@@ -632,11 +638,13 @@ class Job:
     ) -> None:
         """Lock a task to the nodes that match a pattern, in place of the lock that the task has. Holds within two seconds.
 
+        With ``locks_enabled=False`` this registers nothing, and logs a warning.
+
         Args:
             task_id: A ``Task`` or a bare id.
             node_pattern: A SQL ``LIKE`` pattern of node names, or several in order: the first counts that a live node matches.
             reason: Text for people.
-            expires_in_days: After how many days the lock ends. None: never.
+            expires_in_days: After how many days the lock ends: above 0, at most 36,500. None: never.
 
         Raises:
             ConfigError: An argument is not allowed.
@@ -758,7 +766,7 @@ class Job:
     # --- this node ----------------------------------------------------------------------------------------------------------
 
     def set_weight(self, weight: float) -> None:
-        """Change this node's share of the tokens, relative to the other nodes'.
+        """Change this node's share of the tokens, relative to the other nodes', from now on until it leaves.
 
         Args:
             weight: A number from 0 to 1,000,000. 0 drains the node: it stays a member and owns nothing.
@@ -773,7 +781,10 @@ class Job:
 
     @property
     def my_tokens(self) -> frozenset[int]:
-        """The tokens this node may claim now: the same object while nothing changes, empty while the lease is over."""
+        """The tokens this node may claim now: the same object while nothing changes, empty while the lease is over.
+
+        Empty with coordination off, too, where there are no tokens.
+        """
         return status.owned_tokens(self._session)
 
     @property
@@ -783,6 +794,8 @@ class Job:
 
     def owns(self, token: int) -> bool:
         """Return whether this node may claim the tasks of a token, or the task of a pin, at this moment. No I/O, no lock.
+
+        False with coordination off, where there are no tokens.
 
         Args:
             token: A number of ``my_tokens`` or ``task_to_token``.
@@ -794,6 +807,8 @@ class Job:
 
     def owner_of(self, task: object) -> str | None:
         """Return the name of the node that owns the task, from the store; None if no node does.
+
+        With coordination off this is the node's own name.
 
         Args:
             task: A ``Task`` or a bare id.

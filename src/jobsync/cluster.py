@@ -448,6 +448,7 @@ class Cluster:
         """Delete old claims, audits and rebalances of all nodes and dates, in portions that keep no other call waiting.
 
         Incomplete work stays: a claim is deleted only if its task is complete, and an audit only after the claims of its task.
+        A task whose audit is deleted is not known to be complete any more: ``Job.batch`` for its date would do the task again.
 
         Args:
             before: Delete what was recorded earlier, by the store's clock. Has a timezone.

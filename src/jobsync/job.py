@@ -479,7 +479,8 @@ class Job:
         """Delete old claims, audits and rebalances of all nodes and dates, in portions that keep no other call waiting.
 
         Incomplete work stays: a claim is deleted only if its task is complete, and an audit only after the claims of its task.
-        For deleting all the time there is ``retention_days``.
+        A task whose audit is deleted is not known to be complete any more: ``batch`` and ``claim(once=True)`` for its date would
+        do the task again. For deleting all the time there is ``retention_days``.
 
         Args:
             before: Delete what was recorded earlier, by the store's clock. Has a timezone.

@@ -33,7 +33,8 @@ def purge(
     """Delete old claims, audits and rebalances, in small portions, while the cluster works.
 
     Give --older-than or --before, which go by the store's clock. Incomplete work stays on record: a claim is deleted only if its
-    task is complete, and an audit only after the claims of its task.
+    task is complete, and an audit only after the claims of its task. A task whose audit is deleted is not known to be complete
+    any more: a worker that loops over that date once more does the task again.
     """
     if (older_than is None) is (before is None):
         raise click.UsageError('give either --older-than or --before')

@@ -121,7 +121,8 @@ class CoordinationConfig:
 
     retention_days: float | None = attrs.field(default=None, validator=_optional_days)
     """For how many days claims, audits and rebalances are kept; the leader deletes older ones, and its own setting is used: give
-    all nodes the same. Claims without an audit stay, as incomplete work. None: everything is kept until ``purge`` is called,
+    all nodes the same. Claims without an audit stay, as incomplete work. A task whose audit is deleted is not known to be
+    complete, and a ``batch`` for its date would do it again. None: everything is kept until ``purge`` is called,
     because what is deleted does not come back."""
 
     token_distribution_timeout_sec: float = attrs.field(default=60, validator=_poll)

@@ -15,7 +15,7 @@ class Task:
 
     Args:
         id: A string, an int, or another hashable value with a text that is the same in every process. Not None, a bool, a float,
-            bytes or an empty text.
+            bytes, an empty text or one with NUL. PostgreSQL stores 1,800 bytes of it at most.
         name: A label, which jobsync does not use.
 
     Raises:

@@ -364,6 +364,7 @@ class AsyncJob:
 
         Raises:
             ConfigError: An argument is not allowed, or a function of that name is scheduled already.
+            JobsyncError: The block has ended, or this process can start no thread for the function.
         """
         register = self._job.every(schedule, misfire, name=name, tz=tz)
 

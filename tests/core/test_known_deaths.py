@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.core.bench import AWAY, Bench
 
 from jobsync._core.agent import commands
@@ -65,9 +66,34 @@ def test_a_death_is_declared_until_the_store_has_it_and_once() -> None:
         return failures.pop() if failures and isinstance(call, commands.DeclareDead) else None
 
     bench.fault = fault  # type: ignore[assignment]
-    bench.run(5.0)
+    bench.run(8.0)
     assert first.lease.ownership.tokens | second.lease.ownership.tokens == {0, 1, 2, 3}
     second.know_dead(third.ref)
     bench.run(5.0)
     declared = [made for made in bench.made if isinstance(made.call, commands.DeclareDead)]
     assert [made.agent for made in declared if made.answer is None] == [second]
+
+
+@pytest.mark.parametrize('kind', [commands.DeclareDead, commands.SetWeight])
+def test_a_record_that_cannot_be_written_holds_up_no_other_work(kind: type[commands.Command]) -> None:
+    """The leader goes on to lead, and declares the other dead over, while the calls for one record fail, as behind a lock."""
+    bench = Bench()
+    first, second, third, _ = bench.cluster('a', 'b', 'c', 'd')
+    stuck = second.ref if kind is commands.DeclareDead else first.ref
+    bench.fault = lambda agent, call: AWAY if isinstance(call, kind) and getattr(call, 'ref', None) == stuck else None
+    if kind is commands.DeclareDead:
+        bench.kill(second)
+        first.know_dead(second.ref)
+    else:
+        first.set_weight(2.0)
+    bench.run(1.0)
+    bench.kill(third)
+    first.know_dead(third.ref)
+    late = bench.start('e')
+    bench.run(10.0)
+    names = {node.name for node in bench.backend.snapshot().nodes}
+    assert (late.is_settled, 'c' in names, 'b' in names) == (True, False, True)
+    bench.fault = lambda agent, call: None
+    bench.run(5.0)
+    names = {node.name for node in bench.backend.snapshot().nodes}
+    assert 'b' not in names if kind is commands.DeclareDead else bench.record('a').weight == 2.0

@@ -145,6 +145,7 @@ STATE: dict[type, dict[str, Kind]] = {
     Membership: {
         '_config': K.SAME, '_ref': K.VALUE, '_emit': K.SAME, '_lease': K.LINK, '_rollback': K.LINK, '_candidacy': K.LINK,
         '_weight_sync': K.LINK, '_unreadable': K.SAME, '_comparison': K.SAME, '_schedule': K.PART, '_refresh': K.PART,
+        '_record_at': K.DUE,
         'monitor': K.PART, 'leader_term': K.PART, '_retention': K.SAME, '_deaths': K.SAME,
     },
     HeartbeatSchedule: {

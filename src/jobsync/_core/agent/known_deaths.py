@@ -37,6 +37,11 @@ class KnownDeaths:
         """Return the run to declare over in the store; None if there is none."""
         return next(iter(self._to_declare), None)
 
+    def put_off(self, ref: NodeRef) -> None:
+        """Note that the store could not be told of a run, and have the others come first."""
+        if ref in self._to_declare:
+            self._to_declare[ref] = self._to_declare.pop(ref)
+
     def declared(self, ref: NodeRef) -> None:
         """Note that the store has it that a run is over."""
         self._to_declare.pop(ref, None)

@@ -14,6 +14,7 @@ Each of these knows one thing of it:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from jobsync._core.agent import commands
@@ -59,6 +60,8 @@ class Membership:
         self._weight_sync, self._unreadable, self._comparison, self._deaths = weight_sync, unreadable, comparison, deaths
         self._schedule = HeartbeatSchedule(config, now)
         self._refresh = AssignmentRefresh(config, started_at, now)
+        self._record_at = -math.inf
+        """When to write to single records at the earliest: after a failure other work comes first."""
         self.monitor = ClusterMonitor(config, ref, candidacy, now)
         self.leader_term = LeaderTerm(config, ref, rollback, started_at, now, emit)
         self._retention = Retention(config, now, emit)
@@ -111,10 +114,12 @@ class Membership:
 
     def next_work(self, now: float) -> commands.Command | float:
         """Return the call to make in the work lane now, or when to call again."""
-        if (dead := self._deaths.next()) is not None:
+        dead = self._deaths.next()
+        if dead is not None and now >= self._record_at:
             return commands.DeclareDead(dead)
         assignment, monitor = self._lease.assignment, self.monitor
-        weigh_at, read_at = self._weight_sync.due(now), self._refresh.due(assignment.version, now)
+        weigh_at = max(self._weight_sync.due(now), self._record_at)
+        read_at = self._refresh.due(assignment.version, now)
         if now >= weigh_at:
             return self._weight_sync.call(self._ref)
         if now >= read_at:
@@ -123,7 +128,7 @@ class Membership:
         leads = now < self._lease.deadline and monitor.is_first_in_line(now)
         if now >= monitor.due and not (leads and self.leader_term.must_plan(now)):
             return commands.TakeSnapshot()
-        wake = min(monitor.due, read_at, weigh_at)
+        wake = min(monitor.due, read_at, weigh_at, math.inf if dead is None else self._record_at)
         if leads and monitor.snapshot is not None:
             call = self.leader_term.next(monitor.snapshot, assignment, monitor.suspects(now), now)
             if not isinstance(call, (int, float)):
@@ -302,6 +307,13 @@ class Membership:
             self.monitor.poll(now)
         if isinstance(call, commands.PlanAndCommit) and self._candidacy.has_failed(now):
             self._step_back(now)
+        # t=0  an operator has changed the record of a node that is dead by now, and has not committed
+        # t=1  this node declares that one dead, and the call fails; it is repeated before anything else, and so on
+        # t=9  this node would still read no assignment, and lead nothing, because of one row
+        if isinstance(call, (commands.DeclareDead, commands.SetWeight)):
+            self._record_at = again + self._config.retry_sec
+        if isinstance(call, commands.DeclareDead):
+            self._deaths.put_off(call.ref)
         if isinstance(call, commands.SetWeight):
             self._weight_sync.failed(again)
         if isinstance(call, commands.ReadAssignment):

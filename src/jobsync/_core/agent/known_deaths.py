@@ -38,7 +38,7 @@ class KnownDeaths:
         return next(iter(self._to_declare), None)
 
     def put_off(self, ref: NodeRef) -> None:
-        """Note that the store could not be told of a run, and have the others come first."""
+        """Note that the store could not record that a run is over, and have the others come first."""
         if ref in self._to_declare:
             self._to_declare[ref] = self._to_declare.pop(ref)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import uuid
 from collections.abc import Callable
@@ -149,6 +150,8 @@ def test_bad_ids_are_refused_at_every_time(url: str, task: object) -> None:
 
 class HeldLease:
     """A lease with which something happens whenever its grant is read: to a thread that has to wait, between two steps."""
+
+    ends_at = math.inf
 
     def __init__(self, read: Callable[[], Grant]) -> None:
         self._read = read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = ['Job']
 
 _logger = EventLogger('jobsync.job')
+_NO_END = math.inf
 T = TypeVar('T')
 F = TypeVar('F', bound=Callable[..., object])
 
@@ -267,12 +269,13 @@ class Job:
         # t=20  the process was stopped until now, and another node owns the token
         # t=20  this thread reads the clock: 20 is not before 15, so False
         # With the clock read first, at t=0, the answer at t=20 would be True. And the grant is one value: were its parts read
-        # one by one, a new lease between them could give an old token a new deadline.
+        # one by one, a new lease between them could give an old token a new deadline. Last comes whether this node has given up,
+        # for the handler of a signal may have left at any step before.
         deadline, pins, mine = lease.grant
         if pins is not None and key in pins:
-            return pins[key] and clock.now() < deadline and session.mark[0]
+            return pins[key] and clock.now() < deadline and session.mark[0] and lease.ends_at == _NO_END
         digest = self._hash  # called as self._hash(…), Python would search the methods for it first
-        return mine[digest(data) % self._total_tokens] and clock.now() < deadline and session.mark[0]
+        return mine[digest(data) % self._total_tokens] and clock.now() < deadline and session.mark[0] and lease.ends_at == _NO_END
 
     def add_task(self, task: object) -> bool:
         """Start a task: mark it in flight, record its claim, and return whether this node may work on it.

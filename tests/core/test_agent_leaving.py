@@ -6,6 +6,7 @@ import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 
 from jobsync._core.agent import commands
+from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.events import OwnershipChanged
 from jobsync._core.agent.phase import Phase
@@ -199,3 +200,33 @@ def test_a_deregistration_that_failed_is_repeated() -> None:
     bench.run(2.0)
     assert agent.phase is Phase.LEFT
     assert bench.record('a').state is NodeState.LEFT
+
+
+def test_a_task_is_not_begun_by_a_question_in_which_its_own_thread_leaves() -> None:
+    """The handler of a signal may leave between any two steps, and does not wait for what its own thread is about to begin."""
+    bench = Bench()
+    one, two = bench.cluster('a', 'b')
+
+    def while_it_leaves(agent: Agent) -> float:
+        agent.leave(bench.now, at_once=True)
+        return bench.now
+
+    token = min(one.lease.ownership.tokens)
+    assert not one.lease.begin(f't{token}', token, lambda: while_it_leaves(one))
+    assert not one.lease.in_flight
+    token = min(two.lease.ownership.tokens)
+    assert not two.lease.ours({f't{token}': token}, lambda: while_it_leaves(two))
+
+
+def test_a_call_is_given_up_by_itself() -> None:
+    """Of two threads that serve one lane, the one whose call is over takes nothing from the other."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    at = agent.next(Lane.HEARTBEAT, bench.now)
+    assert isinstance(at, float)
+    call = agent.next(Lane.HEARTBEAT, at)
+    assert isinstance(call, commands.Heartbeat)
+    agent.give_up(Lane.HEARTBEAT, commands.TakeSnapshot(), at)
+    assert agent.next(Lane.HEARTBEAT, at) is None
+    agent.give_up(Lane.HEARTBEAT, call, at)
+    assert agent.next(Lane.HEARTBEAT, at) is not None

@@ -252,7 +252,7 @@ class NodeRuntime:
             # t=1  this thread goes on: with the heartbeat counted as under way, the lane would wait for its end for ever
             if not (call is None or isinstance(call, (int, float))):
                 with self._lock:
-                    self.agent.give_up(lane, clock.now())
+                    self.agent.give_up(lane, call, clock.now())
             raise
         for other in Lane:
             if other is not lane:

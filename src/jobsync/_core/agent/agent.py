@@ -306,9 +306,10 @@ class Agent:
             return self._refused(lane, issued, error, now)
         return True
 
-    def give_up(self, lane: Lane, now: float) -> None:
-        """Take it that the lane's call, if one is under way, has no reply: it was perhaps never made."""
-        if lane in self._under_way:
+    def give_up(self, lane: Lane, call: commands.Command, now: float) -> None:
+        """Take it that this call of the lane, if it is under way, has no reply: it was perhaps never made."""
+        # Another thread may have made the lane's next call meanwhile: once the node is to leave, each serves all lanes.
+        if (issued := self._under_way.get(lane)) is not None and issued.call is call:
             self.done(lane, errors.BackendUnavailable('the call was given up after an unexpected error'), now)
 
     def _take(self, issued: Issued, reply: commands.Reply, now: float) -> None:

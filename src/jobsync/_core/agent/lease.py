@@ -74,8 +74,12 @@ class Lease:
 
     def may_claim(self, key: str, token: int, clock: Clock) -> bool:
         """Return whether this node may claim the task with this key, whose hash token is ``token``, now."""
+        # t=0  this thread reads the grant
+        # t=1  the handler of a signal, in this very thread, leaves: its tasks are not waited for, and another node owns the token
+        # t=2  this thread goes on: by the grant of t=0 the token is its own
+        # So it is read last whether this node has given up.
         deadline, pins, mine = self.grant
-        return (mine[token] if pins is None else pins.get(key, mine[token])) and clock() < deadline
+        return (mine[token] if pins is None else pins.get(key, mine[token])) and clock() < deadline and self.ends_at == math.inf
 
     def ours(self, tasks: Mapping[str, int], clock: Clock) -> list[str]:
         """Return the keys of the tasks (key -> hash token) that this node may claim now, in their order."""
@@ -84,7 +88,7 @@ class Lease:
             found = [key for key, token in tasks.items() if mine[token]]
         else:
             found = [key for key, token in tasks.items() if pins.get(key, mine[token])]
-        return found if clock() < deadline else []
+        return found if clock() < deadline and self.ends_at == math.inf else []
 
     def holds_lease(self, ref: NodeRef, clock: Clock) -> bool:
         """Return whether the lease of this run of the node is valid now."""

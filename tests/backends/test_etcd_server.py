@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import pytest
@@ -50,6 +51,7 @@ from jobsync.backends.etcd import channel, forks, from_client, requests
 from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.plugin import connect
+from jobsync.backends.etcd.watcher import Watcher
 from jobsync.errors import BackendUnavailable, ConfigError, Conflict, Evicted, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
 
@@ -836,6 +838,29 @@ def revision_of_keys(namespace: Namespace) -> int:
 class TestWatch:
     """Waiting for a change."""
 
+    def test_it_begins_once_a_thread_can_be_started(self, harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A first wait that finds no thread to be had is an error, and a later one wakes for changes."""
+        backend = harness.connect()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, 'start', Mock(side_effect=RuntimeError("can't start new thread")))
+            with pytest.raises(RuntimeError, match='start new thread'):
+                backend.wait(-1, DEADLINE_SEC)
+        assert backend.wait(-1, DEADLINE_SEC) == 0
+
+    def test_an_unexpected_error_ends_no_watch(self, harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is opened again: gRPC starts a thread for each, and raises when there can be no more of them."""
+        backend, opened = harness.connect(), list[bool]()
+        follow = Watcher._follow
+
+        def without_a_thread(watcher: Watcher) -> bool:
+            opened.append(True)
+            if len(opened) == 1:
+                raise RuntimeError("can't start new thread")
+            return follow(watcher)
+
+        monkeypatch.setattr(Watcher, '_follow', without_a_thread)
+        assert backend.wait(-1, DEADLINE_SEC) == 0
+
     def test_it_is_opened_again(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """After a kill of the server the same handle wakes for changes as before."""
         backend = harness.connect()
@@ -1013,6 +1038,7 @@ for name, package, message in (('kv.proto', 'mvccpb', 'KeyValue'), ('rpc.proto',
 import jobsync
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd.plugin import connect
+from jobsync.backends.etcd.watcher import Watcher
 from jobsync._core.records import Settings
 backend = connect({etcd_server.url()!r}, BackendOptions())
 print(backend.open(Settings(5, 'md5'), create=True).settings.total_tokens)

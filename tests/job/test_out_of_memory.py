@@ -9,8 +9,10 @@ from tests.job.stores import Store
 from tests.job.waiting import wait_until
 
 from jobsync._core.agent.commands import Lane
+from jobsync._event_log import EventLogger
 from jobsync._runtime import NodeRuntime
 from jobsync._runtime.callbacks import Callbacks
+from jobsync._worker.scheduler import Scheduler
 
 
 @pytest.mark.any_store
@@ -53,3 +55,29 @@ def test_callbacks_go_on_after_there_was_no_memory(store: Store, monkeypatch: py
         with store.job('b'):
             wait_until(lambda: bool(assigned), 'a call')
             assert assigned[0] == a.my_tokens
+
+
+@pytest.mark.any_store
+def test_ticks_go_on_after_there_was_no_memory_even_for_a_line_in_the_log(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that checks what is due outlives the error, and the error of logging that."""
+    raised, ticks = list[str](), list[object]()
+    step, log = Scheduler.step, EventLogger.exception
+
+    def without_memory(self: Scheduler, *each: Any) -> float:
+        if not raised:
+            raised.append('step')
+            raise MemoryError
+        return step(self, *each)
+
+    def log_without_memory(self: EventLogger, *line: Any) -> None:
+        if raised == ['step']:
+            raised.append('log')
+            raise MemoryError
+        log(self, *line)
+
+    monkeypatch.setattr(Scheduler, 'step', without_memory)
+    monkeypatch.setattr(EventLogger, 'exception', log_without_memory)
+    with store.job('a') as job:
+        job.every(0.5, name='tick')(ticks.append)
+        wait_until(lambda: bool(ticks), 'a tick')
+    assert raised == ['step', 'log']

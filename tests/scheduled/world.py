@@ -25,8 +25,8 @@ _EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 _TOKENS = 16
 _WORKING = ('main', 'user', 'jobsync-tick-')
 """How the names of the threads begin that run the user's program."""
-_LANES = ('jobsync-heartbeat-', 'jobsync-work-', 'jobsync-listen-')
-_WITHOUT_MEMORY = ('NodeRuntime._', 'Lease.', 'InFlight.', 'Ownership.')
+_LANES = ('jobsync-heartbeat-', 'jobsync-work-', 'jobsync-listen-', 'jobsync-every-', 'jobsync-callbacks-')
+_WITHOUT_MEMORY = ('NodeRuntime._', 'Lease.', 'InFlight.', 'Ownership.', 'Callbacks.', 'Scheduler.')
 """Where a step of a lane may find that there is no memory."""
 
 
@@ -178,7 +178,7 @@ class World:
         """Return whether the present thread serves a lane of its node, within the code that must outlive any error."""
         thread, place = self.host.thread, self.host.place()
         in_lane = thread is not None and thread.name.startswith(_LANES)
-        return in_lane and place.startswith(_WITHOUT_MEMORY) and not place.startswith('NodeRuntime._keep_on')
+        return in_lane and place.startswith(_WITHOUT_MEMORY) and not place.startswith('keep_on')
 
     # --- what there is ------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -67,6 +68,17 @@ async def take(events: AsyncIterator[tuple[str, str]], name: str) -> Any:
 
 
 # --- what it costs the store ------------------------------------------------------------------------------------------------
+
+
+def test_it_begins_once_a_thread_can_be_started(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first follower for whom there is no thread is refused, and the next one is served."""
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, 'start', Mock(side_effect=RuntimeError("can't start new thread")))
+        with pytest.raises(RuntimeError, match='start new thread'):
+            asyncio.run(feed.recent())
+    frame, error = asyncio.run(feed.recent())
+    assert frame is not None
+    assert error is None
 
 
 def test_ten_pages_cost_the_store_no_more_than_one(feed: Feed, backend: FaultyBackend, monkeypatch: pytest.MonkeyPatch) -> None:

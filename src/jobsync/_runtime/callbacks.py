@@ -122,7 +122,8 @@ class Callbacks:
 
     def _start_thread(self) -> None:
         self._turn += 1
-        threads.start(self._node_name, 'callbacks', partial(self._run, self._turn))
+        target = partial(threads.keep_on, self._node_name, 'the callbacks thread', partial(self._serve, self._turn), _CHECK_SEC)
+        threads.start(self._node_name, 'callbacks', target)
 
     @property
     def holds(self) -> bool:
@@ -165,15 +166,6 @@ class Callbacks:
             self._release(call.held)
 
     # --- the thread ---------------------------------------------------------------------------------------------------------
-
-    def _run(self, turn: int) -> None:
-        goes_on = True
-        while goes_on:
-            try:
-                goes_on = self._serve(turn)
-            except Exception:
-                _logger.exception('node %r: the callbacks go on after an unexpected error', self._node_name)
-                time.sleep(_CHECK_SEC)
 
     def _serve(self, turn: int) -> bool:
         """Make the calls that are due, and take the next change; return False if this thread has no more to do."""

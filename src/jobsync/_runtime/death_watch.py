@@ -96,6 +96,7 @@ class DeathWatch:
         self._over: set[NodeRef] = set()
         self._known: Mapping[str, Member] | None = None
         self._closed = False
+        self._tend_at = time.monotonic() + _TEND_SEC
         self._alarm: int | None = None
         self._alarm_lock = threading.Lock()
         """Guards ``_alarm``, and is held for no longer than a system call that never blocks: the threads of the node take it."""
@@ -166,25 +167,25 @@ class DeathWatch:
     # --- the thread ---------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        tend_at = time.monotonic() + _TEND_SEC
-        while not self._closed:
-            try:
-                is_due = time.monotonic() >= tend_at
-                if is_due:
-                    tend_at = time.monotonic() + _TEND_SEC
-                    self._tend()
-                self._examine_watched(everything=is_due)
-                self._fill_up()
-            except BaseException:
-                _logger.exception('node %r: watching the processes of this host goes on after an unexpected error', self._name)
-                time.sleep(_TRY_SEC)
-            self._sleep(tend_at)
+        threads.keep_on(self._name, 'the thread that watches the processes of this host', self._step, _TRY_SEC)
         for watched in self._watched.values():
             watched.close()
         with self._alarm_lock:
             if self._alarm is not None:
                 os.close(self._alarm)
             self._alarm = None
+
+    def _step(self) -> bool:
+        """Do what is due, then sleep; return False once this is closed."""
+        if self._closed:
+            return False
+        if is_due := time.monotonic() >= self._tend_at:
+            self._tend_at = time.monotonic() + _TEND_SEC
+            self._tend()
+        self._examine_watched(everything=is_due)
+        self._fill_up()
+        self._sleep(self._tend_at)
+        return True
 
     def _sleep(self, until: float) -> None:
         """Wait until a bell rings, new members come, or a lock is to be tried."""

@@ -144,11 +144,12 @@ class NodeRuntime:
             self.death_watch.start()
         for lane in Lane:
             if lane is not Lane.UPKEEP or self.config.retention_days is not None:
-                self._start_thread(lane.value, partial(self._keep_on, f'the {lane.value} thread', partial(self._run, lane)))
+                self._start_thread(lane.value, partial(self._run, lane))
         if self._backend.info.push:
-            self._start_thread('listen', partial(self._keep_on, 'the listen thread', self._listen))
+            self._start_thread('listen', self._listen)
 
-    def _start_thread(self, what: str, target: Callable[[], object]) -> None:
+    def _start_thread(self, what: str, step: Callable[[], bool]) -> None:
+        target = partial(threads.keep_on, self.config.name, f'the {what} thread', step, self.config.retry_sec)
         self._threads.append(threads.start(self.config.name, what, target))
 
     # --- for the user's threads: no locks -----------------------------------------------------------------------------------
@@ -208,29 +209,14 @@ class NodeRuntime:
     def _is_done(self) -> bool:
         return self.is_over or self not in _running
 
-    def _keep_on(self, what: str, step: Callable[[], None]) -> None:
-        """Repeat a step until the node is over, whatever it raises: there may be no memory for a moment."""
-        is_over, failures = False, 0
-        while not is_over:
-            with suppress(Exception):  # a second error, while the first is logged
-                try:
-                    while not self._is_done:
-                        step()
-                        failures = 0
-                except BaseException:
-                    failures += 1
-                    if failures & (failures - 1) == 0:  # each has a traceback
-                        text = 'node %r: %s goes on after an unexpected error (failure %d in a row)'
-                        _logger.exception(text, self.config.name, what, failures)
-                    time.sleep(self.config.retry_sec)
-                else:
-                    is_over = True
-
-    def _run(self, lane: Lane) -> None:
-        """Serve the lane, and all of them once the node is to leave; then sleep."""
+    def _run(self, lane: Lane) -> bool:
+        """Serve the lane, and all of them once the node is to leave; then sleep. Return False once there is no more to do."""
+        if self._is_done:
+            return False
         due = [self._serve(each) for each in (tuple(Lane) if self._leave_requests else (lane,))]
         self._callbacks.abandon_hung_call()
         self._sleep(lane, min(due))
+        return True
 
     def _serve(self, lane: Lane) -> float:
         """Make the lane's next call, if it is due; return when to try again."""
@@ -369,8 +355,10 @@ class NodeRuntime:
         except Empty:
             pass
 
-    def _listen(self) -> None:
+    def _listen(self) -> bool:
         """Wait for a change hint, and wake the other threads if it concerns this node. Only latency depends on this."""
+        if self._is_done:
+            return False
         started, known = time.monotonic(), self._hinted
         revision = known
         with suppress(BackendUnavailable):
@@ -388,6 +376,7 @@ class NodeRuntime:
         elif time.monotonic() - started < _LISTEN_SEC / 2:
             time.sleep(0.1)
         self._hinted = revision
+        return True
 
 
 def _new_id() -> str:

@@ -7,16 +7,37 @@ the rest of the package reads them from this module at each use, and never impor
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from jobsync import _threads
+from jobsync._event_log import EventLogger
 
-__all__ = ['Pool', 'Queue', 'Running', 'is_interruptible', 'new_pool', 'new_queue', 'result_of', 'start']
+__all__ = ['Pool', 'Queue', 'Running', 'is_interruptible', 'keep_on', 'new_pool', 'new_queue', 'result_of', 'start']
 
 T = TypeVar('T')
+
+_logger = EventLogger('jobsync.node')
+
+
+def keep_on(node_name: str, what: str, step: Callable[[], bool], pause_sec: float) -> None:
+    """Repeat a step until it returns False, after a pause if it raises: there may be no memory for a moment."""
+    goes_on, failures = True, 0
+    while goes_on:
+        with suppress(Exception):  # a second error, while the first is logged
+            try:
+                while goes_on := step():
+                    failures = 0
+            except BaseException:
+                failures += 1
+                if failures & (failures - 1) == 0:  # each has a traceback
+                    text = 'node %r: %s goes on after an unexpected error (failure %d in a row)'
+                    _logger.exception(text, node_name, what, failures)
+                time.sleep(pause_sec)
 
 
 class Running(Protocol):

@@ -63,15 +63,18 @@ class Scheduler:
                     raise JobsyncError(f'job {self._session.node_name!r}: no thread for the schedule: {error}') from error
 
     def _run(self) -> None:
-        while not self._session.is_leaving:
-            try:
-                until = min(self.step(each) for each in list(self._all.values()))
-            except JobsyncError:  # the job is over
-                until = clock.now() + POLL_SEC
-            except Exception:
-                _logger.exception('node %r: the schedule goes on after an unexpected error', self._session.node_name)
-                until = clock.now() + _AGAIN_SEC
-            time.sleep(min(max(until - clock.now(), 0.0), POLL_SEC))
+        threads.keep_on(self._session.node_name, 'the schedule thread', self._step_all, _AGAIN_SEC)
+
+    def _step_all(self) -> bool:
+        """Begin the ticks that are due, and sleep until the next, for a short time at most; return False once the job leaves."""
+        if self._session.is_leaving:
+            return False
+        try:
+            until = min(self.step(each) for each in list(self._all.values()))
+        except JobsyncError:  # the job is over
+            until = clock.now() + POLL_SEC
+        time.sleep(min(max(until - clock.now(), 0.0), POLL_SEC))
+        return True
 
     def step(self, each: Scheduled) -> float:
         """Begin the tick that is due, if this node is to run it; return when to call again, on the clock of leases."""

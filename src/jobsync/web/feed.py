@@ -115,8 +115,9 @@ class Feed:
         with self._lock:
             self._wanted_at = time.monotonic()
             if self._thread is None and not self._closing.is_set():
-                self._thread = threading.Thread(target=self._run, name='jobsync-web-feed', daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name='jobsync-web-feed', daemon=True)
+                thread.start()
+                self._thread = thread
 
     # --- the thread ---------------------------------------------------------------------------------------------------------
 

@@ -51,8 +51,9 @@ class Watcher:
         """See ``Backend.wait``."""
         with self._changed:
             if self._thread is None and not self._is_closed:
-                self._thread = threading.Thread(target=self._run, name='etcd-watch', daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name='etcd-watch', daemon=True)
+                thread.start()
+                self._thread = thread
             self._changed.wait_for(lambda: self._is_closed or (self._newest is not None and self._newest > revision), timeout)
             newest = revision if self._newest is None else self._newest
             return self._concerned.hint(newest or max(0, revision), revision)  # 0: the state is deleted, or cannot be read
@@ -74,7 +75,7 @@ class Watcher:
     def _run(self) -> None:
         pause = FIRST_PAUSE_SEC
         while not self._is_closed:
-            with contextlib.suppress(JobsyncError, grpc.RpcError, ValueError):
+            with contextlib.suppress(Exception):  # also what gRPC raises when it can start no thread for the stream
                 if self._follow():
                     pause = FIRST_PAUSE_SEC
             with self._changed:

@@ -1,10 +1,23 @@
-"""The thread-safety of a listener, on a connection that is none."""
+"""The pauses and the thread-safety of a listener, on a connection that is none."""
 
 from __future__ import annotations
 
 import threading
 
+from jobsync.backends._common.backoff import FIRST_SEC, LONGEST_SEC, Backoff
 from jobsync.backends._common.listening import Listener
+
+
+def test_the_nodes_of_a_cluster_try_again_at_different_times() -> None:
+    """The pauses grow, are of random lengths, and are short again once the server has answered."""
+    backoffs = [Backoff() for _ in range(100)]
+    first, *_, last = [[backoff.next_sec() for backoff in backoffs] for _ in range(8)]
+    for pauses, longest in ((first, FIRST_SEC), (last, LONGEST_SEC)):
+        assert all(longest / 2 <= pause <= longest for pause in pauses)
+        assert len(set(pauses)) == len(pauses)
+    for backoff in backoffs:
+        backoff.reset()
+    assert all(backoff.next_sec() <= FIRST_SEC for backoff in backoffs)
 
 
 class SilentListener(Listener):

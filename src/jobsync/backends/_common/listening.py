@@ -1,7 +1,7 @@
 """Wait for a new revision on a connection of its own: receive announcements, or poll where there are none.
 
 An announcement is a hint. It may come late, twice or never, so a listener reads the revision each time it has connected. A lost
-connection is replaced after ``RETRY_SEC``.
+connection is replaced after a pause (see ``Backoff``).
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import threading
 import time
 from typing import ClassVar
 
+from jobsync.backends._common.backoff import Backoff
 from jobsync.backends._common.concerned import Concerned, read_announcement
 
-__all__ = ['POLL_SEC', 'RETRY_SEC', 'Listener']
+__all__ = ['POLL_SEC', 'Listener']
 
 POLL_SEC = 1.0
 """How often to read the revision where nothing is announced."""
-RETRY_SEC = 0.5
-"""The pause between two attempts to reach a server that is away."""
 SILENT_SEC = 60.0
 """After how long without an announcement the revision is read."""
 
@@ -44,6 +43,7 @@ class Listener(abc.ABC):
         self._concerned = Concerned()
         self._received: list[str] = []
         """Announcements that were received and not taken."""
+        self._backoff = Backoff()
         self._wake, self._woken = os.pipe()
 
     # For the driver to implement
@@ -82,7 +82,7 @@ class Listener(abc.ABC):
                     newest = self._wait_for_newer(revision, deadline)
                 except self.losses:
                     self._drop()
-                    self._sleep(min(RETRY_SEC, deadline - time.monotonic()))
+                    self._sleep(min(self._backoff.next_sec(), deadline - time.monotonic()))
                 if newest > revision or time.monotonic() >= deadline:
                     break
             return self._concerned.hint(newest, revision)
@@ -118,6 +118,7 @@ class Listener(abc.ABC):
             self._open(deadline - time.monotonic())
             self._is_open = True
             self._read()
+            self._backoff.reset()
         while self._newest <= revision and self._is_open and not self._closed and (left := deadline - time.monotonic()) > 0:
             descriptor = self._descriptor()
             if descriptor is None:

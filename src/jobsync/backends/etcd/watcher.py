@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from jobsync.backends._common.backoff import Backoff
 from jobsync.backends._common.concerned import Concerned, read_announcement
 from jobsync.backends._common.forks import abandon, forget_in_child
 from jobsync.backends.etcd.connection import EtcdConnection
@@ -22,10 +23,6 @@ from jobsync.backends.etcd.state import state_of
 from jobsync.errors import JobsyncError
 
 __all__ = ['Watcher']
-
-FIRST_PAUSE_SEC = 0.2
-"""Pause after the end of a watch; doubled each time, up to the longest."""
-LONGEST_PAUSE_SEC = 2.0
 
 
 class Watcher:
@@ -73,16 +70,15 @@ class Watcher:
         self._set_up()
 
     def _run(self) -> None:
-        pause = FIRST_PAUSE_SEC
+        backoff = Backoff()
         while not self._is_closed:
             with contextlib.suppress(Exception):  # also what gRPC raises when it can start no thread for the stream
                 if self._follow():
-                    pause = FIRST_PAUSE_SEC
+                    backoff.reset()
             with self._changed:
                 self._stream, self._newest = None, None
                 if not self._is_closed:
-                    self._changed.wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SEC)
+                    self._changed.wait(backoff.next_sec())
 
     def _follow(self) -> bool:
         """Notify waiting threads of changes until the watch ends; return whether the watch had begun."""

@@ -41,6 +41,23 @@ def test_the_package_is_the_command_too() -> None:
     assert 'sqlite:///' in done.stdout
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'shown'),
+    [
+        (('status', 'postgresql://me:SECRET@host/x'), 'unexpected extra argument (postgresql://me:***@host/x)'),
+        (('redis://:SECRET@host/0', 'status'), "No such command 'redis://:***@host/0'"),
+        (('purge', '--older-than=etcd://me:SEC/RET@host'), "Invalid value for '--older-than': 'etcd://***'"),
+    ],
+    ids=['extra', 'command', 'value'],
+)
+def test_a_misplaced_url_is_quoted_without_its_password(arguments: tuple[str, ...], shown: str) -> None:
+    """What is printed of a mistake may end in a log."""
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert shown in result.output
+    assert 'SEC' not in result.output
+
+
 def test_an_option_before_its_command_is_told_from_a_mistake() -> None:
     result = invoke('--backend', 'memory://', 'status')
     assert result.exit_code == 2

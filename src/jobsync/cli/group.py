@@ -7,11 +7,11 @@ bench`` come this way too, so the library imports neither.
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobsync.backend import safe_repr
+from jobsync.backend import redact_url, safe_repr
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -20,6 +20,8 @@ __all__ = ['GROUP', 'CommandGroup']
 
 GROUP = 'jobsync.commands'
 _EXAMPLE = 'jobsync status --backend URL'
+_URLS = 'jobsync.urls'
+"""The arguments that may be URLs."""
 
 
 class CommandGroup(click.Group):
@@ -31,11 +33,22 @@ class CommandGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse what precedes a command, and say where its options belong if they are there."""
+        ctx.meta[_URLS] = [text for arg in args for text in (arg, arg.partition('=')[2]) if '://' in text]
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             message = f'{error.option_name} is no option of {ctx.command_path}: options follow the command, as in {_EXAMPLE}.'
             raise click.NoSuchOption(error.option_name, message, error.possibilities, ctx) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Invoke the command. An error that quotes a misplaced URL shows no password."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            message = error.format_message()
+            for url in ctx.meta[_URLS]:
+                message = message.replace(url, redact_url(url))
+            raise click.UsageError(message, error.ctx) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, sorted."""

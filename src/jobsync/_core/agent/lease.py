@@ -202,8 +202,7 @@ class Lease:
         # t=1  a thread of the user sees that it owns a token by now, and may not claim the token's task
         # t=2  the grant is set
         # So the grant comes first.
-        self.grant = ownership.granted(deadline, mine if is_same else None)
-        self._ownership = ownership
+        self.grant, self._ownership = ownership.granted(deadline, mine if is_same else None), ownership
 
     # --- the lease ----------------------------------------------------------------------------------------------------------
 
@@ -252,16 +251,18 @@ class Lease:
         Returns whether another node may wait for this one to acknowledge the version, or this one for its own acknowledgement, or
         for the lease that it did not get before it had read the version.
         """
+        # t=0  version 7 gives a token of this node to another one; it is noted, and there is no memory for the new ownership
+        # t=1  a heartbeat acknowledges version 7: the other node owns the token, and this one claims it as before
+        # So the version is noted last.
         pinned = {key: self._token_of(key) for key in {*self.ownership.pins, *ownership.pins}}
-        self.assignment = assignment
         is_awaited = now >= self.deadline or assignment.awaits(self.ref.name)
         if self.ends_at < math.inf:
+            self.assignment = assignment
             return is_awaited
         if self.ownership.allows_same(ownership, pinned):
-            self._awaiting_ack = None
             self._set(ownership)
+            self.assignment, self._awaiting_ack = assignment, None
             return is_awaited
-        self._awaiting_ack = ownership
         after = self.ownership.both(ownership, pinned)
         if self._config.announces:
             going = self.ownership.tokens - after.tokens
@@ -269,6 +270,7 @@ class Lease:
             self._announce(asked, after, now, now + self._config.handover_timeout_sec)
         else:
             self._set(after)
+        self.assignment, self._awaiting_ack = assignment, ownership
         return True
 
     def acknowledge(self, version: Revision, holding: frozenset[int]) -> None:

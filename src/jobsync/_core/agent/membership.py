@@ -258,9 +258,9 @@ class Membership:
         self._rollback.note_timeouts(member.timeout_sec for member in assignment.members.values())
         if assignment.version == self._lease.assignment.version:
             return
-        is_awaited = self._lease.read(assignment, reading.ownership, now)
         self.monitor.read_version(assignment.members, now)
         self.leader_term.take_assignment(assignment, now)
+        is_awaited = self._lease.read(assignment, reading.ownership, now)
         # A leader reads the other nodes again after its own heartbeat; one that has stepped back may have to prove that it reads.
         if is_awaited or self.leader_term.is_on or not self._candidacy.is_wanted:
             self._schedule.soon()

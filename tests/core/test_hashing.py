@@ -99,6 +99,34 @@ def test_key_is_the_text_of_the_id(task_id: object, key: str) -> None:
     assert task_key(task_id) == key
 
 
+class AnyCase(str):
+    """A text that compares without regard to case, as the names of users and headers do, and encodes in its own way."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and self.lower() == other.lower()
+
+    def __hash__(self) -> int:
+        return hash(self.lower())
+
+    def __str__(self) -> str:
+        return self
+
+    def encode(self, *_: object) -> bytes:
+        """Return another encoding than UTF-8."""
+        return b'encoded'
+
+
+def test_a_text_of_a_class_is_known_by_its_characters() -> None:
+    """Its class has no say in which task it is: a node with a plain text must come to the same token and pin."""
+    key = task_key(AnyCase('Task-1'))
+    assert type(key) is str
+    assert key == 'Task-1'
+    assert key != 'task-1'
+    assert tokenizer('xxh3', 10_000)(key) == tokenizer('xxh3', 10_000)('Task-1')
+
+
 class Speaking:
     """Hashable, with a text of its own."""
 

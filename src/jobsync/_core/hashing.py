@@ -120,7 +120,9 @@ def _text(task_id: object) -> str:
             return str(task_id)
         _check_kind(task_id)
         hash(task_id)
-        text = str(task_id)
+        # ``str`` returns what a class has as ``__str__``: also a text of a class that compares, hashes or encodes in its own way.
+        # As a key that would be another task here than its characters are elsewhere.
+        text = str.__str__(str(task_id))
     except ConfigError:
         raise
     except Exception as error:

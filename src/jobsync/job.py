@@ -114,7 +114,8 @@ class Job:
         Raises:
             ConfigError: An argument or a setting is not allowed.
         """
-        self.node_name = checks.node_name.of('node_name', node_name)
+        # Exactly a string: one of a class that compares in its own way could be equal to the name of another node.
+        self.node_name = str.__str__(checks.node_name.of('node_name', node_name))
         self.date = checks.date_of_work(date)
         self.site = checks.site.of('site', site)
         self._config = resolve(config, coordination_config, os.environ)

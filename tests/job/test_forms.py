@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from libb import Setting  # type: ignore[import-untyped]
 from tests.job.stores import Store
+from tests.job.waiting import wait_until
 from tests.support.timings import FAST
 
 from jobsync import CoordinationConfig, Job, JobsyncError, SchemaMismatch, plugins
@@ -48,6 +49,23 @@ def test_by_name(store: Store) -> None:
     ) as job:
         assert job.date == dt.datetime(2024, 1, 18, 12, 30)
         assert job.am_i_healthy()
+
+
+def test_a_name_of_a_class_of_its_own(store: Store) -> None:
+    """A class of texts has no say in whether two names are one."""
+
+    class Name(str):
+        __slots__ = ()
+
+        def __eq__(self, _: object) -> bool:
+            return True
+
+        __hash__ = str.__hash__
+
+    with store.job(Name('a')) as a, store.job('b') as b:
+        wait_until(lambda: bool(a.my_tokens and b.my_tokens), 'both own tokens')
+        assert not a.my_tokens & b.my_tokens
+        assert type(a.node_name) is str
 
 
 def test_site_and_config_left_out(store: Store) -> None:

@@ -83,6 +83,17 @@ class TestUrl:
             backend.open(SETTINGS, create=True)
         assert (tmp_path / 'jobs.db').is_file()
 
+    def test_a_working_directory_that_was_removed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A relative path means no file then, as the error says; an absolute one does not need it."""
+        gone = tmp_path / 'gone'
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+        with pytest.raises(ConfigError, match='working directory of this process has been removed'):
+            connect('sqlite:///jobs.db', BackendOptions())
+        with closing(connect(f'sqlite:///{tmp_path}/jobs.db', BackendOptions())) as backend:
+            backend.open(SETTINGS, create=True)
+
     def test_any_file_name_works(self, tmp_path: Path) -> None:
         """Characters that mean something in a URI are part of the name."""
         path = tmp_path / 'my jobs %41 &ü.db'

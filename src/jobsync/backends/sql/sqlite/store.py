@@ -86,7 +86,13 @@ def path_of(url: str) -> Path:
         raise ConfigError('the SQLite URL names no file, and a database in memory has no second process: use memory:// for that')
     if not name.startswith('/'):
         raise ConfigError('SQLite has no host; write sqlite:///name for a relative path, sqlite:////name for an absolute')
-    return Path(os.path.abspath(name[1:]))  # noqa: PTH100 - links in the path must be followed at each use, not now
+    try:
+        return Path(os.path.abspath(name[1:]))  # noqa: PTH100 - links in the path must be followed at each use, not now
+    except FileNotFoundError as error:
+        raise ConfigError(
+            'the SQLite URL has a relative path, and the working directory of this process has been removed: start it in another '
+            'one, or write sqlite:////absolute/path.db'
+        ) from error
 
 
 class SqliteTransaction(SqlTransaction):

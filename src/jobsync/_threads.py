@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import _thread
+import sys
 import threading
 from collections.abc import Callable
 
-__all__ = ['start']
+__all__ = ['others_run', 'start']
 
 STARTING_SEC = 30.0
 """How long a thread may take to start."""
+
+
+def others_run() -> bool:
+    """Return whether threads besides the present one can run."""
+    # t=0  the main program is over, and so is what ``atexit`` has called
+    # t=1  the interpreter ends: no other thread gets a turn any more, nor can one start
+    # t=2  the main thread frees what is left: a ``__del__`` of the program's uses a job, or a claim loop that was left is closed
+    # A wait for another thread, or for a lock that one had at t=1, would be for ever.
+    return not sys.is_finalizing()
 
 
 def start(make: Callable[[], threading.Thread], within_sec: float = STARTING_SEC) -> bool:
@@ -17,6 +27,8 @@ def start(make: Callable[[], threading.Thread], within_sec: float = STARTING_SEC
 
     ``make`` is called in another thread. ``within_sec`` is how long to wait for it.
     """
+    if not others_run():
+        return False
     # t=0  main thread: ``Thread.start`` waits on a condition, whose lock is released
     # t=1  a signal's handler raises SystemExit there
     # t=2  main thread: the block of the lock ends, and ``RuntimeError('release unlocked lock')`` takes the place of SystemExit;

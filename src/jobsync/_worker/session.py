@@ -15,6 +15,7 @@ from jobsync._runtime import NodeRuntime, clock
 from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.process_mark import new_mark
 from jobsync._runtime.startup import node_config, refuse_patched_threads, wait_until_entered
+from jobsync._threads import others_run
 from jobsync._worker.stages import SessionEvent, Stage, Stages
 from jobsync._worker.store_calls import StoreCalls, worker_id
 from jobsync.backend import Backend, Reach
@@ -185,6 +186,11 @@ class Session:
         # To wait here for the end of the node might be to wait for that call, which cannot go on before the handler returns. So
         # the handler returns, and the end comes when the block ends.
         if self.caller.is_calling or self.is_over:
+            return
+        # t=0  the program ends without leaving, and the threads of the node stop where they are, some with a lock of the backend
+        # t=1  an object of the program's is freed, and its ``__del__`` leaves: it would wait for these threads, or for that lock
+        # So the node ends with its process, like one that was killed.
+        if not others_run():
             return
         record()
         runtime = self.runtime

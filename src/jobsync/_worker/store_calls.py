@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jobsync._event_log import EventLogger
 from jobsync._runtime import threads
-from jobsync._threads import start
+from jobsync._threads import others_run, start
 from jobsync.errors import BackendUnavailable, JobsyncError, WrongProcess
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class StoreCalls:
         Without ``while_`` a call is repeated for ``patience_sec``. Raises what ``action`` raises; ``BackendUnavailable`` only
         after the last attempt.
         """
+        _check_interpreter()
         name = self._thread_name
         if name is None or not threads.is_interruptible():
             return self.call_here(action, while_)
@@ -123,6 +124,7 @@ class StoreCalls:
 
     def call_here(self, action: Callable[[], T], while_: Condition | None = None) -> T:
         """Make a call as ``call`` does, but in the present thread, where a signal may end it half-way."""
+        _check_interpreter()
         here = self._here
         here.depth += 1
         try:
@@ -145,6 +147,12 @@ class StoreCalls:
     def _patience(self, while_: Condition | None) -> Condition:
         end = time.monotonic() + self._patience_sec
         return while_ or (lambda: time.monotonic() < end)
+
+
+def _check_interpreter() -> None:
+    """Raise ``JobsyncError`` as the interpreter ends, when a call might wait for ever, and nothing can be imported any more."""
+    if not others_run():
+        raise JobsyncError('the store cannot be called any more, since the interpreter is ending: leave the job before that')
 
 
 def _call_again(action: Callable[[], T], failed: list[BackendUnavailable], while_: Condition) -> T:

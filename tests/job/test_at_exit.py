@@ -1,0 +1,50 @@
+"""A program that ends without leaving: what is left is freed as the interpreter ends, when no other thread runs any more."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys
+from jobsync import CoordinationConfig, Job, JobsyncError
+
+class Worker:
+    def __init__(self, url):
+        config = CoordinationConfig(backend=url, minimum_nodes=1, max_attempts=3)
+        self.job = Job('a', coordination_config=config).__enter__()
+
+    def __del__(self):
+        print('freed', sys.is_finalizing())
+        try:
+            {freed}
+        except JobsyncError as error:
+            print(error)
+        print(self.job.is_leaving)
+
+worker = Worker(sys.argv[1])
+job = worker.job
+{body}
+"""
+REFUSAL = 'the store cannot be called any more, since the interpreter is ending: leave the job before that\n'
+WHAT = {
+    'a call': ("job.add_task('x')", 'self.job.write_audit()', REFUSAL + 'False\n'),
+    'a task': ('', "print(self.job.can_claim_task('x'), self.job.add_task('x'))", 'True False\nFalse\n'),
+    'leaving': ("for _ in job.claim(['x']): pass", 'self.job.__exit__(None, None, None)', 'True\n'),
+    'a loop': ("next(loop := iter(job.claim(['x', 'y'])))", 'pass', 'False\n'),
+}
+"""What the program does, what its object does as it is freed, and what it prints then."""
+
+
+@pytest.mark.parametrize('what', WHAT)
+def test_it_ends(tmp_path: Path, what: str) -> None:
+    """It waits for no thread and no lock, since no other thread runs; a call of the store is refused."""
+    body, freed, printed = WHAT[what]
+    program = PROGRAM.format(body=body, freed=freed)
+    url = f'sqlite:///{tmp_path}/jobs.db'
+    done = subprocess.run([sys.executable, '-c', program, url], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f'freed True\n{printed}', done.stderr
+    assert 'Exception ignored' not in done.stderr

@@ -48,3 +48,30 @@ def test_it_ends(tmp_path: Path, what: str) -> None:
     done = subprocess.run([sys.executable, '-c', program, url], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == f'freed True\n{printed}', done.stderr
     assert 'Exception ignored' not in done.stderr
+
+
+LOOP_IN_A_THREAD = """
+import asyncio, sys, threading
+from jobsync import AsyncJob, CoordinationConfig
+
+async def main():
+    config = CoordinationConfig(backend=sys.argv[1], minimum_nodes=1)
+    async with AsyncJob('a', coordination_config=config) as job:
+        entered.set()
+        while threading.main_thread().is_alive():
+            await asyncio.sleep(0.01)
+        async for task in job.claim(['x', 'y']):
+            print(task)
+    print(job._job._session.runtime.status.phase.value)
+
+entered = threading.Event()
+threading.Thread(target=asyncio.run, args=[main()]).start()
+entered.wait()
+"""
+
+
+def test_an_event_loop_that_outlives_the_main_thread(tmp_path: Path) -> None:
+    """Python waits for the thread of such a loop; its job goes on, and leaves in good order."""
+    command = [sys.executable, '-c', LOOP_IN_A_THREAD, f'sqlite:///{tmp_path}/jobs.db']
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == 'x\ny\nleft\n', done.stderr

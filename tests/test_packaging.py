@@ -130,6 +130,25 @@ def wanted() -> list[Requirement]:
     return [requirement for requirement in found if requirement.name != 'jobsync']
 
 
+def test_it_runs_from_an_archive(tmp_path: Path) -> None:
+    """As in an application of ``zipapp``: what is read beside the code is read from the archive."""
+    archive, package = tmp_path / 'app.zip', ROOT / 'src'
+    with zipfile.ZipFile(archive, 'w') as app:
+        for path in package.rglob('*'):
+            if path.is_file() and '__pycache__' not in path.parts:
+                app.write(path, path.relative_to(package))
+    program = (
+        'import importlib, pkgutil, sys\n'
+        'sys.path.insert(0, sys.argv[1])\n'
+        'import jobsync\n'
+        'assert jobsync.__file__.startswith(sys.argv[1])\n'
+        'for module in pkgutil.walk_packages(jobsync.__path__, "jobsync."):\n'
+        '    if not module.name.endswith("__main__"):\n'
+        '        importlib.import_module(module.name)\n'
+    )
+    subprocess.run([sys.executable, '-c', program, str(archive)], cwd=tmp_path, check=True, timeout=300)
+
+
 def test_tox_is_locked_too() -> None:
     """CI installs tox by its hash first, and the first page's command finds it there."""
     script = (ROOT / '.ci' / 'run').read_text(encoding='utf-8')

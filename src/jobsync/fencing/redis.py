@@ -6,7 +6,7 @@ expiry, and do not let the server evict it (``maxmemory-policy`` ``noeviction`` 
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 from jobsync._core.redact import cut_repr
@@ -15,7 +15,7 @@ from jobsync.fencing.number import check_keys, checked_fence, stale
 
 __all__ = ['redis_set', 'redis_set_async']
 
-_SCRIPT = Path(__file__).with_name('set.lua').read_text(encoding='utf-8')
+_SCRIPT = (resources.files(__package__) / 'set.lua').read_text(encoding='utf-8')
 
 
 def redis_set(client: Any, key: str, value: str | bytes | float, fence: int, *, fence_key: str | None = None) -> None:

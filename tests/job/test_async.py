@@ -76,6 +76,25 @@ def test_a_loop_that_is_not_of_asyncio(store: Store) -> None:
     run(work())
 
 
+def test_code_that_is_in_no_task_of_asyncio(store: Store) -> None:
+    """A callback of the loop that drives a coroutine itself gets an error that says what is missing."""
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+            def drive() -> None:
+                try:
+                    job.add_task('x').send(None)
+                except JobsyncError as error:
+                    outcome.set_result(str(error))
+
+            asyncio.get_running_loop().call_soon(drive)
+            assert await outcome == "job 'a': an AsyncJob is used in a task of asyncio, and this code is in none"
+
+    run(work())
+
+
 def test_tasks(store: Store) -> None:
     """What is added is claimed, what is audited or completed is complete, and the store's answers come back."""
 

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from jobsync._runtime import threads
 from jobsync._worker.store_calls import acting_for
+from jobsync.errors import JobsyncError
 
 __all__ = ['Threads']
 
@@ -145,7 +146,8 @@ class Threads:
 
     def _number(self) -> int:
         task = asyncio.current_task()
-        assert task is not None
+        if task is None:
+            raise JobsyncError(f'job {self._node_name!r}: an AsyncJob is used in a task of asyncio, and this code is in none')
         # t=0  asyncio task A starts a task of the job and ends: in flight, with A's number
         # t=1  asyncio task B is made at A's address: id(B) == id(A), and B would be taken for the worker of A's task
         # So the numbers are counted, and never used again.

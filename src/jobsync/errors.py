@@ -79,7 +79,7 @@ class SchemaMismatch(JobsyncError):
 
 
 class UnsupportedOperation(JobsyncError):
-    """The backend cannot do this (SQL, for instance), or no node can run here (greenlets for threads, a loop of trio)."""
+    """The backend cannot do this (SQL, for instance), or no node can run here (greenlets, no global lock, a loop of trio)."""
 
 
 class ClusterTimeout(JobsyncError):

@@ -158,7 +158,7 @@ class Job:
             SchemaMismatch: The store's tables belong to another version, or are missing and may not be made.
             BackendNotFound: No backend can be used for the configured URL.
             BackendUnavailable: The store does not answer.
-            UnsupportedOperation: The threads of this process are greenlets.
+            UnsupportedOperation: The threads of this process are greenlets, or run without the global interpreter lock.
             JobsyncError: The job was entered before, has to leave while it enters, or ``handle_signals`` is used outside the main
                 thread.
         """

@@ -19,7 +19,7 @@ from jobsync.backend import BackendInfo
 from jobsync.config import CoordinationConfig
 from jobsync.errors import ClusterTimeout, JobsyncError, NodeNameInUse, UnsupportedOperation
 
-__all__ = ['node_config', 'refuse_patched_threads', 'wait_until_entered']
+__all__ = ['node_config', 'refuse_patched_threads', 'refuse_unlocked_threads', 'wait_until_entered']
 
 _logger = EventLogger('jobsync.job')
 _FIRST_SEC = 1.0
@@ -49,6 +49,22 @@ def _patched_by() -> str | None:
     if gevent is not None and any(gevent.is_module_patched(name) for name in ('threading', '_thread', 'queue')):
         return 'gevent'
     return 'eventlet' if eventlet is not None and eventlet.is_monkey_patched('thread') else None
+
+
+def refuse_unlocked_threads(node_name: str) -> None:
+    """Raise ``UnsupportedOperation`` if threads run without Python's global lock. To be called once the driver is imported.
+
+    A module that is not made for that switches the lock on as it is imported.
+    """
+    # t=0  a user's thread marks a task in flight, and then reads whether the token is to pass on
+    # t=1  a thread of the node notes that the token is to pass on, and then reads what is in flight
+    # Without one order in which every thread sees these writes, both may go on: the task is begun, and its token passes on.
+    is_locked: Callable[[], bool] = getattr(sys, '_is_gil_enabled', lambda: True)
+    if not is_locked():
+        raise UnsupportedOperation(
+            f'node {node_name!r}: this Python runs its threads without the global interpreter lock, and a task could be begun as '
+            'its token passes to another node. Start it with PYTHON_GIL=1 or -X gil=1, or use an ordinary Python'
+        )
 
 
 def node_config(

@@ -14,7 +14,7 @@ from jobsync._event_log import EventLogger, event_log
 from jobsync._runtime import NodeRuntime, clock
 from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.process_mark import new_mark
-from jobsync._runtime.startup import node_config, refuse_patched_threads, wait_until_entered
+from jobsync._runtime.startup import node_config, refuse_patched_threads, refuse_unlocked_threads, wait_until_entered
 from jobsync._threads import others_run
 from jobsync._worker.stages import SessionEvent, Stage, Stages
 from jobsync._worker.store_calls import StoreCalls, worker_id
@@ -93,6 +93,8 @@ class Session:
             raise self._requested_to_leave()
         if backend is None:
             return
+        if config.enabled:
+            refuse_unlocked_threads(self.node_name)
         may_replace = config.enabled and config.weight > 0
         opened = self.caller.call(lambda: backend.open(config.settings, self._create, () if may_replace else None))
         if not config.enabled:

@@ -14,7 +14,7 @@ from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.node_records import columns, read_nodes
 from jobsync.backends.sql.nodes import is_joined, run_of
 from jobsync.backends.sql.store import SqlTransaction
-from jobsync.backends.sql.token_rows import remove_pins, write_groups, write_pins
+from jobsync.backends.sql.token_rows import remove_pins, skipped, write_groups, write_pins
 
 __all__ = ['REMEMBERED', 'commit']
 
@@ -91,8 +91,11 @@ def remove_nodes(tx: SqlTransaction, plan: Plan, state: states.SqlState) -> None
     # FOR UPDATE makes t=2 wait for the end of this transaction, and fail with Evicted. If t=2 comes before t=1, 8 is a Conflict.
     nodes, _ = read_nodes(tx.execute(named, {'names': tx.dialect.listed(names)}), state)
     check_nodes(plan, {node.name: node for node in nodes}.get)
-    if gone:
-        tx.enqueue(delete_nodes, {'names': tx.dialect.listed(gone)})
+    # t=0  an operator's trigger BEFORE DELETE returns NEW, which is null there: the row of b stays, and no error is raised
+    # t=1  the commit gives b's tokens away
+    # t=2  b, which was only paused, sends a heartbeat, and takes a new lease from its success: b and their new owners claim them
+    if gone and tx.execute(delete_nodes, {'names': tx.dialect.listed(gone)}).rowcount < len(gone):
+        raise skipped(tx.tables.node)
 
 
 def named(dialect: Dialect) -> sa.Select[Any]:

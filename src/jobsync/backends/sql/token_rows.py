@@ -12,8 +12,9 @@ from sqlalchemy import BigInteger, String, Text
 from jobsync.backend import Pin, Revision, TokenGroup
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.store import SqlTransaction
+from jobsync.errors import SchemaMismatch
 
-__all__ = ['remove_pins', 'write_groups', 'write_pins']
+__all__ = ['remove_pins', 'skipped', 'write_groups', 'write_pins']
 
 PORTION = 50_000
 """The most tokens and pins that one statement writes."""
@@ -77,9 +78,18 @@ def write(tx: SqlTransaction, rows: Sequence[TokenRows], revision: Revision, *, 
             tx.enqueue(put_unowned, given)
             tx.enqueue(delete_owned, numbers(tx, some))
         # In most commits all tokens pass from owner to owner, and this statement is all there is to do.
-        elif tx.execute(change_owned, given).rowcount < sum(len(row.numbers) for row in some):
-            tx.enqueue(add_owned, given)
+        elif (absent := sum(len(row.numbers) for row in some) - tx.execute(change_owned, given).rowcount) > 0:
+            if tx.execute(add_owned, given).rowcount < absent:
+                raise skipped(tx.tables.token)
             tx.enqueue(delete_unowned, numbers(tx, some))
+
+
+def skipped(table: sa.Table) -> SchemaMismatch:
+    """Return the error for rows that a statement has neither written nor refused to write."""
+    return SchemaMismatch(
+        f'rows of {table.name} are skipped without an error when jobsync writes or deletes them: drop the trigger or rule that '
+        'somebody has added to this table, such as one BEFORE DELETE that returns NEW'
+    )
 
 
 def portions(rows: Iterable[TokenRows]) -> Iterator[list[TokenRows]]:
@@ -138,7 +148,7 @@ def add_owned(dialect: Dialect) -> Any:
     """Insert the rows that are absent from ``token``."""
     token, given = dialect.tables.token, given_rows(dialect)
     add = insert(dialect, token, given, {**{name: given.c[name] for name in SHARED}, 'changed': NEW})
-    return add.on_conflict_do_nothing(index_elements=['token_id'])
+    return add.on_conflict_do_nothing(index_elements=['token_id']).execution_options(preserve_rowcount=True)
 
 
 def put_unowned(dialect: Dialect) -> Any:

@@ -11,6 +11,7 @@ import pytest
 from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
 
+from jobsync.backend import TokenGroup
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.errors import ConfigError, Evicted, SchemaMismatch
@@ -90,3 +91,19 @@ def test_a_table_in_the_shadow_of_another(harness: PostgresqlHarness) -> None:
             connect_to(url, 'sync_').open(SETTINGS, create=True)
     finally:
         harness.execute(f'DROP SCHEMA {shade} CASCADE')
+
+
+def test_a_sequence_that_is_behind(harness: PostgresqlHarness) -> None:
+    """Logical replication copies rows and no sequences. No commit is refused for it, and the rebalances are in their order."""
+    backend = harness.connect(bulk_timeout_sec=5.0)
+    namespace = Namespace(backend)
+    leader = namespace.leader()
+    row = "now() - interval '1 day', 'old', 'leader', 1, 1, 1, 1"
+    columns = 'triggered_at, trigger_reason, leader_node, nodes_before, nodes_after, tokens_moved, duration_ms'
+    harness.execute(
+        f'INSERT INTO sync_rebalance ({columns}) SELECT {row} FROM generate_series(1, 10000)',
+        'ALTER TABLE sync_rebalance ALTER COLUMN id RESTART WITH 1',
+    )
+    for token in range(3):
+        namespace.commit(leader, TokenGroup([token], 'leader'), reason=f'new {token}', moved=1)
+    assert [found.trigger_reason for found in namespace.rebalances(limit=4)] == ['new 2', 'new 1', 'new 0', 'old']

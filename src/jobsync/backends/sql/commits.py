@@ -111,7 +111,18 @@ def delete_nodes(dialect: Dialect) -> sa.Delete:
 
 def record(dialect: Dialect) -> sa.Insert:
     """Insert a rebalance; its id is the database's to count."""
-    return sa.insert(dialect.tables.rebalance).inline()
+    table = dialect.tables.rebalance
+    if not dialect.writes_in_with:
+        return sa.insert(table).inline()
+    # A sequence may be behind the ids that there are: logical replication copies rows and no sequences, and so do many scripts.
+    # As long as that lasts, one key after the other would be refused, and each of them with a whole commit.
+    names = [column.name for column in table.c if column is not table.c.id]
+    values = [sa.bindparam(name, type_=table.c[name].type) for name in names]
+    put = dialect.insert(table).from_select(names, sa.select(*values)).on_conflict_do_nothing(index_elements=['id'])
+    counted = put.returning(table.c.id).cte('counted')
+    after = sa.select(sa.func.max(table.c.id) + 1).scalar_subquery()
+    rest = sa.select(after, *values).where(~sa.exists(sa.select(counted.c.id)))
+    return sa.insert(table).from_select(['id', *names], rest)
 
 
 def count_commit(dialect: Dialect) -> sa.Update:

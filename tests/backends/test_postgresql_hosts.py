@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from tests.job.waiting import wait_until
 from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
 
-from jobsync.errors import ConfigError
+from jobsync.backend import NodeRef
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 pytestmark = pytest.mark.postgres
@@ -72,3 +74,31 @@ def test_others_that_do_no_harm(harness: PostgresqlHarness, other: PostgresServe
     for hosts in ((f'127.0.0.1:{other.port}', here), (here, '127.0.0.1:1'), (here, f'localhost:{harness.server.port}')):
         with closing(connect_to(url_of(harness, *hosts), 'sync_')) as backend:
             backend.open(SETTINGS, create=True)
+
+
+def test_a_primary_that_is_made_read_only(harness: PostgresqlHarness, other: PostgresServer) -> None:
+    """As in a switchover: a node that is refused a write turns to the host that accepts writes, while the former primary runs."""
+    other.arrange('ALTER SYSTEM SET default_transaction_read_only = on')
+    other.arrange('SELECT pg_reload_conf()')
+    url = url_of(harness, f'127.0.0.1:{harness.server.port}', f'127.0.0.1:{other.port}')
+    with closing(connect_to(url, 'sync_')) as backend:
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        harness.refuse_writes()
+        try:
+            with pytest.raises(BackendUnavailable, match='read-only'):
+                namespace.beat(ref)
+            other.arrange('ALTER SYSTEM RESET default_transaction_read_only')
+            other.arrange('SELECT pg_reload_conf()')
+            wait_until(lambda: raised_by(namespace, ref) is SchemaMismatch, 'the other host, which has no tables, is called')
+        finally:
+            harness.accept_writes()
+
+
+def raised_by(namespace: Namespace, ref: NodeRef) -> type[JobsyncError] | None:
+    """Return the class of the error of a heartbeat."""
+    try:
+        namespace.beat(ref)
+    except JobsyncError as error:
+        return type(error)
+    return None

@@ -16,6 +16,7 @@ from jobsync import errors
 OTHERS = {
     'recovery is in progress',
     'cannot execute SELECT in a read-only transaction',
+    'session is read-only',
     'unsupported startup parameter in options: search_path',
     'database or disk is full',
 }

@@ -87,8 +87,8 @@ def write(tx: SqlTransaction, rows: Sequence[TokenRows], revision: Revision, *, 
 def skipped(table: sa.Table) -> SchemaMismatch:
     """Return the error for rows that a statement has neither written nor refused to write."""
     return SchemaMismatch(
-        f'rows of {table.name} are skipped without an error when jobsync writes or deletes them: drop the trigger or rule that '
-        'somebody has added to this table, such as one BEFORE DELETE that returns NEW'
+        f'rows of {table.name} are skipped without an error when jobsync writes or deletes them: drop the trigger or rule on '
+        "this table that is not jobsync's, such as one BEFORE DELETE that returns NEW"
     )
 
 

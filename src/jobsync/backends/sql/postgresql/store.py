@@ -346,12 +346,18 @@ class PostgresqlStore(SqlStore):
                 yield transaction
                 transaction.end()
             except BaseException as error:
+                refusal = getattr(error, 'orig', error)
                 try:
                     raw.end()
+                    # t=0  a switchover: the primary is made read-only, and keeps its connections
+                    # t=1  another host of the URL is promoted
+                    # t=2  calls go on to fail at the first host, for as long as that runs
+                    # libpq chooses among the hosts when it connects.
+                    if isinstance(refusal, psycopg.errors.ReadOnlySqlTransaction):
+                        raw.close()
                 finally:
                     if raw.closed:
                         connection.invalidate()
-                refusal = getattr(error, 'orig', error)
                 if isinstance(refusal, psycopg.errors.InsufficientPrivilege) and not raw.closed:
                     raise refused(refusal, self.server, lacking(raw, self.tables)) from error
                 raise

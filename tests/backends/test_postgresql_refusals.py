@@ -136,15 +136,25 @@ def test_a_first_start_says_what_is_missing(worker: Worker, what: str) -> None:
         pass
 
 
-@pytest.mark.parametrize('right', ['SELECT', 'INSERT'])
-def test_one_right_that_is_missing(worker: Worker, right: str) -> None:
-    """Only that one is named, with the statement that gives it to this role."""
-    worker.harness.execute(f'REVOKE {right} ON sync_node FROM {worker.role}')
+@pytest.mark.parametrize(
+    ('table', 'right'),
+    [('node', 'SELECT'), ('node', 'INSERT'), ('node', 'DELETE'), ('change', 'DELETE'), ('lock', 'UPDATE'), ('state', 'UPDATE')],
+)
+def test_one_right_that_is_missing(worker: Worker, table: str, right: str) -> None:
+    """Only that one is named, with the statement that gives it to this role, also if only a leader comes to need it."""
+    worker.harness.execute(f'REVOKE {right} ON sync_{table} FROM {worker.role}')
     with pytest.raises(ConfigError, match='permission denied') as caught, worker.store.job('a'):
         pass
-    assert f'gives: GRANT {right} ON sync_node TO {worker.role} (' in str(caught.value)
+    assert f'gives: GRANT {right} ON sync_{table} TO {worker.role} (' in str(caught.value)
     assert str(caught.value).count('GRANT') == 1
     worker.grant()
+
+
+def test_a_history_that_none_may_delete(worker: Worker) -> None:
+    """Without the rights that only a purge needs a node works."""
+    worker.harness.execute(f'REVOKE DELETE ON sync_claim, sync_audit, sync_rebalance FROM {worker.role}')
+    with worker.store.job('a') as job:
+        wait_until_whole(job)
 
 
 def test_rows_that_a_policy_hides(worker: Worker) -> None:

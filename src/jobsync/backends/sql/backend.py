@@ -124,6 +124,10 @@ class SqlBackend:
             version, found = self._run(Mode.READ, self._look)
             state.check_version(version)
             assert found is not None
+        # t=0  a role has no right to delete nodes, which only a leader needs, when one has died
+        # t=1  months later its node leads, a node dies, and the leader's commits are refused
+        if settings is not None:
+            self._run(Mode.READ, self.store.check_rights)
         if settings is None or dead is None or found.settings == settings:
             return Opened(found.settings, found.timeline)
         return self._bulk(Mode.STRUCTURE, lambda tx: namespaces.put_settings(tx, settings, dead))

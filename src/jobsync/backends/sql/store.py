@@ -150,6 +150,9 @@ class SqlStore(abc.ABC):
                 'namespace too, and they are made anew'
             )
 
+    def check_rights(self, tx: SqlTransaction) -> None:
+        """Raise ``ConfigError`` unless this user has all rights that a node may come to need, where the database has rights."""
+
     @abc.abstractmethod
     def watch(self, tx: SqlTransaction) -> None:
         """Create the triggers that notice manual edits."""

@@ -22,7 +22,7 @@ from jobsync.backends.sql.postgresql.url import PostgresqlServer
 from jobsync.backends.sql.store import Busy
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 
-__all__ = ['BoundedConnection', 'connect', 'refused', 'translated']
+__all__ = ['BoundedConnection', 'connect', 'in_one_line', 'refused', 'translated']
 
 T = TypeVar('T')
 
@@ -250,10 +250,10 @@ def connect(server: PostgresqlServer) -> BoundedConnection:
     return connection
 
 
-def refused(error: psycopg.Error, server: PostgresqlServer, grants: str = '') -> ConfigError:
+def refused(said: str, server: PostgresqlServer, grants: str = '') -> ConfigError:
     """Return the error of a missing right; ``grants`` are the statements that give this user what it lacks on the tables."""
     remedy = f'what this user lacks their owner gives: {grants} (to look, SELECT is enough)' if grants else OTHER_RIGHTS
-    return ConfigError(f'{server}: this user may not do what is needed: {in_one_line(error)}; {remedy}')
+    return ConfigError(f'{server}: this user may not do what is needed: {said}; {remedy}')
 
 
 def translate(error: psycopg.Error, server: PostgresqlServer) -> JobsyncError:
@@ -262,7 +262,7 @@ def translate(error: psycopg.Error, server: PostgresqlServer) -> JobsyncError:
     if code in BUSY:
         return Busy(f'{server}: rolled back: {said}{f"; {CANCELED_HINT}" * (code == LOCKED)}')
     if code == RIGHTS:
-        return refused(error, server)
+        return refused(said, server)
     if code == CANCELED:
         return BackendUnavailable(f'{server}: {said}; {CANCELED_HINT}')
     if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_login_refused(error)):

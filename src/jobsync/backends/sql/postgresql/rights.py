@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psycopg
 
 from jobsync.backends.sql.schema import Tables
 
-__all__ = ['grants', 'lacking', 'needed']
+__all__ = ['grants', 'lacking', 'needed', 'needed_at_once']
 
 RIGHTS = {
     'SELECT, INSERT, UPDATE, DELETE': ('node', 'token', 'unowned', 'lock', 'item', 'claim'),
@@ -32,10 +32,19 @@ def needed(tables: Tables) -> list[tuple[str, str]]:
     return [(getattr(tables, field).name, right) for field, rights in fields for right in rights]
 
 
-def lacking(connection: psycopg.Connection[Any], tables: Tables) -> str:
-    """Return the statements that give the connection's role what it lacks; '' if it lacks nothing on tables that it finds."""
-    found = connection.execute(LACKING, [*map(list, zip(*needed(tables), strict=True))]).fetchall()
-    return grants([(table, right) for _, table, right in found], found[0][0]) if found else ''
+def needed_at_once(tables: Tables) -> list[tuple[str, str]]:
+    """Return what ``needed`` returns, without the rights that only a purge of the history needs."""
+    history = {tables.claim.name, tables.audit.name, tables.rebalance.name}
+    return [(table, right) for table, right in needed(tables) if right != 'DELETE' or table not in history]
+
+
+def lacking(connection: psycopg.Connection[Any], pairs: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Return the first table of which the connection's role lacks a right, and the statements that give it what it lacks.
+
+    Both are '' if it lacks none of ``pairs`` on tables that it finds.
+    """
+    found = connection.execute(LACKING, [*map(list, zip(*pairs, strict=True))]).fetchall()
+    return (found[0][1], grants([(table, right) for _, table, right in found], found[0][0])) if found else ('', '')
 
 
 def grants(pairs: Iterable[tuple[str, str]], role: str) -> str:

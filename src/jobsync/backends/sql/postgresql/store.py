@@ -23,13 +23,13 @@ from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.engine import autocommitting
 from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.postgresql.checking import Hosts, SchemaCheck
-from jobsync.backends.sql.postgresql.connection import BoundedConnection, refused, translated
+from jobsync.backends.sql.postgresql.connection import BoundedConnection, in_one_line, refused, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
 from jobsync.backends.sql.postgresql.ddl import CONCERNED, FUNCTIONS, WRITER, functions_and_triggers
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.listener import PostgresqlListener
 from jobsync.backends.sql.postgresql.purging import portion
-from jobsync.backends.sql.postgresql.rights import lacking
+from jobsync.backends.sql.postgresql.rights import lacking, needed, needed_at_once
 from jobsync.backends.sql.postgresql.url import PostgresqlServer, server_of
 from jobsync.backends.sql.postgresql.user_connection import connect_for_user
 from jobsync.backends.sql.schema import Tables, tables_for
@@ -261,6 +261,13 @@ class PostgresqlStore(SqlStore):
         # Not to_regclass: in a transaction that had to wait for another's DDL, its answers are from before that DDL.
         return self._schema_check.check(tx.execute_text)
 
+    def check_rights(self, tx: SqlTransaction) -> None:
+        """See ``SqlStore.check_rights``."""
+        assert isinstance(tx, Framed)
+        table, grants = lacking(tx.raw, needed_at_once(self.tables))
+        if table:
+            raise refused(f'permission denied for table {table}', self.server, grants)
+
     def namespaces(self, tx: SqlTransaction, limit: int) -> list[str]:
         """See ``SqlStore.namespaces``: those in the search_path."""
         return [name for (name,) in tx.execute_text(f'{NAMESPACES} LIMIT {limit}')]
@@ -359,7 +366,8 @@ class PostgresqlStore(SqlStore):
                     if raw.closed:
                         connection.invalidate()
                 if isinstance(refusal, psycopg.errors.InsufficientPrivilege) and not raw.closed:
-                    raise refused(refusal, self.server, lacking(raw, self.tables)) from error
+                    _, grants = lacking(raw, needed(self.tables))
+                    raise refused(in_one_line(refusal), self.server, grants) from error
                 raise
 
     @contextlib.contextmanager

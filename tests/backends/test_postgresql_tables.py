@@ -80,6 +80,27 @@ def test_a_search_path_that_changes_meanwhile(harness: PostgresqlHarness, has_ta
         assert has_tables or not harness.query(f"SELECT relname FROM pg_class WHERE relnamespace = '{other}'::regnamespace")
 
 
+def test_a_schema_that_a_role_may_not_use(harness: PostgresqlHarness) -> None:
+    """Its tables are invisible to the role. A node makes no others in the next schema of the search path, where it may."""
+    role, other = f'worker_{uuid.uuid4().hex[:8]}', f'{harness.schema}_other'
+    Namespace(harness.connect())
+    url = re.sub(r'//[^@]*@', f'//{role}:secret@', harness.url.partition('?')[0])
+    harness.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'", f'CREATE SCHEMA {other} AUTHORIZATION {role}')
+    harness.execute(f'ALTER ROLE {role} SET search_path = {harness.schema}, {other}')
+    with ExitStack() as closing:
+        closing.callback(harness.execute, f'DROP OWNED BY {role} CASCADE', f'DROP ROLE {role}')
+        backend = connect_to(url, 'sync_')
+        closing.callback(backend.close)
+        grant = f'GRANT USAGE ON SCHEMA {harness.schema} TO {role}'
+        with pytest.raises(ConfigError, match=grant):
+            backend.open(SETTINGS, create=True)
+        with pytest.raises(ConfigError, match=grant):
+            backend.open(None, create=False)
+        harness.execute(grant)
+        with pytest.raises(ConfigError, match='GRANT SELECT ON sync_node'):
+            backend.open(None, create=False)
+
+
 def test_a_table_in_the_shadow_of_another(harness: PostgresqlHarness) -> None:
     """A copy of one table, earlier in the search path, is not read beside the other tables."""
     Namespace(harness.connect())

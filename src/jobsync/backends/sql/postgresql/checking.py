@@ -13,11 +13,24 @@ from jobsync.backends.sql.postgresql.connection import BoundedConnection
 from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, PostgresqlServer
 from jobsync.errors import ConfigError
 
-__all__ = ['Hosts', 'SchemaCheck']
+__all__ = ['SEARCH_PATH', 'Hosts', 'SchemaCheck']
 
 TABLES = """
     SELECT oid, relname, relnamespace::regnamespace::text, relpersistence, pg_catalog.pg_table_is_visible(oid)
     FROM pg_catalog.pg_class WHERE relname IN ({names}) AND relkind = 'r' ORDER BY relname
+"""
+SEARCH_PATH = """
+    FROM regexp_split_to_table(current_setting('search_path'), ',\\s*') WITH ORDINALITY AS path(item, place)
+    JOIN pg_catalog.pg_namespace AS schema ON nspname = CASE
+        WHEN item = '"$user"' THEN current_user
+        WHEN left(item, 1) = '"' THEN replace(substr(item, 2, length(item) - 2), '""', '"')
+        ELSE lower(item) END
+"""
+"""The schemas of the search_path that exist, whether this user may use them or not, and their ``place``."""
+CLOSED = f"""
+    SELECT quote_ident(nspname), quote_ident(current_user) {SEARCH_PATH}
+    JOIN pg_catalog.pg_class AS state ON relnamespace = schema.oid AND relkind = 'r' AND relname = '{{state}}'
+    WHERE NOT has_schema_privilege(schema.oid, 'USAGE') ORDER BY place LIMIT 1
 """
 SERVER = "SELECT system_identifier || ':' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()"
 """The cluster and its timeline."""
@@ -45,6 +58,14 @@ class SchemaCheck:
         """
         found = list(read(self._query))
         visible = [(name, schema, persistence) for _, name, schema, persistence, is_visible in found if is_visible]
+        # t=0  a role's search_path is jobs, public. It has no right to use jobs, where the tables are: they are invisible to it
+        # t=1  a node of this role makes tables in public, and owns all tokens there
+        if not any(name == self._state for name, *_ in visible) and any(name == self._state for _, name, *_ in found):
+            for schema, user in read(CLOSED.format(state=self._state)):
+                raise ConfigError(
+                    f'{self._server}: this user may not do what is needed: the tables are in the schema {schema}, which it may '
+                    f'not use; let its owner run GRANT USAGE ON SCHEMA {schema} TO {user};'
+                )
         # t=0  sync_token is UNLOGGED, and the server crashes: the table is empty, past every trigger
         # t=1  node a, which reads differences, owns token 42 as before
         # t=2  a leader that has read everything finds no row of token 42, waits for a timeout, and gives 42 to b

@@ -22,7 +22,7 @@ from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.engine import autocommitting
 from jobsync.backends.sql.portions import OldRows, Portion
-from jobsync.backends.sql.postgresql.checking import Hosts, SchemaCheck
+from jobsync.backends.sql.postgresql.checking import SEARCH_PATH, Hosts, SchemaCheck
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, in_one_line, refused, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
 from jobsync.backends.sql.postgresql.ddl import CONCERNED, FUNCTIONS, WRITER, functions_and_triggers
@@ -66,15 +66,7 @@ WHERE relkind = 'r' AND length(relname) > 5 AND right(relname, 5) = 'state' AND 
 ) ORDER BY 1
 """
 
-FIRST_SCHEMA = """
-    SELECT quote_ident(nspname)
-    FROM regexp_split_to_table(current_setting('search_path'), ',\\s*') WITH ORDINALITY AS path(item, place)
-    JOIN pg_catalog.pg_namespace ON nspname = CASE
-        WHEN item = '"$user"' THEN current_user
-        WHEN left(item, 1) = '"' THEN replace(substr(item, 2, length(item) - 2), '""', '"')
-        ELSE lower(item) END
-    ORDER BY place LIMIT 1
-"""
+FIRST_SCHEMA = f'SELECT quote_ident(nspname) {SEARCH_PATH} ORDER BY place LIMIT 1'
 """Returns the first schema of the search_path that exists, whether this user may use it or not, quoted where it has to be."""
 
 

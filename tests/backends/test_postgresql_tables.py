@@ -128,3 +128,17 @@ def test_a_sequence_that_is_behind(harness: PostgresqlHarness) -> None:
     for token in range(3):
         namespace.commit(leader, TokenGroup([token], 'leader'), reason=f'new {token}', moved=1)
     assert [found.trigger_reason for found in namespace.rebalances(limit=4)] == ['new 2', 'new 1', 'new 0', 'old']
+
+
+def test_a_trigger_that_refuses(harness: PostgresqlHarness) -> None:
+    """The error has its words, and names its function."""
+    namespace = Namespace(harness.connect())
+    ref = namespace.join('a')
+    harness.execute(
+        "CREATE FUNCTION watchman() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'the log of changes is full'; END$$",
+        'CREATE TRIGGER mine BEFORE UPDATE ON sync_node FOR EACH ROW EXECUTE FUNCTION watchman()',
+    )
+    with pytest.raises(SchemaMismatch, match=r'the log of changes is full \(PL/pgSQL function .*watchman\(\)'):
+        namespace.beat(ref)
+    harness.execute('DROP TRIGGER mine ON sync_node')
+    assert namespace.beat(ref).heartbeat == 1

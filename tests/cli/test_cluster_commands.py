@@ -226,6 +226,17 @@ def test_doctor(url: str, namespace: Namespace) -> None:
     assert 'nodes differ in locks_enabled: True (c), False (d)' in ' '.join(result.stdout.split())
 
 
+def test_doctor_shows_each_finding_at_once(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the store keeps a later call waiting, for a minute perhaps, what was found before it is there to read."""
+    namespace.leader()
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('jobsync.cli.doctor._rights', interrupted)
+    assert 'a reading takes' in invoke(url, 'doctor').stdout
+
+
 def test_doctor_notices_unrest(url: str, namespace: Namespace) -> None:
     """Many rebalances within an hour are named with their reasons, and so is a leader that changes."""
     leader = namespace.snapshot().leadership.node

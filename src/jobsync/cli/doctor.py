@@ -46,15 +46,16 @@ def doctor(cluster: Cluster, as_json: bool) -> None:
 
     The exit status is 0 if all is well, and 3 if something needs attention.
     """
-    findings = list(_examine(cluster))
-    if as_json:
-        print_json([attrs.asdict(finding) for finding in findings])
-    else:
-        place = console()
-        for finding in findings:
+    findings, place = list[DoctorFinding](), console()
+    for finding in _examine(cluster):
+        findings.append(finding)
+        if not as_json:  # at once: a store that keeps a call waiting does so for a minute
             verdict = (f'{finding.verdict:5}', _STYLES[finding.verdict])
             line = Text.assemble(verdict, plain(f'{finding.subject:12} {finding.words}'))
             place.print(line, soft_wrap=not place.is_terminal)  # in a file each is one line, however long
+            sys.stdout.flush()
+    if as_json:
+        print_json([attrs.asdict(finding) for finding in findings])
     sys.exit(0 if all(finding.verdict == 'ok' for finding in findings) else ATTENTION)
 
 

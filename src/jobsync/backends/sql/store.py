@@ -138,7 +138,7 @@ class SqlStore(abc.ABC):
         if found and state not in found:
             raise SchemaMismatch(
                 f'{self!r} has {", ".join(sorted(found))} but no {state}: these tables are not from this version of jobsync; '
-                'choose another appname, or drop them'
+                f'bring {state} back from a backup if there was one; else stop all nodes, and choose another appname or drop them'
             )
         return bool(found)
 
@@ -146,8 +146,8 @@ class SqlStore(abc.ABC):
         """Raise ``SchemaMismatch`` unless all tables exist."""
         if missing := set(self.tables.names().values()) - self.existing_tables(tx):
             raise SchemaMismatch(
-                f'{self!r} has lost {", ".join(sorted(missing))}: bring them back from a backup, or drop the other tables of the '
-                'namespace too, and they are made anew'
+                f'{self!r} has lost {", ".join(sorted(missing))}: bring them back from a backup, or stop all nodes, drop the '
+                'other tables of the namespace too, and start one, which makes them'
             )
 
     def check_rights(self, tx: SqlTransaction) -> None:

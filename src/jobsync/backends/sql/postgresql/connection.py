@@ -54,6 +54,8 @@ CANCELED = '57014'
 CANCELED_HINT = 'if this goes on, another session may hold a lock that is needed here: pg_blocking_pids(pid) finds it'
 ABSENT = {'42P01', '42703', '3F000', '42883'}
 """Undefined table, column, schema, function."""
+RAISED = 'P0'
+"""The class of what a function in PL/pgSQL raises, as a trigger that an operator has added does."""
 FOREIGN_CLASSES = {'22', '23', '42'}
 """Data, constraints and statements that do not fit the tables that were found."""
 
@@ -267,6 +269,9 @@ def translate(error: psycopg.Error, server: PostgresqlServer) -> JobsyncError:
         return BackendUnavailable(f'{server}: {said}; {CANCELED_HINT}')
     if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_login_refused(error)):
         return ConfigError(f'{server}: the server does not let this user in, check user, password and database: {said}')
+    if code[:2] == RAISED:
+        where = (error.diag.context or '').partition('\n')[0]
+        return SchemaMismatch(f'{server}: a trigger or function in the database refuses this: {said} ({where}); mend or drop it')
     if code in ABSENT:
         return SchemaMismatch(
             f'{server}: the tables are not there as expected, or this user may not see them ({said}): open the namespace anew'

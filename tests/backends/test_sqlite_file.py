@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import multiprocessing
 import os
@@ -448,6 +449,37 @@ class TestChangingFiles:
         assert [node.name for node in other.snapshot().nodes] == ['a']
         assert harness.query('PRAGMA integrity_check') == [('ok',)]
 
+    def test_a_lost_log_that_an_idle_handle_has_open(self, harness: SqliteHarness) -> None:
+        """It does not keep the others of its process at the log that is gone, where they would not see other processes."""
+        namespace, idle = Namespace(harness.connect()), harness.connect()
+        idle.open(SETTINGS, create=False)
+        self.lose_log(harness)
+        with contextlib.suppress(BackendUnavailable, SchemaMismatch):
+            namespace.snapshot()
+        namespace.join('a')
+        by_another_process(harness.path, "DELETE FROM sync_node WHERE name = 'a'")
+        assert namespace.snapshot().nodes == idle.snapshot().nodes == ()
+
+    @pytest.mark.skipif(sys.platform != 'linux', reason='only Linux shows what a process has mapped')
+    def test_a_lost_log_that_a_connection_of_the_users_has_open(self, harness: SqliteHarness) -> None:
+        """Nothing is read or written until it is closed."""
+        namespace = Namespace(harness.connect())
+        with closing(sqlite3.connect(harness.path)) as mine:
+            mine.execute('SELECT * FROM sync_node').fetchall()
+            self.lose_log(harness)
+            for _ in range(3):
+                with pytest.raises(BackendUnavailable, match='has to be closed'):
+                    namespace.snapshot()
+        namespace.join('a')
+        by_another_process(harness.path, "DELETE FROM sync_node WHERE name = 'a'")
+        assert namespace.snapshot().nodes == ()
+
+    def lose_log(self, harness: SqliteHarness) -> None:
+        """Remove the log once it is all in the database, as a shell does that finds no lock of the workers."""
+        harness.execute('PRAGMA wal_checkpoint(TRUNCATE)')
+        for suffix in ('-wal', '-shm'):
+            harness.path.with_name(f'jobs.db{suffix}').unlink()
+
     def test_an_absent_folder_may_come_back(self, harness: SqliteHarness) -> None:
         """A volume that is not mounted is an outage, not a lost namespace."""
         namespace = Namespace(harness.connect())
@@ -675,3 +707,9 @@ def open_files(path: Path) -> list[str]:
         except OSError:
             continue
     return [link for link in links if link.startswith(str(path))]
+
+
+def by_another_process(path: Path, statement: str) -> None:
+    """Run a statement as an operator does, by another process."""
+    code = 'import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); c.execute(sys.argv[2]); c.close()'
+    subprocess.run([sys.executable, '-c', code, str(path), statement], check=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +21,8 @@ from jobsync.errors import BackendUnavailable
 __all__ = ['SqliteConnections']
 
 IDLE_CONNECTIONS = 2
+_open: dict[int, weakref.ref[SqliteConnections]] = {}
+"""All connections that were not disposed of, by their ``id``: in a forked child those of the parent as well."""
 USERS_BUSY_MS = 5000
 
 
@@ -30,8 +34,12 @@ class SqliteConnections:
     anchor: Anchor
     engine: Engine
     users: Engine
+    _pid: int = attrs.field(factory=os.getpid)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
-    _disposed: bool = False
+    is_disposed: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        _open[id(self)] = weakref.ref(self)
 
     @classmethod
     def open(cls, file: DatabaseFile, deadline: float, *, only_with: str | None = None) -> SqliteConnections:
@@ -44,7 +52,7 @@ class SqliteConnections:
 
     def is_current(self, file: DatabaseFile) -> bool:
         """Return whether the file at the path is the one that is open here."""
-        return file.is_still(self.identity, self.anchor)
+        return not self.is_disposed and file.is_still(self.identity, self.anchor)
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[Connection]:
@@ -54,14 +62,14 @@ class SqliteConnections:
             yield connection
         finally:
             with self._lock:
-                if self._disposed:
+                if self.is_disposed:
                     connection.detach()
                 connection.close()
 
     def peek(self, query: str, seen: int | None) -> tuple[int, tuple[Any, ...] | None] | None:
         """Return the count of commits and the row that ``query`` reads, if any; None while the count is still ``seen``."""
         with self._lock:
-            if self._disposed:
+            if self.is_disposed:
                 return None
             # SQLite reads from shared memory whether any process has committed: a few microseconds.
             commits: int = self.anchor.connection.execute('PRAGMA data_version').fetchone()[0]
@@ -72,10 +80,24 @@ class SqliteConnections:
     def dispose(self) -> None:
         """Close everything; a connection in use is closed when it is returned."""
         with self._lock:
-            if not self._disposed:
-                self._disposed = True
+            if not self.is_disposed:
+                self.is_disposed = True
+                _open.pop(id(self), None)
                 self.anchor.connection.close()
                 self.engine.dispose()
+
+    def dispose_of_all(self, file: DatabaseFile) -> None:
+        """Close everything here, and what other handles of this process have open of the same file, unless that is current.
+
+        t=0  -wal and -shm are removed under the workers. A ``Cluster`` in the process of node a is idle
+        t=1  a closes its connections, and opens others. Within a process SQLite shares one -shm between all connections to a file
+             for as long as there is any, so a goes on with the -shm that was removed
+        t=2  node b, in another process, makes a new -shm. Each of the two writes to the log as if it were alone
+        """
+        for other in [reference() for reference in list(_open.values())]:
+            if other is not None and other._pid == os.getpid() and other.identity == self.identity and not other.is_current(file):
+                other.dispose()
+        self.dispose()
 
 
 def pool(file: DatabaseFile, identity: str) -> Engine:

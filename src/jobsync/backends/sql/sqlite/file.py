@@ -44,6 +44,10 @@ OURS = 0o600
 WAL_LIMIT = 16 * 2**20
 """Bytes to which the ``-wal`` is cut back after a commit that needed more."""
 POLL_SEC = 0.01
+MAPS = Path('/proc/self/maps')
+"""The files that this process has mapped into its memory, by the paths that they have now. Only Linux has it."""
+_MAPPED_FILE = 5
+"""The number of the field, which is the last one: a path may have spaces."""
 
 
 def identity_of(path: Path) -> str | None:
@@ -177,10 +181,29 @@ class DatabaseFile:
             # The first reading opens the -wal and the -shm.
             connection.execute('SELECT count(*) FROM sqlite_master').fetchone()
             sidecars = self._sidecars()
+            if in_wal:
+                self._check_shm()
         except BaseException:
             connection.close()
             raise
         return Anchor(connection, sidecars, in_wal, is_ours), identity
+
+    def _check_shm(self) -> None:
+        """Raise ``BackendUnavailable`` if SQLite uses, in this process, a ``-shm`` that was removed, where that can be known.
+
+        ``SqliteConnections.dispose_of_all`` describes why, and closes what it can: no connection that the user has made or uses.
+        """
+        name = os.fsencode(os.path.realpath(self._beside('-shm'))).replace(b'\n', b'\\012')
+        try:
+            maps = MAPS.read_bytes().splitlines()
+        except OSError:
+            return
+        mapped = {line.split(maxsplit=_MAPPED_FILE)[-1] for line in maps if name in line}
+        if name not in mapped and name + b' (deleted)' in mapped:
+            raise BackendUnavailable(
+                f'-shm beside {self.path} was removed, and a connection of this process still uses it: it has to be closed '
+                'before the file can be used again'
+            )
 
     def _ensure_wal(self, connection: sqlite3.Connection, deadline: float) -> None:
         while True:

@@ -173,7 +173,10 @@ class SqliteStore(SqlStore):
                 self._connections = None
                 try:
                     with self.file.held(deadline):
-                        self.file.remove_sidecars(connections.anchor.sidecars)
+                        # Once the anchor is closed, another file may have the inode of one of its own.
+                        if not connections.is_disposed:
+                            self.file.remove_sidecars(connections.anchor.sidecars)
+                        connections.dispose_of_all(self.file)
                 finally:
                     connections.dispose()
             if self.file.identity() is None:

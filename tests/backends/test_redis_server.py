@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import attrs
 import pytest
+from click.testing import CliRunner
 from tests.backends.redis_calls import DAY, Waiting, everything
 from tests.support.harnesses.redis import RedisHarness, eventually
 from tests.support.servers import RedisServer, free_port
@@ -33,6 +34,7 @@ from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.layers import MOST_ENTRIES
 from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.script import script
+from jobsync.cli.commands import cli
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
@@ -279,6 +281,22 @@ class TestServer:
         finally:
             server.ask('CONFIG', 'SET', 'maxmemory', '0')
         assert namespace.state() == before
+
+    @pytest.mark.parametrize('setting', ['maxmemory', 'min-replicas-to-write'])
+    def test_doctor_notices_that_no_write_is_accepted(self, harness: RedisHarness, namespace: Namespace, setting: str) -> None:
+        """What it tries changes nothing, and is refused as the heartbeats of all nodes are."""
+        leader = namespace.leader()
+        namespace.commit(leader, TokenGroup(range(TOKENS), 'leader'))
+        command = ['doctor', '--backend', harness.url]
+        harness.server.ask('CONFIG', 'SET', setting, '1')
+        try:
+            result = CliRunner().invoke(cli, command)
+        finally:
+            harness.server.ask('CONFIG', 'SET', setting, '0')
+        assert result.exit_code == 3
+        assert 'accepts no write' in result.stdout
+        with namespace.unchanged():
+            assert CliRunner().invoke(cli, command).exit_code == 0
 
     def test_a_key_of_somebody_elses(self, harness: RedisHarness, server: RedisServer) -> None:
         """A key of ours that holds something else is neither used nor replaced."""

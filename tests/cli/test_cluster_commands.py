@@ -370,6 +370,7 @@ SPACE = Space(
             'bad',
             'the store reports memberID:7 alarm:NOSPACE: no write succeeds until',
         ),
+        ({'alarms': ('memberID:7 alarm:CORRUPT ',)}, 'bad', 'alarm:CORRUPT: no write succeeds, because'),
         ({'versions': 600_000}, 'warn', 'more than half of the quota'),
         ({'is_trimmed': False}, 'ok', '0.5 hours'),
         ({'is_trimmed': False, 'versions': 110_000}, 'warn', 'none was ever deleted'),

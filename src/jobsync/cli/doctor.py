@@ -35,6 +35,13 @@ _MOST_USED, _MOST_KEPT, _MOST_UNTRIMMED = 0.8, 0.5, 0.1
 """Shares of the quota that all records may fill, and old versions of them: where some were deleted before, and where none was."""
 _REBALANCES, _CALM, _CALM_LEADERS = 200, 20, 2
 """How many rebalances are read; how many, and how many changes of the leader, are not remarkable within an hour."""
+_ALARMS = {
+    'NOSPACE': 'no write succeeds until the store is compacted and defragmented, and the alarm is disarmed '
+    '(etcdctl alarm disarm)',
+    'CORRUPT': 'no write succeeds, because the data of a member are not those of the others: find it by etcdctl endpoint hashkv '
+    '--cluster, remove it, add it anew with an empty folder, and disarm the alarm (etcdctl alarm disarm)',
+}
+"""The alarms of etcd, and what to do about them."""
 _STYLES = {'ok': 'green', 'warn': 'bold yellow', 'bad': 'bold red'}
 
 
@@ -139,10 +146,8 @@ def _space(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[DoctorFin
     hint = 'run etcd with --auto-compaction-mode=periodic and a --auto-compaction-retention that fits: see the page on etcd'
     if space.alarms:
         reported = ', '.join(alarm.strip() for alarm in space.alarms)
-        rest = 'no write succeeds until the store is compacted and defragmented, and the alarm is disarmed (etcdctl alarm disarm)'
-        yield DoctorFinding(
-            'bad', 'space', f'{words}; the store reports {reported}' + (f': {rest}' if 'NOSPACE' in reported else '')
-        )
+        rest = ''.join(f': {what_to_do}' for alarm, what_to_do in _ALARMS.items() if alarm in reported)
+        yield DoctorFinding('bad', 'space', f'{words}; the store reports {reported}{rest}')
     elif space.used_bytes > _MOST_USED * space.quota_bytes:
         yield DoctorFinding('warn', 'space', f'{words}: a full store refuses every write; compact and defragment it')
     elif kept > _MOST_KEPT * space.quota_bytes:

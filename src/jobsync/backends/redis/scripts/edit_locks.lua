@@ -87,5 +87,8 @@ if #removed > 0 or #changed > 0 then
     in_parts(2, changed, 'HSET', key.locks)
     concerned = NONE
     revise(revision, given.stamp, 'lock_ids', text(ids), 'locks_revision', text(revision))
+else
+    -- A server that refuses writes (its memory is full, its replicas are gone) refuses this edit too. `jobsync doctor` tries one.
+    redis.call('HSET', key.state, 'revision', state.revision)
 end
 return {'ok', #removed}

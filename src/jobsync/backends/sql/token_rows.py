@@ -78,8 +78,9 @@ def write(tx: SqlTransaction, rows: Sequence[TokenRows], revision: Revision, *, 
             tx.enqueue(put_unowned, given)
             tx.enqueue(delete_owned, numbers(tx, some))
         # In most commits all tokens pass from owner to owner, and this statement is all there is to do.
-        elif (absent := sum(len(row.numbers) for row in some) - tx.execute(change_owned, given).rowcount) > 0:
-            if tx.execute(add_owned, given).rowcount < absent:
+        elif (written := tx.execute(change_owned, given).rowcount) < (count := sum(len(row.numbers) for row in some)):
+            written += tx.execute(add_owned, given).rowcount
+            if written < count and written < len({number for row in some for number in row.numbers}):
                 raise skipped(tx.tables.token)
             tx.enqueue(delete_unowned, numbers(tx, some))
 

@@ -157,7 +157,7 @@ def test_without_coordination() -> None:
         with job.singleton('x') as turn, job.singleton('x') as other:
             assert turn.wait(0.01)
             assert not other
-            with pytest.raises(NotOwned):
+            with pytest.raises(NotOwned, match='no cluster'):
                 turn.fence  # noqa: B018 - it raises
         for turn in job.singleton('x'):
             job.__exit__(None, None, None)

@@ -69,9 +69,9 @@ class TurnBase:
             NotOwned: The turn never began, or coordination is off.
         """
         if self._fence is None:
-            raise NotOwned(
-                f'node {self._session.node_name!r} has no fence for {cut_repr(self._key)}: it does not hold this place'
-            )
+            is_alone = self._session.runtime is None
+            why = 'there is no cluster, so there are no fences' if is_alone else 'it does not hold this place'
+            raise NotOwned(f'node {self._session.node_name!r} has no fence for {cut_repr(self._key)}: {why}')
         return self._fence
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,49 @@ def test_there_are_quotations() -> None:
 def test_a_quoted_message_exists(piece: str) -> None:
     """Whoever searches the page for what the log says finds it."""
     assert piece in said()
+
+
+def alarms() -> Iterator[str]:
+    """Every text that the library logs as a WARNING or an ERROR; ``…`` where a value stands."""
+    for file in Path(jobsync.__file__).parent.rglob('*.py'):
+        if not {'cli', 'testing'} & set(file.parts):
+            tree = ast.parse(file.read_text(encoding='utf-8'))
+            functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+            for function in functions:
+                texts = {
+                    target.id: node.value
+                    for node in ast.walk(function)
+                    if isinstance(node, ast.Assign)
+                    for target in node.targets
+                    if isinstance(target, ast.Name)
+                }
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Call) and (text := logged(node, texts)):
+                        yield text
+
+
+def logged(call: ast.Call, texts: dict[str, ast.expr]) -> str:
+    """The text of a call that logs a WARNING or an ERROR; empty for other calls, and where it is an error's own text."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, 'id', '')
+    if name in ('warning', 'error', 'exception'):
+        text = call.args[0] if call.args else None
+    elif name in ('LogMessage', '_log') and ast.unparse(call.args[0]) in ("'warning'", "'error'", "'slow'"):
+        text = call.args[1]
+    else:
+        return ''
+    if isinstance(text, ast.Name):
+        text = texts[text.id]
+    if isinstance(text, ast.JoinedStr):
+        return ''.join(str(part.value) if isinstance(part, ast.Constant) else '…' for part in text.values)
+    return str(text.value) if isinstance(text, ast.Constant) else ''
+
+
+BESIDE = {'node …: …', 'node %r: %s (failure %d in a row)', '%s by %r from %s: %s'}
+"""Their words come from elsewhere: the end of a lease, a call that failed, an operator's action, which the page has."""
+
+
+@pytest.mark.parametrize('text', sorted(set(alarms()) - BESIDE))
+def test_an_alarm_has_an_entry(text: str) -> None:
+    """Each WARNING and each ERROR that the library logs is explained: the page quotes it."""
+    pieces = [piece.strip(' :;()') for quoted in re.findall('`([^`]+)`', PAGE) for piece in quoted.split('…')]
+    assert any(piece in part for piece in pieces if len(piece) > 5 for part in re.split(r'%%|%[a-z.0-9]+|…', text))

@@ -81,6 +81,22 @@ class TakeoverNotAtomic(Hands):
 
 
 @mutant
+class CommitUndoesHeartbeats(Hands):
+    """A commit writes the leader's record as it was read: heartbeats that came between are not counted."""
+
+    races = True
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        before = self.state.nodes.get(ref.name)
+        self.let_others_call(lambda: self.state.nodes.get(ref.name) != before)
+        with self.store.changed:
+            version = super().commit(ref, plan, guard)
+            if before is not None and before.ref == ref:
+                self.change_node(ref.name, heartbeat=before.heartbeat + 1)
+            return version
+
+
+@mutant
 class PartialCommit(Hands):
     """Writes the rows in one step and the members and pins in the next."""
 

@@ -205,6 +205,22 @@ class RecordFromMemory(Hands):
 
 
 @mutant
+class HeartbeatUndoesWeights(Hands):
+    """A heartbeat writes the whole record as it was read: a weight that was set between is undone."""
+
+    races = True
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
+        before = self.state.nodes.get(ref.name)
+        self.let_others_call(lambda: self.state.nodes.get(ref.name) != before)
+        with self.store.changed:
+            pulse = super().heartbeat(ref, seen, holding, candidate)
+            if before is not None and before.ref == ref:
+                self.change_node(ref.name, weight=before.weight)
+            return pulse
+
+
+@mutant
 class LateLeaderHeartbeat(Hands):
     """The Pulse has the heartbeat of a leader that has left."""
 

@@ -78,3 +78,20 @@ class PurgeCountsFromTheOldest(Hands):
             records.remove(old)
             first += len(claims) - len(old)
             return Purged(len(old), str(first) if first < len(records.claims) else '')
+
+
+@mutant
+class PurgeUndoesAppends(Hands):
+    """Replaces the whole history by what is left of it as it was read: what was appended between is lost."""
+
+    races = True
+
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
+        with self.store.changed:
+            read = self.records.copy()
+        self.let_others_call(lambda: self.records.claims.keys() != read.claims.keys())
+        with self.store.changed:
+            found = super().purge(kind, before, limit, after)
+            if found.deleted:
+                self.records.remove([claim for key, claim in self.records.claims.items() if key not in read.claims])
+            return found

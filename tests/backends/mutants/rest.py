@@ -78,6 +78,23 @@ class ClaimsNotFenced(Hands):
 
 
 @mutant
+class ClaimsNotAtomic(Hands):
+    """Checks that the node is registered, and records its claims a moment later, though it has left meanwhile."""
+
+    races = True
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
+        with self.store.changed:
+            is_joined = self.state.is_joined(ref)
+        self.let_others_call(lambda: is_joined and not self.state.is_joined(ref))
+        self.let_others_call()  # for what has ended the run to read on
+        with self.store.changed:
+            if not is_joined or self.state.is_joined(ref):
+                return super().append_claims(ref, items, date, tolerated)
+            return ClaimsNotFenced.append_claims(self, ref, items, date, tolerated)  # type: ignore[arg-type]
+
+
+@mutant
 class ClaimsOverwritten(Hands):
     """A later day's claim takes the place of an earlier one."""
 

@@ -37,6 +37,8 @@ from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 __all__ = ['ConcurrencyTests']
 
 THREADS = 6
+MOST_CLAIMS = 1_000
+"""Of a run whose end is not noticed."""
 
 
 def patient(harness: Harness) -> Backend:
@@ -164,6 +166,52 @@ class ConcurrencyTests:
         assert counts == list(range(1, THREADS * rounds + 1)), found
         assert {node.heartbeat for name, node in namespace.nodes().items() if name != 'a'} == {rounds}
 
+    def test_no_write_of_a_node_undoes_another(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """Heartbeats, commits and new weights of one node at the same time all count: none undoes what another has written."""
+        ref = namespace.leader()
+
+        def beat(backend: Backend) -> list[int]:
+            return [backend.heartbeat(ref, INITIAL, frozenset()).heartbeat for _ in range(3 * rounds)]
+
+        def commit(backend: Backend) -> list[int]:
+            writer = Namespace(backend)
+            for _ in range(rounds):
+                writer.commit(ref)
+            return []
+
+        def weigh(backend: Backend) -> list[int]:
+            reader = Namespace(backend)
+            for weight in range(2, rounds + 2):
+                backend.set_weight(ref, float(weight))
+                assert reader.node(ref.name).weight == weight
+            return []
+
+        found = race([partial(job, backend) for job, backend in zip((beat, beat, commit, weigh), backends, strict=False)])
+        counts = [count for part in found if isinstance(part, list) for count in part]
+        assert len(set(counts)) == len(counts) == 6 * rounds, found
+        node = namespace.node(ref.name)
+        assert (node.heartbeat, node.weight) == (7 * rounds, rounds + 1)
+
+    def test_no_claim_comes_after_the_end_of_its_run(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """Claims that race the end of their run are recorded before it or refused: who reads after it has read them all."""
+        day = dt.date(2026, 1, 1)
+
+        def claim(backend: Backend, ref: NodeRef, thread: int) -> None:
+            for number in range(MOST_CLAIMS):
+                backend.append_claims(ref, [f'{ref.name} {thread} {number}'], day)
+
+        def end(backend: Backend, ref: NodeRef) -> set[str]:
+            backend.deregister(ref)
+            return {claim.item for claim in Namespace(backend).claims()}
+
+        for number in range(rounds):
+            ref = namespace.join(f'n{number}')
+            jobs: list[Callable[[], object]] = [partial(end, backends[0], ref)]
+            jobs += [partial(claim, backend, ref, thread) for thread, backend in enumerate(backends[1:])]
+            seen, *refused = race(jobs)
+            assert {type(error) for error in refused} == {Evicted}, refused
+            assert {claim.item for claim in namespace.claims()} == seen
+
     def test_every_change_raises_the_revision(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """Structural changes of different kinds at the same time each raise the revision, and none is lost."""
         refs = [namespace.join(f'n{number}') for number in range(THREADS)]
@@ -259,7 +307,7 @@ class ConcurrencyTests:
         assert [claim for claim in claims if claim.created_on > completed_at[claim.item]] == []
 
     def test_purges_at_once(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
-        """A leader's purge and those of people, portion by portion, delete what may go, and nothing else."""
+        """A leader's purge and those of people, portion by portion, delete what may go, and nothing that is appended."""
         ref, day = namespace.join('a'), dt.date(2026, 1, 1)
         done = [f'done {number}' for number in range(THREADS * rounds)]
         for each in done:
@@ -267,11 +315,21 @@ class ConcurrencyTests:
             namespace.audit('a', each, date=day)
         namespace.claim(ref, 'open', date=day)
         later = namespace.snapshot().now + dt.timedelta(hours=1)
+        opened = {'open'}
+
+        def append(kind: HistoryKind) -> None:
+            for number in range(len(done)):
+                item = f'open {kind.value} {number}'
+                opened.add(item)
+                backends[0].append_claims(ref, [item], day)
+
         for kind in (HistoryKind.CLAIM, HistoryKind.AUDIT):
-            found = race([partial(purged, backend, kind, later, 2) for backend in backends], 4 * DEADLINE_SEC)
+            jobs: list[Callable[[], object]] = [partial(append, kind)]
+            jobs += [partial(purged, backend, kind, later, 2) for backend in backends]
+            found = race(jobs, 4 * DEADLINE_SEC)
             assert [error for error in found if isinstance(error, Exception)] == []
             assert len(namespace.audits()) == (len(done) if kind is HistoryKind.CLAIM else 0)
-        assert {claim.item for claim in namespace.claims()} == {'open'}
+        assert {claim.item for claim in namespace.claims()} == opened
 
     def test_versions_never_go_back(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """While commits follow each other, no reading of any kind shows a version below an earlier reading."""

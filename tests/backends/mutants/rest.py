@@ -95,6 +95,38 @@ class ClaimsNotAtomic(Hands):
 
 
 @mutant
+class AuditsInPortions(Hands):
+    """Records what was completed a hundred items at a time: readers see a part of one call."""
+
+    races = True
+
+    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
+        super().append_audits(node, items[:100], date)
+        for first in range(100, len(items), 100):
+            self.let_others_call()
+            super().append_audits(node, items[first : first + 100], date)
+
+
+@mutant
+class LocksInTwoSteps(Hands):
+    """Removes the old set of task locks in one step and puts the new one in the next: meanwhile no task is locked."""
+
+    races = True
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        if edit.remove is None or not edit.put:
+            return super().edit_locks(edit)
+        with self.store.changed:  # ids and times are those of one step
+            before = self.space.locks
+            removed = super().edit_locks(edit)
+            after = self.space.locks
+            self.change_space(locks=before.edit(attrs.evolve(edit, put=()), self.store.now(), self.number))
+        self.let_others_call()
+        self.change_space(locks=after)
+        return removed
+
+
+@mutant
 class ClaimsOverwritten(Hands):
     """A later day's claim takes the place of an earlier one."""
 

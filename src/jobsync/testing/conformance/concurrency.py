@@ -18,6 +18,7 @@ from jobsync.backend import (
     HistoryKind,
     Leadership,
     LockEdit,
+    LockFilter,
     LockRequest,
     Member,
     NodeRef,
@@ -37,8 +38,10 @@ from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 __all__ = ['ConcurrencyTests']
 
 THREADS = 6
+MANY = 250
+"""Records of one call."""
 MOST_CLAIMS = 1_000
-"""Of a run whose end is not noticed."""
+"""How many claims a run makes whose end is not noticed."""
 
 
 def patient(harness: Harness) -> Backend:
@@ -255,6 +258,32 @@ class ConcurrencyTests:
                 check_uniform(assignment)
                 yield
 
+        read_while_writing(backends, write, read)
+
+    def test_a_call_with_many_records_is_read_whole(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """While sets of locks replace each other, and items are claimed and completed many at a time, readers see each whole."""
+        ref, day = namespace.join('a'), dt.date(2026, 1, 1)
+
+        def write_one(writer: Namespace, step: int) -> None:
+            names = [f'{step} {number}' for number in range(MANY)]
+            puts = tuple(LockRequest(name, ('a',), 'me') for name in names)
+            writer.backend.edit_locks(LockEdit(remove=LockFilter(), put=puts))
+            writer.backend.append_claims(ref, names, day)
+            writer.backend.append_audits(ref.name, names, day)
+
+        def write(writer: Namespace) -> None:
+            for step in range(1, rounds):
+                write_one(writer, step)
+
+        def read(backend: Backend) -> Iterator[None]:
+            while True:
+                sets = [lock.task_id.split()[0] for lock in backend.read_locks().locks]
+                assert (len(sets), len(set(sets))) == (MANY, 1)
+                for kind in (HistoryKind.CLAIM, HistoryKind.AUDIT):
+                    assert len(backend.history(kind)) % MANY == 0, kind
+                yield
+
+        write_one(namespace, 0)
         read_while_writing(backends, write, read)
 
     def test_acknowledged_writes_are_read_by_every_handle(

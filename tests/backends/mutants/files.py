@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import functools
 import os
 import shutil
@@ -23,7 +24,7 @@ sys.path.append(str(Path(__file__).parents[3] / 'examples' / 'jobsync-files' / '
 from jobsync_files import backend as files
 from jobsync_files.folder import Folder
 
-from jobsync.backend import Backend, BackendOptions, Reach
+from jobsync.backend import Backend, BackendOptions, Reach, Registration, Timeline
 from jobsync.backends.single_writer import AssignmentTable, LockTable, NamespaceState, Record, Row
 from jobsync.errors import BackendUnavailable, Conflict, Evicted, Fenced, NameTaken, SchemaMismatch
 from jobsync.testing import Ability, Harness
@@ -188,3 +189,27 @@ class CallersClock(OnFiles):
     """Declares that nodes on other machines reach it, and takes the time from the caller's clock."""
 
     info = attrs.evolve(files.FilesBackend.info, reach=Reach.NETWORK)
+
+
+@mutant
+class RegistersByItsClock(OnFiles):
+    """Takes the time of the store, except for registrations, which have that of the caller's clock."""
+
+    info = attrs.evolve(files.FilesBackend.info, reach=Reach.NETWORK)
+    is_registering = False
+
+    @contextlib.contextmanager
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[files.FilesTransaction]:
+        with super().transaction(bulk=bulk, create=create) as tx:
+            if not self.is_registering:
+                clock = self.path / 'clock'
+                clock.touch()
+                tx.context = attrs.evolve(tx.context, now=dt.datetime.fromtimestamp(clock.stat().st_mtime, dt.UTC))
+            yield tx
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        self.is_registering = True
+        try:
+            super().register(node, timeline, at_least, replacing)
+        finally:
+            self.is_registering = False

@@ -49,7 +49,7 @@ class EtcdNodes:
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         """See ``Backend.register``."""
-        name = node.ref.name
+        name, deadline = node.ref.name, self._store.soon()
 
         def decide(reading: KeyReading) -> EtcdWrite[bytes]:
             state, before = reading.state, reading.node(name)
@@ -69,7 +69,11 @@ class EtcdNodes:
             )
             return self._write(reading, after, self._record(node.record(created_on, now, before)), concerned=())
 
-        self._change(name, decide)
+        # t=0  the clock of this node's machine is a day ahead; the node has read no other one, so it knows no other time
+        # t=1  it registers a day ahead; each node that registers within this day comes right after it, by ``last_created``
+        # So the node reads first what the others say about the time, as before each other write that has a time.
+        self._store.read_time(deadline)
+        self._change(name, decide, deadline)
 
     def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
         """See ``Backend.set_weight``."""
@@ -82,7 +86,7 @@ class EtcdNodes:
             node = attrs.evolve(record.node, weight=weight, stalled=stalled)
             return self._write(reading, after, attrs.evolve(record, node=node), concerned=())
 
-        self._change(ref.name, decide)
+        self._change(ref.name, decide, self._store.soon())
 
     def deregister(self, ref: NodeRef, died: bool = False) -> None:
         """See ``Backend.deregister``."""
@@ -98,7 +102,7 @@ class EtcdNodes:
             concerned = None if state.leadership.node == ref else ()
             return self._write(reading, after, attrs.evolve(record, node=left), concerned)
 
-        self._change(ref.name, decide)
+        self._change(ref.name, decide, self._store.soon())
         self._store.remember(self._keys.node(ref.name), None)
 
     def remove_node(self, ref: NodeRef) -> bool:
@@ -205,9 +209,9 @@ class EtcdNodes:
     def _state_and(self, name: str) -> list[Any]:
         return [requests.get(self._keys.state), requests.get(self._keys.node(name))]
 
-    def _change(self, name: str, decide: Any) -> None:
+    def _change(self, name: str, decide: Any, deadline: float) -> None:
         """Change the state and a node's record, and remember the record."""
-        value, _ = self._store.change(self._state_and(name), decide, self._store.soon())
+        value, _ = self._store.change(self._state_and(name), decide, deadline)
         self._store.remember(self._keys.node(name), value)
 
     def _write(

@@ -124,6 +124,7 @@ class ClockTests:
         assert set(namespace.locks()) == {'week', 'short'}
         times = {
             'snapshot': theirs,
+            'registration': namespace.node('wrong').created_on,
             'lock': namespace.locks()['short'].created_at,
             'end of a lock': (namespace.locks()['short'].expires_at or before) - HOUR,
             'claim': namespace.claims(item='x')[0].created_on,

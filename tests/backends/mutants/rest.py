@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Sequence
 
 import attrs
-from tests.backends.mutants.base import Hands, mutant
+from tests.backends.mutants.base import DistantStore, Hands, mutant
 
 from jobsync._core.assignment import Plan
 from jobsync._core.records import (
@@ -281,3 +281,14 @@ class SmallPool(Hands):
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         groups = tuple(attrs.evolve(g, tokens=[token for token in g.tokens if token < 65_536]) for g in plan.groups)
         return super().commit(ref, attrs.evolve(plan, groups=groups), guard)
+
+
+@mutant
+class LimitOfItsOwn(Hands):
+    """Gives up a call when its driver's own timeout is over, whatever limit the options have."""
+
+    limit_sec = 180
+
+    def miss(self, store: DistantStore) -> None:
+        time.sleep(2.2)
+        super().miss(store)

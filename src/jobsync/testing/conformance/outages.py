@@ -13,7 +13,7 @@ from random import Random
 import pytest
 
 from jobsync.backend import Backend, LockEdit, LockRequest
-from jobsync.errors import BackendUnavailable, SchemaMismatch
+from jobsync.errors import BackendUnavailable, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.calls import CALLS
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace
@@ -24,6 +24,8 @@ __all__ = ['LIMIT_SEC', 'OutageTests', 'eventually', 'outage', 'outcome_within']
 
 LIMIT_SEC = DEADLINE_SEC / 4
 """The limit for a call that has one second. It ends a test that hangs."""
+SHORT_SEC, LATE_SEC = 0.3, 2.0
+"""A short limit for a call, and when it is late."""
 KILLS = 3
 
 
@@ -91,6 +93,34 @@ class OutageTests:
                 assert isinstance(ended, BackendUnavailable), (method, ended)
             assert outcome_within(LIMIT_SEC, partial(backend.wait, number, 0.1)) == number
         eventually(backend.snapshot)
+
+    @needs(Ability.OUTAGE)
+    @pytest.mark.parametrize('method', ['heartbeat', 'snapshot', 'commit', 'read_locks'])
+    def test_the_limit_of_a_call_is_that_of_its_handle(self, harness: Harness, method: str) -> None:
+        """While the store is away, a call with a short limit ends, though one with a long limit, which began before, goes on."""
+        namespace = Namespace(harness.connect())
+        leader, timeline = namespace.leader(), namespace.timeline
+        long, short = 2 * LIMIT_SEC, SHORT_SEC
+        patient = Namespace(harness.connect(op_timeout_sec=long, bulk_timeout_sec=long)).backend
+        hurried = harness.connect(op_timeout_sec=short, bulk_timeout_sec=short)
+        eventually(partial(hurried.open, SETTINGS, True))
+
+        def outcome(backend: Backend) -> object:
+            try:
+                return CALLS[method](backend, timeline, leader)
+            except JobsyncError as error:
+                return error
+
+        with outage(harness):
+            first = threading.Thread(target=outcome, args=(patient,), daemon=True)
+            first.start()
+            first.join(short)
+            begin = time.monotonic()
+            assert isinstance(outcome(hurried), BackendUnavailable)
+            took = time.monotonic() - begin
+            # A store that refuses connections may fail both at once. On a busy machine a short call may take long.
+            assert took < LATE_SEC or first.is_alive(), f'{took:.1f} s with a limit of {short} s'
+        first.join(DEADLINE_SEC)
 
     @needs(Ability.CRASH)
     def test_writes_acknowledged_under_load_survive(self, namespace: Namespace, harness: Harness) -> None:

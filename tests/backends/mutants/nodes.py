@@ -205,6 +205,20 @@ class RecordFromMemory(Hands):
 
 
 @mutant
+class RemovalUndoesChanges(Hands):
+    """Removes a node from the state as it was read: what others have changed since is undone."""
+
+    races = True
+
+    def remove_node(self, ref: NodeRef) -> bool:
+        before = self.state
+        self.let_others_call(lambda: self.state is not before)
+        with self.store.changed:
+            self.change_space(state=before)
+            return super().remove_node(ref)
+
+
+@mutant
 class HeartbeatUndoesWeights(Hands):
     """A heartbeat writes the whole record as it was read: a weight that was set between is undone."""
 

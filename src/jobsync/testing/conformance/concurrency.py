@@ -223,14 +223,17 @@ class ConcurrencyTests:
             for step in range(rounds):
                 task = f'task {number} {step}'
                 backend.edit_locks(LockEdit(put=(LockRequest(task, ('a',), 'me'),)))
-                new = NodeRef(f'new {number} {step}', 'x')
-                backend.register(Registration(new, 15.0), namespace.timeline, 0)
+                new, removed = NodeRef(f'new {number} {step}', 'x'), NodeRef(f'removed {number} {step}', 'x')
+                for ref in (new, removed):
+                    backend.register(Registration(ref, 15.0), namespace.timeline, 0)
+                backend.set_weight(new, 2.0)
                 backend.deregister(new)
+                assert backend.remove_node(removed)
                 backend.append_claims(refs[number], [task], dt.date(2026, 1, 1))
 
         before = namespace.revision.number
-        assert race([partial(changes, b, n) for n, b in enumerate(backends)]) == [None] * THREADS
-        assert namespace.revision.number >= before + 3 * THREADS * rounds
+        assert race([partial(changes, b, n) for n, b in enumerate(backends)], 4 * DEADLINE_SEC) == [None] * THREADS
+        assert namespace.revision.number >= before + 6 * THREADS * rounds
         locks = namespace.backend.read_locks().locks
         assert len({lock.id for lock in locks}) == len({lock.registered for lock in locks}) == THREADS * rounds
         assert len(namespace.claims()) == THREADS * rounds

@@ -59,6 +59,7 @@ def test_async_purge(store: Store) -> None:
         ({'before': dt.datetime.now(dt.UTC), 'older_than': 1}, 'before and older_than'),
         ({'before': dt.datetime(2026, 1, 1)}, 'a timezone'),
         ({'before': '2026-01-01'}, 'a timezone'),
+        ({'older_than': dt.timedelta(days=-30)}, 'must be 0 or more'),
         ({'before': dt.datetime.max.replace(tzinfo=dt.timezone(dt.timedelta(hours=-5)))}, 'between the years 1 and 9999 in UTC'),
         ({'older_than': -1}, '0 or more'),
         ({'older_than': 1, 'kinds': 'claim'}, "'claim', 'audit', 'rebalance'"),

@@ -296,7 +296,10 @@ def date_of_work(date: object) -> dt.date:
 def age(older_than: dt.timedelta | float) -> dt.timedelta:
     """Return an age, given as a timedelta or in seconds."""
     if isinstance(older_than, dt.timedelta):
-        return min(max(older_than, dt.timedelta(0)), _LONGEST_AGE)
+        # Before minus now, in place of now minus before: a purge by it would delete all that was completed until now.
+        if older_than < dt.timedelta(0):
+            raise ConfigError(f'older_than is {safe_repr(older_than)}: must be 0 or more')
+        return min(older_than, _LONGEST_AGE)
     return dt.timedelta(seconds=seconds.of('older_than', older_than))
 
 

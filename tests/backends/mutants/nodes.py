@@ -205,6 +205,19 @@ class RecordFromMemory(Hands):
 
 
 @mutant
+class RenewalNotAtomic(Hands):
+    """Compares the timeline, and renews it a moment later, though another node has done so meanwhile."""
+
+    races = True
+
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
+        if self.state.timeline == expected:
+            self.let_others_call(lambda: self.state.timeline != expected)
+            with self.store.changed:
+                super().renew_timeline(self.state.timeline, at_least, longest_timeout_sec)
+
+
+@mutant
 class RemovalUndoesChanges(Hands):
     """Removes a node from the state as it was read: what others have changed since is undone."""
 

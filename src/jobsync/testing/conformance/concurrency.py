@@ -94,6 +94,16 @@ class ConcurrencyTests:
             assert found[0].epoch == epoch + 1
             assert found[0] == namespace.snapshot().leadership
 
+    def test_a_timeline_is_renewed_once(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """Of nodes that renew one timeline at the same time one does: a second renewal would remove who has registered since."""
+        for _ in range(rounds):
+            before = namespace.snapshot()
+            found = race([partial(backend.renew_timeline, before.timeline, 0) for backend in backends])
+            assert found == [None] * THREADS
+            after = namespace.snapshot()
+            assert after.timeline.generation == before.timeline.generation + 1
+            assert after.revision.number == before.revision.number + 1
+
     def test_one_wins_a_name(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """Of runs that register or take over one name exactly one succeeds, and each other is refused with its record."""
         for number in range(rounds):

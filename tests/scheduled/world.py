@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random as global_random
+import sys
 from collections import deque
 from itertools import chain
 from random import Random
@@ -26,7 +27,11 @@ _TOKENS = 16
 _WORKING = ('main', 'user', 'jobsync-tick-')
 """How the names of the threads begin that run the user's program."""
 _LANES = ('jobsync-heartbeat-', 'jobsync-work-', 'jobsync-listen-', 'jobsync-every-', 'jobsync-callbacks-')
-_WITHOUT_MEMORY = ('NodeRuntime._', 'Lease.', 'InFlight.', 'Ownership.', 'Callbacks.', 'Scheduler.')
+_WITHOUT_MEMORY = (
+    'NodeRuntime._', 'Callbacks.', 'Scheduler.', 'Lease.', 'InFlight.', 'Ownership.', 'Assignment.', 'Agent.', 'Membership.',
+    'Entry.', 'Departure.', 'AssignmentRefresh.', 'HeartbeatSchedule.', 'WeightSync.', 'ClusterMonitor.', 'FailureDetector.',
+    'LeaderTerm.', 'Candidacy.', 'KnownDeaths.', 'RollbackDetector.',
+)  # fmt: skip
 """Where a step of a lane may find that there is no memory."""
 
 
@@ -178,7 +183,9 @@ class World:
         """Return whether the present thread serves a lane of its node, within the code that must outlive any error."""
         thread, place = self.host.thread, self.host.place()
         in_lane = thread is not None and thread.name.startswith(_LANES)
-        return in_lane and place.startswith(_WITHOUT_MEMORY) and not place.startswith('keep_on')
+        # What ``_serve`` does once there was no memory needs none.
+        needs_memory = place.startswith(_WITHOUT_MEMORY) and not (place.startswith('NodeRuntime._serve') and sys.exception())
+        return in_lane and needs_memory
 
     # --- what there is ------------------------------------------------------------------------------------------------------
 

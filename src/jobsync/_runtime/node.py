@@ -117,6 +117,8 @@ class NodeRuntime:
             release=self._release,
         )
         self.death_watch: DeathWatch | None = None
+        self._lost: dict[Lane, Command | None] = dict.fromkeys(Lane)
+        """For each lane the call that an unexpected error has ended: the agent is to be given no answer to it."""
         self._leave_requests: list[_LeaveRequest] = []
         self._weight_wanted: float | None = None
         self.status = Status(Phase.OPENING)
@@ -223,6 +225,9 @@ class NodeRuntime:
         call: Command | float | None = None
         try:
             with self._lock:
+                if (lost := self._lost[lane]) is not None:
+                    self.agent.give_up(lane, lost, clock.now())
+                    self._lost[lane] = None
                 if self._weight_wanted is not None:
                     self.agent.set_weight(self._weight_wanted)
                 if requests := tuple(self._leave_requests):
@@ -236,9 +241,9 @@ class NodeRuntime:
         except BaseException:
             # t=0  the agent has issued a heartbeat, and there is no memory for what comes before it or after it
             # t=1  this thread goes on: with the heartbeat counted as under way, the lane would wait for its end for ever
+            # So the next step gives it up. To take note of it needs no memory: the key is there.
             if not (call is None or isinstance(call, (int, float))):
-                with self._lock:
-                    self.agent.give_up(lane, call, clock.now())
+                self._lost[lane] = call
             raise
         for other in Lane:
             if other is not lane:

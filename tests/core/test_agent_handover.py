@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import attrs
 import pytest
@@ -13,6 +14,7 @@ from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.events import OwnershipChanged
 from jobsync._core.agent.lease import Clock, Lease
+from jobsync._core.agent.ownership import Ownership
 
 
 def test_a_gain_waits_for_the_acknowledging_heartbeat() -> None:
@@ -68,6 +70,29 @@ def test_a_loss_takes_effect_when_it_is_read() -> None:
     lost = taken_from(bench, agent)
     assert len(lost) == 2
     assert bench.claims(agent, *TASKS) == [token not in lost for token in range(4)]
+
+
+@pytest.mark.parametrize(('part', 'name'), [(Ownership, 'allows_same'), (Ownership, 'both'), (Lease, '_set')])
+def test_a_loss_for_which_there_is_no_memory_is_not_acknowledged(
+    part: type[object], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version whose reading ended half-way does not count as read. It is read again."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    before = agent.lease.assignment.version
+    bench.start('b')
+    read = bench.catch(agent, commands.ReadAssignment)
+    with monkeypatch.context() as patch:
+        patch.setattr(part, name, Mock(side_effect=MemoryError))
+        with pytest.raises(MemoryError):
+            bench.deliver(read)
+    agent.beat_soon()
+    beat = bench.catch(agent, commands.Heartbeat)
+    assert beat.call.seen == before
+    bench.deliver(beat)
+    bench.run(5.0)
+    assert agent.is_settled
+    assert len(agent.lease.ownership.tokens) == 2
 
 
 def test_a_loss_is_told() -> None:

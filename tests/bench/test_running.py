@@ -152,19 +152,24 @@ def interrupt() -> None:
 @pytest.mark.parametrize('at_once', [1, 2])
 def test_a_signal_ends_the_run_and_what_was_measured_is_kept(at_once: int) -> None:
     """Also where scenarios are played on threads, which signals do not reach."""
-    ended = []
+    ended, timers = [], list[threading.Timer]()
 
     def play(bench: Bench) -> None:
         bench.stack.callback(lambda: ended.append(bench.place))
         bench.record('time', 'uphill', [1.0])
-        threading.Timer(0.1, interrupt).start()
+        timers.append(threading.Timer(0.1, interrupt))
+        timers[-1].start()
         bench.pause(60)
 
     results = Results(quick=True)
     kept: list[Results] = []
     never = scenario('run', failing)
     with pytest.raises(Interrupted) as stopped, interruptible():
-        run(results, [scenario(play=play, needs=Needs.STORE, at_once=at_once), never], STORES, TELLER, keep=kept.append)
+        try:
+            run(results, [scenario(play=play, needs=Needs.STORE, at_once=at_once), never], STORES, TELLER, keep=kept.append)
+        finally:
+            for timer in timers:
+                timer.join()  # its signal would end the process once the handler is put back
     assert stopped.value.status == 128 + signal.SIGTERM
     assert results.stopped_by == 'SIGTERM'
     assert sorted(ended) == ['one', 'two'][:at_once]

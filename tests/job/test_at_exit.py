@@ -45,7 +45,7 @@ def test_it_ends(tmp_path: Path, what: str) -> None:
     body, freed, printed = WHAT[what]
     program = PROGRAM.format(body=body, freed=freed)
     url = f'sqlite:///{tmp_path}/jobs.db'
-    done = subprocess.run([sys.executable, '-c', program, url], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, '-c', program, url], capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout == f'freed True\n{printed}', done.stderr
     assert 'Exception ignored' not in done.stderr
 
@@ -73,5 +73,5 @@ entered.wait()
 def test_an_event_loop_that_outlives_the_main_thread(tmp_path: Path) -> None:
     """Python waits for the thread of such a loop; its job goes on, and leaves in good order."""
     command = [sys.executable, '-c', LOOP_IN_A_THREAD, f'sqlite:///{tmp_path}/jobs.db']
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout == 'x\ny\nleft\n', done.stderr

@@ -116,13 +116,13 @@ def test_a_table_in_the_shadow_of_another(harness: PostgresqlHarness) -> None:
 
 def test_a_sequence_that_is_behind(harness: PostgresqlHarness) -> None:
     """Logical replication copies rows and no sequences. No commit is refused for it, and the rebalances are in their order."""
-    backend = harness.connect(bulk_timeout_sec=5.0)
+    backend = harness.connect(bulk_timeout_sec=60.0)
     namespace = Namespace(backend)
     leader = namespace.leader()
     row = "now() - interval '1 day', 'old', 'leader', 1, 1, 1, 1"
     columns = 'triggered_at, trigger_reason, leader_node, nodes_before, nodes_after, tokens_moved, duration_ms'
     harness.execute(
-        f'INSERT INTO sync_rebalance ({columns}) SELECT {row} FROM generate_series(1, 10000)',
+        f'INSERT INTO sync_rebalance ({columns}) SELECT {row} FROM generate_series(1, 50000)',
         'ALTER TABLE sync_rebalance ALTER COLUMN id RESTART WITH 1',
     )
     for token in range(3):

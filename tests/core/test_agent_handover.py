@@ -86,6 +86,7 @@ def test_a_loss_for_which_there_is_no_memory_is_not_acknowledged(
         patch.setattr(part, name, Mock(side_effect=MemoryError))
         with pytest.raises(MemoryError):
             bench.deliver(read)
+    agent.give_up(read.lane, read.call, bench.now)
     agent.beat_soon()
     beat = bench.catch(agent, commands.Heartbeat)
     assert beat.call.seen == before

@@ -63,7 +63,10 @@ class Agent:
         self._unreadable = UnreadableRecords(self._emit)
         self._comparison = SettingsComparison(config.name, config.published_settings, self._emit)
         self._has_been_member = False
+        self._restarting: str | None = None
+        """Why the incarnation before is over, for as long as the next one has not begun."""
         self._renewing: Timeline | None = None
+        """The timeline that the next incarnation renews before it registers."""
         self._under_way: dict[Lane, Issued] = {}
         self._work_at = now
         """When the work lane makes its next call at the earliest."""
@@ -74,7 +77,6 @@ class Agent:
 
     def _begin_session(self, now: float) -> None:
         """Become a new incarnation that has read nothing and owns nothing."""
-        self._session += 1
         self.ref = NodeRef(self.config.name, self._new_id())
         self.lease.begin_session(self.ref)
         self._entry.begin_session(self.ref)
@@ -180,13 +182,15 @@ class Agent:
             if self.departure.hasten(now, at_once, worker):
                 self._work_at = self.lease.ends_at = now
             return
-        self.departure = Departure(now + (0 if at_once else self.config.shutdown_timeout_sec), worker)
-        self.lease.give_up(now, self.departure.by)
+        # t=0  the runtime requests it, and there is no memory for what the node gives up
+        # t=1  the runtime requests it again: that is another request only if this one was taken as a whole
+        departure = Departure(now + (0 if at_once else self.config.shutdown_timeout_sec), worker)
+        self.lease.give_up(now, departure.by)
         if not self.config.rejoin_grace_sec:
             self._weight_sync.wanted = 0.0
-        may_be_registered = self.phase in (Phase.MEMBER, Phase.REGISTERING)
-        self.phase = Phase.LEAVING if may_be_registered else Phase.LEFT
         self._work_at = now
+        may_be_registered = self.phase in (Phase.MEMBER, Phase.REGISTERING)
+        self.departure, self.phase = departure, Phase.LEAVING if may_be_registered else Phase.LEFT
 
     def is_staying(self, now: float) -> bool:
         """Whether the node is leaving and has reason to wait."""
@@ -198,6 +202,8 @@ class Agent:
         """Return the call to make in this lane now, or when to call again, or None: not before something happens."""
         if lane in self._under_way or self.phase in (Phase.LEFT, Phase.FAILED):
             return None
+        if self._restarting is not None:
+            self._restart(now, self._restarting, self._renewing)
         self.lease.declare_end(now)
         call: commands.Command | float | None = None
         if lane is Lane.WORK:
@@ -216,8 +222,8 @@ class Agent:
             self._membership.monitor.begin_poll(now)
         if lane is Lane.WORK and self.phase is Phase.MEMBER:
             self._candidacy.begin_work(now)
-        self._under_way[lane] = Issued(call, now, self._session, self._rollback.known)
-        return call
+        # In one step: what is under way, and not returned, is given up by none.
+        return self._under_way.setdefault(lane, Issued(call, now, self._session, self._rollback.known)).call
 
     def _next_work(self, now: float) -> commands.Command | float | None:
         if self.phase is Phase.MEMBER and self._progress.is_watched:
@@ -271,7 +277,14 @@ class Agent:
 
     def done(self, lane: Lane, reply: commands.Reply, now: float) -> bool:
         """Take the reply to the lane's call, or the error it raised; return whether the store has answered."""
-        issued = self._under_way.pop(lane)
+        issued = self._under_way[lane]
+        has_answered = self._take_reply(lane, issued, reply, now)
+        # t=0  a lock was edited; the leader takes its reading of the nodes, and there is no memory for the last part of it
+        # t=1  it is given up: what it has changed by then is not known, so the node goes on as if no answer had come
+        del self._under_way[lane]
+        return has_answered
+
+    def _take_reply(self, lane: Lane, issued: Issued, reply: commands.Reply, now: float) -> bool:
         # t=0   the heartbeat of session 1 is sent, and its answer hangs
         # t=20  the snapshot shows that another node has evicted this one: session 2 begins
         # t=21  the answer comes: extended by it, the lease of session 2 would begin before anything gave it tokens
@@ -333,36 +346,37 @@ class Agent:
 
     def _registered(self, now: float) -> None:
         self._has_been_member = True
+        self._membership.begin(now)
+        self._work_at = now
         if self.phase is Phase.REGISTERING:
             self.phase = Phase.MEMBER
             self._log('info', f'node {self.config.name!r} registered')
-        self._membership.begin(now)
-        self._work_at = now
 
     # --- what ends an incarnation, and what does not ------------------------------------------------------------------------
 
     def _went_back(self, now: float, sign: str) -> None:
         self._log('warning', f'the store went back in time ({sign}): beginning a new timeline')
-        timeline = self._rollback.timeline
-        self._restart(now, sign)
-        if self.phase is Phase.OPENING:
-            self.phase, self._renewing = Phase.RENEWING, timeline
+        self._restart(now, sign, self._rollback.timeline)
 
-    def _restart(self, now: float, reason: str) -> None:
-        """Answer False from now on, and begin again as a new incarnation."""
+    def _restart(self, now: float, reason: str, renewing: Timeline | None = None) -> None:
+        """Answer False from now on, and begin again as a new incarnation, after ``renewing`` a timeline."""
         if self.phase is Phase.LEAVING:
             self.phase = Phase.LEFT
             return
+        # t=0  the store went back; the lease has begun as another incarnation, and there is no memory for the parts that follow
+        # t=1  the old run sends a heartbeat: by what it would have gained, the lease owns tokens again
+        # So from here on no answer counts, and no call is made, before all parts have begun.
+        self._session, self._restarting, self._renewing = self._session + 1, reason, renewing
         self.lease.drop()
         self._log('warning', f'node {self.config.name!r} starts over as a new incarnation: {reason}')
         self._begin_session(now)
-        self.phase = Phase.OPENING
         # t=0  a proxy connects one lane to one store and another lane to another, or sends readings to a replica that is behind
         # t=1  this node registers in the first; the second does not know it, which ends the session, and so on for ever
         # Without a pause each node would register hundreds of times in each second, which all others read.
         self._short_sessions = self._short_sessions + 1 if now < self._short_until else 0
         self._work_at = now + (self.config.retry_sec if self._short_sessions > _SHORT_SESSIONS else 0)
         self._short_until = self._work_at + self.config.retry_sec
+        self.phase, self._restarting = Phase.OPENING if renewing is None else Phase.RENEWING, None
 
     def _refused(self, lane: Lane, issued: Issued, error: JobsyncError, now: float) -> bool:
         """Stop at the start; later try again (rule R9): rights or tables that were granted once may be granted again.

@@ -96,10 +96,9 @@ class Candidacy:
 
     def step_back(self, now: float) -> float:
         """Be no candidate for a pause; return its end."""
-        self.is_wanted = False
-        self._failed_at = math.inf
         self._back_at = now + self._pause_sec
         self._pause_sec = min(2 * self._pause_sec, MOST_PAUSE * self._timeout_sec)
+        self._failed_at, self.is_wanted = math.inf, False  # last, once it is known when the pause ends
         return self._back_at
 
     def note_success(self, now: float, committed: bool) -> bool:

@@ -18,7 +18,7 @@ def test_repeated_events_are_logged_at_a_falling_rate(caplog: pytest.LogCaptureF
     log = AgentLog('a')
     with caplog.at_level(logging.WARNING, 'jobsync.node'):
         for _ in range(9):
-            log.write([LogMessage(level, 'happened')], 'heartbeat')
+            log.write(LogMessage(level, 'happened'), 'heartbeat')
         event_log.flush(120)
     assert [words.format(count) in line for count, line in zip((1, 2, 4, 8), caplog.messages, strict=True)] == [True] * 4
 

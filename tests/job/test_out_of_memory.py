@@ -9,8 +9,10 @@ from tests.job.stores import Store
 from tests.job.waiting import wait_until
 
 from jobsync._core.agent.commands import Lane
+from jobsync._core.agent.events import LogMessage
 from jobsync._event_log import EventLogger
-from jobsync._runtime import NodeRuntime
+from jobsync._runtime import NodeRuntime, threads
+from jobsync._runtime.agent_log import AgentLog
 from jobsync._runtime.callbacks import Callbacks
 from jobsync._worker.scheduler import Scheduler
 
@@ -38,7 +40,7 @@ def test_heartbeats_go_on_after_there_was_no_memory(store: Store, call: str, mon
 
 @pytest.mark.any_store
 def test_callbacks_go_on_after_there_was_no_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next change brings what the one before would have brought."""
+    """The very change for which there was no memory is reported, though no other comes."""
     raised, assigned = list[bool](), list[frozenset[int]]()
     plan = Callbacks._plan
 
@@ -50,11 +52,29 @@ def test_callbacks_go_on_after_there_was_no_memory(store: Store, monkeypatch: py
 
     monkeypatch.setattr(Callbacks, '_plan', without_memory)
     with store.job('a', on_assign=assigned.append) as a:
-        wait_until(lambda: bool(raised), 'no memory')
-        assert not assigned
-        with store.job('b'):
-            wait_until(lambda: bool(assigned), 'a call')
-            assert assigned[0] == a.my_tokens
+        wait_until(lambda: bool(assigned), 'a call')
+        assert raised
+        assert assigned == [a.my_tokens]
+
+
+@pytest.mark.any_store
+def test_a_change_is_reported_though_there_was_no_memory_for_a_line_in_the_log(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line in the log may be left out, and what comes behind it is handed on."""
+    raised, assigned, write = list[str](), list[frozenset[int]](), AgentLog.write
+
+    def without_memory(self: AgentLog, event: LogMessage, call: str) -> None:
+        if 'has a lease' in event.text and not raised:
+            raised.append(event.text)
+            raise MemoryError
+        write(self, event, call)
+
+    monkeypatch.setattr(AgentLog, 'write', without_memory)
+    with store.job('a', on_assign=assigned.append) as a:
+        wait_until(lambda: bool(assigned), 'a call')
+        assert raised
+        assert assigned == [a.my_tokens]
 
 
 @pytest.mark.any_store
@@ -81,3 +101,34 @@ def test_ticks_go_on_after_there_was_no_memory_even_for_a_line_in_the_log(store:
         job.every(0.5, name='tick')(ticks.append)
         wait_until(lambda: bool(ticks), 'a tick')
     assert raised == ['step', 'log']
+
+
+@pytest.mark.any_store
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+@pytest.mark.parametrize('part', ['start', '_decide'])
+def test_the_ticks_of_a_function_go_on_after_there_was_no_memory_for_one(
+    store: Store, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tick whose thread could not begin, or whose thread met two errors, keeps none of the next from beginning."""
+    raised, ticks = list[str](), list[object]()
+    owner: Any = threads if part == 'start' else Scheduler
+    act, log = getattr(owner, part), EventLogger.exception
+
+    def without_memory(*arguments: Any, **options: Any) -> Any:
+        if not raised and (part == '_decide' or 'tick' in arguments):
+            raised.append(part)
+            raise MemoryError
+        return act(*arguments, **options)
+
+    def log_without_memory(self: EventLogger, *line: Any) -> None:
+        if raised == [part]:
+            raised.append('log')
+            raise MemoryError
+        log(self, *line)
+
+    monkeypatch.setattr(owner, part, without_memory)
+    monkeypatch.setattr(EventLogger, 'exception', log_without_memory)
+    with store.job('a') as job:
+        job.every(0.5, name='tick')(ticks.append)
+        wait_until(lambda: bool(ticks), 'a tick')
+    assert raised == [part, 'log']

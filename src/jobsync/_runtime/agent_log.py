@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 
 from jobsync._core.agent.events import LogMessage
 from jobsync._core.counting import counted
@@ -23,25 +22,24 @@ class AgentLog:
         self._failures: dict[str, int] = {}
         self._slow = 0
 
-    def write(self, events: Iterable[LogMessage], call: str) -> None:
-        """Log the messages of a step. ``call`` is the name of the call whose answer the step applied; empty for none."""
-        for event in events:
-            if event.level == 'retry':
-                count = self._failures[call] = self._failures.get(call, 0) + 1
-                if count & (count - 1) == 0:
-                    _logger.warning('node %r: %s (failure %d in a row)', self._node_name, event.text, count)
-            elif event.level == 'slow':
-                self._slow += 1
-                if self._slow & (self._slow - 1) == 0:
-                    _logger.warning(
-                        'node %r: %s (%s so far). The store or the network is slow, or this machine is overloaded; once '
-                        'a heartbeat takes as long as the lease, this node loses its tokens',
-                        self._node_name,
-                        event.text,
-                        counted(self._slow, 'time'),
-                    )
-            else:
-                _logger.log(_LEVELS[event.level], '%s', event.text)
+    def write(self, event: LogMessage, call: str) -> None:
+        """Log a message of a step. ``call`` is the name of the call whose answer the step applied; empty for none."""
+        if event.level == 'retry':
+            count = self._failures[call] = self._failures.get(call, 0) + 1
+            if count & (count - 1) == 0:
+                _logger.warning('node %r: %s (failure %d in a row)', self._node_name, event.text, count)
+        elif event.level == 'slow':
+            self._slow += 1
+            if self._slow & (self._slow - 1) == 0:
+                _logger.warning(
+                    'node %r: %s (%s so far). The store or the network is slow, or this machine is overloaded; once '
+                    'a heartbeat takes as long as the lease, this node loses its tokens',
+                    self._node_name,
+                    event.text,
+                    counted(self._slow, 'time'),
+                )
+        else:
+            _logger.log(_LEVELS[event.level], '%s', event.text)
 
     def succeeded(self, call: str) -> None:
         """Log that a call succeeds again, if it had failed."""

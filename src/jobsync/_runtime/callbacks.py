@@ -103,6 +103,8 @@ class Callbacks:
         self._node_name, self._functions, self._patience_sec = node_name, functions, max(1.0, patience_sec)
         self._lease_end, self._check_lease, self._release = lease_end, check_lease, release
         self._changes: threads.Queue[OwnershipChanged | None] = threads.new_queue()
+        self._change: OwnershipChanged | None = None
+        """The change that is taken, until the calls for it are pending."""
         self._pending: deque[_Call] = deque()
         self._reported: frozenset[int] = frozenset()
         """The tokens that this node owns by the calls made so far and those pending."""
@@ -170,10 +172,10 @@ class Callbacks:
     def _serve(self, turn: int) -> bool:
         """Make the calls that are due, and take the next change; return False if this thread has no more to do."""
         while self._pending:
-            if not self._make(turn, self._pending.popleft()):
+            if not self._make(turn):
                 return False
         try:
-            change = self._changes.get(timeout=self._until_check())
+            change = self._change = self._change or self._changes.get(timeout=self._until_check())
         except Empty:
             if self._reported and clock.now() >= self._lease_end():
                 self._check_lease()
@@ -182,6 +184,7 @@ class Callbacks:
             self._end.put(None)
             return False
         self._plan(change.after.tokens, change.asked, change.deadline)
+        self._change = None
         return True
 
     def _until_check(self) -> float | None:
@@ -189,27 +192,32 @@ class Callbacks:
 
     def _plan(self, tokens: frozenset[int], asked: frozenset[int], deadline: float) -> None:
         """Queue the calls that are due, now that this node owns these tokens."""
-        functions, reported, self._reported = self._functions, self._reported, tokens
+        functions, reported, calls = self._functions, self._reported, list[_Call]()
         going, coming = reported - tokens, tokens - reported
         revoked, lost = going & asked, going - asked
         if functions.on_revoke is not None and revoked:
             shown = time.monotonic() + (deadline - clock.now())
-            self._pending.append(_Call('on_revoke', functions.on_revoke, (revoked, shown), asked, deadline))
+            calls.append(_Call('on_revoke', functions.on_revoke, (revoked, shown), asked, deadline))
         elif functions.on_revoke is not None and asked:
             self._release(asked)
         if functions.on_lost is not None and lost:
-            self._pending.append(_Call('on_lost', functions.on_lost, (lost,)))
+            calls.append(_Call('on_lost', functions.on_lost, (lost,)))
         if functions.on_assign is not None and coming:
-            self._pending.append(_Call('on_assign', functions.on_assign, (coming,)))
+            calls.append(_Call('on_assign', functions.on_assign, (coming,)))
         if functions.on_rebalance is not None and (going or coming):
             event = RebalanceEvent(self._node_name, coming, going, len(tokens))
-            self._pending.append(_Call('on_rebalance', partial(_call_with_event, functions.on_rebalance), (event,)))
+            calls.append(_Call('on_rebalance', partial(_call_with_event, functions.on_rebalance), (event,)))
+        # Last, since there may be no memory for a call: then all are planned again, or the user never learns of a token.
+        self._pending.extend(calls)
+        self._reported = tokens
 
-    def _make(self, turn: int, call: _Call) -> bool:
-        """Make a call; return whether this thread is still the one that makes calls."""
+    def _make(self, turn: int) -> bool:
+        """Make the first call that is due; return whether this thread is still the one that makes calls."""
         with self._lock:
+            call = self._pending[0]
             until = call.until if call.held else clock.now() + self._patience_sec
             self._under_way = (call, max(until, clock.now() + _CHECK_SEC))
+            self._pending.popleft()
         try:
             call.function(*call.arguments)
         except BaseException:

@@ -315,13 +315,18 @@ class NodeRuntime:
     def _step_taken(self, call: str) -> None:
         """Log and hand on what happened, then publish the status. Under the lock."""
         agent = self.agent
-        events, agent.events = agent.events, []
-        self._agent_log.write((event for event in events if isinstance(event, LogMessage)), call)
-        for event in events:
+        while agent.events:
+            # t=0  the lease is over, and there is no memory for the line in the log that says so
+            # t=1  the next step goes on with the event behind it: ``on_lost`` is called
+            # So a line may be left out, and a change of the tokens may not: it leaves the list once it is handed on.
+            event = agent.events[0]
             if isinstance(event, OwnershipChanged):
                 if not self._callbacks.holds:
                     agent.lease.release(event.asked)
                 self._callbacks.put(event)
+            del agent.events[0]
+            if isinstance(event, LogMessage):
+                self._agent_log.write(event, call)
         if self.death_watch is not None:
             self.death_watch.take_members(agent.lease.assignment.members)
         snapshot = agent.snapshot

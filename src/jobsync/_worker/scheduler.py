@@ -102,8 +102,11 @@ class Scheduler:
         each.is_busy = True
         try:
             threads.start(self._session.node_name, 'tick', partial(self._attempt, each, moment, late))
-        except RuntimeError:  # the process cannot start another thread now
-            each.is_busy, each.check_at = False, clock.now() + _AGAIN_SEC
+        except BaseException as error:
+            each.is_busy = False
+            if not isinstance(error, RuntimeError):
+                raise
+            each.check_at = clock.now() + _AGAIN_SEC  # the process cannot start another thread now
         return clock.now() + POLL_SEC
 
     # --- the thread of a tick -----------------------------------------------------------------------------------------------
@@ -138,8 +141,8 @@ class Scheduler:
         except Exception:
             check_at = clock.now() + _AGAIN_SEC
             _logger.exception('node %r: a tick of %r is tried again', self._session.node_name, each.name)
-        each.check_at = check_at
-        each.is_busy = False
+        finally:
+            each.check_at, each.is_busy = check_at, False
 
     def _decide(self, each: Scheduled, moment: dt.datetime, record: TickRecord, ref: NodeRef | None, *, is_late: bool) -> Start:
         # t=0  this run finds no claim, and makes one; its lease has ended meanwhile: the tick is not begun, nor that recorded

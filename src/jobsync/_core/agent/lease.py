@@ -308,8 +308,10 @@ class Lease:
         self._set(after, asked, deadline)
 
     def _set(self, after: Ownership, asked: frozenset[int] = frozenset(), deadline: float = _NEVER) -> None:
-        before, self.ownership = self.ownership, after
+        # Emitted first: there may be no memory for it, or for the rest. A change that is emitted twice is reported once.
+        before = self.ownership
         if before.mine != after.mine or before.pin_ids != after.pin_ids:
-            if self.deadline == _NEVER:  # the loss of everything owned has been reported
-                before = after = self._nothing
-            self._emit(OwnershipChanged(before, after, asked, deadline))
+            is_over = self.deadline == _NEVER  # the loss of everything owned has been reported
+            told = (self._nothing, self._nothing) if is_over else (before, after)
+            self._emit(OwnershipChanged(*told, asked, deadline))
+        self.ownership = after

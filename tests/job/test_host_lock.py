@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tests.job.processes import ROOT
@@ -183,6 +184,21 @@ def test_a_lock_that_is_taken_back_proves_nothing_under_any_name(tmp_path: Path,
             HostFolder(str(tmp_path)).hold('run')
     moved.rename(file)
     assert verdict(tmp_path, 'run') is LockVerdict.UNPROVABLE
+
+
+@pytest.mark.parametrize('error', [MemoryError, OSError])
+def test_a_lock_whose_file_cannot_be_emptied_is_not_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """A file that says whose it is proves that the process is over once its lock is free: so that is kept."""
+    file, moved = folder_in(tmp_path) / 'run', tmp_path / 'moved'
+    with monkeypatch.context() as patch:
+        patch.setattr(HostFolder, '_examine', lambda *_: file.rename(moved) and LockFinding(LockVerdict.UNPROVABLE))
+        patch.setattr(os, 'ftruncate', Mock(side_effect=error))
+        with pytest.raises((NotKnown, error)):
+            HostFolder(str(tmp_path)).hold('run')
+    moved.rename(file)
+    assert verdict(tmp_path, 'run') is LockVerdict.HELD
 
 
 def test_a_mapping_that_does_not_keep_the_lock_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

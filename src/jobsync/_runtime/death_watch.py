@@ -229,8 +229,8 @@ class DeathWatch:
             watched.close()
             self._known = None
         if finding.verdict is LockVerdict.OVER:
-            self._over.add(ref)
             self._report(ref)
+            self._over.add(ref)  # last: what is in this set is not reported again
 
     def _fill_up(self) -> None:
         """Watch the next members after this node's name that are on this host, if the members have changed."""

@@ -139,8 +139,7 @@ class HostFolder:
             ends.callback(os.close, file)
             undo.callback(_unlink, folder, incarnation)
             address = _locked(file)
-            undo.callback(_libc().munmap, address, _PAGE)
-            undo.callback(_empty, file)  # before its lock is released, or it would prove that this process is over
+            undo.callback(_give_back, file, address)
             found = os.fstat(file)
             text = json.dumps({**self._self_description(incarnation, found), 'pid': os.getpid(), 'in': self._pid_namespace})
             # Tried before anything is written: no observer takes an empty file for a proof.
@@ -242,13 +241,13 @@ def _unlink(folder: int, name: str) -> None:
         os.unlink(name, dir_fd=folder)
 
 
-def _empty(file: int) -> None:
-    """Have a file prove nothing, because its lock is about to be released though the process lives.
+def _give_back(file: int, address: int) -> None:
+    """Release the lock of a file though the process lives, once the file proves nothing. If it cannot be emptied, keep the lock.
 
     Deleting its name would not be enough: an observer may find it under another, or in a folder that has been moved.
     """
-    with contextlib.suppress(OSError):
-        os.ftruncate(file, 0)
+    os.ftruncate(file, 0)
+    _libc().munmap(address, _PAGE)
 
 
 def _locked(file: int) -> int:

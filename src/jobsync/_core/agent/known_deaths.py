@@ -30,8 +30,8 @@ class KnownDeaths:
     def take(self, ref: NodeRef) -> None:
         """Take the knowledge that a run is over, which the store is to learn."""
         if ref not in self._known:
+            self._to_declare[ref] = None  # first: what is known is not taken again
             self._known.add(ref)
-            self._to_declare[ref] = None
 
     def next(self) -> NodeRef | None:
         """Return the run to declare over in the store; None if there is none."""

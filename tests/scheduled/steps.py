@@ -17,9 +17,8 @@ from typing import Any, Protocol
 
 __all__ = ['Host', 'Stepping', 'install']
 
-_MODULES = ('jobsync._runtime.', 'jobsync._worker.', 'jobsync._event_log', 'jobsync.job', 'jobsync._core.agent.lease')
-"""The code around the core, and the part of the core that any thread may call."""
-_ALSO = ('jobsync._core.agent.in_flight', 'jobsync._core.agent.ownership', 'jobsync._core.agent.progress')
+_MODULES = ('jobsync._runtime.', 'jobsync._worker.', 'jobsync._event_log', 'jobsync.job', 'jobsync._core.agent.')
+"""The code around the core, and the part of the core that has a state."""
 _STEP = '__step__'
 
 
@@ -119,7 +118,7 @@ class _Finder(MetaPathFinder):
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return the module's spec if it is under test."""
-        if not fullname.startswith(_MODULES) and fullname not in _ALSO:
+        if not fullname.startswith(_MODULES):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.origin is not None:

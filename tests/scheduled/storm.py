@@ -114,6 +114,8 @@ def _unowned(world: World) -> str:
             if not worker.is_ending:
                 return f'{worker} has no lease'
             continue
+        if worker.told not in (None, lease.ownership.tokens) and not worker.is_ending:
+            return f'{worker} owns {sorted(lease.ownership.tokens)}, and was told of {sorted(worker.told or ())}'
         for token in lease.ownership.tokens:
             if token in owners:
                 owners[token].append(worker.name)

@@ -14,7 +14,7 @@ from tests.scheduled.line import Line
 from tests.scheduled.virtual import VirtualProcess
 from tests.scheduled.virtual.threads import VirtualThread
 
-from jobsync import Job, Tick
+from jobsync import Job, RebalanceEvent, Tick
 from jobsync.backends.memory import MemoryBackend
 from jobsync.errors import BackendUnavailable, JobsyncError, NotOwned
 
@@ -42,6 +42,8 @@ class Worker:
         self.must_enter = world.is_calm and world.coordination.minimum_nodes is None
         """Whether nothing excuses a failure to enter."""
         self.has_entered = self.has_finished = self.should_leave = self.is_interrupted = False
+        self.told: frozenset[int] | None = None
+        """The tokens of this worker by what ``on_rebalance`` has said; None if it has no such function."""
         self.lapsed_at: list[float] = []
         """When a heartbeat has found the lease over."""
         self.handles_signals = random.random() < 0.5
@@ -155,12 +157,18 @@ class Worker:
             if world.fails(0.1):
                 raise WorkFailedError(name)
 
+        def rebalance(event: RebalanceEvent) -> None:
+            self.told = ((self.told or frozenset()) - event.lost) | event.gained
+            call(event)
+
         calls: dict[str, Callable[..., object]] = {  # each with the number of arguments that it is checked for
             'on_assign': lambda tokens: call(tokens),
             'on_revoke': lambda tokens, deadline: call(tokens, deadline),
             'on_lost': lambda tokens: call(tokens),
-            'on_rebalance': lambda event: call(event),
+            'on_rebalance': rebalance,
         }
+        if name == 'on_rebalance':
+            self.told = frozenset()
         return calls[name]
 
     def _work(self, job: Job) -> None:

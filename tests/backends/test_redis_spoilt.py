@@ -17,11 +17,17 @@ from tests.support.servers import RedisServer
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import HistoryKind, LockEdit, LockFilter, Member, NodeRef, Pin, Registration, Settings, Unreadable
 from jobsync.backend import Backend
+from jobsync.backends.redis.records import sealed
 from jobsync.errors import BackendUnavailable, Evicted
-from jobsync.testing.conformance.namespace import TOKENS, Namespace
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
 pytestmark = pytest.mark.redis
 
+STATE_FIELDS = (
+    'total_tokens', 'hash_function', 'format', 'generation', 'timeline', 'timeline_store', 'revision', 'stamp', 'version',
+    'version_stamp', 'epoch', 'leader', 'leader_run', 'pins', 'last_created', 'locks_revision', 'lock_ids', 'base_size',
+    'log_size', 'longest_timeout', 'position',
+)  # fmt: skip
 WRONG: list[object] = [None, '', 'x', 'Infinity', -1, 10**400, [], {}]
 
 
@@ -67,16 +73,37 @@ def unreadable(backend: Backend) -> list[tuple[str, str]]:
 class TestState:
     """The one key without a seal."""
 
-    @pytest.mark.parametrize('field', ['epoch', 'generation', 'revision', 'stamp', 'version', 'version_stamp', 'position'])
-    def test_any_field(self, namespace: Namespace, server: RedisServer, field: str) -> None:
+    @pytest.mark.parametrize('field', STATE_FIELDS)
+    def test_any_field(self, namespace: Namespace, server: RedisServer, harness: RedisHarness, field: str) -> None:
         """What cannot be read is an outage for a node, and an error that says why for others; put back, all goes on."""
         ref, before = namespace.join('a'), server.ask('HGET', key('state'), field)
-        server.ask('HSET', key('state'), field, 'x')
-        for call in (namespace.snapshot, lambda: namespace.beat(ref)):
-            with pytest.raises(BackendUnavailable):
+        number = 'timeline' not in field and field not in ('leader', 'leader_run', 'pins', 'hash_function')
+        newcomer = harness.connect()
+        for value in (None, '', 'x', 'nan', 'inf', '-1', '1' + '0' * 400) if number else (None,):
+            server.ask(*(('HDEL', key('state'), field) if value is None else ('HSET', key('state'), field, value)))
+            for call in (
+                namespace.snapshot,
+                lambda: namespace.beat(ref),
+                lambda: namespace.join('b'),
+                lambda: namespace.lock('x'),
+                lambda: newcomer.open(SETTINGS, create=True),
+                lambda: newcomer.open(None, create=False),
+            ):
+                with pytest.raises(BackendUnavailable, match=f'{field} was changed manually'):
+                    call()
+            server.ask('HSET', key('state'), field, before)
+        assert [node.ref for node in namespace.snapshot().nodes] == [ref]
+
+    @pytest.mark.parametrize('field', ['revision', 'version', 'epoch', 'last_created'])
+    def test_a_number_that_no_script_can_count_on_from(self, namespace: Namespace, server: RedisServer, field: str) -> None:
+        """Nobody remembers it, or writes a record with it: put back, all goes on."""
+        ref, before = namespace.join('a'), server.ask('HGET', key('state'), field)
+        server.ask('HSET', key('state'), field, '9223372036854775807')
+        for call in (namespace.snapshot, lambda: namespace.beat(ref), lambda: namespace.join('b')):
+            with pytest.raises(BackendUnavailable, match=f'{field} was changed manually'):
                 call()
         server.ask('HSET', key('state'), field, before)
-        assert namespace.snapshot().nodes[0].ref == ref
+        assert [node.ref for node in namespace.snapshot().nodes] == [ref]
 
 
 class TestNodes:
@@ -134,6 +161,18 @@ class TestNodes:
         assert namespace.beat(leader).heartbeat == 1
         with pytest.raises(Evicted):
             namespace.beat(ref)
+
+    def test_a_time_that_is_none(self, namespace: Namespace, server: RedisServer) -> None:
+        """A record that was made while the highest time of all records was spoilt has a seal, and no time."""
+        leader, ref = namespace.leader(), namespace.join('a')
+        form = json.loads(server.ask('HGET', key('nodes'), 'a')[SEAL:]) | {'created_on': '9223372036854775808'}
+        server.ask('HSET', key('nodes'), 'a', sealed(b'a', json.dumps(form).encode()).decode())
+        assert unreadable(namespace.backend) == [('node', 'a')]
+        assert 'a' not in namespace.nodes()
+        assert namespace.beat(leader).heartbeat == 1
+        namespace.backend.deregister(ref)
+        namespace.join('a')
+        assert unreadable(namespace.backend) == []
 
     def test_the_record_of_another(self, namespace: Namespace, server: RedisServer) -> None:
         """A record that jobsync wrote, copied to another name, is none of that name's."""

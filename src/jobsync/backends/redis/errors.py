@@ -47,8 +47,9 @@ OUTAGES: Mapping[str, str] = {
     'CLUSTERDOWN': 'the cluster has no node for the slot of this namespace',
     'MASTERDOWN': 'this server is a replica that has lost the server it follows',
     'TRYAGAIN': 'the cluster is moving the slot of this namespace to another node',
+    'SPOILT': 'put back what was there, or stop all nodes and delete the keys of the namespace',
 }
-"""States in which a server refuses every user, and what they mean."""
+"""States in which a server, or a script, refuses every user, and what they mean."""
 FOREIGN = 'WRONGTYPE'
 NO_DATABASE = 'DB index is out of range'
 """What SELECT says of a database that there is not; it has no code of its own."""

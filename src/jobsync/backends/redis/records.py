@@ -31,7 +31,6 @@ from jobsync.backend import (
     Timeline,
     Unreadable,
 )
-from jobsync.errors import BackendUnavailable
 
 __all__ = [
     'SpoiltRecord',
@@ -110,7 +109,7 @@ def _readable(kind: str, flat: Sequence[bytes], read: Callable[[bytes], T]) -> t
     for name, raw in pairs(flat):
         try:
             found.append(read(unsealed(name, raw)))
-        except (SpoiltRecord, ValueError, TypeError, KeyError) as error:
+        except (SpoiltRecord, ValueError, TypeError, KeyError, OverflowError) as error:
             key = name.decode(errors='replace').rpartition('\0')[2]  # of an item the task, without its group
             spoilt.append(Unreadable(kind, key, f'{error}: left out'))
     return found, tuple(spoilt)
@@ -161,20 +160,14 @@ def leadership_of(epoch: bytes, leader: bytes, run: bytes) -> Leadership:
 
 def shared_fields_of(answer: Sequence[bytes]) -> tuple[dict[str, Any], Sequence[Any]]:
     """Return the fields that a pulse and a snapshot share (``shared_fields`` in ``common.lua``), and the rest of the answer."""
-    try:
-        fields = {
-            'timeline': timeline_of(*answer[:3]),
-            'store': answer[3].decode(),
-            'revision': revision_of(*answer[4:6]),
-            'version': revision_of(*answer[6:8]),
-            'leadership': leadership_of(*answer[8:11]),
-            'position': int(answer[11]),
-        }
-    except ValueError as error:
-        raise BackendUnavailable(
-            f'the state of the namespace was changed manually and cannot be read ({error}): put back what was there, or stop all '
-            'nodes and delete the keys of the namespace'
-        ) from error
+    fields = {
+        'timeline': timeline_of(*answer[:3]),
+        'store': answer[3].decode(),
+        'revision': revision_of(*answer[4:6]),
+        'version': revision_of(*answer[6:8]),
+        'leadership': leadership_of(*answer[8:11]),
+        'position': int(answer[11]),
+    }
     return fields, answer[12:]
 
 

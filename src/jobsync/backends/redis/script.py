@@ -28,8 +28,8 @@ ARGUMENTS_OF_ALL = ('durable', 'channel')
 
 REQUIRED = {
     'nothing': '',
-    'namespace': "local state = enter() if not state then return {'SchemaMismatch'} end",
-    'view': "local state = enter(true) if not state then return {'SchemaMismatch'} end",
+    'namespace': "local state = enter() if not state then return {'SchemaMismatch'} end check_state(state)",
+    'view': "local state = enter(true) if not state then return {'SchemaMismatch'} end check_state(state)",
     'node': "local node = joined(given.name, given.run) if not node then return {'Evicted'} end",
 }
 

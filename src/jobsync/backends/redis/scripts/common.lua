@@ -92,6 +92,40 @@ local function enter(is_view)
     return state
 end
 
+-- What scripts count on from, and what they only pass on.
+local NUMBERS = {'total_tokens', 'format', 'generation', 'revision', 'version', 'epoch', 'position', 'last_created',
+    'locks_revision', 'lock_ids', 'base_size', 'log_size'}
+local STAMPS = {'stamp', 'version_stamp'}
+local TEXTS = {'hash_function', 'timeline', 'timeline_store', 'leader', 'leader_run', 'pins'}
+local EXACT, WEEK = 2 ^ 53, 7 * 24 * 3600
+
+-- Fail before anything is read or written if a person has deleted a field of the state, or has put what is no number in the place of
+-- one.
+--
+-- t=0  a person sets ``epoch`` to 9223372036854775807, which is no double: counted on from, it stays as it is
+-- t=1  nodes a and b, one after the other, take the leadership: both lead in that epoch
+-- t=2  the person puts back what was there; no node may remember the other number, or have a record that was made with it
+local function check_state(state)
+    local function check(field, is_sound)
+        if not is_sound then
+            error({err = 'SPOILT the field ' .. field .. ' was changed manually'})
+        end
+    end
+    for _, field in ipairs(NUMBERS) do
+        local found = state[field] or ''
+        check(field, string.find(found, '^%d+$') and tonumber(found) < EXACT)
+    end
+    for _, field in ipairs(STAMPS) do
+        local found = state[field] or ''
+        check(field, string.find(found, '^%d+$') and #found < 20)
+    end
+    for _, field in ipairs(TEXTS) do
+        check(field, state[field])
+    end
+    local longest = string.find(state.longest_timeout or '', '^%d') and tonumber(state.longest_timeout)
+    check('longest_timeout', longest and longest <= WEEK)
+end
+
 -- Return what a heartbeat and a snapshot read of the state, 12 values, followed by others.
 local function shared_fields(state, ...)
     return {'ok', state.generation, state.timeline, state.timeline_store, state.store, state.revision, state.stamp,

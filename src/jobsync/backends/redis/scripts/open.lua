@@ -37,6 +37,7 @@ end
 if state.schema ~= given.schema then
     return {'SchemaMismatch', state.schema or '?'}
 end
+check_state(state)
 local function opened(now)
     return {'ok', now.total_tokens, now.hash_function, now.format, now.generation, now.timeline, now.timeline_store}
 end

@@ -108,6 +108,8 @@ def edit_locks(tx: SqlTransaction, change: LockEdit) -> int:
     row = tx.execute(numbered_state).one_or_none()
     state, lock = states.parse(row), table_of(tx.dialect, is_item=bool(change.group))
     assert row is not None
+    if not isinstance(row.last_lock, int):
+        raise states.unreadable(f'last_lock is {row.last_lock!r}')
     revision = states.raised(state)
     wanted = {request.task_id: request for request in change.put}
     removed = matching(tx, lock, change, state.now)

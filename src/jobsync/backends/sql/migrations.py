@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 import sqlalchemy as sa
 from sqlalchemy.schema import CreateColumn
 
+from jobsync.backends.sql import state as states
 from jobsync.backends.sql.schema import IDENTIFIED, ROOMY, SCHEMA_VERSION, conditions
 from jobsync.backends.sql.store import SqlStore, SqlTransaction
 from jobsync.errors import SchemaMismatch
@@ -98,11 +99,13 @@ STEPS: Mapping[int, Callable[[SqlTransaction], None]] = {3: add_missing}
 
 def version(tx: SqlTransaction) -> int:
     """Return the schema's version; ``SchemaMismatch`` if the namespace's state is gone."""
-    found: int | None = tx.execute(sa.select(tx.tables.state.c.schema_version)).scalar_one_or_none()
+    found: object = tx.execute(sa.select(tx.tables.state.c.schema_version)).scalar_one_or_none()
     if found is None:
         raise SchemaMismatch(
             f'{tx.tables.state.name} is empty: stop all nodes, drop the tables of this namespace, and start one, which makes them'
         )
+    if not isinstance(found, int):
+        raise states.unreadable(f'schema_version is {found!r}')
     return found
 
 

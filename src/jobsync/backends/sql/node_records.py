@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +12,7 @@ from jobsync.backend import Node, NodeState, Revision, Unreadable
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.sound import LONGEST_TIMEOUT_SEC, MOST_WEIGHT, is_readable, is_text, text_bytes
 from jobsync.backends.sql.state import SqlState
-from jobsync.backends.sql.types import Spoilt
+from jobsync.backends.sql.types import LAST, Spoilt
 
 __all__ = ['columns', 'read_nodes']
 
@@ -21,9 +20,6 @@ STATES = {state.value: state for state in NodeState}
 """The states by their texts: found in a fifth of the time that a call of the enum takes."""
 
 NONE: frozenset[Any] = frozenset()
-
-LAST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
-"""The registration of a node whose row has no readable one: the last candidate for leadership."""
 
 
 def columns(dialect: Dialect) -> list[sa.ColumnElement[Any]]:
@@ -76,7 +72,7 @@ def parse(row: sa.Row[Any], state: SqlState, problems: list[str]) -> Node:
         timeout_sec=sound('timeout_sec', has_timeout, state.longest_timeout_sec),
         host=row.host,
         pid=row.pid,
-        created_on=sound('created_on', True, LAST),
+        created_on=sound('created_on', True, LAST),  # the last candidate for leadership
         last_heartbeat=sound('last_heartbeat', True, None),
         candidate=row.candidate,
         settings=row.settings,

@@ -15,8 +15,9 @@ from jobsync.backend import Leadership, Member, NodeRef, Revision, Settings, Tim
 from jobsync.backends._common.values import draw_stamp
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.schema import SCHEMA_VERSION
+from jobsync.backends.sql.sound import LONGEST_TIMEOUT_SEC
 from jobsync.backends.sql.store import SqlTransaction
-from jobsync.backends.sql.types import Spoilt
+from jobsync.backends.sql.types import LAST, Spoilt
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
 __all__ = [
@@ -31,27 +32,28 @@ __all__ = [
     'raised',
     'read',
     'save',
+    'unreadable',
 ]
 
-numbers_of = operator.attrgetter(
-    *(
-        f'state_{name}'
-        for name in (
-            'schema_version',
-            'total_tokens',
-            'format',
-            'generation',
-            'revision',
-            'stamp',
-            'version',
-            'version_stamp',
-            'epoch',
-            'locks_revision',
-            'longest_timeout_sec',
-        )
-    )
+NUMBERS = (
+    'schema_version',
+    'total_tokens',
+    'format',
+    'generation',
+    'revision',
+    'stamp',
+    'version',
+    'version_stamp',
+    'epoch',
+    'locks_revision',
 )
-"""Return the numbers in a row of ``columns``."""
+"""The columns of whole numbers that every state is read with."""
+
+numbers_of = operator.attrgetter(*(f'state_{name}' for name in NUMBERS))
+"""Return these numbers in a row of ``columns``."""
+
+MOST = 2**62
+"""The highest stamp. No other number comes near it, and one more than it fits its column."""
 
 
 @attrs.frozen
@@ -88,8 +90,17 @@ def parse(row: sa.Row[Any] | None) -> SqlState:
     """Return the state in a row of ``columns``; ``SchemaMismatch`` if there is no row, or one of another schema."""
     if row is None:
         raise SchemaMismatch('the state of the namespace is gone: its table has been emptied; open the namespace anew')
-    if isinstance(row.state_last_created, Spoilt) or not all(isinstance(number, (int, float)) for number in numbers_of(row)):
-        raise unreadable('a number or a time in it is none')
+    # t=0  a person sets the revision to 2**63 - 1; a node reads it
+    # t=1  the person puts back what was there: for this node, the store has gone back
+    # t=2  the node renews the timeline above all that it has read. No column takes that number, at each try
+    for name, number in zip(NUMBERS, numbers_of(row), strict=True):
+        if not (isinstance(number, int) and 0 <= number <= MOST):
+            raise unreadable(f'{name} is {number!r}')
+    if not is_timeout(row.state_longest_timeout_sec):
+        raise unreadable(f'longest_timeout_sec is {row.state_longest_timeout_sec!r}')
+    last = row.state_last_created
+    if last is not None and (isinstance(last, Spoilt) or last > LAST):
+        raise unreadable('last_created is no moment of the years 1 to 9999')
     check_version(row.state_schema_version)
     leader = None if row.state_leader is None else NodeRef(row.state_leader, row.state_leader_incarnation)
     return SqlState(
@@ -99,7 +110,7 @@ def parse(row: sa.Row[Any] | None) -> SqlState:
         version=Revision(row.state_version, row.state_version_stamp),
         leadership=Leadership(row.state_epoch, leader),
         locks_revision=row.state_locks_revision,
-        last_created=row.state_last_created,
+        last_created=last,
         longest_timeout_sec=row.state_longest_timeout_sec,
         store=row.store_now,
         position=row.position_now,
@@ -174,6 +185,17 @@ def dump_members(members: Mapping[str, Member | None]) -> str:
 def load_members(text: str) -> dict[str, Member | None]:
     """Read a column ``members``."""
     try:
-        return {name: Member(*fields) if fields else None for name, fields in json.loads(text).items()}
+        members = {name: Member(*fields) if fields else None for name, fields in json.loads(text).items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise unreadable(error) from error
+    for name, member in members.items():
+        if member and not (
+            isinstance(member.incarnation, str) and is_timeout(member.timeout_sec) and isinstance(member.since, int)
+        ):
+            raise unreadable(f'{name!r} is {member} in members')
+    return members
+
+
+def is_timeout(value: object) -> bool:
+    """Return whether a value is a timeout that a node may have, or 0."""
+    return isinstance(value, (int, float)) and 0 <= value <= LONGEST_TIMEOUT_SEC

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import functools
+import json
 import logging
 import multiprocessing
 import os
@@ -526,6 +527,35 @@ class TestContent:
             for create in (True, False):
                 with pytest.raises(SchemaMismatch, match=message):
                     harness.connect().open(SETTINGS, create=create)
+
+    @pytest.mark.parametrize(
+        ('field', 'value'),
+        [('longest_timeout_sec', 1e299), ('longest_timeout_sec', -1), ('last_created', '9999-12-31T23:59:59.999999+00:00')],
+    )
+    def test_a_state_that_no_node_can_go_on_from(
+        self, harness: EtcdHarness, namespace: Namespace, field: str, value: object
+    ) -> None:
+        """A timeout that no node has, which all would wait for, or a time that none follows; put back, all goes on."""
+        ref, before = namespace.join('a'), keys_of(namespace.backend)[b'jobsync/sync_/state'].decode()
+        harness.server.ctl('put', 'jobsync/sync_/state', json.dumps(json.loads(before) | {field: value}))
+        for call in (namespace.snapshot, lambda: namespace.beat(ref), lambda: namespace.join('b')):
+            with pytest.raises(SchemaMismatch, match=f'cannot be read .*{field}'):
+                call()
+        harness.server.ctl('put', 'jobsync/sync_/state', before)
+        assert [node.ref for node in namespace.snapshot().nodes] == [ref]
+
+    @pytest.mark.parametrize('field', ['timeout_sec', 'weight'])
+    def test_a_node_with_more_than_any_has(self, harness: EtcdHarness, namespace: Namespace, field: str) -> None:
+        """Its record is left out: the tokens of a node that dies would wait for its timeout."""
+        leader, ref = namespace.leader(), namespace.join('a')
+        form = json.loads(keys_of(namespace.backend)[b'jobsync/sync_/node/a'])
+        form['node'][field] = 1e9
+        harness.server.ctl('put', 'jobsync/sync_/node/a', json.dumps(form))
+        (report,) = namespace.snapshot().unreadable
+        assert f'{field}=1000000000.0' in report.problem
+        assert [node.ref for node in namespace.snapshot().nodes] == [leader]
+        with pytest.raises(Evicted):
+            namespace.beat(ref)
 
     def test_what_is_appended_again_costs_no_space(self, namespace: Namespace) -> None:
         """A claim that is repeated takes the place of the one before it."""

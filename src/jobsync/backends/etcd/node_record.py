@@ -14,8 +14,10 @@ from jobsync.backend import Node
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
 from jobsync.backends.etcd.packing import packed, unpacked
 
-__all__ = ['NodeRecord', 'record_of']
+__all__ = ['LONGEST_TIMEOUT_SEC', 'NodeRecord', 'record_of']
 
+MOST_WEIGHT = 1_000_000
+LONGEST_TIMEOUT_SEC = 7 * 24 * 3600
 MOST_LISTED = 10_000
 """Tokens that a record lists. Of more it has their differences, compressed, so that a record of any number fits a request."""
 
@@ -45,7 +47,8 @@ def record_of(name: str, value: bytes) -> NodeRecord:
     except UNREADABLE as error:
         raise ValueError(f'the record is not one of jobsync ({error}): it is left out') from error
     node = record.node
-    if node.name != name or node.heartbeat < 0 or node.weight < 0 or node.timeout_sec <= 0:
+    is_sound = 0 <= node.weight <= MOST_WEIGHT and 0 < node.timeout_sec <= LONGEST_TIMEOUT_SEC
+    if node.name != name or node.heartbeat < 0 or not is_sound:
         found = f'name={node.name!r}, heartbeat={node.heartbeat}, weight={node.weight}, timeout_sec={node.timeout_sec}'
         raise ValueError(f'no node at this key has {found}: it is left out')
     return record

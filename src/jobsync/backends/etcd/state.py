@@ -16,6 +16,7 @@ from jobsync.backend import INITIAL, Leadership, Revision, Settings, Timeline
 from jobsync.backends._common.values import BEFORE_ANY, NO_LEADER, draw_id, draw_stamp
 from jobsync.backends.etcd.chunked_log import EMPTY, ChunkedLog, LogEntry
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
+from jobsync.backends.etcd.node_record import LONGEST_TIMEOUT_SEC
 from jobsync.errors import SchemaMismatch
 
 __all__ = ['EtcdState', 'state_of']
@@ -23,6 +24,8 @@ __all__ = ['EtcdState', 'state_of']
 SCHEMA_VERSION = 5
 """1 had all members in every record of the assignment, 2 had neither the longest timeout nor the nodes' clocks, 3 had other forms
 of most records, 4 had nodes without settings and without stalled."""
+
+LAST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 
 
 @attrs.frozen
@@ -82,6 +85,16 @@ def state_of(value: bytes) -> EtcdState:
             raise SchemaMismatch(
                 f'the namespace has schema version {found}, and this jobsync needs version {SCHEMA_VERSION}: {what_to_do}'
             )
-        return from_form(EtcdState, form)
+        return _checked(from_form(EtcdState, form))
     except UNREADABLE as error:
         raise SchemaMismatch(f'the state of the namespace cannot be read ({error!r}): another program has written it') from error
+
+
+def _checked(state: EtcdState) -> EtcdState:
+    """Return a state; raise ``ValueError`` if nodes could not go on from it."""
+    # Nodes remember the longest timeout, and write it again with the next timeline: one that no node has would be waited for.
+    if not 0 <= state.longest_timeout_sec <= LONGEST_TIMEOUT_SEC:
+        raise ValueError(f'longest_timeout_sec is {state.longest_timeout_sec}')
+    if state.last_created > LAST:
+        raise ValueError(f'last_created is {state.last_created}, and no time comes after it')
+    return state

@@ -96,7 +96,7 @@ end
 local NUMBERS = {'total_tokens', 'format', 'generation', 'revision', 'version', 'epoch', 'position', 'last_created',
     'locks_revision', 'lock_ids', 'base_size', 'log_size'}
 local STAMPS = {'stamp', 'version_stamp'}
-local TEXTS = {'hash_function', 'timeline', 'timeline_store', 'leader', 'leader_run', 'pins'}
+local TEXTS = {'hash_function', 'timeline', 'timeline_store', 'store', 'leader', 'leader_run', 'pins'}
 local EXACT, WEEK = 2 ^ 53, 7 * 24 * 3600
 
 -- Fail before anything is read or written if a person has deleted a field of the state, or has put what is no number in the place of

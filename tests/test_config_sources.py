@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -187,10 +189,26 @@ def test_priority_of_the_prefix() -> None:
     assert resolve(None, None, environ | {'JOBSYNC_APPNAME': ''}).options.namespace == 'sync_'
 
 
+def test_a_relative_path_is_that_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of the working directory changes no SQLite file; a URL that is no such path is left as it is."""
+    monkeypatch.chdir(tmp_path)
+    for url, absolute in (
+        ('sqlite:///jobs.db', f'sqlite:///{tmp_path}/jobs.db'),
+        ('SQLite:///a/../jobs.db', f'SQLite:///{tmp_path}/a/../jobs.db'),
+        *((same, same) for same in ('sqlite:////jobs.db', 'sqlite:///', 'sqlite:///:memory:', 'sqlite://jobs.db', 'redis:///1')),
+    ):
+        assert resolve({'sync': {'backend': url}}, None, {}).backend == absolute
+    for name in ('a#b', 'a?b', os.fsdecode(b'a\xffb')):
+        odd = tmp_path / name
+        odd.mkdir()
+        monkeypatch.chdir(odd)
+        assert resolve({'sync': {'backend': 'sqlite:///jobs.db'}}, None, {}).backend == 'sqlite:///jobs.db'
+
+
 @pytest.mark.parametrize('environ', [{}, {'JOBSYNC_BACKEND': ''}])
 def test_no_backend_anywhere(environ: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     """With no backend configured it is SQLite in the working directory, and one warning that others will not see it."""
-    assert resolve(None, None, environ).backend == 'sqlite:///jobsync.db'
+    assert resolve(None, None, environ).backend == f'sqlite:///{Path.cwd()}/jobsync.db'
     [record] = caplog.records
     assert (record.name, record.levelname) == ('jobsync.config', 'WARNING')
     assert 'other machines' in record.getMessage()
@@ -293,7 +311,7 @@ def test_a_misspelt_section() -> None:
     with pytest.raises(ConfigError, match=r"has 'snyc' and no section 'sync', and no backend .*did you mean 'sync'"):
         resolve({'snyc': {'coordination': {'backend': URL}}}, None, {})
     assert resolve({'async': {'workers': 3}}, None, {'JOBSYNC_BACKEND': URL}).backend == URL
-    assert resolve({'timezone': {}, 'async': True}, None, {}).backend == 'sqlite:///jobsync.db'
+    assert resolve({'timezone': {}, 'async': True}, None, {}).backend == f'sqlite:///{Path.cwd()}/jobsync.db'
 
 
 def test_arguments_changed_over() -> None:

@@ -12,7 +12,7 @@ from tests.job.stores import Store
 from tests.job.waiting import wait_until
 from tests.support.timings import FAST
 
-from jobsync import CoordinationConfig, Job, JobsyncError, SchemaMismatch, plugins
+from jobsync import Cluster, CoordinationConfig, Job, JobsyncError, SchemaMismatch, plugins
 from jobsync.backend import BackendOptions
 
 pytestmark = pytest.mark.any_store
@@ -118,6 +118,27 @@ def test_no_backend_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capl
         assert (tmp_path / 'jobsync.db').exists()
     warnings = [record.getMessage() for record in caplog.records if record.levelname == 'WARNING']
     assert len([warning for warning in warnings if 'Workers on other machines' in warning]) == 1
+
+
+def test_a_change_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done after the block is recorded in the file of the block, whatever the working directory is by then."""
+    first, other = tmp_path / 'first', tmp_path / 'other'
+    for folder in (first, other):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        with Job('w0', coordination_config=CoordinationConfig(backend='sqlite:///jobs.db', **FAST)):
+            pass
+    monkeypatch.chdir(first)
+    job = Job('w1', coordination_config=CoordinationConfig(backend='sqlite:///jobs.db', **FAST))
+    monkeypatch.chdir(other)
+    with job:
+        loop = job.claim(['x'])
+        assert next(loop) == 'x'
+    assert list(loop) == []
+    with Cluster(f'sqlite:///{first}/jobs.db') as cluster:
+        assert [audit['item'] for audit in cluster.audits()] == ['x']
+    with Cluster(f'sqlite:///{other}/jobs.db') as cluster:
+        assert cluster.audits() == []
 
 
 def test_backend_instance_stays_open(store: Store) -> None:

@@ -17,7 +17,7 @@ import attrs
 
 from jobsync._core.redact import safe_repr
 from jobsync.backend import Backend
-from jobsync.config.checks import nearest, unknown_field
+from jobsync.config.checks import is_storable, nearest, unknown_field
 from jobsync.config.fields import CoordinationConfig
 from jobsync.errors import ConfigError
 
@@ -65,7 +65,8 @@ def resolve(
         environ: The variables of the environment.
 
     Returns:
-        A configuration whose ``backend`` is None only if coordination is off and no store is named.
+        A configuration whose ``backend`` is None only if coordination is off and no store is named. The relative path of a SQLite
+        URL is made absolute: the working directory may be another one when the store is connected, or connected once more.
 
     Raises:
         ConfigError: A setting is not allowed.
@@ -92,7 +93,9 @@ def resolve(
         appname = _make(APPNAME_VARIABLE, lambda: CoordinationConfig(appname=environ.get(APPNAME_VARIABLE) or None)).appname
     return _make(
         where,
-        lambda: attrs.evolve(chosen, backend=store, appname=appname, host=None, port=None, dbname=None, user=None, password=None),
+        lambda: attrs.evolve(
+            chosen, backend=_absolute(store), appname=appname, host=None, port=None, dbname=None, user=None, password=None
+        ),
     )
 
 
@@ -115,6 +118,20 @@ def _store(
         ENVIRONMENT_VARIABLE,
     )
     return 'default', DEFAULT_BACKEND
+
+
+def _absolute(store: str | Backend | None) -> str | Backend | None:
+    """Return a store whose file does not depend on the working directory; as it is where a URL cannot name that directory."""
+    if not isinstance(store, str):
+        return store
+    scheme, separator, path = store.partition(':///')
+    if scheme.lower() != 'sqlite' or not separator or path[:1] in ('', '/') or path == ':memory:':
+        return store
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError:  # removed, which the backend refuses
+        return store
+    return store if {'?', '#'} & {*str(folder)} or not is_storable(str(folder)) else f'{scheme}:///{folder / path}'
 
 
 def _sync(config: object | None) -> dict[str, Any]:

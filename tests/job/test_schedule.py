@@ -45,7 +45,16 @@ def test_a_tenth_of_a_second_does_not_drift() -> None:
 
 @pytest.mark.parametrize(
     ('expression', 'days'),
-    [('30 2 * * *', 3), ('0 3 * * *', 3), ('15 * * * *', 3), ('*/20 * * * *', 3), ('0 2 * * 7', 9), ('59 23 28 * *', 40)],
+    [
+        *(('30 2 * * *', 3), ('0 3 * * *', 3), ('15 * * * *', 3), ('*/20 * * * *', 3), ('0 2 * * 7', 9), ('59 23 28 * *', 40)),
+        *(
+            ('10 30 2 * * *', 3),
+            ('*/7 30 2 * * *', 3),
+            ('5 0-50/25 1-3 * * *', 3),
+            ('59 59 2 28 * *', 40),
+            ('30 */20 * * * *', 3),
+        ),
+    ],
 )
 @pytest.mark.parametrize('day', [utc(2026, 3, 28, 12), utc(2026, 10, 24, 12)], ids=['spring', 'autumn'])
 def test_backwards_and_forwards_agree(expression: str, days: int, day: dt.datetime) -> None:
@@ -67,15 +76,22 @@ def _ticks(schedule: CronSchedule, start: dt.datetime) -> Any:
         start = following
 
 
-def test_an_hour_that_comes_twice_and_one_that_is_left_out() -> None:
+@pytest.mark.parametrize(('at', 'second'), [('30 2 * * *', 0), ('40 30 2 * * *', 40)])
+def test_an_hour_that_comes_twice_and_one_that_is_left_out(at: str, second: int) -> None:
     """A daily tick comes once on each day; one at an hour that is left out comes at the end of the gap."""
-    spring, autumn = utc(2026, 3, 28, 20), utc(2026, 10, 24, 20)
-    daily, hourly = CronSchedule('30 2 * * *', BERLIN), CronSchedule('0 * * * *', BERLIN)
-    assert list(itertools.islice(_ticks(daily, spring), 2)) == [utc(2026, 3, 29, 1), utc(2026, 3, 30, 0, 30)]
-    assert list(itertools.islice(_ticks(daily, autumn), 2)) == [utc(2026, 10, 25, 0, 30), utc(2026, 10, 26, 1, 30)]
-    for start in (spring, autumn):
-        ticks = list(itertools.islice(_ticks(hourly, start), 12))
-        assert {second - first for first, second in itertools.pairwise(ticks)} == {dt.timedelta(hours=1)}
+    daily = CronSchedule(at, BERLIN)
+    ticks = list(itertools.islice(_ticks(daily, utc(2026, 3, 28, 20)), 2))
+    assert ticks == [utc(2026, 3, 29, 1), utc(2026, 3, 30, 0, 30, second)]
+    ticks = list(itertools.islice(_ticks(daily, utc(2026, 10, 24, 20)), 2))
+    assert ticks == [utc(2026, 10, 25, 0, 30, second), utc(2026, 10, 26, 1, 30, second)]
+
+
+@pytest.mark.parametrize('start', [utc(2026, 3, 28, 20), utc(2026, 10, 24, 20)], ids=['spring', 'autumn'])
+@pytest.mark.parametrize('every_hour', ['0 * * * *', '0 0 * * * *'])
+def test_ticks_of_every_hour_as_the_clocks_change(every_hour: str, start: dt.datetime) -> None:
+    """An hour is an hour: none is left out, and none comes twice."""
+    ticks = list(itertools.islice(_ticks(CronSchedule(every_hour, BERLIN), start), 12))
+    assert {second - first for first, second in itertools.pairwise(ticks)} == {dt.timedelta(hours=1)}
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from jobsync._core.redact import safe_repr
 from jobsync.errors import ConfigError
-
-if TYPE_CHECKING:
-    from cronsim import CronSim
 
 __all__ = ['CronSchedule', 'Schedule', 'SecondsSchedule', 'parse_schedule', 'parse_zone']
 
@@ -68,6 +65,9 @@ class CronSchedule:
                 f"schedule is {safe_repr(expression)}: a cron expression needs cronsim: pip install 'jobsync[cron]'"
             ) from error
         self._expression, self._zone, self._iterator = expression, zone, CronSim
+        fields = expression.split()
+        # Of five fields cronsim sees it itself; six are no cron expression of Debian, so it has no rule of Debian's for them.
+        self._needs_real_times = len(fields) == 6 and not any(field.startswith('*') for field in fields[1:3])
         try:
             self._ticks(_EPOCH, is_reverse=False)
         except CronSimError as error:
@@ -75,8 +75,17 @@ class CronSchedule:
                 f'schedule is {safe_repr(expression)}: must be a cron expression of 5 or 6 fields: {error}'
             ) from error
 
-    def _ticks(self, start: dt.datetime, *, is_reverse: bool) -> CronSim:
+    def _ticks(self, start: dt.datetime, *, is_reverse: bool) -> Iterator[dt.datetime]:
+        if self._needs_real_times:
+            return map(self._real_time, self._iterator(self._expression, start.replace(tzinfo=None), reverse=is_reverse))
         return self._iterator(self._expression, start, reverse=is_reverse)
+
+    def _real_time(self, on_the_wall: dt.datetime) -> dt.datetime:
+        """Return the first time at which a clock on the wall shows this; the end of the gap if it leaves this out."""
+        tick = on_the_wall.replace(tzinfo=self._zone)
+        while tick != tick.astimezone(dt.UTC).astimezone(self._zone):
+            tick = tick.replace(second=0) + dt.timedelta(minutes=1)
+        return tick
 
     def latest(self, now: dt.datetime) -> dt.datetime | None:
         """Return the last match that is not after ``now``."""

@@ -286,3 +286,28 @@ def test_no_two_files_of_tests_share_a_name() -> None:
     """Every file of tests has a name of its own: of two with one name, pytest leaves the second out with an error."""
     names = [path.name for folder in ('tests', 'examples') for path in (ROOT / folder).rglob('test_*.py')]
     assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.parametrize(
+    ('module', 'name', 'missing', 'extra'),
+    [
+        ('jobsync.testing', 'BackendSuite', 'pytest', 'testing'),
+        ('jobsync.web', 'Server', 'starlette', 'web'),
+        ('jobsync.web', 'Server', 'uvicorn', 'web'),
+    ],
+)
+def test_what_an_import_needs_is_named(module: str, name: str, missing: str, extra: str) -> None:
+    """An import that lacks an extra says which, and is still an error of the import of that module."""
+    program = (
+        'import sys\n'
+        'class Missing:\n'
+        '    def find_spec(self, name, path=None, target=None):\n'
+        f'        if name == {missing!r}:\n'
+        '            raise ModuleNotFoundError(name=name)\n'
+        'sys.meta_path.insert(0, Missing())\n'
+        f'try:\n    from {module} import {name}\n'
+        'except ModuleNotFoundError as error:\n    print(error.name, error)\n'
+    )
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=120, check=True)
+    what = f'{module}.{name}' if module == 'jobsync.testing' else module
+    assert done.stdout == f"{missing} {what} needs {missing}: pip install 'jobsync[{extra}]'\n"

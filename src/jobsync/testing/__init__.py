@@ -64,5 +64,9 @@ def __getattr__(name: str) -> Any:
     """Import a name of ``__all__`` when it is first read."""
     for module, names in _MODULES.items():
         if name in names:
-            return getattr(importlib.import_module(f'{__name__}.{module}'), name)
+            try:
+                return getattr(importlib.import_module(f'{__name__}.{module}'), name)
+            except ModuleNotFoundError as error:
+                needs = f"{__name__}.{name} needs {error.name}: pip install 'jobsync[testing]'"
+                raise ModuleNotFoundError(needs, name=error.name) from error
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -6,8 +6,11 @@ except with ``jobsync web --steer`` and its token.
 
 from __future__ import annotations
 
-from jobsync.web.app import cluster_app, job_app
-from jobsync.web.security import allowed_hosts
-from jobsync.web.server import Server
+try:
+    from jobsync.web.app import cluster_app, job_app
+    from jobsync.web.security import allowed_hosts
+    from jobsync.web.server import Server
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"jobsync.web needs {error.name}: pip install 'jobsync[web]'", name=error.name) from error
 
 __all__ = ['Server', 'allowed_hosts', 'cluster_app', 'job_app']

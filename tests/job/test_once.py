@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 from tests.job.stores import Store
@@ -117,3 +118,23 @@ def test_a_token_passes_on_after_the_completion_is_recorded(store: Store) -> Non
         assert sorted(store.audits) == ['x', 'y']
         assert not runtime.lease.unrecorded
     backend.inner.close()
+
+
+@pytest.mark.any_store
+def test_a_task_that_is_finished_again_as_it_is_recorded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its token is not held for a record that is never made."""
+    with store.job('a') as job:
+        runtime, log = job._session.runtime, job._task_log
+        assert runtime is not None
+        release = log.completions._on_recorded
+
+        def released_and_finished_again(keys: Sequence[str]) -> None:
+            release(keys)
+            monkeypatch.setattr(log.completions, '_on_recorded', release)
+            for key in keys:
+                log.finish(key)
+
+        monkeypatch.setattr(log.completions, '_on_recorded', released_and_finished_again)
+        assert list(job.claim(['x'])) == ['x']
+        assert store.audits == ['x']
+        assert not runtime.lease.unrecorded

@@ -155,6 +155,10 @@ class Completions:
         self._on_recorded(keys)
         for key in keys:
             self._finished.pop(key, None)
+        # t=0  the task is recorded, and its token released
+        # t=1  another thread finishes the task once more: holds the token again, and adds the task here
+        # t=2  the task is taken out: no later record of it would release the token
+        self._on_recorded([key for key in keys if key not in self._finished])
 
     def _flush_by_alarm(self) -> None:
         if not self._finished or self._session.is_over:

@@ -780,9 +780,7 @@ class Job:
             ConfigError: ``weight`` is not allowed.
         """
         checks.weight.of('weight', weight)
-        self._session.check_inside()
-        if self._session.runtime is not None:
-            self._session.runtime.request_weight(float(weight))
+        self._session.set_weight(float(weight))
 
     @property
     def my_tokens(self) -> frozenset[int]:
@@ -824,7 +822,7 @@ class Job:
         """
         key, token = self._parse(task)
         self._session.check_inside()
-        return self.node_name if self._session.runtime is None else self._session.read_assignment().owner_of(key, token)
+        return self._session.read_assignment().owner_of(key, token) if self._config.enabled else self.node_name
 
     def fence(self, task: object) -> int:
         """Return a number that is higher with every new owner of the task, so that a late write can be refused. No I/O.
@@ -844,7 +842,9 @@ class Job:
         runtime = self._session.runtime
         fence = None if runtime is None else runtime.lease.fence(key, token, clock.now)
         if fence is None:
-            why = 'there is no cluster, so there are no fences' if runtime is None else "it is not this node's at this moment"
+            why = (
+                "it is not this node's at this moment" if self._config.enabled else 'there is no cluster, so there are no fences'
+            )
             raise NotOwned(f'node {self.node_name!r} has no fence for task {cut_repr(key)}: {why}')
         return fence
 

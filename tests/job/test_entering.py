@@ -18,12 +18,12 @@ from tests.job.stores import Store, kinds
 from tests.job.waiting import DEADLINE_SEC, wait_until
 from tests.support.timings import FAST, TOKENS
 
-from jobsync import ClusterTimeout, CoordinationConfig, Job, JobsyncError, plugins
+from jobsync import ClusterTimeout, CoordinationConfig, Job, JobsyncError, NotOwned, plugins
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import NodeRef, NodeState, Registration
 from jobsync._runtime.node import Status
 from jobsync._runtime.startup import _Schedule, _waiting_for, node_config
-from jobsync.backend import BackendInfo, BackendOptions, Reach
+from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
 from jobsync.testing import Fault, FaultyBackend, When
 
 pytestmark = pytest.mark.any_store
@@ -340,3 +340,49 @@ def test_other_settings_after_a_crash_of_all_nodes(store: Store) -> None:
     with store.job('a', config={'total_tokens': TOKENS + 1}) as job:
         assert len(job.my_tokens) == TOKENS + 1
         assert store.node_names == ['a']
+
+
+def test_nothing_is_begun_before_there_is_a_node(store: Store) -> None:
+    """A task belongs to another node while a ``lock_provider`` runs, in which no method begins it, nor runs a tick."""
+    ticks: list[str] = []
+    answers: list[object] = []
+
+    def provide(job: Job) -> None:
+        @job.every(0.1)
+        def tick() -> None:
+            ticks.append('b')
+
+        with pytest.raises(NotOwned), job.task('x'):
+            answers.append('in the block')
+        with job.singleton('s') as turn:
+            answers.extend([job.can_claim_task('x'), job.add_task('x'), job.set_claim(['x', 'y']), bool(turn)])
+        answers.append(job.owner_of('x'))
+        job.write_audit()
+        job.set_weight(0)
+        time.sleep(0.5)
+        answers.extend(ticks)
+
+    with store.job('a') as a, store.job('b', lock_provider=provide) as b:
+        assert answers == [False, False, False, False, 'a']
+        assert (store.claims, store.audits) == ([], [])
+        weights = {'a': 1, 'b': 0}
+        wait_until(lambda: {node['name']: node['weight'] for node in a.nodes} == weights, 'b has the weight that it was given')
+        wait_until(lambda: len(a.my_tokens) == TOKENS and not b.my_tokens, 'b is drained')
+
+
+def test_nothing_is_begun_while_the_store_is_connected(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread's ``add_task`` returns False while the job is being entered, and True once the task is its own."""
+    connect, answers = plugins.connect, list[bool]()
+    job = store.job('a')
+
+    def slow(url: str, options: BackendOptions) -> Backend:
+        thread = threading.Thread(target=lambda: answers.append(job.add_task('x')))
+        thread.start()
+        thread.join(DEADLINE_SEC)
+        return connect(url, options)
+
+    monkeypatch.setattr(plugins, 'connect', slow)
+    with job:
+        assert answers == [False]
+        assert job.add_task('x')
+        job.write_audit()

@@ -56,6 +56,8 @@ class Session:
         self.runtime: NodeRuntime | None = None
         self.is_preparing = False
         """Whether a ``lock_provider`` runs: this node owns nothing before it has ended."""
+        self._weight: float | None = None
+        """The weight that the program has given the node meanwhile."""
         self._has_raised = False
         """Whether ``raise_failure`` has raised what stopped the node."""
         self.lease: Lease | None = None
@@ -118,6 +120,8 @@ class Session:
         if config.known_death and backend.info.reach is not Reach.PROCESS:
             runtime.watch_deaths(config.known_death_dir)
         self.runtime = runtime
+        if self._weight is not None:
+            runtime.request_weight(self._weight)
         # t=0  a signal's handler, before the line above: records the event, and finds no runtime to stop
         # t=1  this thread stores the runtime, and finds the event here: the runtime is never started
         # A handler after the line above finds the runtime and stops it, so that it leaves as soon as it is started.
@@ -162,6 +166,13 @@ class Session:
         lease = self.lease
         if lease is not None:
             lease.has_progressed = True
+
+    def set_weight(self, weight: float) -> None:
+        """Have the node take this weight; once there is a node, if its block is still being entered."""
+        self.check_inside()
+        self._weight = weight
+        if self.runtime is not None:
+            self.runtime.request_weight(weight)
 
     def stop(self, event: SessionEvent, worker: int | None = None) -> None:
         """Record an event, stop claiming, and give the tokens back once nothing is in flight (see ``Agent.leave``).
@@ -301,9 +312,9 @@ class Session:
     def read_assignment(self) -> Assignment:
         """Read the newest assignment from the store; an empty one with coordination off."""
         runtime, backend = self.runtime, self.needed_backend
-        if runtime is None:
-            return Assignment.empty(self.config.total_tokens)
-        known = runtime.lease.assignment
+        known = Assignment.empty(self.config.total_tokens) if runtime is None else runtime.lease.assignment
+        if not self.config.enabled:
+            return known
         return known.apply(self.caller.call(lambda: backend.read_assignment(known.version)))
 
     @property

@@ -69,8 +69,8 @@ class TurnBase:
             NotOwned: The turn never began, or coordination is off.
         """
         if self._fence is None:
-            is_alone = self._session.runtime is None
-            why = 'there is no cluster, so there are no fences' if is_alone else 'it does not hold this place'
+            has_cluster = self._session.config.enabled
+            why = 'it does not hold this place' if has_cluster else 'there is no cluster, so there are no fences'
             raise NotOwned(f'node {self._session.node_name!r} has no fence for {cut_repr(self._key)}: {why}')
         return self._fence
 
@@ -100,7 +100,9 @@ class Place:
     def is_free_here(self) -> bool:
         """Return whether this node owns the place now. No I/O, no lock."""
         runtime = self.session.runtime
-        return runtime is None or runtime.lease.may_claim(self.key, self.token, clock.now)
+        if runtime is None:
+            return not self.session.config.enabled
+        return runtime.lease.may_claim(self.key, self.token, clock.now)
 
     def take(self) -> bool:
         """Take the place for this worker: in flight, so that a hand-over waits. Return False if it is not to be had."""

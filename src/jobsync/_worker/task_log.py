@@ -113,6 +113,8 @@ class TaskLog:
             return False
         runtime = self._runtime
         if runtime is None:
+            if self._is_entering([key]):
+                return False
             self._open[key] = clock.now()
             return True
         lease, ref, worker, was_open = runtime.lease, runtime.agent.ref, worker_id(), key in self._open
@@ -171,6 +173,8 @@ class TaskLog:
         if self.session.is_leaving or key in self._checked_out:
             return False
         runtime, worker, was_open = self._runtime, worker_id(), key in self._open
+        if runtime is None and self._is_entering([key]):
+            return False
         try:
             if runtime is not None and not runtime.lease.begin_alone(key, token, clock.now, worker):
                 return False
@@ -204,7 +208,7 @@ class TaskLog:
             return False
         runtime = self._runtime
         if runtime is None:
-            return True
+            return not self._is_entering(tasks)
         ref = runtime.agent.ref
         owned = runtime.lease.ours(tasks, clock.now)
         if len(owned) < len(tasks):
@@ -224,7 +228,7 @@ class TaskLog:
             return None
         runtime = self._runtime
         if runtime is None:
-            return Claimed(None)
+            return None if self._is_entering(tasks) else Claimed(None)
         ref = runtime.agent.ref
         owned = runtime.lease.ours(tasks, clock.now)
         unclaimed = self.record(runtime, owned, ref, self.attempts, alone=alone) if owned else None
@@ -275,6 +279,18 @@ class TaskLog:
         if self.session.is_over:
             self._log_refusal(keys)
         return self.session.is_over
+
+    def _is_entering(self, keys: Collection[str]) -> bool:
+        """Return whether there is no node only because it is still to be made. Then these tasks are not its own.
+
+        To be called with what was read as missing: a node that is there by now may own none of them either.
+        """
+        # t=0  the job is being entered: the store is connected, or a lock_provider runs
+        # t=1  that function, or another thread, begins a task, which another node owns
+        # Without coordination there is never a node, and each task may be begun.
+        if self.session.config.enabled:
+            self._log_refusal(keys)
+        return self.session.config.enabled
 
     def _log_refusal(self, keys: Collection[str]) -> None:
         _logger.info('node %r: not started, since this node does not own it (any more): %s', self.node_name, brief(keys))

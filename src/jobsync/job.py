@@ -30,6 +30,7 @@ from jobsync._worker.shared_batch import SharedBatch
 from jobsync._worker.signals import Signals
 from jobsync._worker.singleton import POLL_SEC, Place, Singleton
 from jobsync._worker.stages import SessionEvent
+from jobsync._worker.store_calls import worker_id
 from jobsync._worker.task_locks import TaskLocks, lock_request, lock_requests
 from jobsync._worker.task_log import TaskLog
 from jobsync._worker.ticks import Scheduled
@@ -294,14 +295,13 @@ class Job:
             ConfigError: The id cannot be a task's.
         """
         key, token = self._parse(task)
-        started_at, was_open = time.time_ns(), self._task_log.is_open(key)
+        started_at = time.time_ns()
         is_started = self._task_log.start(key, token)
         try:
             if is_started:
                 self._added.begin(key, started_at)
         except BaseException:  # code of the program runs where a span begins
-            if not was_open:
-                self._task_log.abandon(key)
+            self._task_log.take_back(key, worker_id())
             raise
         return is_started
 

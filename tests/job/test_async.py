@@ -523,6 +523,38 @@ def test_cancelled_what_was_in_flight_before(store: Store) -> None:
     backend.close()
 
 
+@pytest.mark.parametrize('stops_at', ['its claim', 'its answer'])
+def test_cancelled_what_another_asyncio_task_has_begun(store: Store, stops_at: str) -> None:
+    """Of two that add one task, and are both to work on it, the one whose call is cancelled does not end it for the other."""
+    backend, reached, go = stalling(store, 'append_claims' if stops_at == 'its claim' else 'history')
+
+    async def work() -> None:
+        async with store.async_job('a', config={'backend': backend}) as job:
+            add = job._job.add_task
+
+            def add_slowly(task: object) -> bool:
+                is_started = add(task)
+                if stops_at == 'its answer' and not reached.is_set():
+                    reached.set()
+                    assert go.wait(DEADLINE_SEC)
+                return is_started
+
+            job._job.add_task = add_slowly  # type: ignore[method-assign]
+            cancelled = asyncio.create_task(job.add_task(1))
+            await until(reached.is_set, 'its thread is at that step')
+            assert await job.add_task(1)
+            cancelled.cancel()
+            go.set()
+            await until(cancelled.done, 'it is cancelled')
+            await job.add_task(2)
+            assert sorted(in_flight(job)) == ['1', '2']
+            await job.write_audit()
+
+    run(work())
+    assert sorted(store.audits) == ['1', '2']
+    backend.close()
+
+
 def test_leaving_waits_for_other_asyncio_tasks(store: Store) -> None:
     """Not for what the asyncio task that leaves has in flight; for the others, while the event loop goes on."""
     finished: list[int] = []

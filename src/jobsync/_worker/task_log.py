@@ -51,8 +51,8 @@ class TaskLog:
         self.completions = Completions(session, self._date, self._release_recorded)
         self.attempts = TaskAttempts(session, self._date)
         self.history, self.renewal = DateHistory(session, self._date), ClaimRenewal(session, self._date)
-        self._open: dict[str, float] = {}
-        """The open tasks, with when each was begun, on ``clock.now``."""
+        self._open: dict[str, tuple[float, int, bool]] = {}
+        """The open tasks: when each was begun, on ``clock.now``, by which worker, and whether it was open already."""
         self._checked_out: dict[str, int] = {}
         """The tasks that are checked out, with the worker of each."""
 
@@ -64,7 +64,7 @@ class TaskLog:
     def oldest_open_sec(self) -> float:
         """Return for how many seconds the oldest of the open tasks has been open; 0 if there is none."""
         begun = self._open.copy().values()
-        return max(0.0, clock.now() - min(begun)) if begun else 0.0
+        return max(0.0, clock.now() - min(at for at, _, _ in begun)) if begun else 0.0
 
     def open_names(self) -> str:
         """Return the open tasks as text for a log line, at most 20 of them by their keys."""
@@ -115,7 +115,7 @@ class TaskLog:
         if runtime is None:
             if self._is_entering([key]):
                 return False
-            self._open[key] = clock.now()
+            self._open_task(key, worker_id())
             return True
         lease, ref, worker, was_open = runtime.lease, runtime.agent.ref, worker_id(), key in self._open
         attempts, attempt = lease.attempts, object()
@@ -137,7 +137,7 @@ class TaskLog:
                     # t=31  the claim is recorded: the lease runs, and another node owns the task
                     # So a token that is to be handed over meanwhile is left to the next owner.
                     if lease.begin(key, token, clock.now, worker):
-                        self._open[key] = clock.now()
+                        self._open_task(key, worker)
                         return True
                     self._log_refusal([key])
                     self.give_up_unstarted([key])
@@ -264,11 +264,30 @@ class TaskLog:
                     self._checked_out.pop(key, None)
                     self.give_up_unstarted([key])
                     return False
-            self._open[key] = clock.now()
+            self._open_task(key, worker)
         except BaseException:
             self._check_in(key, worker, was_open=was_open)
             raise
         return True
+
+    def _open_task(self, key: str, worker: int) -> None:
+        begun = clock.now(), worker, False
+        # setdefault is one step: of two workers at the same task one finds what the other has begun.
+        if self._open.setdefault(key, begun) is not begun:
+            self._open[key] = *begun[:2], True
+
+    def take_back(self, key: str, worker: int) -> bool:
+        """Abandon a task that a worker has started and will not work on, unless it was started before or since as well.
+
+        Return whether the task is abandoned.
+        """
+        # t=0  two workers start one task, and both may work on it
+        # t=1  the call of one of them is cancelled: abandoned now, the task would not be in flight while the other works on it
+        _, last, was_open = self._open.get(key, (0.0, worker, True))
+        is_alone = last == worker and not was_open
+        if is_alone:
+            self.abandon(key)
+        return is_alone
 
     def give_up_unstarted(self, keys: Iterable[str]) -> None:
         """Give up the attempts at tasks that were claimed and are not started, except those that are open elsewhere."""

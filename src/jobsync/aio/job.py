@@ -18,6 +18,7 @@ from jobsync._worker import status
 from jobsync._worker.session import copy_error
 from jobsync._worker.singleton import POLL_SEC
 from jobsync._worker.stages import SessionEvent
+from jobsync._worker.store_calls import worker_id
 from jobsync._worker.tracing import task_span
 from jobsync.aio.callbacks import OnLoop, is_coroutine_function
 from jobsync.aio.claim_loop import Claims
@@ -261,14 +262,13 @@ class AsyncJob:
             ConfigError: The id cannot be a task's.
         """
         key, _ = self._job._parse(task)
-        was_open = self._job._task_log.is_open(key)
+        worker = self._threads.call_here(worker_id)
 
         # t=0  a thread records the claim, and the task is in flight
         # t=1  the asyncio task is cancelled: it will neither work on the task nor complete it
         # t=2  the thread returns True, to no caller: the task is abandoned there, or it would delay every hand-over of its token
         def undo(is_started: bool) -> None:
-            if is_started and not was_open:
-                self._job._task_log.abandon(key)
+            if is_started and self._job._task_log.take_back(key, worker):
                 self._job._added.give_up(key)
 
         return await self._call(lambda: self._job.add_task(task), undo)

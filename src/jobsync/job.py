@@ -402,7 +402,7 @@ class Job:
     @contextmanager
     def _block(self, task: object) -> Iterator[None]:
         key, token = self._parse(task)
-        task_log = self._task_log
+        task_log, worker = self._task_log, worker_id()
         if task_log.has_checked_out(key):  # by a loop or a block around this one, which records its end
             yield
             return
@@ -410,10 +410,9 @@ class Job:
             raise NotOwned(f'node {self.node_name!r}: task {cut_repr(key)} {self._why_not_started(key)}')
         try:
             yield
-            task_log.check_may_finish()
-            task_log.finish(key)
+            task_log.finish_checked_out(key, worker)
         except BaseException:
-            task_log.abandon(key)
+            task_log.abandon(key, worker)
             raise
         task_log.completions.flush_now()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -197,3 +198,52 @@ def test_a_loop_and_a_block_that_begin_one_task_at_once(store: Store, monkeypatc
             may_go_on.set()
             thread.join(120)
     assert at_it == ['x']
+
+
+@pytest.mark.parametrize('end', ['the body ends', 'break', 'an error', 'the block ends'])
+@pytest.mark.parametrize('complete', ['complete', 'write_audit'])
+def test_a_task_that_another_thread_has_begun_since_it_was_completed(store: Store, complete: str, end: str) -> None:
+    """The end of a body that has completed its task does not end the work of a thread that was given the task again."""
+    completed, begun, go = threading.Event(), threading.Event(), threading.Event()
+    with store.job('a') as job:
+        runtime = job._session.runtime
+        assert runtime is not None
+
+        def body(task: str) -> None:
+            if complete == 'complete':
+                job.complete(task)
+            else:
+                job.write_audit()
+            completed.set()
+            assert begun.wait(DEADLINE_SEC)
+            if end == 'an error':
+                raise ZeroDivisionError
+
+        def first() -> None:
+            with contextlib.suppress(ZeroDivisionError):
+                if end == 'the block ends':
+                    with job.task('x') as task:
+                        body(task)
+                else:
+                    for task in job.claim(['x']):
+                        body(task)
+                        if end == 'break':
+                            break
+
+        def second() -> None:
+            assert completed.wait(DEADLINE_SEC)
+            for _ in job.claim(['x']):
+                begun.set()
+                assert go.wait(DEADLINE_SEC)
+
+        threads = [threading.Thread(target=first), threading.Thread(target=second)]
+        for thread in threads:
+            thread.start()
+        threads[0].join(DEADLINE_SEC)
+        assert list(runtime.lease.in_flight) == ['x']
+        assert list(job.claim(['x'])) == []
+        go.set()
+        threads[1].join(DEADLINE_SEC)
+        assert not runtime.lease.in_flight
+        assert not runtime.lease.unrecorded
+    assert store.audits == ['x']

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from jobsync._runtime import clock
+from jobsync._worker.store_calls import worker_id
 from jobsync._worker.task_log import Claimed, TaskLog
 from jobsync._worker.tracing import traced
 
@@ -118,7 +119,7 @@ class ClaimLoop(Generic[T]):
             self._learn(claimed)
         finished, took, started = 0, 0.0, clock.now()
         for _ in range(min(size, len(waiting))):
-            task, key, token = waiting[0]
+            (task, key, token), worker = waiting[0], worker_id()
             if key in completed:
                 waiting.popleft()
                 finished += 1
@@ -135,11 +136,10 @@ class ClaimLoop(Generic[T]):
                         waiting.rotate(-1)
                         continue
                     yield task
-                    task_log.check_may_finish()
-                    task_log.finish(key)
+                    task_log.finish_checked_out(key, worker)
                 except BaseException:
                     # The loop was left by an exception or by break: whether the work is done is not known here.
-                    task_log.abandon(key)
+                    task_log.abandon(key, worker)
                     task_log.completions.schedule_flush()
                     raise
                 finished += 1

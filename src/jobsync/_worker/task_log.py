@@ -406,6 +406,35 @@ class TaskLog:
         self.completions.add([key])
         self._close_tasks([key])
 
+    # t=0  worker 1 completes the task in the body of its loop, which goes on
+    # t=1  worker 2 starts the task, which is given again
+    # t=2  the body of worker 1 ends: to end the task here would be to end that of worker 2, which would not be in flight any more
+    # So the two methods below end a task for the worker that has checked it out, if that is given.
+
+    def finish_checked_out(self, key: str, worker: int) -> None:
+        """End the work of a worker on a task that it has checked out, unless that has ended already."""
+        if self._checked_out.get(key) == worker:
+            self.check_may_finish()
+            self.finish(key)
+
+    def abandon(self, key: str, worker: int | None = None) -> None:
+        """End the work on a task that has failed: no longer in flight, and incomplete."""
+        try:
+            self._abandon(key, worker)
+        except BaseException:  # of a signal's handler, which may have come before the first step
+            self._abandon(key, worker)
+            raise
+
+    def _abandon(self, key: str, worker: int | None) -> None:
+        if worker is not None and self._checked_out.get(key, worker) != worker:
+            return
+        self._close_tasks([key])
+        runtime = self.session.runtime
+        if runtime is not None and not self.completions.has(key):
+            runtime.lease.unrecorded.pop(key, None)
+        self.attempts.give_up([key])
+        self.session.note_progress()
+
     def flush_if_due(self) -> None:
         """Record the finished tasks if it is time to, or if a hand-over waits for that."""
         runtime = self.session.runtime
@@ -423,22 +452,6 @@ class TaskLog:
                 runtime.lease.unrecorded.pop(key, None)
             if runtime.agent.is_asked:
                 runtime.wake()
-
-    def abandon(self, key: str) -> None:
-        """End the work on a task that has failed: no longer in flight, and incomplete."""
-        try:
-            self._abandon(key)
-        except BaseException:  # of a signal's handler, which may have come before the first step
-            self._abandon(key)
-            raise
-
-    def _abandon(self, key: str) -> None:
-        self._close_tasks([key])
-        runtime = self.session.runtime
-        if runtime is not None and not self.completions.has(key):
-            runtime.lease.unrecorded.pop(key, None)
-        self.attempts.give_up([key])
-        self.session.note_progress()
 
     def complete_all(self) -> None:
         """Record everything open as complete, except what other workers have checked out. After an error it stays open."""

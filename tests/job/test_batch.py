@@ -454,6 +454,24 @@ def test_progress(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.any_store
+@pytest.mark.any_store
+@pytest.mark.parametrize('method', ['start', 'update'])
+def test_progress_that_cannot_be_shown(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Another bar of the process, which rich before 14.1 refuses, or a closed output ends no batch: the number is logged."""
+    import rich.progress
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError('Only one live display may be active at once')
+
+    monkeypatch.setattr(rich.progress.Progress, method, fail)
+    caplog.set_level('INFO')
+    with store.job('a') as job:
+        assert list(job.batch(['x', 'y'], progress=True)) == ['x', 'y']
+    assert 'complete: 2 of 2' in caplog.text
+
+
 def test_progress_without_rich(store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without ``rich`` the number is logged."""
     monkeypatch.setitem(__import__('sys').modules, 'rich.progress', None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 from jobsync._event_log import EventLogger
@@ -36,14 +37,21 @@ class ProgressBar:
         """Show that so many tasks are complete."""
         self.shown_at = clock.now()
         if self._bar is not None:
-            if not self._bar.live.is_started:
-                self._bar.start()
-            self._bar.update(self._row, completed=complete)
-        elif self.shown_at >= self._logged_at + _LOG_SEC or complete == self._total:
+            # Older versions of rich show one bar at a time, and the program may have one; and its output may be closed.
+            try:
+                if not self._bar.live.is_started:
+                    self._bar.start()
+                self._bar.update(self._row, completed=complete)
+            except Exception as error:  # noqa: BLE001 - what cannot be shown must not end the user's loop
+                _logger.info('node %r: no bar can be shown, so its numbers are logged: %s', self._node_name, error)
+                self.close()
+                self._bar = None
+        if self._bar is None and (self.shown_at >= self._logged_at + _LOG_SEC or complete == self._total):
             self._logged_at = self.shown_at
             _logger.info('node %r: tasks of a batch that are complete: %d of %d', self._node_name, complete, self._total)
 
     def close(self) -> None:
         """Leave the bar as it is."""
         if self._bar is not None:
-            self._bar.stop()
+            with suppress(Exception):
+                self._bar.stop()

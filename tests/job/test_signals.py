@@ -446,6 +446,22 @@ def test_overlapping_jobs_all_hear_of_a_signal(store: Store, former: list[int], 
 
 @pytest.mark.any_store
 @one_store
+def test_an_ignored_interrupt_stays_ignored(store: Store) -> None:
+    """Ctrl-C at the terminal of a script ends no worker that the script has started in the background; SIGTERM does."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with store.job('a', handle_signals=True) as job:
+            signal.raise_signal(signal.SIGINT)
+            assert not job.is_leaving
+            signal.raise_signal(signal.SIGTERM)
+            assert job.is_leaving
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.any_store
+@one_store
 def test_nested_jobs_all_hear_of_a_signal(store: Store, former: list[int]) -> None:
     """The first signal asks both to leave, the second ends both blocks."""
     with (

@@ -139,7 +139,9 @@ class _Process:
             self.restore()  # if the last one has left in another thread
         self.jobs.add(job)
         for number in _HANDLED:
-            if number not in self._former:
+            # A shell starts what it runs in the background with SIGINT ignored, so that Ctrl-C at its terminal ends nothing else.
+            is_not_meant = number == signal.SIGINT and signal.getsignal(number) is signal.SIG_IGN
+            if number not in self._former and not is_not_meant:
                 # The former handler is stored before ours is installed: a signal in between can be passed on to it.
                 self._former[number] = _Disposition(number)
                 signal.signal(number, _handle)

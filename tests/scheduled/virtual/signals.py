@@ -16,7 +16,8 @@ __all__ = ['VirtualSignals']
 class VirtualSignals:
     """What jobsync uses of the modules ``signal`` and ``os`` for signals."""
 
-    SIGTERM, SIGINT, SIG_DFL, Signals = signal.SIGTERM, signal.SIGINT, signal.SIG_DFL, signal.Signals
+    SIGTERM, SIGINT, Signals = signal.SIGTERM, signal.SIGINT, signal.Signals
+    SIG_DFL, SIG_IGN = signal.SIG_DFL, signal.SIG_IGN
 
     def __init__(self, host: VirtualHost) -> None:
         self._host = host

@@ -99,14 +99,10 @@ class Scheduler:
         return each.check_at
 
     def _begin(self, each: Scheduled, moment: dt.datetime, late: dt.timedelta) -> float:
-        each.is_busy = True
         try:
-            threads.start(self._session.node_name, 'tick', partial(self._attempt, each, moment, late))
-        except BaseException as error:
-            each.is_busy = False
-            if not isinstance(error, RuntimeError):
-                raise
-            each.check_at = clock.now() + _AGAIN_SEC  # the process cannot start another thread now
+            each.thread = threads.start(self._session.node_name, 'tick', partial(self._attempt, each, moment, late))
+        except RuntimeError:  # the process cannot start another thread now
+            each.check_at = clock.now() + _AGAIN_SEC
         return clock.now() + POLL_SEC
 
     # --- the thread of a tick -----------------------------------------------------------------------------------------------
@@ -142,7 +138,7 @@ class Scheduler:
             check_at = clock.now() + _AGAIN_SEC
             _logger.exception('node %r: a tick of %r is tried again', self._session.node_name, each.name)
         finally:
-            each.check_at, each.is_busy = check_at, False
+            each.check_at = check_at
 
     def _decide(self, each: Scheduled, moment: dt.datetime, record: TickRecord, ref: NodeRef | None, *, is_late: bool) -> Start:
         # t=0  this run finds no claim, and makes one; its lease has ended meanwhile: the tick is not begun, nor that recorded

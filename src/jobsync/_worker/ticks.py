@@ -31,6 +31,7 @@ import attrs
 from jobsync._core.records import Claim, NodeRef, NodeState
 from jobsync._event_log import EventLogger
 from jobsync._runtime import clock
+from jobsync._runtime.threads import Running
 from jobsync._worker.attempts import TaskAttempts
 from jobsync._worker.completions import refusal_as_outage
 from jobsync._worker.history import DateHistory
@@ -71,8 +72,13 @@ class Scheduled:
     none."""
     check_at: float = -math.inf
     """When a tick may be due, on the clock of leases."""
-    is_busy: bool = False
-    """Whether a thread is at work on a tick."""
+    thread: Running | None = None
+    """The thread of the last tick."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread is at work on a tick. One that an error has ended before its first step is not."""
+        return self.thread is not None and self.thread.is_alive()
 
 
 class Tick(TurnBase):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 if TYPE_CHECKING:
+    from tests.scheduled.virtual.threads import VirtualThread
     from tests.scheduled.worker import Worker
     from tests.scheduled.world import Schedule, World
 
@@ -38,6 +39,8 @@ class Effect:
     """When it was begun: of a thread that was stopped since, when the lease answered that it may."""
     is_under_way: bool = True
     is_done: bool = False
+    is_certain: bool = True
+    """Whether the thread has met no error since that may keep what is done from being recorded."""
 
 
 class Checks:
@@ -48,6 +51,7 @@ class Checks:
         self.findings: list[str] = []
         self.figures: Counter[str] = Counter()
         self.effects: defaultdict[str, list[Effect]] = defaultdict(list)
+        self._last: dict[VirtualThread, Effect] = {}
 
     def found(self, text: str) -> None:
         """Record that something broke, with the trace up to the first such moment."""
@@ -126,7 +130,35 @@ class Checks:
             for before in self.effects[key]:
                 self._compare(before, effect, is_once=is_once)
         self.effects[key].append(effect)
+        self._last[host.thread] = effect
         return effect
+
+    def cut_short(self) -> None:
+        """Take it that the present thread meets an error now."""
+        thread = self._world.host.thread
+        if thread is not None and (effect := self._last.get(thread)) is not None:
+            effect.is_certain = False
+
+    def left_behind(self, worker: Worker) -> list[str]:
+        """Return what the worker has in flight or checked out, except what its program may have left open and ticks."""
+        job = worker.job
+        lease = None if job is None else job._session.lease
+        if job is None or lease is None or worker.is_ending:
+            return []
+        marks = {
+            'in flight': lease.in_flight,
+            'unrecorded': lease.unrecorded,
+            'checked out': job._task_log._checked_out,
+            'attempted': [key for key, _ in lease.attempts.values()],
+            'waiting': ['a loop'] * len(lease.waiting),
+        }
+        added = self._world.added
+        return [
+            f'{worker}: {key} {mark}'
+            for mark, keys in marks.items()
+            for key in keys
+            if key not in added and not key.startswith('every:')
+        ]
 
     def _compare(self, before: Effect, effect: Effect, *, is_once: bool) -> None:
         other, key = before.worker, effect.key
@@ -136,7 +168,12 @@ class Checks:
             if self._world.host.now - before.begun_at < handover_sec and not other.is_excused_since(before.begun_at):
                 self.found(f'R3: {key} is begun by {effect.worker}, while {other} works at it')
         since = before.begun_at
-        if is_once and before.is_done and not (other.is_excused_since(since) or effect.worker.is_excused_since(since)):
+        if (
+            is_once
+            and before.is_done
+            and before.is_certain
+            and not (other.is_excused_since(since) or effect.worker.is_excused_since(since))
+        ):
             self.found(f'batch: {key} is begun by {effect.worker}, and was done by {other} at {since:.3f}')
 
     def _compare_tick(self, effect: Effect, schedule: Schedule, *, was_stopped: bool) -> None:

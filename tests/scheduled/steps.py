@@ -66,7 +66,8 @@ class _Inserting(ast.NodeTransformer):
         elif isinstance(node, ast.For | ast.While | ast.If | ast.With | ast.Try | ast.ExceptHandler | ast.match_case):
             for name in ('body', 'orelse', 'finalbody'):
                 if block := getattr(node, name, None):
-                    setattr(node, name, self._stepped(block))
+                    # Neither a signal's handler nor a lack of memory comes between an error and the first step of a ``finally``.
+                    setattr(node, name, self._stepped(block)[name == 'finalbody' :])
         elif isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp):
             node.elt = self._call(node.elt)
         elif isinstance(node, ast.DictComp):

@@ -97,6 +97,11 @@ def _settle(world: World) -> None:
         host.sleep(0.5)
     if late:
         world.checks.found(f'hang: {late} have not come through the last batch: {host.places()}')
+    until = host.now + _BATCH_SEC
+    while (left := [text for each in world.living() for text in world.checks.left_behind(each)]) and host.now < until:
+        host.sleep(0.5)
+    if left:
+        world.checks.found(f'left behind: {left}: {host.places()}')
     until = host.now + _TICK_SEC
     while (missing := world.checks.ticks_missing(since)) and host.now < until:
         _have_two(world)

@@ -218,9 +218,12 @@ class Worker:
 
     def _try(self, act: Callable[[], object], job: Job) -> bool:
         """Use the job; return whether it has raised nothing. What outages of the store and leaving may raise is no finding."""
+        going_on, thread = self.world.going_on, self.world.host.thread
+        assert thread is not None
+        going_on.add(thread)
         try:
             act()
-        except (WorkFailedError, NotOwned, BackendUnavailable):
+        except (WorkFailedError, NotOwned, BackendUnavailable, MemoryError):
             pass
         except JobsyncError as error:
             if not job.is_leaving:
@@ -229,6 +232,8 @@ class Worker:
             self.world.checks.found(f'error: {self}: {error!r} at {_place_of(error)}')
         else:
             return True
+        finally:
+            going_on.discard(thread)
         return False
 
     @contextmanager

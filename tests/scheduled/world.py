@@ -123,6 +123,8 @@ class World:
         """Where processes are to be held: part of the name of a function; empty for wherever the seed says."""
         self.holds_threads = False
         """Whether the thread that has come there is held, and not its whole process."""
+        self.going_on: set[VirtualThread] = set()
+        """The threads whose program goes on after any error."""
         self.answered_at: dict[VirtualThread, float] = {}
         self.trace: deque[str] = deque(maxlen=3000)
         self.kept_trace: tuple[str, ...] | None = None
@@ -170,8 +172,9 @@ class World:
             seconds = random.choice([0.05, 0.5, 5.0])
             self.note(f'thread stopped for {seconds} s at {host.place()}')
             host.reschedule(seconds)
-        elif draw > 0.9993 and not self.is_calm and self._is_in_lane():
+        elif draw > 0.9993 and not self.is_calm and (self._is_in_lane() or self._is_in_program()):
             self.note(f'no memory at {host.place()}')
+            self.checks.cut_short()
             raise MemoryError
         elif draw < 0.6:
             if self.is_verbose:
@@ -186,6 +189,16 @@ class World:
         # What ``_serve`` does once there was no memory needs none.
         needs_memory = place.startswith(_WITHOUT_MEMORY) and not (place.startswith('NodeRuntime._serve') and sys.exception())
         return in_lane and needs_memory
+
+    def _is_in_program(self) -> bool:
+        """Return whether the present thread runs the user's program, and may meet an error here after which that goes on.
+
+        Where a function begins, Python calls the handlers of signals, raises what another thread has it raise, and takes memory.
+        """
+        thread = self.host.thread
+        assert thread is not None
+        goes_on = thread in self.going_on or thread.name.startswith(('jobsync-tick-', 'jobsync-alarm-', 'jobsync-calls-'))
+        return goes_on and sys.exception() is None and self.host.begins_function()
 
     # --- what there is ------------------------------------------------------------------------------------------------------
 

@@ -205,11 +205,21 @@ class VirtualHost:
             if thread.process is process and at == process.held_until and thread.waits == wait:
                 self._make_ready(thread)
 
-    def place(self) -> str:
-        """Return where the present thread is, as text."""
+    def begins_function(self) -> bool:
+        """Return whether the present thread is before the first statement of a function."""
+        frame = self._frame()
+        lines = () if frame is None else (line for *_, line in frame.f_code.co_lines() if line)
+        return frame is not None and next((line for line in lines if line != frame.f_code.co_firstlineno), 0) == frame.f_lineno
+
+    def _frame(self) -> FrameType | None:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and '/jobsync/' not in frame.f_code.co_filename:
             frame = frame.f_back
+        return frame
+
+    def place(self) -> str:
+        """Return where the present thread is, as text."""
+        frame = self._frame()
         return '?' if frame is None else f'{frame.f_code.co_qualname}, line {frame.f_lineno}'
 
     def places(self) -> str:

@@ -41,6 +41,11 @@ class AgentLog:
         else:
             _logger.log(_LEVELS[event.level], '%s', event.text)
 
+    def is_due(self, call: str) -> bool:
+        """Return whether the next failure of a call is one that is logged."""
+        before = self._failures.get(call, 0)
+        return before & (before + 1) == 0
+
     def succeeded(self, call: str) -> None:
         """Log that a call succeeds again, if it had failed."""
         if self._failures and (count := self._failures.pop(call, 0)):

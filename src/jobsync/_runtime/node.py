@@ -280,7 +280,8 @@ class NodeRuntime:
                 self._take_death(error.record.ref)
             return error
         except BaseException as error:
-            _logger.exception('node %r: %s raised what no backend should', self.config.name, type(call).__name__)
+            if self._agent_log.is_due(named(call)):
+                _logger.exception('node %r: %s raised what no backend should', self.config.name, type(call).__name__)
             return BackendUnavailable(f'unexpected {type(error).__name__}: {error}')
         return reply
 

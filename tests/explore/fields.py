@@ -111,8 +111,9 @@ STATE: dict[type, dict[str, Kind]] = {
         'config': K.SAME, '_new_id': K.SAME, '_started_at': K.SAME, 'phase': K.VALUE, 'failure': K.NONE, 'events': K.NONE,
         'lease': K.PART, 'departure': K.PART, '_rollback': K.PART, '_candidacy': K.PART, '_weight_sync': K.PART,
         '_progress': K.PART, '_entry': K.PART, '_unreadable': K.SAME, '_comparison': K.SAME, '_has_been_member': K.VALUE,
-        '_renewing': K.VALUE, '_under_way': K.VALUE, '_work_at': K.DUE, '_session': K.VALUE, 'ref': K.VALUE,
-        '_membership': K.PART, '_emit': K.SAME, '_deaths': K.SAME, '_short_until': K.DUE, '_short_sessions': K.VALUE,
+        '_renewing': K.VALUE, '_restarting': K.NONE, '_under_way': K.VALUE, '_work_at': K.DUE, '_session': K.VALUE,
+        'ref': K.VALUE, '_membership': K.PART, '_emit': K.SAME, '_deaths': K.SAME, '_short_until': K.DUE,
+        '_short_sessions': K.VALUE,
     },
     Lease: {
         '_config': K.SAME, '_token_of': K.SAME, '_emit': K.SAME, '_nothing': K.SAME, '_tasks': K.PART,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import logging
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import quote
 
 import pytest
@@ -284,6 +286,16 @@ class TestConnections:
         backend.close()
         waiting.join(100)
         eventually(lambda: server.psql(count) == ['0'])
+
+    def test_no_file_left_to_wait_for_the_server_with(self, harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is an outage: a call is repeated until another one gives its connection back."""
+        backend = harness.connect()
+        with monkeypatch.context() as patch:
+            patch.setattr('psycopg.waiting.DefaultSelector', Mock(side_effect=OSError(errno.EMFILE, os.strerror(errno.EMFILE))))
+            with pytest.raises(BackendUnavailable, match='Too many open files'):
+                backend.open(SETTINGS, True)
+            assert backend.wait(0, 0.1) == 0
+        backend.open(SETTINGS, True)
 
     def test_a_restart_is_survived(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """After a kill of the server the same handle goes on, at its first call, and waits again."""

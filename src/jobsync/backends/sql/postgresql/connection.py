@@ -226,7 +226,12 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 def connect(server: PostgresqlServer) -> BoundedConnection:
     """Connect, without transactions of psycopg's own, and without prepared statements, which proxies may lose."""
-    connection = BoundedConnection.connect(**server.parameters, autocommit=True, prepare_threshold=None, cursor_factory=Cursor)
+    try:
+        connection = BoundedConnection.connect(
+            **server.parameters, autocommit=True, prepare_threshold=None, cursor_factory=Cursor
+        )
+    except OSError as error:  # to wait for the server, psycopg opens another file
+        raise psycopg.OperationalError(str(error)) from error
     connection.adapters.register_loader('timestamptz', MomentLoader)
     connection.adapters.register_loader('date', DayLoader)
     if connection.info.server_version < OLDEST_SERVER * 10_000:

@@ -15,6 +15,7 @@ from jobsync._runtime import NodeRuntime, threads
 from jobsync._runtime.agent_log import AgentLog
 from jobsync._runtime.callbacks import Callbacks
 from jobsync._worker.scheduler import Scheduler
+from jobsync._worker.singleton import Place
 
 
 @pytest.mark.any_store
@@ -105,17 +106,17 @@ def test_ticks_go_on_after_there_was_no_memory_even_for_a_line_in_the_log(store:
 
 @pytest.mark.any_store
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
-@pytest.mark.parametrize('part', ['start', '_decide'])
+@pytest.mark.parametrize('part', ['start', '_decide', 'give_back'])
 def test_the_ticks_of_a_function_go_on_after_there_was_no_memory_for_one(
     store: Store, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A tick whose thread could not begin, or whose thread met two errors, keeps none of the next from beginning."""
     raised, ticks = list[str](), list[object]()
-    owner: Any = threads if part == 'start' else Scheduler
+    owner: Any = {'start': threads, '_decide': Scheduler, 'give_back': Place}[part]
     act, log = getattr(owner, part), EventLogger.exception
 
     def without_memory(*arguments: Any, **options: Any) -> Any:
-        if not raised and (part == '_decide' or 'tick' in arguments):
+        if not raised and (part != 'start' or 'tick' in arguments):
             raised.append(part)
             raise MemoryError
         return act(*arguments, **options)
@@ -130,5 +131,5 @@ def test_the_ticks_of_a_function_go_on_after_there_was_no_memory_for_one(
     monkeypatch.setattr(EventLogger, 'exception', log_without_memory)
     with store.job('a') as job:
         job.every(0.5, name='tick')(ticks.append)
-        wait_until(lambda: bool(ticks), 'a tick')
+        wait_until(lambda: len(ticks) > 1, 'two ticks')
     assert raised == [part, 'log']

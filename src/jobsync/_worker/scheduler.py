@@ -78,6 +78,10 @@ class Scheduler:
 
     def step(self, each: Scheduled) -> float:
         """Begin the tick that is due, if this node is to run it; return when to call again, on the clock of leases."""
+        if not each.is_busy and each.has_place:
+            # t=0  a tick is over, and there is no memory to give the place back: its thread ends
+            # t=1  the next tick is due, and finds the place taken
+            self._give_back(each)
         if each.is_busy or not each.place.is_free_here:
             return clock.now() + POLL_SEC
         if clock.now() < each.check_at:
@@ -105,6 +109,10 @@ class Scheduler:
             each.check_at = clock.now() + _AGAIN_SEC
         return clock.now() + POLL_SEC
 
+    def _give_back(self, each: Scheduled) -> None:
+        each.place.give_back()
+        each.has_place = False
+
     # --- the thread of a tick -----------------------------------------------------------------------------------------------
 
     def _attempt(self, each: Scheduled, moment: dt.datetime, late: dt.timedelta) -> None:
@@ -113,6 +121,7 @@ class Scheduler:
             # The run is read before the place is taken: what the store refuses to this run is not begun by the next.
             ref = None if self._session.runtime is None else self._session.runtime.agent.ref
             if each.place.take():
+                each.has_place = True
                 try:
                     tick = Tick(each, moment)
                     record = TickRecord(self._session, self._task_log, tick, runs_missed=each.runs_missed)
@@ -129,7 +138,7 @@ class Scheduler:
                         elif is_to_do and not record.complete(ref):
                             each.handled = before  # its owner, which may be this node, decides about it anew
                 finally:
-                    each.place.give_back()
+                    self._give_back(each)
         except JobsyncError as error:
             check_at = clock.now() + _AGAIN_SEC
             if not self._session.is_over:

@@ -74,6 +74,8 @@ class Scheduled:
     """When a tick may be due, on the clock of leases."""
     thread: Running | None = None
     """The thread of the last tick."""
+    has_place: bool = False
+    """Whether the thread of the last tick has taken the place, and not given it back."""
 
     @property
     def is_busy(self) -> bool:

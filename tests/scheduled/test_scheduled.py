@@ -15,12 +15,12 @@ import pytest
 from tests.scheduled.virtual import VirtualHost, VirtualProcess
 
 SHOWN_BY: dict[str, tuple[int, str] | tuple[int, str, str] | tuple[int, str, str, str]] = {
-    'clock_read_before_the_grant': (0, 'P1', '--aim=Lease.begin_alone'),
-    'lanes_that_log': (2, ''),  # a hang, a token without an owner, or a node that cannot enter
-    'lanes_that_wait_for_lost_calls': (7, ''),  # a token without an owner
-    'ticks_begin_without_a_fence': (6, 'P1', '--aim=TurnBase.__init__', '--threads'),
-    'ticks_begin_without_their_place': (26, 'P1', '--aim=TickRecord.begin', '--threads'),
-    'ticks_complete_without_a_claim': (14, 'every', '--aim=TickRecord.complete'),
+    'clock_read_before_the_grant': (2, 'P1', '--aim=Lease.begin_alone'),
+    'lanes_that_log': (4, ''),  # a hang, a token without an owner, or a node that cannot enter
+    'lanes_that_wait_for_lost_calls': (14, ''),  # a token without an owner
+    'ticks_begin_without_a_fence': (18, 'P1', '--aim=TurnBase.__init__', '--threads'),
+    'ticks_begin_without_their_place': (30, 'P1', '--aim=TickRecord.begin', '--threads'),
+    'ticks_complete_without_a_claim': (44, 'every', '--aim=TickRecord.complete'),
 }
 """For each mend a seed that shows the lack of it today, the promise that breaks, and options.
 

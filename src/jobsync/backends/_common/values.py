@@ -1,4 +1,4 @@
-"""The values with which a namespace begins, and those that are drawn for a change."""
+"""The values with which a namespace begins, those that are drawn for a change, and the largest there are."""
 
 from __future__ import annotations
 
@@ -7,12 +7,27 @@ from random import Random, SystemRandom
 
 from jobsync.backend import Leadership
 
-__all__ = ['BEFORE_ANY', 'NO_LEADER', 'draw_id', 'draw_stamp', 'next_created_on', 'utc_now']
+__all__ = [
+    'BEFORE_ANY',
+    'LAST',
+    'LONGEST_TIMEOUT_SEC',
+    'MOST_WEIGHT',
+    'NO_LEADER',
+    'draw_id',
+    'draw_stamp',
+    'next_created_on',
+    'utc_now',
+]
 
 NO_LEADER = Leadership(0, None)
 """The leadership of a namespace that never had a leader."""
 BEFORE_ANY = dt.datetime.min.replace(tzinfo=dt.UTC)
 """A time before every ``created_on``."""
+LAST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
+"""The last moment that is one in every timezone, and that another moment may follow."""
+MOST_WEIGHT = 1_000_000
+LONGEST_TIMEOUT_SEC = 7 * 24 * 3600
+"""What the configuration allows at most: a record with more was not written by this library."""
 
 _TICK = dt.timedelta(microseconds=1)
 _SYSTEM = SystemRandom()

@@ -11,13 +11,12 @@ from typing import Any
 import attrs
 
 from jobsync.backend import Node
+from jobsync.backends._common.values import LONGEST_TIMEOUT_SEC, MOST_WEIGHT
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
 from jobsync.backends.etcd.packing import packed, unpacked
 
-__all__ = ['LONGEST_TIMEOUT_SEC', 'NodeRecord', 'record_of']
+__all__ = ['NodeRecord', 'record_of']
 
-MOST_WEIGHT = 1_000_000
-LONGEST_TIMEOUT_SEC = 7 * 24 * 3600
 MOST_LISTED = 10_000
 """Tokens that a record lists. Of more it has their differences, compressed, so that a record of any number fits a request."""
 

@@ -13,10 +13,9 @@ import json
 import attrs
 
 from jobsync.backend import INITIAL, Leadership, Revision, Settings, Timeline
-from jobsync.backends._common.values import BEFORE_ANY, NO_LEADER, draw_id, draw_stamp
+from jobsync.backends._common.values import BEFORE_ANY, LAST, LONGEST_TIMEOUT_SEC, NO_LEADER, draw_id, draw_stamp
 from jobsync.backends.etcd.chunked_log import EMPTY, ChunkedLog, LogEntry
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
-from jobsync.backends.etcd.node_record import LONGEST_TIMEOUT_SEC
 from jobsync.errors import SchemaMismatch
 
 __all__ = ['EtcdState', 'state_of']
@@ -24,8 +23,6 @@ __all__ = ['EtcdState', 'state_of']
 SCHEMA_VERSION = 5
 """1 had all members in every record of the assignment, 2 had neither the longest timeout nor the nodes' clocks, 3 had other forms
 of most records, 4 had nodes without settings and without stalled."""
-
-LAST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
 
 
 @attrs.frozen

@@ -9,10 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobsync.backend import Node, NodeState, Revision, Unreadable
+from jobsync.backends._common.values import LAST, LONGEST_TIMEOUT_SEC, MOST_WEIGHT
 from jobsync.backends.sql.dialect import Dialect
-from jobsync.backends.sql.sound import LONGEST_TIMEOUT_SEC, MOST_WEIGHT, is_readable, is_text, text_bytes
+from jobsync.backends.sql.sound import is_readable, is_text, text_bytes
 from jobsync.backends.sql.state import SqlState
-from jobsync.backends.sql.types import LAST, Spoilt
+from jobsync.backends.sql.types import Spoilt
 
 __all__ = ['columns', 'read_nodes']
 

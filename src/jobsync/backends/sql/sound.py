@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 
+from jobsync.backends._common.values import LONGEST_TIMEOUT_SEC, MOST_WEIGHT
+
 __all__ = [
-    'LONGEST_TIMEOUT_SEC',
-    'MOST_WEIGHT',
     'NODE_TYPES',
     'is_cost',
     'is_day',
@@ -29,8 +29,6 @@ __all__ = [
 FIRST_MOMENT, LAST_MOMENT = '0001-01-02 00:00:00', '9999-12-31 00:00:00'
 """A moment between these is one in Python too, in every timezone."""
 UNKNOWN = '\N{REPLACEMENT CHARACTER}'
-MOST_WEIGHT = 1_000_000
-LONGEST_TIMEOUT_SEC = 7 * 24 * 3600
 
 
 def is_moment(column: str, dialect: str) -> str:

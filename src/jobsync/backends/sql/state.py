@@ -12,12 +12,11 @@ import attrs
 import sqlalchemy as sa
 
 from jobsync.backend import Leadership, Member, NodeRef, Revision, Settings, Timeline
-from jobsync.backends._common.values import draw_stamp
+from jobsync.backends._common.values import LAST, LONGEST_TIMEOUT_SEC, draw_stamp
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.schema import SCHEMA_VERSION
-from jobsync.backends.sql.sound import LONGEST_TIMEOUT_SEC
 from jobsync.backends.sql.store import SqlTransaction
-from jobsync.backends.sql.types import LAST, Spoilt
+from jobsync.backends.sql.types import Spoilt
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
 __all__ = [

@@ -9,13 +9,10 @@ import attrs
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-__all__ = ['LAST', 'BigId', 'Day', 'Spoilt', 'UtcDateTime', 'moment_as_text']
+__all__ = ['BigId', 'Day', 'Spoilt', 'UtcDateTime', 'moment_as_text']
 
 BigId = sa.BigInteger().with_variant(sa.Integer(), 'sqlite')
 """The type of ids. SQLite's row ids must be declared INTEGER."""
-
-LAST = dt.datetime(9999, 12, 31, tzinfo=dt.UTC)
-"""The last moment that is one in every timezone, and that another moment may follow."""
 
 
 @attrs.frozen

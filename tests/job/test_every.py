@@ -59,7 +59,7 @@ class Clock:
     def settle(self, moment: dt.datetime) -> None:
         """Set the time, and wait until all that is due has been run or left out."""
         self.set(moment)
-        wait_until(lambda: self.is_settled() and not any(each.is_busy for each in self._scheduler._all.values()), 'settled')
+        wait_until(lambda: self.is_settled() and not any(each.holder for each in self._scheduler._all.values()), 'settled')
 
 
 def item(moment: dt.datetime, name: str = 'work') -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from jobsync._event_log import EventLogger
 from jobsync._runtime import NodeRuntime, threads
 from jobsync._runtime.agent_log import AgentLog
 from jobsync._runtime.callbacks import Callbacks
+from jobsync._worker import scheduler
 from jobsync._worker.scheduler import Scheduler
 from jobsync._worker.singleton import Place
 
@@ -133,3 +136,33 @@ def test_the_ticks_of_a_function_go_on_after_there_was_no_memory_for_one(
         job.every(0.5, name='tick')(ticks.append)
         wait_until(lambda: len(ticks) > 1, 'two ticks')
     assert raised == [part, 'log']
+
+
+@pytest.mark.any_store
+def test_a_tick_whose_thread_seemed_not_to_start_keeps_its_place(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The schedule, which has no memory to take note of the thread, begins no other tick beside it."""
+    begun, beside, ended = list[object](), list[object](), threading.Event()
+    start = threads.start
+
+    def start_without_memory(node_name: str, what: str, target: Any) -> Any:
+        started = start(node_name, what, target)
+        if what == 'tick' and not begun:
+            wait_until(lambda: bool(begun), 'the first tick')
+            raise RuntimeError('no memory')
+        return started
+
+    def work(tick: object) -> None:
+        begun.append(tick)
+        if len(begun) == 1:
+            deadline = time.monotonic() + 0.5
+            while len(begun) == 1 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            beside.extend(begun[1:])
+            ended.set()
+
+    monkeypatch.setattr(threads, 'start', start_without_memory)
+    monkeypatch.setattr(scheduler, '_AGAIN_SEC', 0.01)
+    with store.job('a') as job:
+        job.every(0.1, name='tick')(work)
+        wait_until(lambda: ended.is_set() and len(begun) > 1, 'the next tick')
+    assert beside == []

@@ -78,9 +78,10 @@ class Scheduler:
 
     def step(self, each: Scheduled) -> float:
         """Begin the tick that is due, if this node is to run it; return when to call again, on the clock of leases."""
-        if not each.is_busy and each.has_place:
+        if each.holder is not None and each.holder is each.attempt and not each.is_busy:
             # t=0  a tick is over, and there is no memory to give the place back: its thread ends
             # t=1  the next tick is due, and finds the place taken
+            # But not the place of a thread that began so late that it counted as one that could not start: it may be at work.
             self._give_back(each)
         if each.is_busy or not each.place.is_free_here:
             return clock.now() + POLL_SEC
@@ -104,24 +105,26 @@ class Scheduler:
 
     def _begin(self, each: Scheduled, moment: dt.datetime, late: dt.timedelta) -> float:
         try:
-            each.thread = threads.start(self._session.node_name, 'tick', partial(self._attempt, each, moment, late))
+            attempt = object()
+            each.thread = threads.start(self._session.node_name, 'tick', partial(self._attempt, each, attempt, moment, late))
+            each.attempt = attempt
         except RuntimeError:  # the process cannot start another thread now
             each.check_at = clock.now() + _AGAIN_SEC
         return clock.now() + POLL_SEC
 
     def _give_back(self, each: Scheduled) -> None:
         each.place.give_back()
-        each.has_place = False
+        each.holder = None
 
     # --- the thread of a tick -----------------------------------------------------------------------------------------------
 
-    def _attempt(self, each: Scheduled, moment: dt.datetime, late: dt.timedelta) -> None:
+    def _attempt(self, each: Scheduled, attempt: object, moment: dt.datetime, late: dt.timedelta) -> None:
         check_at = -math.inf
         try:
             # The run is read before the place is taken: what the store refuses to this run is not begun by the next.
             ref = None if self._session.runtime is None else self._session.runtime.agent.ref
             if each.place.take():
-                each.has_place = True
+                each.holder = attempt
                 try:
                     tick = Tick(each, moment)
                     record = TickRecord(self._session, self._task_log, tick, runs_missed=each.runs_missed)

@@ -72,10 +72,12 @@ class Scheduled:
     none."""
     check_at: float = -math.inf
     """When a tick may be due, on the clock of leases."""
+    attempt: object = None
+    """The last attempt at a tick whose thread is known to have started."""
     thread: Running | None = None
-    """The thread of the last tick."""
-    has_place: bool = False
-    """Whether the thread of the last tick has taken the place, and not given it back."""
+    """The thread of that attempt."""
+    holder: object = None
+    """The attempt that has taken the place, and not given it back; None if there is none."""
 
     @property
     def is_busy(self) -> bool:

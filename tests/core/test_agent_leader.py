@@ -14,6 +14,7 @@ from tests.core.builders import EPOCH
 
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
+from jobsync._core.agent.candidacy import LEAST_PAUSE
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.events import LogMessage
 from jobsync._core.agent.monitor import STANDBYS
@@ -125,6 +126,32 @@ def test_a_follower_looks_before_it_takes_over() -> None:
     bench.run(30.0)
     assert bench.leader == 'b'
     assert not [one for one in bench.made if one.agent is youngest and isinstance(one.call, commands.AcquireLeadership)]
+
+
+def test_a_node_that_may_lead_again_leads_though_it_forgot_who_is_dead() -> None:
+    """While the leader takes the oldest candidate for the next to lead, that one reads the nodes until it leads."""
+    bench = Bench()
+    a, b, c = bench.cluster('a', 'b', 'c')
+    hanging = bench.catch(b, commands.TakeSnapshot)
+    bench.run_until(lambda: not bench.record('b').candidate)
+    again_at = bench.now + LEAST_PAUSE * b.config.heartbeat_timeout_sec
+    bench.deliver(hanging)
+    bench.run_until(lambda: bench.now >= again_at - 21.0)
+    bench.kill(a)
+    commit = bench.catch(c, commands.PlanAndCommit)
+    assert bench.now < again_at
+    assert bench.leader == 'c'
+    beats = [bench.catch(b, commands.Heartbeat)]
+    while not beats[-1].call.candidate:
+        bench.deliver(beats[-1])
+        beats.append(bench.catch(b, commands.Heartbeat))
+    # b has read that c leads and a is dead, which it forgets with a failure. Meanwhile c removes a.
+    bench.deliver(commit)
+    bench.answer(beats[-1], AWAY)
+    bench.run_until(lambda: bench.record('b').candidate)
+    d = bench.start('d')
+    bench.run_until(lambda: len(d.lease.ownership.tokens) == 1)
+    assert bench.leader == 'b'
 
 
 def test_who_dies_with_the_leader_is_watched_from_when_the_leader_is_late() -> None:

@@ -210,6 +210,7 @@ class Membership:
             return
         if self._candidacy.note_success(now, committed=outcome is not None and outcome.revision is not None):
             self._schedule.soon()
+            self.monitor.poll(now)
             self._log('info', f'node {self._config.name!r} may lead again')
 
     def _take_pulse(self, issued: commands.Issued, call: commands.Heartbeat, pulse: Pulse, now: float) -> None:

@@ -204,14 +204,10 @@ class ClusterMonitor:
         # t=0  w4 has died; w2 takes the leadership, and w5, which was blind until now, takes w4 for the oldest candidate
         # t=1  w2 suspects w4, so the next to lead is w5, which is older than w2: w2 plans no more, and waits for w5
         # t=2  w5 reads in each pulse that the leader lives, and has no other reason to poll
-        # So a node polls when one that is older than the leader is due to be suspected. An idle cluster has no such node.
-        leaders = next(_SENIORITY(node) for node in snapshot.nodes if node.ref == leader)
-        older = {
-            node.name: timeouts[node.name]
-            for node in snapshot.nodes
-            if node.candidate and node.name in timeouts and node.name not in suspects and _SENIORITY(node) < leaders
-        }
-        return self._detector.next_suspicion(older) or math.inf, math.inf if due is None else due
+        # So a candidate that is older than the leader polls until one of the two finds that it leads. An idle cluster has none.
+        age = {node.ref: _SENIORITY(node) for node in snapshot.nodes}
+        is_awaited = self._candidacy.is_wanted and self._ref in age and age[self._ref] < age[leader]
+        return now + config.heartbeat_interval_sec if is_awaited else math.inf, math.inf if due is None else due
 
     def suspects(self, now: float) -> dict[str, tuple[str, int]]:
         """Return the suspected nodes of the last snapshot, with the (incarnation, heartbeat) each stopped at."""

@@ -115,7 +115,9 @@ class StoreCalls:
         here = self._here
         here.depth += 1
         try:
-            if self._call_thread is None:
+            # t=0  memory is short: the call thread ends with an error, and this thread makes the call after half a second
+            # t=1  the next call: without another call thread, that and each after it would take half a second longer
+            if self._call_thread is None or self._call_thread.has_ended:
                 self._call_thread = _CallThread(name)
             go_on = self._patience(while_)
             return self._call_thread.run(lambda is_awaited: self.call_here(action, lambda: is_awaited() and go_on()))
@@ -211,6 +213,11 @@ class _CallThread:
                 'little memory, or is a subinterpreter, where jobsync does not run'
             )
 
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the thread has ended, so that no call in its queue will be made."""
+        return not self._thread.is_alive()
+
     def run(self, work: Callable[[Condition], T]) -> T:
         """Return what ``work`` returns, or raise what it raises. Its argument says whether the result is still awaited."""
         call = _PendingCall(work)
@@ -222,7 +229,7 @@ class _CallThread:
                 # t=0  this thread puts the call into the queue
                 # t=1  another thread leaves: ``end`` has put None before the call, and the call thread is over
                 # t=2  no thread makes the call: it is made here. The second ``wait`` is for a result that came since the first.
-                if not self._thread.is_alive() and not call.wait(0):
+                if self.has_ended and not call.wait(0):
                     call.make()
             return call.result()
         finally:
@@ -237,7 +244,7 @@ class _CallThread:
         # t=1  this thread finds the call thread alive, and waits for the call
         # t=2  the call thread ends. The wait ends with it, not after ``timeout_sec``
         until = time.monotonic() + timeout_sec
-        while self._thread.is_alive() and (left := until - time.monotonic()) > 0 and not last.wait(min(left, _END_CHECK_SEC)):
+        while not self.has_ended and (left := until - time.monotonic()) > 0 and not last.wait(min(left, _END_CHECK_SEC)):
             pass
 
 

@@ -1,19 +1,33 @@
-"""A connection that is given back while a signal handler ends the program."""
+"""A connection that is taken, or given back, while an exception from outside ends the call."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
+import threading
 
 import pytest
-from sqlalchemy import NullPool, Pool, QueuePool, event
+from sqlalchemy import Engine, NullPool, Pool, event
+from tests.signals import AlarmError, Interruption
 
-from jobsync.backends.sql.engine import autocommitting
+from jobsync.backends.sql.engine import IdlePool, autocommitting
+
+DEADLINE_SEC = 30
+
+
+def connect() -> sqlite3.Connection:
+    return sqlite3.connect(':memory:', isolation_level=None, check_same_thread=False)
+
+
+def engine_with(pool: type[Pool]) -> Engine:
+    options = {'pool_size': 1, 'max_overflow': -1} if pool is IdlePool else {}
+    return autocommitting('sqlite', connect, pool, **options)
 
 
 def given_back(pool: type[Pool], error: BaseException) -> None:
     """Give a connection back, in the middle of which ``error`` arrives."""
-    engine = autocommitting('sqlite', lambda: sqlite3.connect(':memory:', isolation_level=None), pool)
+    engine = engine_with(pool)
 
     def arrive(*_: object) -> None:
         event.remove(engine, 'reset', arrive)
@@ -29,7 +43,7 @@ def given_back(pool: type[Pool], error: BaseException) -> None:
         engine.dispose()
 
 
-@pytest.mark.parametrize('pool', [QueuePool, NullPool])
+@pytest.mark.parametrize('pool', [IdlePool, NullPool])
 @pytest.mark.parametrize('error', [SystemExit(0), KeyboardInterrupt()], ids=['exit', 'interrupt'])
 def test_leaving_is_not_logged(pool: type[Pool], error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     """It goes on its way, nothing is logged, and the pool serves on."""
@@ -38,8 +52,44 @@ def test_leaving_is_not_logged(pool: type[Pool], error: BaseException, caplog: p
     assert caplog.records == []
 
 
-@pytest.mark.parametrize('pool', [QueuePool, NullPool])
+@pytest.mark.parametrize('pool', [IdlePool, NullPool])
 def test_faults_are_logged(pool: type[Pool], caplog: pytest.LogCaptureFixture) -> None:
     """What goes wrong in a pool is told as ever."""
     given_back(pool, ValueError('a fault'))
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError]
+
+
+def test_an_exception_at_any_step_keeps_no_other_thread_waiting() -> None:
+    """Wherever one ends the taking or the return of a connection, other threads are served, and the pool can be disposed of."""
+    others = 'threading.py', 'sqlalchemy/util/queue.py', 'sqlalchemy/pool/impl.py'
+    engine = engine_with(IdlePool)
+    with engine.connect(), Interruption(None, *others) as counted:
+        engine.connect().close()
+    assert counted.count > 0
+    for point in range(1, counted.count + 1):
+        with contextlib.suppress(AlarmError), Interruption(point, *others):
+            engine.connect().close()
+        other = threading.Thread(target=lambda: engine.connect().close(), daemon=True)
+        other.start()
+        other.join(DEADLINE_SEC)
+        assert not other.is_alive(), f'a thread waits after point {point}'
+    engine.dispose()
+
+
+def test_a_pool_keeps_as_many_idle_connections_as_it_may() -> None:
+    """What was returned is taken again; more than that are closed."""
+    made = list[sqlite3.Connection]()
+
+    def make() -> sqlite3.Connection:
+        made.append(connect())
+        return made[-1]
+
+    engine = autocommitting('sqlite', make, IdlePool, pool_size=2, max_overflow=-1)
+    for _ in range(2):
+        with engine.connect(), engine.connect(), engine.connect():
+            pass
+    assert len(made) == 4
+    engine.dispose()
+    for each in made:
+        with pytest.raises(sqlite3.ProgrammingError, match='closed'):
+            each.execute('SELECT 1')

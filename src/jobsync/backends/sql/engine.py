@@ -1,16 +1,21 @@
-"""Engines whose connections may be returned at the moment at which a signal handler ends the program."""
+"""Engines whose connections may be taken and returned at a moment at which an exception from outside ends the call.
+
+A signal's handler raises in the main thread, and what ends work that takes too long may raise in any (``func_timeout``).
+"""
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Engine, Pool, create_engine
+from sqlalchemy import Engine, Pool, QueuePool, create_engine
+from sqlalchemy.util import queue
 
 from jobsync.backend import Diverted
 
-__all__ = ['autocommitting']
+__all__ = ['IdlePool', 'autocommitting']
 
 NAME = 'jobsync'
 
@@ -26,9 +31,44 @@ class _NoExits(logging.Filter):
         return kind is None or issubclass(kind, Exception)
 
 
+class _IdleConnections(queue.QueueCommon[Any]):
+    """The idle connections of a pool, in a queue that has no lock."""
+
+    # t=0  a thread of the user's takes a connection: it has just taken the lock of the queue of SQLAlchemy's pool
+    # t=1  an exception from outside is raised there, before the block of the lock has begun: the lock is never released
+    # t=2  the threads of the node wait for that lock for ever, and so does the end of the block
+    # Each step on a deque is one for all threads. Of two that return a connection at once, both may be kept.
+
+    def __init__(self, maxsize: int = 0, use_lifo: bool = False) -> None:
+        self.maxsize, self.use_lifo = maxsize, use_lifo
+        self._idle: deque[Any] = deque()
+
+    def qsize(self) -> int:
+        return len(self._idle)
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002 - never waits
+        if len(self._idle) >= self.maxsize:
+            raise queue.Full
+        self._idle.append(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:  # noqa: ARG002 - never waits
+        try:
+            return self._idle.popleft()
+        except IndexError:
+            raise queue.Empty from None
+
+
+class IdlePool(QueuePool):
+    """A ``QueuePool`` for a ``max_overflow`` of -1, which takes no lock."""
+
+    _queue_class = _IdleConnections
+    _sqla_logger_namespace = f'{QueuePool.__module__}.{QueuePool.__name__}'
+
+
 def autocommitting(dialect: str, connect: Callable[[], Any], pool: type[Pool], **options: Any) -> Engine:
     """Return an engine whose connections are made by ``connect``, and begin transactions only by our own statements."""
-    logger = logging.getLogger(f'{pool.__module__}.{pool.__name__}.{NAME}')
+    name = getattr(pool, '_sqla_logger_namespace', None) or f'{pool.__module__}.{pool.__name__}'
+    logger = logging.getLogger(f'{name}.{NAME}')
     for each in (_LEAVING, _DIVERTED):
         logger.addFilter(each)
     return create_engine(

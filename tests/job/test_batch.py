@@ -16,12 +16,13 @@ from tests.job.processes import Worker as Process
 from tests.job.processes import workers
 from tests.job.stores import Store, foreign_task, kinds, owned_tasks
 from tests.job.waiting import wait_until
-from tests.support.timings import TOKENS
+from tests.support.timings import FAST, TOKENS
 
 from jobsync import BackendUnavailable, ConfigError, CoordinationConfig, Job, JobsyncError, SchemaMismatch, Task, plugins
 from jobsync._worker import shared_batch
 from jobsync._worker.store_calls import worker_id
 from jobsync.backend import Backend, BackendOptions
+from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.testing import Fault, FaultyBackend
 
 DEADLINE_SEC = 120
@@ -549,3 +550,32 @@ def test_a_batch_that_is_complete_ends_though_little_may_be_read(store: Store, m
         assert set(limits[1:]) == {1}
         store.handle.append_audits('b', tasks, job.date)
         worker.join()
+
+
+def test_the_clock_of_the_store_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is completed then is older than what was read before, and is read all the same, not a few tasks at a time."""
+    monkeypatch.setattr(shared_batch, '_REPORT_SEC', 0.2)
+    monkeypatch.setattr(shared_batch, '_FIRST_READING', 8)
+    moment = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
+    backend = MemoryBackend(MemoryStore(clock=lambda: moment), BackendOptions())
+    early, newest, late = ([f'{when}{number}' for number in range(count)] for when, count in (('e', 90), ('n', 4), ('l', 100)))
+    with Job('a', coordination_config=CoordinationConfig(backend=backend, **FAST)) as job:
+        read, counts = job._task_log.history.read_audits, list[int]()
+
+        def by_time(limit: int | None = None, item: str | None = None) -> Sequence[Any]:
+            found = sorted(read(None, item), key=lambda audit: audit.created_on, reverse=True)[:limit]
+            counts.append(len(found))
+            return found
+
+        job._task_log.history.read_audits = by_time  # type: ignore[method-assign]
+        job.register_task_locks_bulk([(task, 'gpu-%') for task in late])
+        wait_until(lambda: not any(map(job.can_claim_task, late)), 'the locks hold')
+        backend.append_audits('b', early, job.date)
+        moment += dt.timedelta(minutes=1)
+        backend.append_audits('b', newest, job.date)
+        worker = Worker(job, late, [])
+        wait_until(lambda: counts[-1:] == [8], 'only the newest are read')
+        moment -= dt.timedelta(hours=1)
+        backend.append_audits('b', late, job.date)
+        worker.join()
+    assert max(counts) == len([*early, *newest, *late])

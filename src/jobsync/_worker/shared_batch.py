@@ -232,7 +232,13 @@ class SharedBatch(ClaimLoop[T]):
         return True
 
     def _add_completed(self, audits: Iterable[Audit]) -> None:
-        completed = [audit.item for audit in audits if audit.item in self._left]
+        """Take note of what is complete. If a reading has missed any of it, all is read anew."""
+        completed = {audit.item: audit.created_on for audit in audits if audit.item in self._left}
+        # t=0  a reading finds the newest audit; the next one is to reach back to a few seconds before it
+        # t=1  the store's clock is set back by an hour: for so long, what is completed is older than that
+        # Without this only the tasks of the report would be found, a few every ten seconds.
+        if self._read_until is not None and any(moment < self._read_until for moment in completed.values()):
+            self._read_until = None
         self._completed.update(completed)
         self._forget_completed(completed)
 

@@ -26,6 +26,7 @@ from jobsync._worker.singleton import Place
 from jobsync._worker.store_clock import StoreClock
 from jobsync._worker.ticks import Start, TickRecord, decide
 from jobsync.backend import BackendOptions
+from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.errors import BackendUnavailable
 from jobsync.testing import Fault, FaultyBackend, When
 
@@ -480,6 +481,44 @@ def test_a_tick_that_was_given_up_once_and_then_failed(store: Store) -> None:
             clock.settle(NOON)
     assert ran == ['a', 'b']
     assert [each for each in audits(store) if 'failed' not in each] == [item(NOON)]
+
+
+def test_a_tick_whose_node_registered_while_the_clock_was_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its claim is older than its registration, as the store's clock was set back: the next owner waits for it all the same."""
+    monkeypatch.setattr(scheduler, '_AGAIN_SEC', 0.01)
+    moment, began, asked = NOON + HOUR, list[str](), list[Claim]()
+    is_at_work, may_end = threading.Event(), threading.Event()
+    is_in_hand = TickRecord.is_in_hand
+
+    def ask(self: TickRecord, claim: Claim) -> bool:
+        asked.append(claim)
+        return is_in_hand(self, claim)
+
+    def work(node: str) -> None:
+        began.append(node)
+        is_at_work.set()
+        may_end.wait(120)
+
+    monkeypatch.setattr(TickRecord, 'is_in_hand', ask)
+    store = Store('memory://clock-ahead')
+    backend = MemoryBackend(MemoryStore(clock=lambda: moment), BackendOptions())
+    config = {'backend': backend, 'handover_timeout_sec': 0.5}
+    with store.job('a', config=config) as a, store.job('b', config=config) as b:
+        try:
+            a.register_task_lock('every:work', 'a')
+            wait_until(lambda: a.can_claim_task('every:work'), 'the lock holds')
+            moment = NOON
+            Clock(a, NOON)
+            a.every(3600, 'run', name='work')(lambda: work('a'))
+            assert is_at_work.wait(120)
+            Clock(b, NOON)
+            b.every(3600, 'run', name='work')(lambda: work('b'))
+            a.register_task_lock('every:work', 'b')
+            wait_until(lambda: len(asked) > 3 or len(began) > 1, 'the next owner has waited')
+            assert began == ['a']
+        finally:
+            may_end.set()
+    assert began == ['a']
 
 
 @pytest.mark.any_store

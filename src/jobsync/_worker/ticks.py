@@ -14,6 +14,8 @@ More items say what has become of a claim. ``CLAIMED`` is when the claim was rec
   have passed on. It is as if the claim was never made.
 - ``every:NAME@TIME failed CLAIMED`` has one if the function has raised, which leaves the tick incomplete (misfire 'run'). So b
   does not wait for a, which is alive, and not at work.
+- ``every:NAME@TIME by INCARNATION`` has one if that run has claimed the tick by a claim older than its registration, because the
+  store's clock was set back meanwhile (misfire 'run'). So b waits for a.
 - ``every:NAME@TIME ended`` is claimed before the tick is recorded as complete (misfire 'run'). The store refuses a claim to a run
   that is over: what ends too late is not recorded, and b finds the claim of what ended in time, even if its audit has not come.
 """
@@ -28,7 +30,7 @@ from contextlib import suppress
 
 import attrs
 
-from jobsync._core.records import Claim, NodeRef, NodeState
+from jobsync._core.records import Claim, NodeRef, NodeState, Snapshot
 from jobsync._event_log import EventLogger
 from jobsync._runtime import clock
 from jobsync._runtime.threads import Running
@@ -162,6 +164,9 @@ class TickRecord:
     def _item_about(self, claim: Claim, outcome: str) -> str:
         return f'{self._item} {outcome} {claim.created_on.isoformat()}'
 
+    def _item_by(self, ref: NodeRef) -> str:
+        return f'{self._item} by {ref.incarnation}'
+
     def is_in_hand(self, claim: Claim) -> bool:
         """Return whether another node has made the claim, is registered in the run that made it, and has not failed since."""
         session = self._session
@@ -171,7 +176,7 @@ class TickRecord:
         return any(
             node.name == claim.node
             and node.state is NodeState.JOINED
-            and node.created_on <= claim.created_on
+            and (node.created_on <= claim.created_on or self._is_audited(self._item_by(node.ref)))
             and not self._is_audited(self._item_about(claim, _FAILED))
             for node in nodes
         )
@@ -203,6 +208,8 @@ class TickRecord:
         self._attempts.report(unclaimed.lost_attempts)
         if unclaimed.completed or unclaimed.lost_attempts:
             return False
+        if self._runs_missed:
+            self._record_run(runtime.agent.snapshot, ref)
         # t=0   this node has found no claim of the tick, and its own is on the way; the leader wants the place for another node
         # t=30  handover_timeout_sec is over, and the place passes on; the next owner claims the tick, and begins it
         # t=31  the claim of this node is recorded too: its lease runs, and another node is at the tick
@@ -212,6 +219,17 @@ class TickRecord:
             self._give_up(ref, _UNBEGUN)
             return None
         return True
+
+    def _record_run(self, snapshot: Snapshot | None, ref: NodeRef) -> None:
+        """Record that this run has claimed the tick, unless the times of its claim and of its registration show it."""
+        # t=0   the store's clock is an hour ahead; this node registers
+        # t=1   the clock is set right, and this node claims the tick
+        # t=40  the place passes on while this node is at the tick: by the times, a run before this one has claimed it
+        registered = next((node.created_on for node in (snapshot.nodes if snapshot else ()) if node.ref == ref), None)
+        claimed = next((claim.created_on for claim in self._history.read_claims(self._item) if claim.node == ref.name), None)
+        if registered is None or claimed is None or claimed < registered:
+            backend, session = self._session.needed_backend, self._session
+            session.caller.call(lambda: backend.append_audits(ref.name, [self._item_by(ref)], self._date))
 
     def fail(self, ref: NodeRef | None) -> None:
         """Leave the tick incomplete, as its function has raised, and record that for a later owner that may run it again."""

@@ -58,10 +58,18 @@ class KeyReading:
         return record.node if record else None
 
     def joined(self, ref: NodeRef) -> NodeRecord:
-        """Return the record of ``ref``; raise ``Evicted`` unless exactly that incarnation is JOINED."""
+        """Return the record of ``ref``; raise ``Evicted`` unless exactly that incarnation is JOINED.
+
+        Raises ``SchemaMismatch`` if the values were read, the state among them, and there is no namespace.
+        """
         record = self.record(ref.name)
-        if record is None or record.node.ref != ref or record.node.state is not NodeState.JOINED:
+        is_joined = record is not None and record.node.ref == ref and record.node.state is NodeState.JOINED
+        # t=0  a person deletes the key of the state alone
+        # t=1  a heartbeat finds its node's record as this handle left it, and writes where there is a state: it is refused
+        # t=2  the record is still the same, and so is each attempt. A node that learns that there is no namespace makes it anew
+        if self.cluster or not is_joined:
             self.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
+        if record is None or not is_joined:
             raise evicted(ref)
         return record
 

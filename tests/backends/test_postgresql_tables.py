@@ -114,6 +114,42 @@ def test_a_table_in_the_shadow_of_another(harness: PostgresqlHarness) -> None:
         harness.execute(f'DROP SCHEMA {shade} CASCADE')
 
 
+def test_a_view_in_the_way_of_a_table(harness: PostgresqlHarness) -> None:
+    """A node at work does not read an old copy by a view that is earlier in the search path, which it finds as it connects."""
+    shade = f'{harness.schema}_shade'
+    harness.execute(f'CREATE SCHEMA {shade}')
+    backend = connect_to(harness.url.replace(harness.schema, f'{shade},{harness.schema}'), 'sync_')
+    try:
+        Namespace(harness.connect())
+        backend.open(SETTINGS, create=False)
+        leader = Namespace(backend).leader()
+        Namespace(backend).commit(leader, TokenGroup([0], 'leader'))
+        harness.execute(
+            f'CREATE TABLE {shade}.copy AS SELECT * FROM sync_token', f'CREATE VIEW {shade}.sync_token AS TABLE {shade}.copy'
+        )
+        harness.end_sessions()
+        with pytest.raises(ConfigError, match=rf'several schemas: .*{shade}\.sync_token'):
+            backend.read_assignment()
+        harness.execute(f'DROP VIEW {shade}.sync_token')
+        assert backend.read_assignment().groups[0].owner == 'leader'
+    finally:
+        backend.close()
+        harness.execute(f'DROP SCHEMA {shade} CASCADE')
+
+
+@pytest.mark.parametrize('kind', ['partitioned', 'view'])
+def test_a_table_that_was_replaced(harness: PostgresqlHarness, kind: str) -> None:
+    """The error says what has the name of the table, and does not say that it is lost, or that others are to be dropped."""
+    Namespace(harness.connect())
+    made = {
+        'partitioned': 'TABLE sync_claim (LIKE copy INCLUDING ALL) PARTITION BY HASH (date)',
+        'view': 'VIEW sync_claim AS TABLE copy',
+    }
+    harness.execute('ALTER TABLE sync_claim RENAME TO copy', f'CREATE {made[kind]}')
+    with pytest.raises(SchemaMismatch, match='sync_claim is a partitioned table, a view'):
+        harness.connect().open(SETTINGS, create=True)
+
+
 def test_a_sequence_that_is_behind(harness: PostgresqlHarness) -> None:
     """Logical replication copies rows and no sequences. No commit is refused for it, and the rebalances are in their order."""
     backend = harness.connect(bulk_timeout_sec=60.0)

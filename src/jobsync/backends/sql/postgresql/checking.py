@@ -11,14 +11,16 @@ import psycopg
 
 from jobsync.backends.sql.postgresql.connection import BoundedConnection
 from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, PostgresqlServer
-from jobsync.errors import ConfigError
+from jobsync.errors import ConfigError, SchemaMismatch
 
 __all__ = ['SEARCH_PATH', 'Hosts', 'SchemaCheck']
 
 TABLES = """
-    SELECT oid, relname, relnamespace::regnamespace::text, relpersistence, pg_catalog.pg_table_is_visible(oid)
-    FROM pg_catalog.pg_class WHERE relname IN ({names}) AND relkind = 'r' ORDER BY relname
+    SELECT oid, relname, relnamespace::regnamespace::text, relpersistence, pg_catalog.pg_table_is_visible(oid), relkind
+    FROM pg_catalog.pg_class WHERE relname IN ({names}) AND relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY relname
 """
+"""Tables, and what a statement takes for one: partitioned tables, views, materialized views and foreign tables."""
+ORDINARY = 'r'
 SEARCH_PATH = """
     FROM regexp_split_to_table(current_setting('search_path'), ',\\s*') WITH ORDINALITY AS path(item, place)
     JOIN pg_catalog.pg_namespace AS schema ON nspname = CASE
@@ -50,14 +52,26 @@ class SchemaCheck:
         self._query = TABLES.format(names=', '.join(f"'{name}'" for name in names))
         self._oid: int | None = None
 
-    def check(self, read: Callable[[str], Iterable[Any]]) -> set[str]:
-        """Return the names of the tables; ``ConfigError`` unless they keep their rows, and are in one schema, that of before.
+    def existing(self, read: Callable[[str], Iterable[Any]]) -> set[str]:
+        """Return the names of the tables, after ``check``; ``SchemaMismatch`` if what has the name of one is of another kind."""
+        found = self.check(read)
+        if others := [name for name, kind in found.items() if kind != ORDINARY]:
+            raise SchemaMismatch(
+                f'{self._server}: {", ".join(others)} is a partitioned table, a view or a foreign table: put back an ordinary '
+                'table as jobsync makes it, with its rows; old rows of the history are deleted by retention_days'
+            )
+        return set(found)
+
+    def check(self, read: Callable[[str], Iterable[Any]]) -> dict[str, str]:
+        """Return the kinds of the tables by their names; ``ConfigError`` unless they keep their rows, and are in one schema.
+
+        That is the one of before.
 
         ``read`` returns the rows of a statement: of a new connection, or within the transaction that depends on the answer, since
         behind a proxy each transaction of a connection may have another session.
         """
         found = list(read(self._query))
-        visible = [(name, schema, persistence) for _, name, schema, persistence, is_visible in found if is_visible]
+        visible = [(name, schema, persistence) for _, name, schema, persistence, is_visible, _ in found if is_visible]
         # t=0  a role's search_path is jobs, public. It has no right to use jobs, where the tables are: they are invisible to it
         # t=1  a node of this role makes tables in public, and owns all tokens there
         if not any(name == self._state for name, *_ in visible) and any(name == self._state for _, name, *_ in found):
@@ -75,7 +89,7 @@ class SchemaCheck:
                 f'{self._server}: {", ".join(lost)} is UNLOGGED, so a crash of the server empties it: ALTER TABLE … SET LOGGED; '
                 'if it has crashed since, stop all nodes before that'
             )
-        # t=0  a role's search_path begins with a schema that has an old copy of sync_token, and not of the other tables
+        # t=0  a role's search_path begins with a schema that has an old copy of sync_token, or a view of one, and no other table
         # t=1  a node of this role joins the others, and takes the old owners for those of now
         if len({schema for _, schema, _ in visible}) > 1:
             where = ', '.join(f'{schema}.{name}' for name, schema, _ in visible)
@@ -83,14 +97,14 @@ class SchemaCheck:
         # t=0  ALTER ROLE … SET search_path = jobs, while nodes a and b have their tables in public
         # t=1  node b connects anew, makes tables in jobs, and owns all tokens there
         # t=2  node a, whose connection has the former search_path, goes on in public
-        for oid, name, schema, _, is_visible in found:
+        for oid, name, schema, _, is_visible, _ in found:
             if oid == self._oid and not is_visible:
                 raise ConfigError(
                     f'{self._server}: the search_path of this user no longer leads to {schema}.{name}, where this cluster is: '
                     'set it back, or stop all workers before they use another schema'
                 )
-        self._oid = next((oid for oid, name, *_, is_visible in found if is_visible and name == self._state), None)
-        return {name for name, _, _ in visible}
+        self._oid = next((oid for oid, name, _, _, is_visible, _ in found if is_visible and name == self._state), None)
+        return {name: kind for _, name, _, _, is_visible, kind in found if is_visible}
 
 
 class Hosts:

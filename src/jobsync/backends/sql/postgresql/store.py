@@ -251,7 +251,7 @@ class PostgresqlStore(SqlStore):
 
     def existing_tables(self, tx: SqlTransaction) -> set[str]:
         # Not to_regclass: in a transaction that had to wait for another's DDL, its answers are from before that DDL.
-        return self._schema_check.check(tx.execute_text)
+        return self._schema_check.existing(tx.execute_text)
 
     def check_rights(self, tx: SqlTransaction) -> None:
         """See ``SqlStore.check_rights``."""

@@ -115,6 +115,13 @@ def test_insert_rows(cn: db.Connection) -> None:
     assert db.select_column(cn, 'SELECT "a%b" FROM "Order"') == ['%s'] * 500
 
 
+def test_insert_rows_where_names_have_percent_signs(cn: db.Connection) -> None:
+    """Names are taken as they are, two percent signs and what resembles a placeholder included."""
+    db.execute(cn, 'CREATE TABLE "50%%" ("a%%b" INTEGER, "%s" INTEGER, "%(c)s" INTEGER)')
+    assert db.insert_rows(cn, '50%%', [{'a%%b': 1, '%s': 2, '%(c)s': 3}]) == 1
+    assert list(db.select(cn, 'SELECT * FROM "50%%"')) == [{'a%%b': 1, '%s': 2, '%(c)s': 3}]
+
+
 def test_percent_signs(cn: db.Connection) -> None:
     """Without values the statement is the database's own; with values a percent sign in quotes may be single or double."""
     fill(cn, 'prod-1', 'test-1', '%s')

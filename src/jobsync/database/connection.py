@@ -162,9 +162,10 @@ class Connection:
             quote = connection.dialect.identifier_preparer.quote
             into = '.'.join(quote(part) for part in table.split('.'))
             names, marks = ', '.join(map(quote, columns)), ', '.join(['%s'] * len(columns))
-            sql = f'INSERT INTO {into} ({names}) VALUES ({marks})'  # noqa: S608 - names are quoted
-            several = [_prepared(connection, sql, row) for row in rows]
-            return connection.exec_driver_sql(several[0][0], [values for _, values in several]).rowcount
+            # The names are quoted as the driver takes them: only the values have placeholders of the user's form.
+            several = [_prepared(connection, f'({marks})', row) for row in rows]
+            sql = f'INSERT INTO {into} ({names}) VALUES {several[0][0]}'  # noqa: S608 - names are quoted
+            return connection.exec_driver_sql(sql, [values for _, values in several]).rowcount
 
         with self.transaction():
             return self._do(work)

@@ -32,7 +32,7 @@ _here: ContextVar[weakref.ref[UsersConnection] | None] = ContextVar('jobsync.sql
 
 
 class UsersConnection(sqlite3.Connection):
-    """A connection for the user's statements, for one transaction or one statement."""
+    """A connection for the user's statements."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -50,7 +50,10 @@ class UsersConnection(sqlite3.Connection):
         temporary table is in database 1) needs a transaction that writes. An authorizer is called with the same knowledge, but
         what a signal's handler raises in there is lost, and the statement fails with "not authorized" in its place.
         """
-        if self._wrote_at or not self.in_transaction:
+        if not self.in_transaction:
+            self._wrote_at = 0.0  # what wrote then is over
+            return
+        if self._wrote_at:
             return
         program = sqlite3.Cursor(self)
         try:

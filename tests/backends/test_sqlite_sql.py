@@ -305,6 +305,21 @@ class TestLocks:
         with pytest.raises(sqlite3.IntegrityError):
             harness.execute("UPDATE sync_lock SET expires_at = 'tomorrow'")
 
+    @pytest.mark.parametrize('separator', [' ', 'T'])
+    @pytest.mark.parametrize('zone', ['', 'Z', '+00:00', '-05:00', '+05:00'])
+    def test_an_expiry_in_any_form_of_iso_8601(
+        self, harness: SqliteHarness, namespace: Namespace, separator: str, zone: str
+    ) -> None:
+        """A lock is removed once its moment has come, and not before, though its text sorts in another way."""
+        put(namespace.backend, lock('over', 'a'), lock('in force', 'a'))
+        there = dt.timezone(dt.timedelta(hours=int(zone[:3]))) if ':' in zone else dt.UTC
+        for task, minutes in (('over', -1), ('in force', 1)):
+            moment = (dt.datetime.now(there) + dt.timedelta(minutes=minutes)).replace(tzinfo=None)
+            text = moment.isoformat(separator, 'seconds') + zone
+            harness.execute(f"UPDATE sync_lock SET expires_at = '{text}' WHERE task_id = '{task}'")
+        assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(expired=True))) == 1
+        assert set(namespace.locks()) == {'in force'}
+
     def test_other_settings_renumber_the_pins(self, harness: SqliteHarness, namespace: Namespace) -> None:
         """``token_id`` follows ``total_tokens``."""
         put(namespace.backend, lock('x', 'a'))
@@ -442,3 +457,12 @@ class TestDifferences:
         namespace.backend.renew_timeline(namespace.timeline, 0)
         with pytest.raises(Evicted):
             namespace.backend.acquire_leadership(NodeRef('leader', ref.incarnation), 1)
+
+    def test_a_second_transaction_that_only_reads(self, namespace: Namespace) -> None:
+        """A transaction that only reads keeps nothing from being recorded, though an earlier one over its connection wrote."""
+        with namespace.backend.connection() as connection:  # type: ignore[attr-defined]
+            for statement in ('CREATE TABLE results (result TEXT)', 'BEGIN', 'DELETE FROM results', 'COMMIT', 'BEGIN'):
+                connection.exec_driver_sql(statement)
+            assert connection.exec_driver_sql('SELECT * FROM results').all() == []
+            namespace.backend.append_audits('a', ['1'], TODAY)
+            connection.exec_driver_sql('COMMIT')

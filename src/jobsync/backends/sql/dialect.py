@@ -104,6 +104,10 @@ class Dialect(abc.ABC):
     def moment(self, moment: dt.datetime) -> str:
         """Return a moment as text that the database reads as this moment, whatever timezone the session has."""
 
+    def as_time(self, moments: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """Return a column of moments so that it compares as time does, in whatever form an operator has written them."""
+        return moments
+
     @abc.abstractmethod
     def listed(self, values: Iterable[Any]) -> str:
         """Return numbers or texts as one value, for ``elements`` and ``among``. One value is sent faster than many."""

@@ -251,7 +251,7 @@ def matching(tx: SqlTransaction, lock: sa.Table, change: LockEdit, now: dt.datet
     if condition.created_by is not None:
         query = query.where(lock.c.created_by == condition.created_by)
     if condition.expired:
-        query = query.where(lock.c.expires_at <= now)
+        query = query.where(tx.dialect.as_time(lock.c.expires_at) <= now)
     if condition.task_ids is not None:
         query = query.where(tx.dialect.among(lock.c.task_id, 'tasks'))
         parameters['tasks'] = tx.dialect.listed(condition.task_ids)

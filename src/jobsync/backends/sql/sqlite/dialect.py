@@ -19,6 +19,9 @@ from jobsync.backends.sql.types import UtcDateTime, moment_as_text
 
 __all__ = ['Here', 'SqliteDialect']
 
+AS_WRITTEN = '????-??-?? ??:??:??.??????'
+"""The form of ``moment_as_text``, as GLOB has it."""
+
 
 class Here(threading.local):
     """What the present thread's transaction began with."""
@@ -60,6 +63,11 @@ class SqliteDialect(Dialect):
 
     def moment(self, moment: dt.datetime) -> str:
         return moment_as_text(moment)
+
+    def as_time(self, moments: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+        """See ``Dialect.as_time``. ``2026-01-01T10:00:00-05:00`` is read; as text it would sort by its letter and local time."""
+        readable = sa.func.strftime('%Y-%m-%d %H:%M:%f000', moments, type_=UtcDateTime)  # to the millisecond
+        return sa.case((moments.op('GLOB', is_comparison=True)(sa.literal(AS_WRITTEN, sa.Text)), moments), else_=readable)
 
     def listed(self, values: Iterable[Any]) -> str:
         rest = iter(values)

@@ -47,7 +47,9 @@ from jobsync._core.records import (
     Registration,
     Settings,
 )
+from jobsync._event_log import event_log
 from jobsync.backend import Backend, BackendOptions, Unclaimed
+from jobsync.backends._common.backoff import Backoff
 from jobsync.backends.etcd import channel, forks, from_client, requests
 from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
@@ -890,6 +892,28 @@ class TestWatch:
 
         monkeypatch.setattr(Watcher, '_follow', without_a_thread)
         assert backend.wait(-1, DEADLINE_SEC) == 0
+
+    def test_an_unexpected_error_is_logged_at_a_falling_rate(
+        self, harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Of six failures in a row the first, the second and the fourth have a line; an outage has none, as calls report it."""
+        backend, follow = harness.connect(), Watcher._follow
+        errors = [RuntimeError("can't start new thread"), BackendUnavailable('away'), *[RuntimeError('again')] * 5]
+
+        def failing(watcher: Watcher) -> bool:
+            if errors:
+                raise errors.pop(0)
+            return follow(watcher)
+
+        monkeypatch.setattr(Backoff, 'next_sec', lambda _: 0.01)
+        monkeypatch.setattr(Watcher, '_follow', failing)
+        assert backend.wait(-1, DEADLINE_SEC) == 0
+        assert event_log.flush(DEADLINE_SEC)
+        lines = [record for record in caplog.records if record.name == 'jobsync.backends.etcd']
+        assert [str(record.exc_info[1]) for record in lines if record.exc_info] == ["can't start new thread", 'again', 'again']
+        assert [record.getMessage()[-len('(failure 1 in a row)') :] for record in lines] == [
+            f'(failure {count} in a row)' for count in (1, 2, 4)
+        ]
 
     def test_it_is_opened_again(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """After a kill of the server the same handle wakes for changes as before."""

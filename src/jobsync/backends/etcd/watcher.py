@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from jobsync.backend import EventLogger
 from jobsync.backends._common.backoff import Backoff
 from jobsync.backends._common.concerned import Concerned, read_announcement
 from jobsync.backends._common.forks import abandon, forget_in_child
@@ -20,9 +21,11 @@ from jobsync.backends.etcd.connection import EtcdConnection
 from jobsync.backends.etcd.keys import EtcdKeys
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.state import state_of
-from jobsync.errors import JobsyncError
+from jobsync.errors import BackendUnavailable, JobsyncError
 
 __all__ = ['Watcher']
+
+log = EventLogger('jobsync.backends.etcd')
 
 
 class Watcher:
@@ -70,11 +73,19 @@ class Watcher:
         self._set_up()
 
     def _run(self) -> None:
-        backoff = Backoff()
+        backoff, failures = Backoff(), 0
         while not self._is_closed:
-            with contextlib.suppress(Exception):  # also what gRPC raises when it can start no thread for the stream
-                if self._follow():
-                    backoff.reset()
+            with contextlib.suppress(Exception):  # a second error, while the first is logged
+                try:
+                    if self._follow():
+                        backoff.reset()
+                        failures = 0
+                except BackendUnavailable:
+                    pass  # the node logs it of its own calls
+                except Exception:  # such as what gRPC raises when it can start no thread for the stream
+                    failures += 1
+                    if failures & (failures - 1) == 0 and not self._is_closed:  # each has a traceback
+                        log.exception('a watch could not be opened, or ended by an error (failure %d in a row)', failures)
             with self._changed:
                 self._stream, self._newest = None, None
                 if not self._is_closed:

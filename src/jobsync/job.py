@@ -192,12 +192,16 @@ class Job:
 
         Marks no task complete: only ``write_audit`` does. If a signal handler calls this while one of this object's own calls is
         interrupted, it returns before the node has left, since the end may have to wait for that call. The node then leaves when
-        the block ends, which it does if the handler calls ``sys.exit``.
+        the block ends, which it does if the handler calls ``sys.exit``. It returns so from a callback as well, such as
+        ``on_revoke``.
 
         Raises:
             NodeNameInUse: Another process has taken this node's name since the block was entered, which ended its loops.
             ConfigMismatch: The store has other settings than the block was entered with, which ended its loops.
         """
+        if self._session.is_in_callback:
+            self._session.stop(SessionEvent.LEAVE)
+            return
         try:
             # t=0  main thread: the block ends after a first signal
             # t=1  a second signal, before the line below: it finds a block to end, and raises ``SystemExit`` here

@@ -741,6 +741,31 @@ def test_a_revocation_that_takes_too_long(store: Store, form: str) -> None:
     run(work())
 
 
+@pytest.mark.parametrize('name', ['on_assign', 'on_revoke'])
+def test_a_coroutine_that_leaves_does_not_wait_for_itself(store: Store, name: str) -> None:
+    """It may call ``__aexit__``, which returns before the node has left: leaving waits for ``on_revoke``."""
+    calls: list[str] = []
+
+    async def work() -> None:
+        entered = asyncio.Event()
+
+        async def leave(*_: object) -> None:
+            await entered.wait()
+            await job.__aexit__(None, None, None)
+            calls.append(name)
+
+        config = {'shutdown_timeout_sec': 3600, 'handover_timeout_sec': 3600}
+        functions: dict[str, Any] = {'on_revoke': lambda tokens, deadline: None, name: leave}
+        async with store.async_job('b') as other, (job := store.async_job('a', config=config, **functions)):
+            entered.set()
+            if name == 'on_revoke':
+                job.set_weight(0)
+            await until(lambda: len(other.my_tokens) == TOKENS, 'the other has all')
+
+    run(work())
+    assert calls == [name] * len(calls) != []
+
+
 def test_an_argument_that_is_wrong(store: Store) -> None:
     """It is refused as ``Job`` does."""
     with pytest.raises(JobsyncError, match='on_assign'):

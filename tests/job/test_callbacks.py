@@ -227,6 +227,27 @@ def test_leaving_waits_for_on_revoke(store: Store) -> None:
         wait_until(lambda: len(b.my_tokens) == TOKENS, 'b has all')
 
 
+@pytest.mark.parametrize('name', ['on_assign', 'on_revoke', 'on_rebalance'])
+def test_a_function_that_leaves_does_not_wait_for_itself(store: Store, name: str) -> None:
+    """It may call ``__exit__``, which returns before the node has left: leaving waits for ``on_revoke``."""
+    calls, entered = list[str](), threading.Event()
+
+    def leave(*_: object) -> None:
+        assert entered.wait(120)
+        a.__exit__(None, None, None)
+        calls.append(name)
+
+    config = {'shutdown_timeout_sec': 3600, 'handover_timeout_sec': 3600}
+    functions = {'on_revoke': lambda tokens, deadline: None, name: leave}
+    with store.job('b') as b, (a := store.job('a', config=config, **functions)):
+        entered.set()
+        if name == 'on_revoke':
+            a.set_weight(0)
+        wait_until(lambda: len(b.my_tokens) == TOKENS, 'b has all')
+        assert list(a.claim(range(100))) == []
+    assert calls
+
+
 def test_leaving_waits_no_longer_than_the_shutdown_timeout(store: Store) -> None:
     """A callback that hangs holds the end of the block up for ``shutdown_timeout_sec``."""
     hang = threading.Event()

@@ -82,6 +82,12 @@ class _Call:
     """When the call is abandoned, if it holds tokens; any other is abandoned ``patience_sec`` after its start."""
 
 
+class _Here(threading.local):
+    """What the present thread does."""
+
+    is_in_call = False
+
+
 class Callbacks:
     """The calls of one node's functions."""
 
@@ -112,6 +118,7 @@ class Callbacks:
         """The number of the thread that makes the calls."""
         self._under_way: tuple[_Call, float] | None = None
         self._lock = threading.Lock()
+        self._here = _Here()
         self._end: threads.Queue[None] = threads.new_queue()
         """Has an item once the last call has returned."""
 
@@ -131,6 +138,11 @@ class Callbacks:
     def holds(self) -> bool:
         """Return whether tokens stay until ``on_revoke`` has returned. If not, the caller of ``put`` releases them."""
         return self._functions.on_revoke is not None
+
+    @property
+    def are_made_here(self) -> bool:
+        """Return whether the present thread is inside a call."""
+        return self._here.is_in_call
 
     def put(self, change: OwnershipChanged) -> None:
         """Queue the calls for a change of the tokens."""
@@ -219,9 +231,12 @@ class Callbacks:
             self._under_way = (call, max(until, clock.now() + _CHECK_SEC))
             self._pending.popleft()
         try:
+            self._here.is_in_call = True
             call.function(*call.arguments)
         except BaseException:
             _logger.exception('node %r: %s raised', self._node_name, call.name)
+        finally:
+            self._here.is_in_call = False
         # t=0  the call hangs in this thread, beyond its time
         # t=1  a thread of the node abandons it, and starts the next thread, which makes the next call
         # t=2  the call returns: the calls are the next thread's now, so this one ends without another, and releases no tokens

@@ -201,6 +201,11 @@ class NodeRuntime:
             self.death_watch.close(has_left=self.status.phase is Phase.LEFT)
         self._callbacks.close()
 
+    @property
+    def is_in_callback(self) -> bool:
+        """Return whether one of the user's functions that this node calls has called this."""
+        return self._callbacks.are_made_here
+
     def wait_for_callbacks(self, timeout: float) -> bool:
         """Wait, after ``close``, until the last call of the user's functions has returned; return whether it has."""
         return self._callbacks.wait_until_finished(timeout)

@@ -184,6 +184,11 @@ class Session:
         if self.runtime is not None:
             self.runtime.request_leave(self.stages.is_hurried, worker)
 
+    @property
+    def is_in_callback(self) -> bool:
+        """Return whether this is called by one of the user's functions (``on_revoke``), whose end leaving waits for."""
+        return self.runtime is not None and self.runtime.is_in_callback and self.is_same_process
+
     def leave(self, wait_sec: float, record: Callable[[], object], finish: Callable[[], object]) -> None:
         """Stop claiming, give the tokens back and, once they are given back, close what was opened.
 

@@ -83,6 +83,11 @@ class OnLoop:
         finally:
             self._tasks.discard(task)
 
+    @property
+    def is_running_here(self) -> bool:
+        """Return whether the present asyncio task is one of these coroutines."""
+        return asyncio.current_task() in self._tasks
+
     def cancel(self) -> None:
         """Cancel the coroutines that are running."""
         for task in self._tasks:

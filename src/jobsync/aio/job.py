@@ -178,8 +178,14 @@ class AsyncJob:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop claiming, give the tokens back, and leave. May be called again. Marks no task complete."""
+        """Stop claiming, give the tokens back, and leave. May be called again. Marks no task complete.
+
+        Called by a callback, such as ``on_revoke``, it returns before the node has left, which it then does when the block ends.
+        """
         if self._threads.are_open and self._job._session.is_same_process:
+            if self._on_loop.is_running_here:
+                self._job._session.stop(SessionEvent.LEAVE)
+                return
             await self._leave()
             if exc_type is None:
                 self._job._session.raise_failure()

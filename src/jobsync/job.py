@@ -467,6 +467,8 @@ class Job:
     def get_incomplete_tasks(self, older_than: dt.timedelta | float = dt.timedelta(minutes=5)) -> list[Task]:
         """Return the tasks of this job's date that any node has started and none has completed.
 
+        Ticks of ``every`` are none of them: whether an incomplete one is run again is for its schedule to decide.
+
         Args:
             older_than: How long ago they were started at least; a number is seconds.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Sequence
 from typing import cast
 
@@ -12,6 +13,14 @@ from jobsync.rows import AuditRow, TaskRow
 from jobsync.task import Task
 
 __all__ = ['DateHistory', 'task_row']
+
+
+_TICK = re.compile(r'every:.*@\d{4}-\d\d-\d\dT[\d:.]+Z( .*)?', re.DOTALL)
+
+
+def is_tick(item: str) -> bool:
+    """Return whether an item of the history is a tick of a scheduled function, or says more about one (see ``ticks``)."""
+    return _TICK.fullmatch(item) is not None
 
 
 class DateHistory:
@@ -39,10 +48,13 @@ class DateHistory:
         return cast('Sequence[Claim]', self._read(HistoryKind.CLAIM, None, item))
 
     def read_incomplete(self, older_than: dt.timedelta) -> list[Task]:
-        """Return the tasks that were begun longer ago than ``older_than`` and never completed."""
+        """Return the tasks that were begun longer ago than ``older_than`` and never completed, ticks of schedules left out."""
+        # t=0  the owner of a schedule dies in the midst of a tick
+        # t=1  a program gives what is incomplete to its own loop, which takes the tick's item for a task, and completes it
+        # t=2  the next owner of the schedule finds the tick complete, and never runs it
         backend = self._session.needed_backend
         claims = self._session.caller.call(lambda: backend.incomplete(self.date, older_than))
-        return [Task(claim.item) for claim in claims]
+        return [Task(claim.item) for claim in claims if not is_tick(claim.item)]
 
     def _read(self, kind: HistoryKind, limit: int | None, item: str | None, *, of_any_date: bool = False) -> Sequence[object]:
         backend = self._session.backend

@@ -102,6 +102,21 @@ class GivenUpForOthers(Hands):
 
 
 @mutant
+class GivenUpFromMemory(Hands):
+    """Reads the attempts at an item, and writes those that are left a moment later: one that begins between is undone."""
+
+    races = True
+
+    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
+        before = {item: self.records.attempts.get((item, date), ()) for item in items}
+        self.let_others_call()
+        with self.store.changed:
+            for item, runs in before.items():
+                self.records.attempts[item, date] = runs
+            super().forget_attempts(items, date, ref)
+
+
+@mutant
 class ReleasedForEver(Hands):
     """Counts no attempt at an item any more that was released."""
 

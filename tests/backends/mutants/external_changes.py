@@ -63,6 +63,19 @@ class HeartbeatNotAtomic(Hands):
 
 
 @mutant
+class HeartbeatComparesItself(Hands):
+    """Writes the heartbeat if the node's own record is as it was, and returns the rest as it was read a moment before."""
+
+    races = True
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
+        before = self.snapshot()
+        self.let_others_call()
+        pulse = super().heartbeat(ref, seen, holding, candidate)
+        return attrs.evolve(pulse, revision=before.revision, version=before.version, leadership=before.leadership)
+
+
+@mutant
 class LocksNotAtomic(Hands):
     """Reads all locks, and writes them a moment later: edits made at once undo each other."""
 

@@ -261,6 +261,21 @@ class LateLeaderHeartbeat(Hands):
 
 
 @mutant
+class LeavesLate(Hands):
+    """Reads that a run has its name, and marks the one that has it a moment later as left: it may be the next."""
+
+    races = True
+
+    def deregister(self, ref: NodeRef, died: bool = False) -> None:
+        before = self.state.nodes.get(ref.name)
+        self.let_others_call(lambda: self.state.nodes.get(ref.name) != before)
+        with self.store.changed:
+            after = self.state.nodes.get(ref.name)
+            is_compared = before is not None and before.ref == ref and after is not None
+            super().deregister(after.ref if is_compared and after is not None else ref, died)
+
+
+@mutant
 class RemovedIsLeft(Hands):
     """Marks a run that an operator removes as left: its tokens are given away while it may still be at work."""
 

@@ -32,7 +32,7 @@ from jobsync.backend import (
 )
 from jobsync.errors import Conflict, Evicted, NameTaken
 from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
+from jobsync.testing.conformance.namespace import DAY, SETTINGS, TOKENS, Namespace, purged
 from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 
 __all__ = ['ConcurrencyTests']
@@ -123,6 +123,16 @@ class ConcurrencyTests:
             assert {error.record.ref for error in found if isinstance(error, NameTaken)} == {winner}
             assert namespace.revision.number == before + 1
 
+    def test_a_late_departure_ends_no_other_run(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """A run that leaves while its successor takes its name over is LEFT or replaced: never is the successor LEFT."""
+        for number in range(rounds):
+            before, after = namespace.join(f'n{number}'), namespace.ref(f'n{number}')
+            register = partial(backends[0].register, Registration(after, 15.0), namespace.timeline, 0, (before.incarnation, 0))
+            leave = [partial(backend.deregister, before) for backend in backends[1:]]
+            assert race([register, *leave]) == [None] * THREADS
+            node = namespace.node(before.name)
+            assert (node.ref, node.state) == (after, NodeState.JOINED)
+
     def test_one_commit_for_each_guard(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """Of plans made from one version exactly one is written, as a whole, and the others leave nothing."""
         leader = namespace.leader()
@@ -178,6 +188,50 @@ class ConcurrencyTests:
         counts = sorted(count for part in found if isinstance(part, list) for count in part)
         assert counts == list(range(1, THREADS * rounds + 1)), found
         assert {node.heartbeat for name, node in namespace.nodes().items() if name != 'a'} == {rounds}
+
+    def test_a_pulse_is_read_with_its_heartbeat(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """While a leader commits, each of its heartbeats returns the version of just the commits that count before it."""
+        leader = namespace.leader()
+        versions, counts = [namespace.snapshot().version], dict[int, Revision]()
+
+        def commit(backend: Backend) -> None:
+            writer = Namespace(backend)
+            versions.extend(writer.commit(leader) for _ in range(2 * rounds))
+
+        def beat(backend: Backend) -> None:
+            for _ in range(3 * rounds):
+                # t=0  a heartbeat reads version 7
+                # t=1  version 8 is committed: a hand-over is requested, say, or tokens that were unowned are given away
+                # t=2  the heartbeat counts, and returns version 7: the node does not learn what was true as it renewed its lease
+                pulse = backend.heartbeat(leader, INITIAL, frozenset())
+                counts[pulse.heartbeat] = pulse.version
+
+        found = race([partial(commit, backends[0]), *(partial(beat, backend) for backend in backends[1:3])])
+        assert found == [None] * 3, found
+        number = 0
+        for count in range(1, namespace.node(leader.name).heartbeat + 1):
+            number += count not in counts  # a commit counts as a heartbeat of the leader
+            assert counts.get(count, versions[number]) == versions[number], (count, counts[count], versions[number])
+        assert number == len(versions) - 1
+
+    def test_attempts_at_an_item_that_another_run_gives_up(
+        self, namespace: Namespace, backends: list[Backend], rounds: int
+    ) -> None:
+        """Runs that begin attempts at the same time as others give theirs up all count, and only these."""
+        leader, refs = namespace.leader(), [namespace.join(f'n{number}') for number in range(THREADS)]
+        items = [f'i{number}' for number in range(rounds)]
+        for item in items:
+            for ref in refs[::2]:
+                assert namespace.attempt(ref, item, f'{item} again') == {}
+            ends = [partial(b.forget_attempts, [item], DAY, ref) for b, ref in zip(backends[::2], refs[::2], strict=True)]
+            begins = [partial(b.append_claims, ref, [item], DAY, 0) for b, ref in zip(backends[1::2], refs[1::2], strict=True)]
+            calls: list[Callable[[], object]] = [*ends, *begins]
+            found = race(calls)
+            assert not [error for error in found if isinstance(error, Exception)], found
+        for ref in refs:
+            namespace.evict(leader, ref)
+        each = THREADS // 2
+        assert namespace.lost() == dict.fromkeys(items, each) | {f'{item} again': each for item in items}
 
     def test_no_write_of_a_node_undoes_another(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """Heartbeats, commits and new weights of one node at the same time all count: none undoes what another has written."""

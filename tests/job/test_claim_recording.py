@@ -168,7 +168,7 @@ def test_an_alarm_makes_one_call_at_a_time() -> None:
     go_on.release()
     begun.get(timeout=120)
     go_on.release()
-    wait_until(lambda: alarm._end is None, 'its thread has ended')
+    wait_until(lambda: alarm._call is None, 'its thread has ended')
     alarm.set()
     begun.get(timeout=120)
     alarm.set()
@@ -204,6 +204,24 @@ def test_an_alarm_whose_thread_is_over_before_it_is_noted_down(monkeypatch: pyte
     alarm.set()
     alarm.set()
     assert calls == [1, 1]
+
+
+def test_an_alarm_whose_thread_had_no_memory_for_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread was started, and is over without a call. The next time another one is started."""
+    rung, start = threading.Event(), threads.start
+
+    def without_memory(node_name: str, what: str, target: Callable[[], object]) -> Any:
+        del target
+        thread = start(node_name, what, lambda: None)
+        wait_until(lambda: not thread.is_alive(), 'the thread is over')
+        return thread
+
+    alarm = Alarm('a', 0.01, rung.set)
+    with monkeypatch.context() as patched:
+        patched.setattr(threads, 'start', without_memory)
+        alarm.set()
+    alarm.set()
+    assert rung.wait(20)
 
 
 def test_no_alarm_outlives_the_block(store: Store, faulty: FaultyBackend, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import CancelledError
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -346,6 +347,25 @@ def test_a_source_that_cannot_be_read(store: Store, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr('sys.unraisablehook', ignored.append)
     run(work())
     assert ignored == []
+
+
+def test_a_source_keeps_its_context(store: Store) -> None:
+    """What an asynchronous generator sets of a context variable is there after its next ``yield``, and can be reset."""
+    variable, found = ContextVar('variable', default=0), list[int]()
+
+    async def tasks() -> AsyncIterator[int]:
+        token = variable.set(7)
+        for task in range(3):
+            found.append(variable.get())
+            yield task
+        variable.reset(token)
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            assert [task async for task in job.claim(tasks())] == [0, 1, 2]
+
+    run(work())
+    assert found == [7, 7, 7]
 
 
 def test_the_source_is_read_on_the_event_loop(store: Store) -> None:

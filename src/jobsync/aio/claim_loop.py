@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeVar
 
@@ -59,6 +60,8 @@ class Claims(AsyncIterator[T], Generic[T]):
         """Whether a call waits for its task."""
         self._span = ExitStack()
         """The span of the task that the caller has, if the program traces."""
+        self._context = copy_context()
+        """The context of the source. With one for each step, what a generator sets of a variable would be gone at the next."""
         # The last step, as it may raise: ``__del__`` finds all else.
         self._source = tasks.__aiter__() if isinstance(tasks, AsyncIterable) else iter(tasks)
 
@@ -167,7 +170,7 @@ class Claims(AsyncIterator[T], Generic[T]):
             return self._unread.popleft()
         if not isinstance(source, AsyncIterator):
             return next(source, END)
-        step = asyncio.ensure_future(_step(source))
+        step = asyncio.get_running_loop().create_task(_step(source), context=self._context)
         try:
             while not step.done() and not self._loop.is_over:
                 self._loop.note_progress()

@@ -12,6 +12,7 @@ from tests.job.waiting import wait_until
 
 from jobsync import Cluster, CoordinationConfig, Job
 from jobsync._cluster.actions import user_at_host
+from jobsync._core.records import ACTIONS, LockEdit
 from jobsync._event_log import event_log
 from jobsync._runtime.leader_record import record_leader
 from jobsync.backend import Changes, HistoryKind, Leadership, Purged, Revision, TokenGroup
@@ -246,3 +247,28 @@ def test_a_purge_that_is_interrupted_is_on_record(
         cluster.purge(before=dt.datetime(2100, 1, 1, tzinfo=dt.UTC), actor='gus')
     (event,) = (row for row in cluster.history() if row['event'] == 'purge')
     assert (event['by'], event['details']) == ('gus', '1 claims, 0 audits, 0 rebalances')
+
+
+@pytest.mark.parametrize('name', ['add_lock', 'clear_locks', 'drain', 'undrain', 'evict', 'release'])
+def test_an_action_that_cannot_be_recorded(cluster: Cluster, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The error says that it was carried out: an operator who repeats it may be told that there is nothing to do."""
+    calls: dict[str, Callable[[], object]] = {
+        'add_lock': lambda: cluster.add_lock('x', 'a'),
+        'clear_locks': cluster.clear_locks,
+        'drain': lambda: cluster.drain('b'),
+        'undrain': lambda: cluster.undrain('b'),
+        'evict': lambda: cluster.evict('b'),
+        'release': lambda: cluster.release(['x']),
+    }
+    for before in {'clear_locks': ('add_lock',), 'undrain': ('drain',)}.get(name, ()):
+        calls[before]()
+    edit_locks = cluster._backend.edit_locks
+
+    def edit(edit: LockEdit) -> int:
+        if edit.group == ACTIONS:
+            raise BackendUnavailable('the store is away')
+        return edit_locks(edit)
+
+    monkeypatch.setattr(cluster._backend, 'edit_locks', edit)
+    with pytest.raises(BackendUnavailable, match=r'was carried out, and is missing in the history.*the store is away'):
+        calls[name]()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -102,10 +103,13 @@ def _commands(place: Path, python: Path, pins: Sequence[str]) -> list[list[str]]
             [uv, 'venv', '--quiet', '--no-project', '--python', sys.executable, str(place)],
             [uv, 'pip', 'install', '--quiet', '--python', str(python), *pins],
         ]
-    return [
-        [sys.executable, '-m', 'venv', str(place)],
-        [str(python), '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', *pins],
-    ]
+    install = ['install', '--quiet', '--disable-pip-version-check', *pins]
+    if importlib.util.find_spec('pip'):  # then it need not be installed into the environment, which takes most of the time
+        return [
+            [sys.executable, '-m', 'venv', '--without-pip', str(place)],
+            [sys.executable, '-m', 'pip', '--python', str(python), *install],
+        ]
+    return [[sys.executable, '-m', 'venv', str(place)], [str(python), '-m', 'pip', *install]]
 
 
 def _run(rival: str, command: Sequence[str]) -> str:

@@ -9,10 +9,13 @@ import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 from random import Random
 
 import pytest
 from tests.scheduled.virtual import VirtualHost, VirtualProcess
+
+ROOT = Path(__file__).parents[2]
 
 SHOWN_BY: dict[str, tuple[int, str] | tuple[int, str, str] | tuple[int, str, str, str]] = {
     'clock_read_before_the_grant': (2, 'P1', '--aim=Lease.begin_alone'),
@@ -53,6 +56,19 @@ def test_a_seed_replays_exactly() -> None:
     lines = first.splitlines()
     assert len(lines) > 300
     assert again.splitlines()[:-1] == lines[:-1]
+
+
+TWICE = """
+from tests.scheduled import steps
+steps.install()
+from tests.scheduled.run import run
+assert run(3).trace == run(3).trace
+"""
+
+
+def test_a_seed_replays_after_others() -> None:
+    """What one run has worked out makes no difference to the next in its process."""
+    subprocess.run([sys.executable, '-c', TWICE], env={**os.environ, 'PYTHONHASHSEED': '0'}, cwd=ROOT, check=True, timeout=600)
 
 
 def test_a_hold_that_ends_early_ends_for_every_thread() -> None:

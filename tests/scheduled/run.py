@@ -86,7 +86,13 @@ def _watched(world: World) -> Iterator[None]:
     logger, lines = logging.getLogger('jobsync'), LogLines(world)
     level, propagates = logger.level, logger.propagate
     with ExitStack() as stack:
-        for owner, name in ((Lease, 'may_claim'), (Lease, 'ours'), (Lease, 'holds_lease'), (Job, 'can_claim_task')):
+        for owner, name in (
+            (Lease, 'may_claim'),
+            (Lease, 'ours'),
+            (Lease, 'holds_lease'),
+            (Lease, 'keeps'),
+            (Job, 'can_claim_task'),
+        ):
             stack.enter_context(patched(owner, name, answering(vars(owner)[name])))
         stack.enter_context(patched(Lease, 'extend', extend))
         logger.setLevel(logging.INFO)

@@ -91,6 +91,17 @@ def test_a_registration_whose_answer_was_lost_counts() -> None:
     assert bench.record('a').incarnation == agent.ref.incarnation
 
 
+def test_a_first_node_of_weight_0_delays_no_worker() -> None:
+    """P2: where nobody could be given anything at first, such as before a job that only registers task locks, nobody has it."""
+    bench = Bench()
+    administrator = bench.start('a', weight=0.0)
+    bench.run(3.0)
+    worker = bench.start('b')
+    bench.run(2.0)
+    assert bench.claims(worker, *TASKS) == [True] * 4
+    assert bench.claims(administrator, *TASKS) == [False] * 4
+
+
 # --- hints ----------------------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from jobsync._core.leader.handover import Released
 from jobsync._core.leader.owners import OwnerStatus, OwnerTable
 from jobsync._core.leader.removals import Removals
 from jobsync._core.leader.row_changes import row_changes
-from jobsync._core.records import INITIAL, NOBODY
+from jobsync._core.records import INITIAL, NOBODY, Member
 from jobsync._core.tokens import NO_TARGETS
 
 NAMES = ('gone', 'late', 'one', 'two', 'zero')
@@ -68,7 +68,8 @@ def cases(draw: st.DrawFn) -> Case:
                 moves.setdefault(place, array('i')).append(token)
     since = array('q', [1]) * total
     flat = NO_TARGETS.changed((((token,), name) for token, name in targets.items()), total)
-    old = Assignment(INITIAL, {}, NAMES, owner, home, since, flat, {})
+    members: dict[str, Member] = draw(st.sampled_from([{}, {'one': Member('run', 15.0)}]))
+    old = Assignment(INITIAL, members, NAMES, owner, home, since, flat, {})
     return Case(old, frozenset(handed), moves, receivers)
 
 
@@ -78,7 +79,9 @@ def place_of(case: Case, token: int) -> tuple[bool, str | None]:
     for place, tokens in case.moves.items():
         if token in tokens:
             return True, place
-    if row.absent or row.owner == 'late':
+    if row.absent:
+        return not (case.old.members or case.receivers), None
+    if row.owner == 'late':
         return False, None
     if row.target is not None:
         if row.target in case.receivers:
@@ -125,7 +128,8 @@ def test_every_row_is_as_the_plain_rule_has_it(case: Case) -> None:
     assert dict(written) == expected
     assert writing.moved == moved
     for token in range(case.old.total_tokens):
-        owner = expected[token][0] if token in expected else case.old.row(token).owner
-        assert writing.owner_of(token) == (owner, True)
+        row = case.old.row(token)
+        owner = expected[token][0] if token in expected else row.owner
+        assert writing.owner_of(token) == (owner, token in expected or not (row.absent and case.old.members))
     assert all(list(group.tokens) == sorted(group.tokens) for group in writing.groups)
     assert len({(group.owner, group.target, group.home, group.version) for group in writing.groups}) == len(writing.groups)

@@ -102,8 +102,11 @@ def row_changes(
         elif not receivers:
             kinds[at, home[token], to, is_released, None].append(token)
     if not receivers:
+        # t=0  a node of weight 0 is alone, and makes the first distribution
+        # t=9  b joins: tokens without a row would wait for a timeout, as if an operator had deleted their rows
+        is_first = not old.members
         for token, at in enumerate(owner):
-            if at >= 0 and not (targets and targets.at[token] >= 0) and at not in waiting:
+            if (at >= 0 or is_first) and not (targets and targets.at[token] >= 0) and at not in waiting:
                 kinds[at, home[token], _NOWHERE, False, None].append(token)
     return _rows_of(old, owner_table, kinds, number)
 

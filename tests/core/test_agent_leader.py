@@ -154,6 +154,24 @@ def test_a_node_that_may_lead_again_leads_though_it_forgot_who_is_dead() -> None
     assert bench.leader == 'b'
 
 
+@pytest.mark.parametrize('before', [1.0, 8.0, 14.0])
+def test_a_node_that_steps_back_goes_on_watching_the_others(before: float) -> None:
+    """P3: it leads again in the end, and has counted the silence of a node that died so many seconds before."""
+    bench = Bench()
+    a, _, c = bench.cluster('a', 'b', 'c')
+    hanging = bench.catch(a, commands.TakeSnapshot)
+    bench.run_until(lambda: not bench.record('a').candidate)
+    again_at = bench.now + LEAST_PAUSE * a.config.heartbeat_timeout_sec
+    bench.deliver(hanging)
+    bench.run(again_at - before - bench.now)
+    assert bench.leader == 'b'
+    bench.kill(c)
+    died = bench.now
+    bench.run_until(lambda: len(bench.backend.snapshot().nodes) == 2)
+    assert bench.leader == 'a'
+    assert bench.now <= died + 15.0 + 2.0
+
+
 def test_who_dies_with_the_leader_is_watched_from_when_the_leader_is_late() -> None:
     """Nobody but the leader reads the others' heartbeats; a leader that is late is cause enough to begin with it."""
     bench = Bench()

@@ -307,14 +307,18 @@ class ClusterMonitor:
         older, leader = 0, snapshot.leadership.node
         for node in snapshot.nodes:  # in the order of ``created_on``: the oldest first
             if node.ref == self._ref:
-                return older, older < STANDBYS and leader != self._ref and self._is_eligible(node)
-            older += node.ref != leader and self._is_eligible(node)
+                # t=0   a, which has stepped back, reads nobody's heartbeats; b leads
+                # t=29  c dies
+                # t=30  a leads again: counted from its own first reading c would be dead a timeout from here
+                # So a node is a standby while it has stepped back, too.
+                return older, older < STANDBYS and leader != self._ref and self._is_member(node)
+            older += node.ref != leader and node.candidate and self._is_member(node)
         return older, False
 
-    def _is_eligible(self, node: Node) -> bool:
-        """Return whether a node of the last snapshot is a candidate and, as far as this node has read, still a member."""
+    def _is_member(self, node: Node) -> bool:
+        """Return whether a node of the last snapshot is, as far as this node has read, still a member."""
         member = self._members.get(node.name)
-        return node.candidate and member is not None and member.incarnation == node.incarnation
+        return member is not None and member.incarnation == node.incarnation
 
     def _timeout_of(self, name: str) -> float:
         nodes = () if self.snapshot is None else self.snapshot.nodes

@@ -172,6 +172,20 @@ def test_a_node_that_steps_back_goes_on_watching_the_others(before: float) -> No
     assert bench.now <= died + 15.0 + 2.0
 
 
+def test_a_node_that_is_no_member_yet_watches_the_others() -> None:
+    """P3: no leader lives that would make it one, and it counts the silence of a node that dies after it has registered."""
+    bench = Bench()
+    a, b = bench.cluster('a', 'b')
+    bench.kill(a)
+    bench.run(5.0)
+    c = bench.start('c')
+    bench.run(8.0)
+    bench.kill(b)
+    died = bench.now
+    bench.run_until(lambda: all(bench.claims(c, *TASKS)))
+    assert bench.now <= died + 15.0 + 2.0
+
+
 def test_who_dies_with_the_leader_is_watched_from_when_the_leader_is_late() -> None:
     """Nobody but the leader reads the others' heartbeats; a leader that is late is cause enough to begin with it."""
     bench = Bench()

@@ -235,7 +235,7 @@ class ClusterMonitor:
 
     @property
     def is_standby(self) -> bool:
-        """Whether this node is one of the ``STANDBYS`` oldest members, the leader apart.
+        """Whether this node is one of the ``STANDBYS`` oldest members, the leader apart, or will be once it is one.
 
         The last poll may be long ago; but every older node was read in it, and a node that has gone since is no member any more.
         """
@@ -304,15 +304,20 @@ class ClusterMonitor:
     def _place_in(self, snapshot: Snapshot | None) -> tuple[int, bool]:
         if snapshot is None:
             return len(self._members) * crc32(self._ref.incarnation.encode()) >> 32, False
-        older, leader = 0, snapshot.leadership.node
+        older, registered, leader = 0, 0, snapshot.leadership.node
         for node in snapshot.nodes:  # in the order of ``created_on``: the oldest first
             if node.ref == self._ref:
-                # t=0   a, which has stepped back, reads nobody's heartbeats; b leads
+                # t=0   b leads; a, which has stepped back, reads no heartbeats
                 # t=29  c dies
                 # t=30  a leads again: counted from its own first reading c would be dead a timeout from here
-                # So a node is a standby while it has stepped back, too.
-                return older, older < STANDBYS and leader != self._ref and self._is_member(node)
-            older += node.ref != leader and node.candidate and self._is_member(node)
+                # So a node is a standby while it has stepped back, too. And it is one before it is a member:
+                # t=0   a, which leads, dies; no plan makes c a member, which registers
+                # t=9   b dies
+                # t=19  c leads
+                return older, (older if self._is_member(node) else registered) < STANDBYS and leader != self._ref
+            if node.candidate and node.ref != leader:
+                older += self._is_member(node)
+                registered += node.state is NodeState.JOINED
         return older, False
 
     def _is_member(self, node: Node) -> bool:

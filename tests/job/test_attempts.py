@@ -6,8 +6,10 @@ import contextlib
 import logging
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -197,6 +199,47 @@ def test_an_abandoned_task_is_given_up_at_once(store: Store) -> None:
         wait_until(lambda: job._task_log.attempts._given_up == {}, 'it is given up')
         store.evict('a')
         assert lost(store, job) == {'z': 1}
+
+
+def test_a_task_that_is_claimed_again_while_it_is_given_up() -> None:
+    """The store forgets the earlier attempt late, and not the one that has begun since; nor one whose claim is under way."""
+    store = Store(f'memory://{uuid.uuid4().hex}')
+    watched, begun, go_on, is_over = Watched(store), threading.Event(), threading.Event(), threading.Event()
+
+    def forget_attempts(items: Sequence[str], date: Any, ref: Any = None) -> None:
+        begun.set()
+        assert go_on.wait(DEADLINE_SEC)
+        store.handle.forget_attempts(items, date, ref)
+        is_over.set()
+
+    watched.forget_attempts = forget_attempts  # type: ignore[method-assign]
+    job = Job('a', coordination_config=store.config(backend=watched, **THREE))
+    with job, ThreadPoolExecutor(1) as pool:
+        with contextlib.suppress(ZeroDivisionError), job.task('x'):
+            raise ZeroDivisionError
+        assert begun.wait(DEADLINE_SEC)
+        claim = pool.submit(job.add_task, 'x')
+        assert job.add_task('y')  # no other task waits for that
+        time.sleep(0.1)
+        go_on.set()
+        assert claim.result()
+        assert is_over.wait(DEADLINE_SEC)
+        store.evict('a')
+        assert lost(store, job) == {'x': 1, 'y': 1}
+
+
+def test_no_attempt_is_given_up_while_its_task_is_claimed(store: Store) -> None:
+    """If the claim is refused, the attempt before it is given up after it."""
+    with store.job('a', config=THREE) as job:
+        attempts = job._task_log.attempts
+        with contextlib.suppress(ZeroDivisionError), job.task('x'):
+            raise ZeroDivisionError
+        with attempts.claiming(['x']):
+            attempts._flush()
+            assert attempts._given_up
+        wait_until(lambda: not attempts._given_up, 'it is given up')
+        store.evict('a')
+        assert lost(store, job) == {}
 
 
 @pytest.mark.any_store

@@ -15,8 +15,8 @@ So only the task at which runs die ever gets more than one lost attempt.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
+from contextlib import contextmanager, suppress
 
 from jobsync._cluster import actions
 from jobsync._core.counting import counted
@@ -26,7 +26,7 @@ from jobsync._worker.alarm import Alarm
 from jobsync._worker.beside import call_beside
 from jobsync._worker.completions import brief, refusal_as_outage
 from jobsync._worker.session import Session
-from jobsync.errors import JobsyncError
+from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.rows import QuarantinedRow
 
 __all__ = ['TaskAttempts', 'quarantined_rows']
@@ -47,6 +47,9 @@ class TaskAttempts:
         """The tasks with an attempt that has not ended, and the run that has begun it."""
         self._given_up: dict[str, NodeRef] = {}
         """The attempts that are given up, and of which the store does not know it yet."""
+        self._claims: dict[object, Collection[str]] = {}
+        self._forgets: dict[object, Set[str]] = {}
+        """The calls under way that begin attempts, and those that have the store forget some, each with its tasks."""
         self._reported: set[str] = set()
         self._alarm = Alarm(session.node_name, _GATHER_SEC, self._flush_quietly)
 
@@ -58,6 +61,28 @@ class TaskAttempts:
     def tolerated(self, *, alone: bool) -> int | None:
         """Return how many lost attempts a task may have that is claimed ``alone``, or with others; None if none are counted."""
         return None if self._most is None else self._most - 1 if alone else 0
+
+    # t=0  a task is given up: the store is called to forget the attempt, and is slow
+    # t=1  the same run claims the task again: an item has one attempt of a run, and this one is recorded already
+    # t=2  the store forgets it: were the run lost now, this attempt would not count
+    # So the call at t=1 waits for that of t=0. Each notes what it is about before it reads what the other has noted.
+
+    @contextmanager
+    def claiming(self, keys: Collection[str]) -> Iterator[None]:
+        """Have no attempt at these tasks given up in the block, which claims them."""
+        claim = object()
+        try:
+            self._claims[claim] = keys
+            yield
+        finally:
+            self._claims.pop(claim, None)
+            if self._given_up and not self._session.is_over:
+                self._alarm.set()  # for what was not given up because of the claim
+
+    def check_claimable(self, keys: Collection[str]) -> None:
+        """Raise ``BackendUnavailable`` while the store is called to forget attempts at one of these tasks."""
+        if any(not each.isdisjoint(keys) for each in self._forgets.copy().values()):
+            raise BackendUnavailable('the store has not answered yet that earlier attempts at these tasks are forgotten')
 
     def begin(self, keys: Collection[str], ref: NodeRef) -> None:
         """Note that a run has claimed tasks, and the store has counted an attempt at each."""
@@ -129,11 +154,20 @@ class TaskAttempts:
 
     def _flush(self) -> None:
         # A copy, as another thread may flush beside this one.
-        given_up = self._given_up.copy()
-        for ref in set(given_up.values()):
-            self._forget([key for key, run in given_up.items() if run == ref], ref)
+        given_up, call = self._given_up.copy(), object()
+        try:
+            self._forgets[call] = given_up.keys()
+            claimed = {key for keys in self._claims.copy().values() for key in keys}
+            for ref in set(given_up.values()):
+                # Read again: what was claimed since the copy is not given up any more.
+                keys = [key for key, run in given_up.items() if run == ref == self._given_up.get(key)]
+                self._forget([key for key in keys if key not in claimed], ref)
+        finally:
+            self._forgets.pop(call, None)
 
     def _forget(self, keys: list[str], ref: NodeRef) -> None:
+        if not keys:
+            return
         backend = self._session.needed_backend
         forget = refusal_as_outage(lambda: backend.forget_attempts(keys, self.date, ref))
         self._session.caller.call(forget, while_=lambda: False)

@@ -341,9 +341,16 @@ class TaskLog:
         def has_lease() -> bool:
             return agent.lease.holds_lease(ref, clock.now)
 
-        write = refusal_as_outage(lambda: backend.append_claims(ref, keys, date, tolerated))
+        def append() -> Unclaimed:
+            attempts.check_claimable(keys)
+            return backend.append_claims(ref, keys, date, tolerated)
+
         try:
-            unclaimed = self.session.caller.call(write, while_=has_lease)
+            with attempts.claiming(keys):
+                unclaimed = self.session.caller.call(refusal_as_outage(append), while_=has_lease)
+                if tolerated is not None:
+                    refused = unclaimed.completed | unclaimed.lost_attempts.keys()
+                    attempts.begin([key for key in keys if key not in refused], ref)
         except UnsupportedOperation:  # a mistake of the caller's, which would meet every task
             raise
         except JobsyncError as error:
@@ -351,9 +358,6 @@ class TaskLog:
             agent.beat_soon()
             runtime.wake()
             return None
-        if tolerated is not None:
-            refused = unclaimed.completed | unclaimed.lost_attempts.keys()
-            attempts.begin([key for key in keys if key not in refused], ref)
         # t=0   the lease is valid, and the claim goes out
         # t=20  the answer arrives: the claim is recorded, the lease has ended meanwhile, and another node may own the task
         if not has_lease():

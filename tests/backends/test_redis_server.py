@@ -357,6 +357,17 @@ class TestKeys:
                 with closing(connect(node.url(), BackendOptions(other))) as backend:
                     everything(backend)
 
+    def test_a_cluster_whose_nodes_are_to_announce_names_and_have_none(self, server: RedisServer) -> None:
+        """The error says what to set, and not that a host with the name '?' is unknown."""
+        with cluster_of_two(server) as (one, _):
+            name = next(name for name in ('a_', 'b_', 'c_', 'd_') if slot_of(one, name) >= 8192)
+            one.ask('CONFIG', 'SET', 'cluster-preferred-endpoint-type', 'hostname')
+            with closing(connect(one.url(), BackendOptions(name))) as backend:
+                with pytest.raises(BackendUnavailable, match=r'announces no name .*cluster-announce-hostname'):
+                    backend.snapshot()
+                one.ask('CONFIG', 'SET', 'cluster-preferred-endpoint-type', 'ip')
+                everything(backend)
+
     def test_a_node_that_has_left_the_cluster(self, server: RedisServer) -> None:
         """A client that had been sent there turns to the node in its URL again."""
         with cluster_of_two(server) as (one, two):

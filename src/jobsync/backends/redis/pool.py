@@ -194,7 +194,8 @@ def moved_to(error: redis.ResponseError, connection: AbstractConnection) -> tupl
     """Return the node to which the error ``MOVED slot host:port`` on a connection sends a client; None for another error.
 
     A cluster that knows no names for its nodes (``cluster-preferred-endpoint-type unknown-endpoint``) leaves the host out: it is
-    the one by which the client has reached the node that answers.
+    the one by which the client has reached the node that answers. One that is to announce names (``hostname``) puts ``?`` in the
+    place of a name that is not set: that is raised as an error of its own.
     """
     host: str
     port: int | str
@@ -205,4 +206,9 @@ def moved_to(error: redis.ResponseError, connection: AbstractConnection) -> tupl
         if code != 'MOVED':
             return None
         host, _, port = words[-1].rpartition(':')
+    if host == '?':
+        raise redis.ResponseError(
+            f'{error}: the node of the cluster that has the slot announces no name (cluster-preferred-endpoint-type is hostname, '
+            'and cluster-announce-hostname is not set there)'
+        )
     return host or getattr(connection, 'host', 'localhost'), int(port)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import threading
 from random import Random
 
 import pytest
+from tests.signals import AlarmError, Interruption
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import NodeRef
@@ -17,6 +20,7 @@ from jobsync.testing.editable_store import EditableStore
 
 NOON = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
 DAY = NOON.date()
+DEADLINE_SEC = 30
 
 
 def namespace_on(store: EditableStore) -> Namespace:
@@ -129,3 +133,20 @@ def test_a_deleted_node_can_be_put_back() -> None:
     store.insert_node_row('sync_', record)
     assert list(namespace.nodes()) == ['a', 'b']
     namespace.backend.heartbeat(ref, record.seen, frozenset())
+
+
+def test_an_exception_at_any_step_keeps_no_other_thread_waiting() -> None:
+    """Wherever one from outside ends a call, the calls of other threads are served."""
+    namespace = namespace_on(EditableStore())
+    namespace.join('a')
+    backend = namespace.backend
+    with Interruption(None, 'threading.py') as counted:
+        backend.snapshot()
+    assert counted.count > 0
+    for point in range(1, counted.count + 1):
+        with contextlib.suppress(AlarmError), Interruption(point, 'threading.py'):
+            backend.snapshot()
+        other = threading.Thread(target=backend.snapshot, daemon=True)
+        other.start()
+        other.join(DEADLINE_SEC)
+        assert not other.is_alive(), f'a thread waits after point {point}'

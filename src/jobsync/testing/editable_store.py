@@ -30,12 +30,12 @@ class EditableStore(MemoryStore):
 
     def image(self) -> Image:
         """Return the content now, without the store's identity, to go back to later."""
-        with self.changed:
+        with self.lock:
             return Image(dict(self.spaces), {name: history.copy() for name, history in self.histories.items()}, self.position)
 
     def restore(self, image: Image, identity: str | None = None) -> None:
         """Go back to an image, as a stale replica or a restored backup would; without ``identity`` the store's stays."""
-        with self.changed:
+        with self.lock:
             self.spaces = dict(image.spaces)
             self.histories = {name: history.copy() for name, history in image.histories.items()}
             self.identity = identity or self.identity
@@ -44,14 +44,14 @@ class EditableStore(MemoryStore):
 
     def wipe(self, identity: str | None = None, *, keep_schema: bool = True) -> None:
         """Lose everything. With the schema kept, each namespace is as new, without settings."""
-        with self.changed:
+        with self.lock:
             self.identity = identity or self.identity
             spaces = {name: self.new_space() for name in self.spaces} if keep_schema else {}
             self.restore(Image(spaces, {}))
 
     def delete_node_row(self, namespace: str, name: str, *, raise_revision: bool = True) -> None:
         """Delete a node's record manually, with the trigger that raises the revision or without it."""
-        with self.changed:
+        with self.lock:
             state = self.spaces[namespace].state
             if name in state.nodes:
                 nodes = {key: node for key, node in state.nodes.items() if key != name}
@@ -59,7 +59,7 @@ class EditableStore(MemoryStore):
 
     def insert_node_row(self, namespace: str, node: Node) -> None:
         """Put a node's record back manually, as it once was, unless another record has its name."""
-        with self.changed:
+        with self.lock:
             state = self.spaces[namespace].state
             if node.name not in state.nodes:
                 nodes = dict(sorted({**state.nodes, node.name: node}.items(), key=lambda item: item[1].created_on))
@@ -68,7 +68,7 @@ class EditableStore(MemoryStore):
 
     def delete_token_rows(self, namespace: str, tokens: Iterable[int]) -> None:
         """Delete rows of tokens manually, which becomes the new revision and version. Rows of pins stay."""
-        with self.changed:
+        with self.lock:
             space = self.spaces[namespace]
             found = [token for token in tokens if token < len(space.assignment.rows) and space.assignment.rows[token] is not None]
             if found:
@@ -80,13 +80,13 @@ class EditableStore(MemoryStore):
     def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:
         """Delete task locks and items manually."""
         gone = frozenset(ids)
-        with self.changed:
+        with self.lock:
             locks = self.spaces[namespace].locks.by_task
             self._edit_locks(namespace, {task: lock for task, lock in locks.items() if lock.id not in gone})
 
     def rename_lock(self, namespace: str, key: str, other: str) -> None:
         """Change the task in the row of a lock or item manually, in place of the other task's own, if there is one."""
-        with self.changed:
+        with self.lock:
             locks = dict(self.spaces[namespace].locks.by_task)
             changed = attrs.evolve(locks.pop(key), task_id=other)
             self._edit_locks(namespace, {**locks, changed.key: changed})
@@ -104,7 +104,7 @@ class EditableStore(MemoryStore):
 
     def spoil_node(self, namespace: str, name: str) -> None:
         """Make a node's record unreadable."""
-        with self.changed:
+        with self.lock:
             state = self.spaces[namespace].state
             nodes = {key: node for key, node in state.nodes.items() if key != name}
             problem = Unreadable('node', name, 'the record is spoilt; it is left out')
@@ -112,7 +112,7 @@ class EditableStore(MemoryStore):
 
     def spoil_lock(self, namespace: str, task_id: str) -> None:
         """Make a task lock unreadable."""
-        with self.changed:
+        with self.lock:
             space = self.spaces[namespace]
             by_task = {task: lock for task, lock in space.locks.by_task.items() if task != task_id}
             problem = Unreadable('lock', task_id, 'the lock is spoilt; it is left out')

@@ -96,7 +96,7 @@ class VirtualCluster:
         self._time.process_of = self._process
         self._seed = seed
         self._store = EditableStore(self.store_time, random.Random(seed))
-        self._store.changed = VirtualCondition(self._time)  # type: ignore[assignment]
+        self._store.lock = self._store.changed = VirtualCondition(self._time)  # type: ignore[assignment]
         self._processes: dict[str, _NodeProcess] = {}
         """The newest process of each name."""
         self._ended: list[_NodeProcess] = []

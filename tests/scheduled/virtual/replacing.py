@@ -142,6 +142,7 @@ def _threading(host: VirtualHost) -> Any:
         Thread=partial(VirtualThread, host),
         Timer=partial(VirtualTimer, host),
         Lock=partial(VirtualLock, host),
+        RLock=partial(VirtualLock, host),
         Event=partial(VirtualEvent, host),
         Condition=partial(VirtualCondition, host),
         get_ident=lambda: 0 if host.thread is None else host.thread.ident,

@@ -109,7 +109,7 @@ class VirtualTimer(VirtualThread):
 
 
 class VirtualLock:
-    """``threading.Lock``."""
+    """``threading.Lock``, and ``RLock`` where no thread acquires it twice."""
 
     def __init__(self, host: VirtualHost) -> None:
         self._host = host
@@ -170,22 +170,28 @@ class VirtualEvent:
         return self._host.wait_for(lambda: self._flag, self._waiting, timeout)
 
 
-class VirtualCondition(VirtualLock):
-    """``threading.Condition`` on a lock of its own, which is not reentrant."""
+class VirtualCondition:
+    """``threading.Condition``, on a lock that is not reentrant."""
 
-    def __init__(self, host: VirtualHost) -> None:
-        super().__init__(host)
+    def __init__(self, host: VirtualHost, lock: VirtualLock | None = None) -> None:
+        self._host, self._lock = host, lock or VirtualLock(host)
         self._notified: Waiting = deque()
+
+    def __enter__(self) -> bool:
+        return self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
         """Wait until the predicate is true; return what it is."""
         until = float('inf') if timeout is None else self._host.now + timeout / self._host.process.rate
         while not (result := predicate()) and (left := until - self._host.now) > 0:
-            self.release()
+            self._lock.release()
             try:
                 self._host.wait(self._notified, None if timeout is None else left * self._host.process.rate)
             finally:
-                self.acquire()
+                self._lock.acquire()
         return result
 
     def notify_all(self) -> None:

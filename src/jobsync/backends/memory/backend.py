@@ -74,13 +74,13 @@ class MemoryBackend(SingleWriterBackend):
 
     def read_namespaces(self, limit: int) -> list[str]:
         """See ``BackendInfo.namespaces``."""
-        with self.store.changed:
+        with self.store.lock:
             return sorted(self.store.spaces)[:limit]
 
     @contextlib.contextmanager
     def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTransaction]:  # noqa: ARG002 - nothing takes time
         name = self.options.namespace
-        with self.store.changed:
+        with self.store.lock:
             space = self.store.spaces.get(name) or (self.store.new_space() if create else None)
             if space is None:
                 raise SchemaMismatch(f'there is no namespace {name!r} in this store; a worker without skip_db_init=True makes it')
@@ -91,12 +91,12 @@ class MemoryBackend(SingleWriterBackend):
         return space.state.revision.number if space else None
 
     def wait(self, revision: int, timeout: float) -> int:
-        with self.store.changed:
+        with self.store.lock:
             self.store.changed.wait_for(lambda: self._closed.is_set() or (self.current_revision() or 0) > revision, timeout)
             number = self.current_revision()
             return self.store.concerned[self.options.namespace].hint(revision if number is None else number, revision)
 
     def close(self) -> None:
-        with self.store.changed:
+        with self.store.lock:
             super().close()
             self.store.changed.notify_all()

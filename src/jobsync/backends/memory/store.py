@@ -58,8 +58,14 @@ class MemoryStore:
         self.histories: dict[str, History] = {}
         self.concerned: defaultdict[str, Concerned] = defaultdict(Concerned)
         """By namespace, which nodes the latest changes concern."""
-        self.changed = threading.Condition()
-        """Held for every change; notified when a revision rises."""
+        # t=0  a thread of the user's enters a block on the condition itself, which takes the lock by a function of Python
+        # t=1  an exception from outside (``func_timeout``) ends that function, or the one that would release the lock
+        # t=2  the threads of the node wait for that lock for ever, and so does the end of their blocks
+        # A block on the lock, which is C code, is begun and ended in one step each.
+        self.lock = threading.RLock()
+        """Held for every change."""
+        self.changed = threading.Condition(self.lock)
+        """Notified when a revision rises."""
 
     def draw_id(self) -> str:
         """Return a random id."""
@@ -74,7 +80,7 @@ class MemoryStore:
         return MemorySpace(NamespaceState(self.context().timeline()))
 
     def put(self, name: str, space: MemorySpace) -> None:
-        """Replace a namespace, and wake the callers that wait for its revision. The caller holds ``changed``."""
+        """Replace a namespace, and wake the callers that wait for its revision. The caller holds ``lock``."""
         if self.refuses_writes:
             raise BackendUnavailable('the store refuses writes')
         before = self.spaces.get(name)

@@ -86,7 +86,7 @@ def test_a_primary_that_is_made_read_only(harness: PostgresqlHarness, other: Pos
         ref = namespace.join('a')
         harness.refuse_writes()
         try:
-            with pytest.raises(BackendUnavailable, match='read-only'):
+            with pytest.raises(BackendUnavailable, match='read-only transaction: default_transaction_read_only is on'):
                 namespace.beat(ref)
             other.arrange('ALTER SYSTEM RESET default_transaction_read_only')
             other.arrange('SELECT pg_reload_conf()')

@@ -1,16 +1,20 @@
-"""The server's queue of announcements, which all its databases share, filled by another program."""
+"""Announcements: the server's queue of them, which all its databases share, and a setting that switches triggers off."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import psycopg
 import pytest
 from psycopg.errors import ProgramLimitExceeded
-from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
 from tests.support.servers.postgres import find_postgres
 
+from jobsync._core.records import LockEdit, LockRequest
 from jobsync.testing.conformance.namespace import Namespace
 
 pytestmark = pytest.mark.postgres
@@ -55,3 +59,18 @@ def test_a_full_queue_costs_announcements_only(harness: PostgresqlHarness) -> No
     revision = namespace.snapshot().revision.number
     namespace.join('c')
     assert namespace.backend.wait(revision, 60) > revision
+
+
+def test_a_role_whose_triggers_are_off(newest_postgres: PostgresServer) -> None:
+    """Its changes are announced all the same."""
+    harness = PostgresqlHarness(newest_postgres)
+    namespace = Namespace(harness.connect())
+    namespace.join('a')
+    revision = namespace.snapshot().revision.number
+    url = harness.url.replace('?options=', '?options=-csession_replication_role%3Dreplica%20')
+    with ThreadPoolExecutor(1) as pool, closing(connect_to(url, 'sync_')) as replica:
+        waiting = pool.submit(namespace.backend.wait, revision, 5)
+        time.sleep(0.5)  # until it listens
+        replica.edit_locks(LockEdit(put=(LockRequest('x', ('a',), 'me'),)))
+        assert waiting.result() > revision
+    harness.close()

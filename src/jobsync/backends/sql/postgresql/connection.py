@@ -51,6 +51,8 @@ LOGIN_REFUSED = (
 for an outage; only the clear error at the first start is lost."""
 CANCELED = '57014'
 """A statement that has taken too long, or that an operator has cancelled."""
+READ_ONLY = '25006'
+READ_ONLY_HINT = 'default_transaction_read_only is on here, for this server, database or role, or the server is a standby'
 CANCELED_HINT = 'if this goes on, another session may hold a lock that is needed here: pg_blocking_pids(pid) finds it'
 ABSENT = {'42P01', '42703', '3F000', '42883'}
 """Undefined table, column, schema, function."""
@@ -270,6 +272,8 @@ def translate(error: psycopg.Error, server: PostgresqlServer) -> JobsyncError:
         return Busy(f'{server}: rolled back: {said}{f"; {CANCELED_HINT}" * (code == LOCKED)}')
     if code == RIGHTS:
         return refused(said, server)
+    if code == READ_ONLY:
+        return BackendUnavailable(f'{server}: {said}: {READ_ONLY_HINT}')
     if code == CANCELED:
         return BackendUnavailable(f'{server}: {said}; {CANCELED_HINT}')
     if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_login_refused(error)):

@@ -134,6 +134,8 @@ EXECUTE FUNCTION {schema}.{prefix}{function}"""
 REVISION = """
 CREATE TRIGGER {prefix}revised AFTER UPDATE OF revision ON {schema}.{prefix}state FOR EACH ROW
 WHEN (OLD.revision <> NEW.revision) EXECUTE FUNCTION {schema}.{prefix}announce()"""
+ALWAYS = 'ALTER TABLE {schema}.{prefix}state ENABLE ALWAYS TRIGGER {prefix}revised'
+"""A role or a database with session_replication_role = replica, which switches triggers off, announces its changes too."""
 
 
 def functions_and_triggers(tables: Tables, schema: str) -> Iterator[str]:
@@ -146,7 +148,7 @@ def functions_and_triggers(tables: Tables, schema: str) -> Iterator[str]:
         'concerned': CONCERNED,
         'fullest': FULLEST,
     }
-    for template in (TAKE_TURN, BY_HAND, ANNOUNCE, KEEP_PINS, KEEP_OUT, REVISION):
+    for template in (TAKE_TURN, BY_HAND, ANNOUNCE, KEEP_PINS, KEEP_OUT, REVISION, ALWAYS):
         yield template.format(**fixed)
     for kind, columns in (('node', f' OF {NODE_COLUMNS}'), ('token', ''), ('lock', ''), ('item', '')):
         event = f'INSERT OR DELETE OR UPDATE{columns}'

@@ -199,8 +199,16 @@ class Job:
             NodeNameInUse: Another process has taken this node's name since the block was entered, which ended its loops.
             ConfigMismatch: The store has other settings than the block was entered with, which ended its loops.
         """
+        # Not LEAVE: for our handler of signals there would be no block to end any more.
         if self._session.is_in_callback:
-            self._session.stop(SessionEvent.LEAVE)
+            self._session.stop(SessionEvent.STOP)
+            return
+        # t=0  main thread: is inside a call of the backend, whose lock it may hold
+        # t=1  a signal's handler, in the same thread: calls this method
+        # To wait here for the end of the node might be to wait for that call, which cannot go on before the handler returns. So
+        # the handler returns, and the end comes when the block ends.
+        if self._session.is_in_call:
+            self._session.stop(SessionEvent.STOP, worker_id())
             return
         try:
             # t=0  main thread: the block ends after a first signal

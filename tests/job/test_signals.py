@@ -520,6 +520,33 @@ def test_a_second_signal_while_the_first_is_handled(store: Store, former: list[i
     assert former == []
 
 
+@one_store
+@pytest.mark.parametrize('where', ['call', 'callback'])
+def test_signals_after_an_exit_that_leaves_nothing_yet(store: Store, former: list[int], where: str) -> None:
+    """A handler of another signal, in the midst of a call, or a callback calls ``__exit__``: signals end the block as ever."""
+
+    def leave(*_: object) -> None:
+        entered.wait()
+        job.__exit__(None, None, None)
+
+    entered = threading.Event()
+    backend = LockedBackend(plugins.connect(store.url, BackendOptions()))
+    functions = {'on_assign': leave} if where == 'callback' else {}
+    job = store.job('a', config={'backend': backend}, handle_signals=True, **functions)
+    with pytest.raises(SystemExit), job:
+        entered.set()
+        if where == 'call':
+            with a_signal_comes(backend.entered.wait, leave):
+                job.add_task('x')
+        wait_until(lambda: job.is_leaving, 'it is to leave')
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError('the block goes on')
+    assert job._session.is_over
+    assert former == []
+    backend.close()
+
+
 @pytest.mark.any_store
 def raise_just_before_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a second signal's handler raise when a block has ended, and nothing has recorded that yet."""

@@ -189,6 +189,11 @@ class Session:
         """Return whether this is called by one of the user's functions (``on_revoke``), whose end leaving waits for."""
         return self.runtime is not None and self.runtime.is_in_callback and self.is_same_process
 
+    @property
+    def is_in_call(self) -> bool:
+        """Return whether this is called by a signal's handler that has interrupted a call of the store."""
+        return self.caller.is_calling and self.is_same_process
+
     def leave(self, wait_sec: float, record: Callable[[], object], finish: Callable[[], object]) -> None:
         """Stop claiming, give the tokens back and, once they are given back, close what was opened.
 
@@ -199,11 +204,7 @@ class Session:
         if not self.is_same_process:
             return
         self.stop(SessionEvent.LEAVE, worker_id())
-        # t=0  main thread: is inside a call of the backend, whose lock it may hold
-        # t=1  a signal's handler, in the same thread: calls this method
-        # To wait here for the end of the node might be to wait for that call, which cannot go on before the handler returns. So
-        # the handler returns, and the end comes when the block ends.
-        if self.caller.is_calling or self.is_over:
+        if self.is_over:
             return
         # t=0  the program ends without leaving, and the threads of the node stop where they are, some with a lock of the backend
         # t=1  an object of the program's is freed, and its ``__del__`` leaves: it would wait for these threads, or for that lock

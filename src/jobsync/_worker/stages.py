@@ -36,17 +36,19 @@ class SessionEvent(enum.Enum):
     """The block is entered."""
     SIGNAL = 'stopped by a signal'
     """The first signal has come."""
+    STOP = 'stopped by the program'
+    """``__exit__`` was called where the block cannot be left: the node is to leave, and the block goes on."""
     HURRY = 'hurried'
     """A second signal has come, or entering or leaving was cancelled: leaving waits for no task in flight and no other node."""
     TIMEOUT = 'hurried by shutdown_timeout_sec'
     """The block has not ended in time after the signal: leaving waits for as little as after ``HURRY``."""
     LEAVE = 'left'
-    """The block has ended, or ``__exit__`` was called."""
+    """The block has ended, or ``__exit__`` was called where the block can be left."""
     END = 'ended'
     """The node has left the cluster, or could not in time: what the session has opened is closed."""
 
 
-_STOPS = (SessionEvent.SIGNAL, SessionEvent.HURRY, SessionEvent.TIMEOUT)
+_STOPS = (SessionEvent.SIGNAL, SessionEvent.STOP, SessionEvent.HURRY, SessionEvent.TIMEOUT)
 
 TRANSITIONS: dict[Stage, dict[SessionEvent, Stage]] = {
     Stage.NEW: {SessionEvent.ENTER: Stage.INSIDE, **dict.fromkeys((*_STOPS, SessionEvent.LEAVE), Stage.LEFT)},

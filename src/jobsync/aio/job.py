@@ -184,7 +184,7 @@ class AsyncJob:
         """
         if self._threads.are_open and self._job._session.is_same_process:
             if self._on_loop.is_running_here:
-                self._job._session.stop(SessionEvent.LEAVE)
+                self._job._session.stop(SessionEvent.STOP)
                 return
             await self._leave()
             if exc_type is None:

@@ -25,7 +25,7 @@ from jobsync._worker.purging import KINDS, purge_history
 from jobsync._worker.task_locks import lock_request
 from jobsync.backend import Backend, BackendInfo, Space
 from jobsync.config import CoordinationConfig, checks
-from jobsync.errors import ConfigError, JobsyncError
+from jobsync.errors import ConfigError
 from jobsync.rows import (
     ClusterNode,
     ClusterStatus,
@@ -568,13 +568,7 @@ class Cluster:
         return user_at_host() if actor is None else checks.actor.of('actor', actor)
 
     def _record(self, actor: str, action: str, subjects: Collection[str] = (), reason: str | None = None) -> None:
-        # What was done cannot be recorded in the same call, as a backend's methods change one kind of record each. And recorded
-        # before, it would be in the history though the call that does it may fail.
-        try:
-            actions.record(self._backend, actor, action, subjects, reason)
-        except JobsyncError as error:
-            error.args = (f'{action} was carried out, and is missing in the history, since recording it failed: {error}',)
-            raise
+        actions.record(self._backend, actor, action, subjects, reason)
 
 
 def _rebalance_row(row: Rebalance) -> RebalanceRow:

@@ -249,7 +249,7 @@ def test_a_purge_that_is_interrupted_is_on_record(
     assert (event['by'], event['details']) == ('gus', '1 claims, 0 audits, 0 rebalances')
 
 
-@pytest.mark.parametrize('name', ['add_lock', 'clear_locks', 'drain', 'undrain', 'evict', 'release'])
+@pytest.mark.parametrize('name', ['add_lock', 'clear_locks', 'drain', 'undrain', 'evict', 'release', 'purge'])
 def test_an_action_that_cannot_be_recorded(cluster: Cluster, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The error says that it was carried out: an operator who repeats it may be told that there is nothing to do."""
     calls: dict[str, Callable[[], object]] = {
@@ -259,6 +259,7 @@ def test_an_action_that_cannot_be_recorded(cluster: Cluster, nodes: Nodes, monke
         'undrain': lambda: cluster.undrain('b'),
         'evict': lambda: cluster.evict('b'),
         'release': lambda: cluster.release(['x']),
+        'purge': lambda: cluster.purge(before=dt.datetime(2100, 1, 1, tzinfo=dt.UTC)),
     }
     for before in {'clear_locks': ('add_lock',), 'undrain': ('drain',)}.get(name, ()):
         calls[before]()

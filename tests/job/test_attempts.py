@@ -19,8 +19,9 @@ from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
 from jobsync import Cluster, Job, NotOwned
-from jobsync._core.records import NodeRef, Registration
+from jobsync._core.records import LockEdit, NodeRef, Registration
 from jobsync.backend import Unclaimed
+from jobsync.errors import SchemaMismatch
 from jobsync.testing import FaultyBackend
 
 THREE = {'max_attempts': 3}
@@ -96,6 +97,24 @@ def test_a_task_that_another_node_has_released(store: Store) -> None:
         assert job.add_task('bad')
         assert job._task_log.attempts.quarantined == 0
         job.write_audit()
+
+
+@pytest.mark.parametrize('what', ['release', 'purge'])
+def test_what_cannot_be_recorded_was_carried_out(store: Store, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """The error of the action says so."""
+    with store.job('a', config=THREE) as job:
+        lose(store, job, 'bad', times=3)
+
+        def edit_locks(edit: LockEdit) -> int:
+            raise SchemaMismatch('the table is not there')
+
+        monkeypatch.setattr(job._session.needed_backend, 'edit_locks', edit_locks)
+        with pytest.raises(SchemaMismatch, match=r'was carried out, and is missing in the history.*the table is not there'):
+            if what == 'release':
+                job.release_quarantined('bad')
+            else:
+                job.purge(older_than=0)
+        assert job.list_quarantined() == ([] if what == 'release' else [{'item': 'bad', 'attempts': 3}])
 
 
 def test_a_block_around_a_task_of_another_thread(store: Store) -> None:

@@ -10,11 +10,12 @@ import datetime as dt
 import getpass
 import os
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from jobsync._core.records import ACTIONS, LockEdit, LockFilter, LockRequest, TaskLock
 from jobsync._host import host_name
 from jobsync.backend import Backend
+from jobsync.errors import JobsyncError
 from jobsync.rows import EventRow
 
 __all__ = ['actions', 'people', 'record', 'user_at_host']
@@ -33,7 +34,14 @@ def user_at_host() -> str:
     return f'{user}@{host_name()}'.encode(errors='replace').decode()  # the user may have any name
 
 
-def record(backend: Backend, actor: str, action: str, subjects: Collection[str] = (), reason: str | None = None) -> None:
+def record(
+    backend: Backend,
+    actor: str,
+    action: str,
+    subjects: Collection[str] = (),
+    reason: str | None = None,
+    call: Callable[[Callable[[], object]], object] = lambda write: write(),
+) -> None:
     """Record that an action was carried out, at the store's time.
 
     Args:
@@ -42,10 +50,19 @@ def record(backend: Backend, actor: str, action: str, subjects: Collection[str] 
         action: a word for it.
         subjects: names of nodes or ids of tasks.
         reason: text for people.
+        call: makes the call of the store.
     """
     patterns = (action, *list(subjects)[:_MOST_SUBJECTS])
     request = LockRequest(uuid.uuid4().hex, patterns, actor, reason or None, _KEPT)
-    backend.edit_locks(LockEdit(LockFilter(expired=True), (request,), ACTIONS))
+    edit = LockEdit(LockFilter(expired=True), (request,), ACTIONS)
+    # What was done cannot be recorded in the same call, as a backend's methods change one kind of record each. And recorded
+    # before, it would be in the history though the call that does it may fail.
+    try:
+        call(lambda: backend.edit_locks(edit))
+    except JobsyncError as error:
+        done = f'{action} ({reason})' if reason else action
+        error.args = (f'{done} was carried out, and is missing in the history, since recording it failed: {error}',)
+        raise
 
 
 def people(locks: Iterable[TaskLock]) -> frozenset[str]:

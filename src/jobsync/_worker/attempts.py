@@ -191,9 +191,9 @@ class TaskAttempts:
 
     def release(self, keys: list[str]) -> None:
         """Forget every attempt at tasks, so that they may be claimed again, and record that this node did it."""
-        backend, node = self._session.needed_backend, self._session.node_name
-        self._session.caller.call(lambda: backend.forget_attempts(keys, self.date))
-        self._session.caller.call(lambda: actions.record(backend, node, 'release', keys, f'for {self.date}'))
+        backend, node, call = self._session.needed_backend, self._session.node_name, self._session.caller.call
+        call(lambda: backend.forget_attempts(keys, self.date))
+        actions.record(backend, node, 'release', keys, f'for {self.date}', call)
         self._reported.difference_update(keys)
         _logger.info('node %r released from quarantine: %s', self._session.node_name, brief(keys))
 

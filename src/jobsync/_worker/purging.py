@@ -50,7 +50,7 @@ def purge_history(
     finally:  # what was deleted before an interrupt, or a call that failed, is on record too
         if any(deleted.values()):
             words = ', '.join(f'{number} {kind}s' for kind, number in deleted.items())
-            call(partial(actions.record, backend, actor, 'purge', (), words))
+            actions.record(backend, actor, 'purge', (), words, call)
     return deleted
 
 

@@ -340,8 +340,7 @@ class Job:
         ``complete`` before a ``break``). The loop ends early when this node is to leave.
 
         Claims are recorded many at a time, and never later than their task is yielded: up to 1,000 where ``tasks`` has a length,
-        one by one where it has none, since the next task may be long in coming there. What is appended to a list once it was
-        read to its end is left out.
+        one by one where it has none, since the next task may be long in coming there.
 
         While the store is away, tasks that are claimed are worked on as long as the lease lasts; what is done is recorded later.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import queue
 import threading
@@ -91,6 +92,32 @@ def test_a_list_is_claimed_in_batches(store: Store) -> None:
 
 
 @pytest.mark.any_store
+@pytest.mark.any_store
+@pytest.mark.parametrize('batch', [None, 1, 2])
+@pytest.mark.parametrize('how', ['Job', 'AsyncJob'])
+def test_a_list_that_grows(store: Store, how: str, batch: int | None) -> None:
+    """What the body appends is claimed as well, whenever it does so."""
+    tasks, done = list(range(5)), list[int]()
+
+    def work(task: int) -> None:
+        done.append(task)
+        if task < 20:
+            tasks.append(task + 10)
+
+    async def main() -> None:
+        async with store.async_job('a') as job:
+            async for task in job.claim(tasks, batch=batch):
+                work(task)
+
+    if how == 'AsyncJob':
+        asyncio.run(main())
+    else:
+        with store.job('a') as job:
+            for task in job.claim(tasks, batch=batch):
+                work(task)
+    assert done == [*range(5), *range(10, 15), *range(20, 25)]
+
+
 def test_an_iterator_is_not_read_ahead(store: Store) -> None:
     """A task of a source that blocks is out before the next one is asked for."""
     source: queue.Queue[int | None] = queue.Queue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Generic, TypeVar
 
 from jobsync._runtime import clock
@@ -12,7 +12,7 @@ from jobsync._worker.store_calls import worker_id
 from jobsync._worker.task_log import Claimed, TaskLog
 from jobsync._worker.tracing import traced
 
-__all__ = ['ClaimLoop', 'claimed_tasks']
+__all__ = ['ClaimLoop', 'claimed_tasks', 'source_of']
 
 T = TypeVar('T')
 
@@ -198,7 +198,7 @@ class ClaimLoop(Generic[T]):
 def claimed_tasks(loop: ClaimLoop[T], tasks: Iterable[T], is_owned: Callable[[T], bool]) -> Iterator[T]:
     """Yield the tasks that this node owns, batch by batch."""
     loop.begin()
-    owned = (task for task in _until_over(loop, tasks) if is_owned(task))
+    owned = filter(is_owned, takewhile(lambda _: not loop.is_over, source_of(tasks)))
     try:
         while (taken := loop.take(owned)) or loop.has_waiting:
             yield from traced(loop.run_batch(taken), loop.node_name)
@@ -207,8 +207,19 @@ def claimed_tasks(loop: ClaimLoop[T], tasks: Iterable[T], is_owned: Callable[[T]
     loop.finish()
 
 
-def _until_over(loop: ClaimLoop[T], tasks: Iterable[T]) -> Iterator[T]:
-    for task in tasks:
-        if loop.is_over:
-            return
-        yield task
+def source_of(tasks: Iterable[T]) -> Iterator[T]:
+    """Return an iterator whose end is not the last word for a list: what is appended to it meanwhile comes next."""
+    return _Growing(tasks) if isinstance(tasks, list) else iter(tasks)
+
+
+class _Growing(Iterator[T]):
+    """The tasks of a list. A batch is read ahead, and its tasks may append to the list."""
+
+    def __init__(self, tasks: list[T]) -> None:
+        self._tasks, self._read = tasks, 0
+
+    def __next__(self) -> T:
+        if self._read >= len(self._tasks):
+            raise StopIteration
+        self._read += 1
+        return self._tasks[self._read - 1]

@@ -12,7 +12,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeVar
 
-from jobsync._worker.claim_loop import ClaimLoop
+from jobsync._worker.claim_loop import ClaimLoop, source_of
 from jobsync._worker.tracing import task_span
 from jobsync.aio.threads import Threads
 from jobsync.errors import JobsyncError
@@ -63,7 +63,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         self._context = copy_context()
         """The context of the source. With one for each step, what a generator sets of a variable would be gone at the next."""
         # The last step, as it may raise: ``__del__`` finds all else.
-        self._source = tasks.__aiter__() if isinstance(tasks, AsyncIterable) else iter(tasks)
+        self._source = tasks.__aiter__() if isinstance(tasks, AsyncIterable) else source_of(tasks)
 
     if not TYPE_CHECKING:  # a type checker finds ``for`` by itself, as long as this is missing
 

@@ -78,13 +78,20 @@ def state_of(value: bytes) -> EtcdState:
         if found == SCHEMA_VERSION - 1:
             form['schema_version'] = SCHEMA_VERSION  # the next change of the state stores it; records get what they lack (_NEW)
         elif found != SCHEMA_VERSION:
-            what_to_do = 'upgrade it' if found > SCHEMA_VERSION else 'use another appname, or the jobsync that made it'
+            what_to_do = (
+                'install the newer jobsync here too'
+                if found > SCHEMA_VERSION
+                else 'use another appname, or the jobsync that made it'
+            )
             raise SchemaMismatch(
                 f'the namespace has schema version {found}, and this jobsync needs version {SCHEMA_VERSION}: {what_to_do}'
             )
         return _checked(from_form(EtcdState, form))
     except UNREADABLE as error:
-        raise SchemaMismatch(f'the state of the namespace cannot be read ({error!r}): another program has written it') from error
+        raise SchemaMismatch(
+            f'the state of the namespace cannot be read ({error!r}): another program has written it; put back what was there, or '
+            'stop all nodes and delete the keys of the namespace'
+        ) from error
 
 
 def _checked(state: EtcdState) -> EtcdState:

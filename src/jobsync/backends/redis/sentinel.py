@@ -36,4 +36,7 @@ def master_of(sentinels: Sentinels, kind: type[AbstractConnection], deadline: De
             return answer[0].decode(), int(answer[1])
     if problem is not None:
         raise problem
-    raise ConfigError(f'no sentinel knows a service {sentinels.service!r}')
+    raise ConfigError(
+        f'no sentinel knows a service {sentinels.service!r}: it is the name that stands after "sentinel monitor" in their '
+        'configuration'
+    )

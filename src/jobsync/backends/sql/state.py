@@ -88,7 +88,10 @@ def columns(dialect: Dialect) -> list[sa.ColumnElement[Any]]:
 def parse(row: sa.Row[Any] | None) -> SqlState:
     """Return the state in a row of ``columns``; ``SchemaMismatch`` if there is no row, or one of another schema."""
     if row is None:
-        raise SchemaMismatch('the state of the namespace is gone: its table has been emptied; open the namespace anew')
+        raise SchemaMismatch(
+            'the table of the state is empty: put its row back from a backup, or stop all nodes, drop the tables of this '
+            'namespace, and start one, which makes them'
+        )
     # t=0  a person sets the revision to 2**63 - 1; a node reads it
     # t=1  the person puts back what was there: for this node, the store has gone back
     # t=2  the node renews the timeline above all that it has read. No column takes that number, at each try

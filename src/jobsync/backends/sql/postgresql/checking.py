@@ -93,7 +93,10 @@ class SchemaCheck:
         # t=1  a node of this role joins the others, and takes the old owners for those of now
         if len({schema for _, schema, _ in visible}) > 1:
             where = ', '.join(f'{schema}.{name}' for name, schema, _ in visible)
-            raise ConfigError(f'{self._server}: this search_path finds the tables of one namespace in several schemas: {where}')
+            raise ConfigError(
+                f'{self._server}: this search_path finds the tables of one namespace in several schemas: {where}; rename the '
+                'copy, or take its schema out of the search_path (ALTER ROLE … SET search_path)'
+            )
         # t=0  ALTER ROLE … SET search_path = jobs, while nodes a and b have their tables in public
         # t=1  node b connects anew, makes tables in jobs, and owns all tokens there
         # t=2  node a, whose connection has the former search_path, goes on in public

@@ -283,10 +283,14 @@ def translate(error: psycopg.Error, server: PostgresqlServer) -> JobsyncError:
         return SchemaMismatch(f'{server}: a trigger or function in the database refuses this: {said} ({where}); mend or drop it')
     if code in ABSENT:
         return SchemaMismatch(
-            f'{server}: the tables are not there as expected, or this user may not see them ({said}): open the namespace anew'
+            f'{server}: the tables are not there as expected, or this user may not see them ({said}): jobsync doctor says which '
+            'ones are missing, and what to do'
         )
     if code[:2] in FOREIGN_CLASSES or isinstance(error, (psycopg.DataError, psycopg.ProgrammingError)):
-        return SchemaMismatch(f'{server}: a statement does not fit the tables it found: {said}')
+        return SchemaMismatch(
+            f'{server}: a statement does not fit the tables it found: {said}: if a column, a condition or a trigger was added or '
+            'changed, put back what jobsync had made'
+        )
     return BackendUnavailable(f'{server}: {said or type(error).__name__}')
 
 

@@ -242,7 +242,10 @@ class PostgresqlStore(SqlStore):
             # current_schema() passes over a schema that this user may not use.
             schema = tx.execute_text(FIRST_SCHEMA).scalar()
         if schema is None:
-            raise SchemaMismatch(f'{self.server}: no schema of the search_path exists, so there is none to make tables in')
+            raise SchemaMismatch(
+                f'{self.server}: no schema of the search_path exists, so there is none to make tables in: make one (CREATE '
+                'SCHEMA), or name one that exists (ALTER ROLE … SET search_path)'
+            )
         if not found[1]:
             raise ConfigError(
                 f'{self.server}: this user may not make tables in the schema {schema}; let its owner run '

@@ -46,7 +46,10 @@ def translate(error: sqlite3.Error, path: Path, *, opening: bool) -> JobsyncErro
     if code == sqlite3.SQLITE_IOERR_SHORT_READ:
         return BackendUnavailable(f'{path}, or its -wal, has been cut short ({error}): {_RESTORE}')
     if primary in FOREIGN:
-        return SchemaMismatch(f'{path} does not have the tables that were expected ({error}): open the namespace anew')
+        return SchemaMismatch(
+            f'{path} does not have the tables that were expected ({error}): jobsync doctor says which ones are missing, and what '
+            'to do'
+        )
     if primary == sqlite3.SQLITE_INTERRUPT:
         return BackendUnavailable(f'{path}: the time for this call was over before it was done')
     return BackendUnavailable(f'{path} cannot be used at the moment: {error}')

@@ -1,0 +1,50 @@
+"""Errors of a store that an operator meets at night: each says what to do."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from jobsync.backends.etcd.state import state_of
+from jobsync.backends.sql import state
+from jobsync.backends.sql.postgresql import connection
+from jobsync.backends.sql.postgresql.url import server_of
+from jobsync.backends.sql.sqlite import errors
+from jobsync.errors import SchemaMismatch
+
+SERVER = server_of('postgresql://a@h/d', 5)
+
+
+def test_an_empty_state() -> None:
+    """A start would not make the row anew: it says the same."""
+    with pytest.raises(SchemaMismatch, match=r'from a backup, or stop all nodes'):
+        state.parse(None)
+
+
+def test_an_unreadable_state() -> None:
+    """The same as of a SQL database."""
+    with pytest.raises(SchemaMismatch, match=r'put back what was there, or stop all nodes'):
+        state_of(b'?')
+
+
+@pytest.mark.parametrize(
+    ('error', 'words'),
+    [
+        (psycopg.errors.UndefinedTable('gone'), 'jobsync doctor says which'),
+        (psycopg.errors.CheckViolation('refused'), 'put back what jobsync had made'),
+        (psycopg.errors.ReadOnlySqlTransaction('refused'), 'default_transaction_read_only'),
+    ],
+)
+def test_postgresql(error: psycopg.Error, words: str) -> None:
+    """Tables that are not there, or are others; a database that takes no writes."""
+    assert words in str(connection.translate(error, SERVER))
+
+
+def test_sqlite() -> None:
+    """Tables that are not there."""
+    error = sqlite3.OperationalError('no such table')
+    error.sqlite_errorcode = sqlite3.SQLITE_ERROR
+    assert 'jobsync doctor says which' in str(errors.translate(error, Path('jobs.db'), opening=False))

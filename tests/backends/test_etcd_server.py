@@ -1058,7 +1058,7 @@ class TestClients:
     def test_python_etcd3_works(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """The whole of its API, in the process of a backend: values, transactions, watches, leases, locks, members."""
         code = f"""
-from jobsync.backends.etcd.driver import etcd3
+from jobsync.backends.etcd import etcd3
 client = etcd3.client(port={etcd_server.port})
 client.put('api/a', '1')
 events, cancel = client.watch_prefix('api/')

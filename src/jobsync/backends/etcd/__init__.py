@@ -1,7 +1,8 @@
 """A cluster of etcd servers as the store.
 
 The backend is made from a URL (see ``plugin``), or from a client of the user's:
-``CoordinationConfig(backend=jobsync.backends.etcd.from_client(client))``.
+``CoordinationConfig(backend=jobsync.backends.etcd.from_client(client))``. ``etcd3`` is the package python-etcd3, which cannot
+be imported by itself beside a protobuf of today.
 """
 
 from __future__ import annotations
@@ -10,7 +11,15 @@ from typing import Any
 
 from jobsync.backend import Backend, BackendOptions
 
-__all__ = ['from_client']
+__all__ = ['etcd3', 'from_client']
+
+
+def __getattr__(name: str) -> Any:
+    if name != 'etcd3':  # imported only when it is wanted: gRPC takes long
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from jobsync.backends.etcd.driver import etcd3
+
+    return etcd3
 
 
 def from_client(client: Any, options: BackendOptions | None = None) -> Backend:

@@ -66,7 +66,7 @@ def test_every_promise_holds_while_old_records_are_deleted(monkeypatch: pytest.M
         return portion
 
     monkeypatch.setattr(MemoryBackend, 'purge', counted)
-    outcome = run(0, WorldConfig(retention_days=60 / 86_400))
+    outcome = run(1, WorldConfig(retention_days=60 / 86_400))
     assert outcome.is_good, outcome.history[-40:]
     assert sum(deleted) > 20
     assert len(deleted) > 50

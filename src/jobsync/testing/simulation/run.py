@@ -23,13 +23,16 @@ _MIXED_CALM = 1.7
 def run(seed: int, config: WorldConfig | None = None) -> Outcome:
     """Simulate one cluster, fully determined by its seed."""
     world = World(seed, config)
-    for name in world.names[: max(1, len(world.names) // 2)]:
+    first = world.names[: max(1, len(world.names) // 2)]
+    for name in first:
         world.spawn(name)
     storm = Storm(world)
     storm.start()
     world.run_until(world.config.storm_sec)
     storm.stop()
     world.calm_down()
+    for name in () if world.living() else first:  # in some storms all leave, and only newcomers show what became of the store
+        world.spawn(name)
     world.run_until(world.now + world.config.calm_sec * (_MIXED_CALM if world.is_mixed else 1))
     findings = unsettled(world)
     if not findings and not world.promises.violations and world.config.drills:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import gc
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from types import FrameType
 from typing import Any
 
@@ -15,7 +17,9 @@ from tests.job.waiting import wait_until
 
 from jobsync import _event_log
 from jobsync._event_log import EventLogger
+from jobsync._runtime import threads
 from jobsync._threads import start
+from jobsync._worker import beside
 from jobsync._worker.alarm import Alarm
 
 
@@ -108,3 +112,93 @@ def test_no_memory_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(threading.Thread, 'start', refuse)
     assert not start(threading.Thread)
+
+
+class TestThreadsOfANode:
+    """Of which the rest of the process believes what it is told."""
+
+    @pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+    def test_one_that_ends_before_its_first_step_has_ended(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Though it never got to its code, which says so for any other."""
+        monkeypatch.setattr(threads._Started, 'run', refuse_memory)
+        thread = threads.start('a', 'test', lambda: None)
+        wait_until(lambda: not thread.is_alive(), 'it is over')
+
+    def test_a_call_that_its_thread_does_not_get_to_is_made_all_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The end of a block waits for it, for ever if nothing hurries it."""
+        begin, calls = threads.start, list[str]()
+        monkeypatch.setattr(threads, 'start', lambda name, what, _: begin(name, what, lambda: None))
+        assert beside.call_beside('a', lambda: calls.append(threading.current_thread().name), lambda waited: waited < 60) is None
+        assert calls == [threading.current_thread().name]
+
+    def test_one_that_goes_on_after_errors_needs_no_memory_for_that(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Neither for the log, nor for a block that catches the error of that."""
+        steps = iter([True, None, None, False])
+
+        def step() -> bool:
+            if (found := next(steps)) is None:
+                monkeypatch.setattr(contextlib.suppress, '__init__', refuse_memory)
+                raise MemoryError
+            return found
+
+        monkeypatch.setattr(EventLogger, 'exception', refuse_memory)
+        threads.keep_on('a', 'a test', step, 0)
+        assert next(steps, 'at its end') == 'at its end'
+
+
+class TestPool:
+    """The threads of an ``AsyncJob``."""
+
+    def test_what_no_thread_can_be_started_for_is_never_called(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its caller has an error, and would know nothing of a call that is made later."""
+        pool, calls = threads.new_pool('a', 'test', 2), list[int]()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, 'start', refuse_thread)
+            with pytest.raises(RuntimeError, match='thread'):
+                pool.submit(calls.append, 1)
+        pool.submit(calls.append, 2).result(20)
+        pool.shutdown()
+        assert calls == [2]
+
+    def test_what_no_further_thread_can_be_started_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is left to the others."""
+        pool, go = threads.new_pool('a', 'test', 2), threading.Event()
+        first = pool.submit(go.wait, 20)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, 'start', refuse_thread)
+            second = pool.submit(go.wait, 20)
+        go.set()
+        assert first.result(20)
+        assert second.result(20)
+        pool.shutdown()
+
+    @pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+    def test_a_thread_that_has_ended_is_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If there was no memory for the result of a call, the next call is made."""
+        pool = threads.new_pool('a', 'test', 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(Future, 'set_result', refuse_memory)
+            pool.submit(int)
+            wait_until(lambda: not any('-test-a' in thread.name for thread in threading.enumerate()), 'its thread has ended')
+        assert pool.submit(int, '7').result(20) == 7
+        pool.shutdown()
+
+    def test_its_threads_end(self) -> None:
+        """Once it is shut down, or is no more."""
+        pool, go = threads.new_pool('a', 'test', 3), threading.Event()
+        futures = [pool.submit(go.wait, 20) for _ in range(5)]
+        pool.shutdown()
+        go.set()
+        assert all(future.result(20) for future in futures)
+        forgotten = threads.new_pool('a', 'test', 1)
+        assert forgotten.submit(int).result(20) == 0
+        del forgotten
+        wait_until(lambda: not any('-test-a' in thread.name for thread in threading.enumerate()), 'all have ended')
+
+
+def refuse_thread(*_: object) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def refuse_memory(*_: object) -> None:
+    raise MemoryError

@@ -761,6 +761,26 @@ def test_a_revocation_that_takes_too_long(store: Store, form: str) -> None:
     run(work())
 
 
+def test_a_call_for_which_there_is_no_thread(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its caller has an error; the task is not in flight later, when a thread can be started for another call."""
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def work() -> None:
+        async with store.async_job() as job:
+            first, second = owned_tasks(job, 2)
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, 'start', refuse)
+                with pytest.raises(RuntimeError, match='thread'):
+                    await job.add_task(first)
+            assert await job.add_task(second)
+            assert in_flight(job) == [str(second)]
+            await job.complete(second)
+
+    run(work())
+
+
 @pytest.mark.parametrize('name', ['on_assign', 'on_revoke'])
 def test_a_coroutine_that_leaves_does_not_wait_for_itself(store: Store, name: str) -> None:
     """It may call ``__aexit__``, which returns before the node has left: leaving waits for ``on_revoke``."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
@@ -28,7 +30,8 @@ def keep_on(node_name: str, what: str, step: Callable[[], bool], pause_sec: floa
     """Repeat a step until it returns False, after a pause if it raises: there may be no memory for a moment."""
     goes_on, failures = True, 0
     while goes_on:
-        with suppress(Exception):  # a second error, while the first is logged
+        # A ``with suppress(Exception)`` would do, but makes an object: without memory for it this thread would end.
+        try:
             try:
                 while goes_on := step():
                     failures = 0
@@ -38,6 +41,8 @@ def keep_on(node_name: str, what: str, step: Callable[[], bool], pause_sec: floa
                     text = 'node %r: %s goes on after an unexpected error (failure %d in a row)'
                     _logger.exception(text, node_name, what, failures)
                 time.sleep(pause_sec)
+        except Exception:  # noqa: BLE001, S110 - a second error, while the first is logged
+            pass
 
 
 class Running(Protocol):
@@ -61,12 +66,12 @@ class Queue(Protocol[T]):
 
 
 class Pool(Protocol):
-    """The methods of ``concurrent.futures.ThreadPoolExecutor`` that are used."""
+    """Threads that make one call after the other."""
 
     def submit(self, function: Callable[..., T], /, *arguments: Any) -> Future[T]:
-        """Call a function in a thread."""
+        """Call a function in a thread. Raises ``RuntimeError``, and never calls it, if the process can start none now."""
 
-    def shutdown(self, wait: bool = True) -> None:
+    def shutdown(self) -> None:
         """Let the threads end once they are idle."""
 
 
@@ -75,28 +80,95 @@ class _Started:
 
     def __init__(self, target: Callable[[], object]) -> None:
         self._target, self._has_ended = target, False
+        self._thread: threading.Thread | None = None
+        """Its object until it is at work: one that ends before its first step, as there is no memory for it, cannot say so."""
+
+    def make(self, name: str) -> threading.Thread:
+        """Return the object of the thread."""
+        thread = self._thread = threading.Thread(target=self.run, name=name, daemon=True)
+        return thread
 
     def run(self) -> None:
         """Be the thread."""
         try:
+            self._thread = None
             self._target()
         finally:
             self._has_ended = True
 
     def is_alive(self) -> bool:
         """Return whether it has not ended."""
-        return not self._has_ended
+        thread = self._thread
+        return not self._has_ended and (thread is None or thread.is_alive())
 
 
 def _start(node_name: str, what: str, target: Callable[[], object]) -> Running:
     started = _Started(target)
-    if not _threads.start(lambda: threading.Thread(target=started.run, name=f'jobsync-{what}-{node_name}', daemon=True)):
+    if not _threads.start(lambda: started.make(f'jobsync-{what}-{node_name}')):
         raise RuntimeError('the process can start no thread now')
     return started
 
 
-def _new_pool(node_name: str, what: str, most: int) -> Pool:
-    return ThreadPoolExecutor(most, thread_name_prefix=f'jobsync-{what}-{node_name}')
+class _Pool:
+    """At most so many threads, in place of a ``ThreadPoolExecutor``, whose user may wait for ever where memory is short.
+
+    ::
+
+        t=0  ``submit`` has queued a call, can start no thread for it, and raises
+        t=1  ``submit`` starts a thread for another call: it makes the first one too, for no caller
+
+        t=0  a thread is idle, and there is no memory for its next step: it ends
+        t=1  ``submit`` leaves a call to it
+
+        t=0  ``submit`` starts a thread for whose first step there is no memory, and waits until it has begun
+    """
+
+    def __init__(self, node_name: str, what: str, most: int) -> None:
+        self._node_name, self._what, self._most = node_name, what, most
+        self._calls: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._unfinished: deque[None] = deque()
+        """Has an item for each call that is not over. One that an error has ended in its midst counts for good: too many."""
+        self._threads: list[Running] = []
+        weakref.finalize(self, self._calls.put, None).atexit = False
+
+    def submit(self, function: Callable[..., T], /, *arguments: Any) -> Future[T]:
+        """Call a function in a thread. Raises ``RuntimeError``, and never calls it, if the process can start none now."""
+        future: Future[T] = Future()
+        self._unfinished.append(None)
+        self._calls.put(partial(_call, future, partial(function, *arguments)))
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        if len(self._threads) < min(self._most, len(self._unfinished)):
+            try:
+                self._threads.append(start(self._node_name, self._what, partial(_make_calls, self._calls, self._unfinished)))
+            except RuntimeError:
+                # Another thread makes the call, or one that only seemed not to start has begun it.
+                if not self._threads and future.cancel():
+                    raise
+        return future
+
+    def shutdown(self) -> None:
+        """Let the threads end once they are idle."""
+        self._calls.put(None)
+
+
+def _make_calls(calls: SimpleQueue[Callable[[], object] | None], unfinished: deque[None]) -> None:
+    """Make calls, one after the other, until there is a None, which stays for the other threads."""
+    while (call := calls.get()) is not None:
+        call()
+        del call  # until the next call arrives, the name would keep this one and its result in memory
+        unfinished.pop()
+    calls.put(None)
+
+
+def _call(future: Future[T], action: Callable[[], T]) -> None:
+    """Call a function on behalf of a future, unless that is cancelled."""
+    if future.set_running_or_notify_cancel():
+        try:
+            result = action()
+        except BaseException as error:  # noqa: BLE001 - raised where the future is awaited
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
 
 def _is_interruptible() -> bool:
@@ -107,7 +179,7 @@ start: Callable[[str, str, Callable[[], object]], Running] = _start
 """Start a daemon thread of a node, named after ``what`` it does. Raises ``RuntimeError`` if the process can start none now."""
 new_queue: Callable[[], Queue[Any]] = SimpleQueue
 """Return a queue."""
-new_pool: Callable[[str, str, int], Pool] = _new_pool
+new_pool: Callable[[str, str, int], Pool] = _Pool
 """Return a pool of at most so many threads of a node, named after ``what`` they do."""
 result_of: Callable[[Future[Any]], Any] = Future.result
 """Wait for a future, and return its result or raise its exception."""

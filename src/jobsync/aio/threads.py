@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import copy_context
-from functools import partial
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -51,7 +49,7 @@ class Threads:
         """Let the threads end once they are idle; wait for none."""
         for pool in (self._calls, self._gate):
             if pool is not None:
-                pool.shutdown(wait=False)
+                pool.shutdown()
         self._calls = self._gate = None
 
     async def call(
@@ -119,30 +117,7 @@ class Threads:
                 except StopIteration as error:
                     raise RuntimeError('code that was called in a thread raised StopIteration') from error
 
-        context = copy_context()
-        # t=0  the event loop runs in a thread of its own; the main thread is over, and Python waits for the end of the others
-        # t=1  from now on no pool takes a call: neither the job's own calls nor leaving
-        # So each call has a thread of its own then.
-        try:
-            return pool.submit(context.run, act)
-        except RuntimeError:
-            if threading.main_thread().is_alive():
-                raise
-        return self._submit_alone(partial(context.run, act))
-
-    def _submit_alone(self, action: Callable[[], R]) -> Future[R]:
-        """Start a call in a thread of its own."""
-        future: Future[R] = Future()
-
-        def act() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(action())
-                except BaseException as error:  # noqa: BLE001 - raised where the future is awaited
-                    future.set_exception(error)
-
-        threads.start(self._node_name, 'calls', act)
-        return future
+        return pool.submit(copy_context().run, act)
 
     def _number(self) -> int:
         task = asyncio.current_task()

@@ -17,7 +17,7 @@ R = TypeVar('R')
 
 
 class VirtualPool:
-    """Threads of virtual time for the calls of an event loop, in place of a ``ThreadPoolExecutor``."""
+    """Threads of virtual time for the calls of an event loop, in place of threads of the system."""
 
     def __init__(self, virtual: VirtualTime, node_name: str) -> None:
         self._virtual, self._node_name = virtual, node_name
@@ -46,7 +46,7 @@ class VirtualPool:
         if not self._virtual.is_over:  # no event loop is left that waits for it
             conclude(outcome)
 
-    def shutdown(self, wait: bool = True) -> None:
+    def shutdown(self) -> None:
         """Do nothing: each thread ends with its call."""
 
 

@@ -50,7 +50,7 @@ from jobsync._core.records import (
 from jobsync._event_log import event_log
 from jobsync.backend import Backend, BackendOptions, Unclaimed
 from jobsync.backends._common.backoff import Backoff
-from jobsync.backends.etcd import channel, forks, from_client, requests
+from jobsync.backends.etcd import channel, forks, from_client, requests, watcher
 from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.plugin import connect
@@ -878,6 +878,29 @@ class TestWatch:
             with pytest.raises(RuntimeError, match='start new thread'):
                 backend.wait(-1, DEADLINE_SEC)
         assert backend.wait(-1, DEADLINE_SEC) == 0
+
+    @pytest.mark.parametrize('step', ['start', 'run'])
+    def test_it_begins_though_there_was_no_memory_for_its_thread(
+        self, harness: EtcdHarness, step: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whether the thread ends before or after it counts as started: no wait hangs, and a later one wakes for changes."""
+        backend, do = harness.connect(), getattr(threading.Thread, step)
+        ended, never = list[threading.Thread](), threading.Event()
+
+        def without_memory(thread: threading.Thread) -> None:
+            if thread.name == 'etcd-watch' and not ended:
+                ended.append(thread)
+                assert step == 'run' or never.wait(120)  # as ``start`` waits for a thread that is over
+            else:
+                do(thread)
+
+        monkeypatch.setattr(threading.Thread, step, without_memory)
+        monkeypatch.setattr(watcher, 'STARTING_SEC', 0.2)
+        with contextlib.suppress(RuntimeError):
+            backend.wait(-1, 0.2)
+        assert backend.wait(-1, DEADLINE_SEC) == 0
+        never.set()
+        assert ended
 
     def test_an_unexpected_error_ends_no_watch(self, harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is opened again: gRPC starts a thread for each, and raises when there can be no more of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -68,6 +69,28 @@ async def take(events: AsyncIterator[tuple[str, str]], name: str) -> Any:
 
 
 # --- what it costs the store ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('step', ['start', 'run'])
+def test_it_begins_though_there_was_no_memory_for_its_thread(feed: Feed, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the thread ends before or after it counts as started: the event loop does not hang, and the next one is served."""
+    do, ended, never = getattr(threading.Thread, step), list[threading.Thread](), threading.Event()
+
+    def without_memory(thread: threading.Thread) -> None:
+        if thread.name == 'jobsync-web-feed' and not ended:
+            ended.append(thread)
+            assert step == 'run' or never.wait(120)  # as ``start`` waits for a thread that is over
+        else:
+            do(thread)
+
+    monkeypatch.setattr(threading.Thread, step, without_memory)
+    monkeypatch.setattr(feed_module, '_STARTING_SEC', 0.2)
+    with contextlib.suppress(RuntimeError):
+        asyncio.run(feed.recent())
+    frame, _ = asyncio.run(feed.recent())
+    never.set()
+    assert ended
+    assert frame is not None
 
 
 def test_it_begins_once_a_thread_can_be_started(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:

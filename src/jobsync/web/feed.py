@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from jobsync._cluster.settings import fewest_attempts
+from jobsync._threads import start
 from jobsync.cluster import Cluster
 from jobsync.errors import JobsyncError
 from jobsync.rows import RebalanceRow
@@ -33,6 +34,8 @@ _QUIET_SEC = 1.5
 _WAIT_SEC = 7.0
 """How long a request waits for a frame before it is answered with an older one, or none: less than the 10 s after which
 Prometheus gives up a scrape, which would hide ``jobsync_cluster_up 0``."""
+_STARTING_SEC = 1.0
+"""How long the thread may take to start: the event loop, with all other requests, waits for that."""
 _REBALANCES = 40
 
 
@@ -114,10 +117,13 @@ class Feed:
     def _want(self) -> None:
         with self._lock:
             self._wanted_at = time.monotonic()
-            if self._thread is None and not self._closing.is_set():
-                thread = threading.Thread(target=self._run, name='jobsync-web-feed', daemon=True)
-                thread.start()
-                self._thread = thread
+            if not self._closing.is_set() and (self._thread is None or not self._thread.is_alive()):
+                # t=0  there is no memory for the first step of the thread, or for one in the midst of its work: it ends
+                # t=1  the page would show what was read last, for ever. ``Thread.start`` even waits for ever, in the event loop
+                thread = self._thread = threading.Thread(target=self._run, name='jobsync-web-feed', daemon=True)
+                if not start(lambda: thread, _STARTING_SEC):
+                    self._thread = None  # one that starts later ends after a reading
+                    raise RuntimeError("can't start new thread to read the cluster")
 
     # --- the thread ---------------------------------------------------------------------------------------------------------
 
@@ -134,6 +140,8 @@ class Feed:
                 self._latest = started, frame, 'an unexpected error: the log of the server has it'
             self._closing.wait(max(0.0, started + _EVERY_SEC - time.monotonic()))
             with self._lock:
+                if self._thread is not threading.current_thread():
+                    return
                 if self._closing.is_set() or time.monotonic() > self._wanted_at + _IDLE_SEC:
                     self._thread = None
                     return

@@ -10,6 +10,7 @@ from typing import Self
 import uvicorn
 from starlette.applications import Starlette
 
+from jobsync._threads import start
 from jobsync.config import checks
 from jobsync.errors import JobsyncError
 
@@ -48,7 +49,8 @@ class Server:
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name='jobsync-web', daemon=True)
-        self._thread.start()
+        if not start(lambda: self._thread):
+            raise JobsyncError('no thread can be started for the server: the process has too many threads or too little memory')
         deadline = time.monotonic() + _START_SEC
         while not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > deadline:

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from jobsync._threads import start
 from jobsync.backend import EventLogger
 from jobsync.backends._common.backoff import Backoff
 from jobsync.backends._common.concerned import Concerned, read_announcement
@@ -26,6 +27,8 @@ from jobsync.errors import BackendUnavailable, JobsyncError
 __all__ = ['Watcher']
 
 log = EventLogger('jobsync.backends.etcd')
+STARTING_SEC = 1.0
+"""How long the thread may take to start. ``close`` waits for that."""
 
 
 class Watcher:
@@ -50,13 +53,20 @@ class Watcher:
     def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``."""
         with self._changed:
-            if self._thread is None and not self._is_closed:
-                thread = threading.Thread(target=self._run, name='etcd-watch', daemon=True)
-                thread.start()
-                self._thread = thread
+            if not self._is_closed and (self._thread is None or not self._thread.is_alive()):
+                self._start_thread()
             self._changed.wait_for(lambda: self._is_closed or (self._newest is not None and self._newest > revision), timeout)
             newest = revision if self._newest is None else self._newest
             return self._concerned.hint(newest or max(0, revision), revision)  # 0: the state is deleted, or cannot be read
+
+    def _start_thread(self) -> None:
+        """Start the thread. Raise ``RuntimeError`` if the process can start none now: the next ``wait`` tries again."""
+        # t=0  there is no memory for the first step of the thread, or for one in the midst of its work: it ends
+        # t=1  every later ``wait`` would wait for its whole time. ``Thread.start`` even waits for ever, and so does ``close``
+        thread = self._thread = threading.Thread(target=self._run, name='etcd-watch', daemon=True)
+        if not start(lambda: thread, STARTING_SEC):
+            self._thread = None  # one that starts later ends at once
+            raise RuntimeError("can't start new thread for a watch of etcd's")
 
     def close(self) -> None:
         """Wake every ``wait``, and end the watch."""
@@ -74,7 +84,7 @@ class Watcher:
 
     def _run(self) -> None:
         backoff, failures = Backoff(), 0
-        while not self._is_closed:
+        while not self._is_closed and self._thread is threading.current_thread():
             with contextlib.suppress(Exception):  # a second error, while the first is logged
                 try:
                     if self._follow():

@@ -12,7 +12,7 @@ from tests.job.waiting import wait_until
 
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.events import LogMessage
-from jobsync._event_log import EventLogger
+from jobsync._event_log import EventLogger, event_log
 from jobsync._runtime import NodeRuntime, threads
 from jobsync._runtime.agent_log import AgentLog
 from jobsync._runtime.callbacks import Callbacks
@@ -166,3 +166,26 @@ def test_a_tick_whose_thread_seemed_not_to_start_keeps_its_place(store: Store, m
         job.every(0.1, name='tick')(work)
         wait_until(lambda: ended.is_set() and len(begun) > 1, 'the next tick')
     assert beside == []
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('what', ['heartbeat', 'work', 'listen', 'callbacks'])
+def test_a_thread_of_the_node_that_has_ended_is_started_anew(
+    store: Store, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There was no memory for its first step, where nothing catches that: the node goes on, and so do its calls."""
+    started, assigned, start = list[str](), list[object](), threads.start
+
+    def start_without_memory(node_name: str, name: str, target: Any) -> Any:
+        started.append(name)
+        return start(node_name, name, (lambda: None) if name == what and started.count(name) == 1 else target)
+
+    monkeypatch.setattr(threads, 'start', start_without_memory)
+    with store.job('a', on_assign=assigned.append) as job:
+        wait_until(lambda: started.count(what) == 2 or what not in started, 'it is started anew')
+        wait_until(lambda: bool(assigned), 'a call of on_assign')
+        assert job.am_i_healthy()
+    assert started.count(what) == 2 or what not in started
+    assert event_log.flush(20)
+    if what in started and what != 'callbacks':
+        assert f"node 'a': the {what} thread had ended by an error, and was started anew" in caplog.messages

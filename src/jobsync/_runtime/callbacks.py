@@ -117,6 +117,8 @@ class Callbacks:
         self._turn = 0
         """The number of the thread that makes the calls."""
         self._under_way: tuple[_Call, float] | None = None
+        self._thread: threads.Running | None = None
+        """The thread that makes the calls; None before the first one, and after the last call."""
         self._lock = threading.Lock()
         self._here = _Here()
         self._end: threads.Queue[None] = threads.new_queue()
@@ -132,7 +134,7 @@ class Callbacks:
     def _start_thread(self) -> None:
         self._turn += 1
         target = partial(threads.keep_on, self._node_name, 'the callbacks thread', partial(self._serve, self._turn), _CHECK_SEC)
-        threads.start(self._node_name, 'callbacks', target)
+        self._thread = threads.start(self._node_name, 'callbacks', target)
 
     @property
     def holds(self) -> bool:
@@ -163,10 +165,13 @@ class Callbacks:
         return True
 
     def abandon_hung_call(self) -> None:
-        """Abandon a call that takes too long. The threads of the node call this from time to time."""
+        """Abandon a call that takes too long, or whose thread is over. The threads of the node call this from time to time."""
         with self._lock:
             hung = self._under_way
-            if hung is None or clock.now() < hung[1]:
+            # t=0  there is no memory for a step of the thread, outside all that catches an error: it ends
+            # t=1  no call would be made any more, and each hand-over would wait until its deadline
+            is_over = self._thread is not None and not self._thread.is_alive()
+            if not is_over and (hung is None or clock.now() < hung[1]):
                 return
             self._under_way = None
             try:
@@ -174,6 +179,8 @@ class Callbacks:
             except RuntimeError:  # the process can start no thread now: the threads of the node try again
                 self._under_way, self._turn = hung, self._turn - 1
                 return
+        if hung is None:
+            return
         call = hung[0]
         _logger.error('node %r: %s has not returned in time, and is no longer waited for', self._node_name, call.name)
         if call.held:
@@ -193,6 +200,7 @@ class Callbacks:
                 self._check_lease()
             return True
         if change is None:
+            self._thread = None
             self._end.put(None)
             return False
         self._plan(change.after.tokens, change.asked, change.deadline)

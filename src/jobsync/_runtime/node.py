@@ -128,7 +128,8 @@ class NodeRuntime:
         """The error of the last call that was not a heartbeat; None if it succeeded."""
         self._hinted, self._passed_over_at = 0, -_BURST_SEC
         """The last revision that a hint has brought, and when such a hint was last passed over."""
-        self._threads: list[threads.Running] = []
+        self._threads: dict[str, tuple[threads.Running, Callable[[], bool]]] = {}
+        """Each thread, and its step, by what it does."""
         self._counted: tuple[Snapshot | None, int] = (None, 0)
         """The last snapshot, and how many nodes are registered in it."""
 
@@ -152,7 +153,19 @@ class NodeRuntime:
 
     def _start_thread(self, what: str, step: Callable[[], bool]) -> None:
         target = partial(threads.keep_on, self.config.name, f'the {what} thread', step, self.config.retry_sec)
-        self._threads.append(threads.start(self.config.name, what, target))
+        self._threads[what] = threads.start(self.config.name, what, target), step
+
+    def _replace_ended(self, lane: Lane) -> None:
+        """Start each thread anew that an error has ended outside all that catches one. Called by the thread of a lane."""
+        # t=0  there is no memory for a step of the thread that sends heartbeats, on its way from one try to the next: it ends
+        # t=1  the lease ends, and no other thread would send a heartbeat for as long as the process runs
+        # Heartbeats are not to wait for the start of another thread: theirs replaces only the one that replaces all others.
+        for what, (thread, step) in list(self._threads.items()):
+            replaced_by = Lane.HEARTBEAT if what == Lane.WORK.value else Lane.WORK
+            if lane is replaced_by and not (thread.is_alive() or self._is_done):
+                with suppress(RuntimeError):  # the process can start no thread now: the next step tries again
+                    self._start_thread(what, step)
+                    _logger.error('node %r: the %s thread had ended by an error, and was started anew', self.config.name, what)
 
     # --- for the user's threads: no locks -----------------------------------------------------------------------------------
 
@@ -184,7 +197,7 @@ class NodeRuntime:
         """Wait until the node has left, at most ``timeout`` seconds after its last task in flight; return whether it has left."""
         deadline = time.monotonic() + timeout
         latest = deadline + self.config.shutdown_timeout_sec
-        while not self.is_over and any(thread.is_alive() for thread in self._threads):
+        while not self.is_over and any(thread.is_alive() for thread, _ in list(self._threads.values())):
             moment = time.monotonic()
             if self.status.stays:
                 deadline = min(latest, moment + timeout)
@@ -220,6 +233,7 @@ class NodeRuntime:
         """Serve the lane, and all of them once the node is to leave; then sleep. Return False once there is no more to do."""
         if self._is_done:
             return False
+        self._replace_ended(lane)
         due = [self._serve(each) for each in (tuple(Lane) if self._leave_requests else (lane,))]
         self._callbacks.abandon_hung_call()
         self._sleep(lane, min(due))

@@ -17,6 +17,7 @@ from tests.job.waiting import DEADLINE_SEC
 from tests.support.timings import TOKENS
 
 from jobsync import AsyncJob, JobsyncError, NotOwned, UnsupportedOperation, plugins
+from jobsync._worker.task_log import TaskLog
 from jobsync.aio.callbacks import OnLoop
 from jobsync.aio.threads import _MOST
 from jobsync.backend import BackendOptions
@@ -227,6 +228,35 @@ def test_a_loop_that_is_asked_with_a_timeout_loses_no_task(store: Store) -> None
     assert late
     assert out == list(range(300))
     assert sorted(map(int, set(store.audits))) == out
+
+
+def test_a_batch_that_cannot_be_left(store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Where there is no memory for that, after a call was cancelled, the error is logged, and the next call goes on."""
+    backend, reached, go = stalling(store, 'append_claims')
+    abandon, raised = TaskLog.abandon, list[str]()
+
+    def without_memory(task_log: TaskLog, key: str, *worker: Any) -> None:
+        if not raised:
+            raised.append(key)
+            raise MemoryError
+        abandon(task_log, key, *worker)
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT | {'backend': backend, 'shutdown_timeout_sec': 1}) as job:
+            loop = job.claim(range(3))
+            call = asyncio.create_task(anext(loop))
+            await asyncio.to_thread(reached.wait, DEADLINE_SEC)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            monkeypatch.setattr(TaskLog, 'abandon', without_memory)
+            go.set()
+            await asyncio.wait_for(anext(loop), 20)
+
+    run(work())
+    backend.inner.close()
+    assert raised
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [MemoryError]
 
 
 def test_a_source_that_a_timeout_has_ended(store: Store) -> None:

@@ -138,19 +138,25 @@ class Claims(AsyncIterator[T], Generic[T]):
         leaving = self._leaving = loop.create_future()
 
         def left(future: Future[T | Literal[_EndOfTasks.END]]) -> None:
-            if not future.cancelled():
-                self._close(work)
-            with suppress(RuntimeError):  # the event loop is closed
-                loop.call_soon_threadsafe(leaving.set_result, None)
+            # t=0  the batch is left, and that raises: there is no memory for it, or a span of the program's ends with an error
+            # t=1  the next call waits for the end of the batch: for ever, if only a success counted as one
+            try:
+                if not future.cancelled():
+                    self._close(work)
+            finally:
+                with suppress(RuntimeError):  # the event loop is closed
+                    loop.call_soon_threadsafe(leaving.set_result, None)
 
         future.add_done_callback(left)
 
     def _close(self, work: Iterator[T]) -> None:
         """Leave a batch half-way, so that its task is no longer in flight."""
-        self._span.__exit__(GeneratorExit, GeneratorExit(), None)
-        if isinstance(work, Generator):
-            with suppress(ValueError):  # a thread still runs it
-                work.close()
+        try:
+            self._span.__exit__(GeneratorExit, GeneratorExit(), None)
+        finally:
+            if isinstance(work, Generator):
+                with suppress(ValueError):  # a thread still runs it
+                    work.close()
 
     async def _take(self) -> None:
         """Take tasks until the next batch is full; none at the end of the source."""

@@ -13,7 +13,10 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tests.job.processes import ROOT
@@ -21,8 +24,13 @@ from tests.job.stores import Store, owned_tasks
 from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
-from jobsync import AsyncJob, Job, WrongProcess
+from jobsync import AsyncJob, Job, WrongProcess, plugins
 from jobsync._core.records import NodeState
+from jobsync.backend import BackendOptions
+from jobsync.backends.etcd.purging import EtcdPurging
+from jobsync.backends.etcd.storetime import StoreTime
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.testing.conformance.namespace import SETTINGS
 
 
 def in_fork(work: Callable[[], Any], fork: Callable[[], int] = os.fork, *, within_sec: int | None = None) -> Any:
@@ -48,6 +56,48 @@ def in_fork(work: Callable[[], Any], fork: Callable[[], int] = os.fork, *, withi
     ending.cancel()
     os.waitpid(pid, 0)
     return result
+
+
+@contextmanager
+def held(lock: Any) -> Iterator[None]:
+    """A lock that another thread holds."""
+    is_held, is_over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            is_held.set()
+            is_over.wait(120)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    is_held.wait(120)
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join(120)
+
+
+def test_a_fork_while_another_thread_is_in_the_memory_store() -> None:
+    """The child reads its copy, which no thread of its own keeps from it."""
+    store = MemoryStore()
+    backend = MemoryBackend(store)
+    backend.open(SETTINGS, True)
+    with held(store.changed):
+        assert in_fork(lambda: len(backend.snapshot().nodes), within_sec=20) == 0
+
+
+def test_a_fork_while_another_thread_is_at_what_a_backend_remembers(tmp_path: Path) -> None:
+    """The child goes on with the handle of the parent: it waits for no thread of the parent's."""
+    sqlite: Any = plugins.connect(f'sqlite:///{tmp_path}/a.db', BackendOptions())
+    time, purging, store = StoreTime(), EtcdPurging(Mock(), Mock()), sqlite.store
+    with held(time._lock):
+        assert in_fork(lambda: time.is_sure, within_sec=20) is not None
+    with held(purging._reads):
+        assert in_fork(lambda: purging._reads.acquire(timeout=20), within_sec=30)
+    with held(store._hints._lock):
+        assert in_fork(lambda: store._hints.hint(1, 0), within_sec=20) is not None
+    sqlite.close()
 
 
 def test_a_fork_owns_nothing(store: Store) -> None:

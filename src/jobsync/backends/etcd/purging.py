@@ -16,6 +16,7 @@ from itertools import groupby
 import attrs
 
 from jobsync.backend import Audit, Claim, HistoryKind, Purged
+from jobsync.backends._common.forks import forget_in_child
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.attempts import AttemptLog
 from jobsync.backends.etcd.chunked_log import KeyValue
@@ -111,12 +112,17 @@ class EtcdPurging:
 
     def __init__(self, store: EtcdStore, log: AttemptLog) -> None:
         self._store, self._keys, self._log = store, store.keys, log
+        self._rows_of_a_key = 1.0
+        """In the record that was read last."""
+        self.forget()
+        forget_in_child(self)
+
+    def forget(self) -> None:
+        """See ``Forgetful``: no thread of a forked child would release what a thread of the parent holds, or end what it adds."""
         self._other: dict[tuple[HistoryKind | None, dt.date], OtherHistory] = {}
         """What portions have read, by the kind that it decides on and the date; the oldest first."""
         self._reads = threading.Lock()
         """Held while a portion adds to it: a leader's purge and one of a person continue the same reading."""
-        self._rows_of_a_key = 1.0
-        """In the record that was read last."""
 
     def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
         """See ``Backend.purge``."""

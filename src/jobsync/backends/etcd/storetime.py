@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 import attrs
 
 from jobsync.backend import NodeState
+from jobsync.backends._common.forks import forget_in_child
 from jobsync.backends._common.values import BEFORE_ANY, utc_now
 from jobsync.backends.etcd.node_record import NodeRecord
 
@@ -84,7 +85,8 @@ class StoreTime:
     def __init__(self, clock: Callable[[], dt.datetime] = utc_now, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._monotonic = monotonic
-        self._lock = threading.Lock()
+        self.forget()
+        forget_in_child(self)
         self._nodes: dict[str, Sample] = {}
         self._leader: Sample | None = None
         """The leader's record, if the leader is not a node of this handle."""
@@ -92,6 +94,10 @@ class StoreTime:
         """When all records were last read."""
         self._given = BEFORE_ANY
         """The highest time returned, except those that were corrected."""
+
+    def forget(self) -> None:
+        """See ``Forgetful``: no thread of a forked child would release what a thread of the parent holds."""
+        self._lock = threading.Lock()
 
     def earliest(self) -> dt.datetime:
         """Return the time for what must not come too early, and for records. It takes no small steps back."""

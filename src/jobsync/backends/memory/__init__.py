@@ -6,8 +6,6 @@ Other backends are compared with it. Tests and the simulator run on it, and it s
 
 from __future__ import annotations
 
-import threading
-
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.memory.backend import MemoryBackend
 from jobsync.backends.memory.store import MemorySpace, MemoryStore
@@ -17,13 +15,12 @@ from jobsync.hookspecs import BackendPlugin, hookimpl
 __all__ = ['MemoryBackend', 'MemorySpace', 'MemoryStore', 'connect', 'jobsync_backend', 'shared_store']
 
 _stores: dict[str, MemoryStore] = {}
-_stores_lock = threading.Lock()
 
 
 def shared_store(name: str = '') -> MemoryStore:
     """Return the store of this process that ``memory://name`` names, made at its first use."""
-    with _stores_lock:
-        return _stores.setdefault(name, MemoryStore())
+    # Without a lock, which a forked child may find taken for good: ``setdefault`` is one step.
+    return _stores.get(name) or _stores.setdefault(name, MemoryStore())
 
 
 def connect(url: str, options: BackendOptions) -> Backend:

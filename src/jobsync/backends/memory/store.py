@@ -15,6 +15,7 @@ from random import Random
 import attrs
 
 from jobsync.backends._common.concerned import Concerned
+from jobsync.backends._common.forks import forget_in_child
 from jobsync.backends._common.values import draw_id, utc_now
 from jobsync.backends.single_writer import AssignmentTable, CallContext, History, LockTable, NamespaceState
 from jobsync.errors import BackendUnavailable
@@ -58,6 +59,11 @@ class MemoryStore:
         self.histories: dict[str, History] = {}
         self.concerned: defaultdict[str, Concerned] = defaultdict(Concerned)
         """By namespace, which nodes the latest changes concern."""
+        self.forget()
+        forget_in_child(self)
+
+    def forget(self) -> None:
+        """See ``Forgetful``: no thread of a forked child would release what a thread of the parent holds."""
         # t=0  a thread of the user's enters a block on the condition itself, which takes the lock by a function of Python
         # t=1  an exception from outside (``func_timeout``) ends that function, or the one that would release the lock
         # t=2  the threads of the node wait for that lock for ever, and so does the end of their blocks

@@ -210,6 +210,7 @@ class SqliteStore(SqlStore):
             abandon(self._connections)
         closed = self._closed.is_set()
         self._mutex, self._closed, self._connections = threading.Lock(), threading.Event(), None
+        self._hints = Hints()
         if closed:
             self._closed.set()
 

@@ -169,12 +169,12 @@ def test_a_tick_whose_thread_seemed_not_to_start_keeps_its_place(store: Store, m
 
 
 @pytest.mark.any_store
-@pytest.mark.parametrize('what', ['heartbeat', 'work', 'listen', 'callbacks'])
+@pytest.mark.parametrize('what', ['heartbeat', 'work', 'listen', 'callbacks', 'every'])
 def test_a_thread_of_the_node_that_has_ended_is_started_anew(
     store: Store, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """There was no memory for its first step, where nothing catches that: the node goes on, and so do its calls."""
-    started, assigned, start = list[str](), list[object](), threads.start
+    started, assigned, ticks, start = list[str](), list[object](), list[object](), threads.start
 
     def start_without_memory(node_name: str, name: str, target: Any) -> Any:
         started.append(name)
@@ -182,8 +182,9 @@ def test_a_thread_of_the_node_that_has_ended_is_started_anew(
 
     monkeypatch.setattr(threads, 'start', start_without_memory)
     with store.job('a', on_assign=assigned.append) as job:
+        job.every(0.1, name='tick')(ticks.append)
         wait_until(lambda: started.count(what) == 2 or what not in started, 'it is started anew')
-        wait_until(lambda: bool(assigned), 'a call of on_assign')
+        wait_until(lambda: bool(assigned and ticks), 'a call of on_assign, and a tick')
         assert job.am_i_healthy()
     assert started.count(what) == 2 or what not in started
     assert event_log.flush(20)

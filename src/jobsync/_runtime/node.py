@@ -147,13 +147,21 @@ class NodeRuntime:
             self.death_watch.start()
         for lane in Lane:
             if lane is not Lane.UPKEEP or self.config.retention_days is not None:
-                self._start_thread(lane.value, partial(self._run, lane))
+                self.start_thread(lane.value, partial(self._run, lane))
         if self._backend.info.push:
-            self._start_thread('listen', self._listen)
+            self.start_thread('listen', self._listen)
 
-    def _start_thread(self, what: str, step: Callable[[], bool]) -> None:
-        target = partial(threads.keep_on, self.config.name, f'the {what} thread', step, self.config.retry_sec)
-        self._threads[what] = threads.start(self.config.name, what, target), step
+    def start_thread(self, what: str, step: Callable[[], bool]) -> None:
+        """Repeat a step in a thread of its own until it returns False, whatever it raises.
+
+        Raises ``RuntimeError`` if the process can start no thread now.
+        """
+
+        def run() -> None:
+            threads.keep_on(self.config.name, f'the {what} thread', step, self.config.retry_sec)
+            self._threads.pop(what, None)
+
+        self._threads[what] = threads.start(self.config.name, what, run), step
 
     def _replace_ended(self, lane: Lane) -> None:
         """Start each thread anew that an error has ended outside all that catches one. Called by the thread of a lane."""
@@ -164,7 +172,7 @@ class NodeRuntime:
             replaced_by = Lane.HEARTBEAT if what == Lane.WORK.value else Lane.WORK
             if lane is replaced_by and not (thread.is_alive() or self._is_done):
                 with suppress(RuntimeError):  # the process can start no thread now: the next step tries again
-                    self._start_thread(what, step)
+                    self.start_thread(what, step)
                     _logger.error('node %r: the %s thread had ended by an error, and was started anew', self.config.name, what)
 
     # --- for the user's threads: no locks -----------------------------------------------------------------------------------

@@ -57,7 +57,10 @@ class Scheduler:
             if self._all and not self._is_started and self._session.stages.stage is Stage.INSIDE:
                 self._is_started = True
                 try:
-                    threads.start(self._session.node_name, 'every', self._run)
+                    if self._session.runtime is None:
+                        threads.start(self._session.node_name, 'every', self._run)
+                    else:
+                        self._session.runtime.start_thread('every', self._step_all)
                 except RuntimeError as error:  # the next function tries again
                     self._is_started = False
                     raise JobsyncError(f'job {self._session.node_name!r}: no thread for the schedule: {error}') from error

@@ -18,9 +18,9 @@ UNTRACED = ('back', 'renew', 'delete', 'delete_rows')
 UNKNOWN = {'arrive': ('counter', 'at_version'), 'commit': ('version',)}
 """What only the answer to a call says."""
 SEEDS = (9, 16, 24)
-RELEASED = 9
+RELEASED = 12
 """A seed of which a heartbeat without an answer releases something."""
-DEPOSED = 24
+DEPOSED = 4
 """A seed of which a leader is replaced while there are others."""
 
 

@@ -521,7 +521,7 @@ class TestContent:
         """A state from before or after this format is refused with both versions; what is no state at all is refused too."""
         state = keys_of(namespace.backend)[b'jobsync/sync_/state'].decode()
         for value, message in (
-            (state.replace('"schema_version":5', '"schema_version":7'), r'version 7.*needs version 5.*upgrade'),
+            (state.replace('"schema_version":5', '"schema_version":7'), r'version 7.*needs version 5.*install the newer'),
             (state.replace('"schema_version":5', '"schema_version":3'), r'version 3.*needs version 5.*another appname'),
             ('nonsense', 'another program'),
         ):

@@ -714,3 +714,23 @@ def test_a_fork_has_the_former_handlers(store: Store, former: list[int]) -> None
         signal.raise_signal(signal.SIGTERM)
         assert job.is_leaving
     assert former == []
+
+
+@pytest.mark.any_store
+def test_a_job_that_leaves_in_another_thread_while_the_next_one_enters(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both know of no signal, and the second block is entered."""
+    have_come = vars(signals.Signals)['have_come'].fget
+    first = store.job('a', handle_signals=True)
+
+    def leave_meanwhile(self: signals.Signals) -> object:
+        if self.session is first._session and not first.is_leaving:
+            thread = threading.Thread(target=first.__exit__, args=(None, None, None))
+            thread.start()
+            thread.join(60)
+        return have_come(self)
+
+    first.__enter__()
+    monkeypatch.setattr(signals.Signals, 'have_come', property(leave_meanwhile))
+    with store.job('b', handle_signals=True) as job:
+        assert not job.is_leaving
+    assert first.is_leaving

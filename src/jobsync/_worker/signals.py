@@ -129,6 +129,7 @@ class _Process:
 
     def __init__(self) -> None:
         self.jobs: set[Signals] = set()
+        """A job may leave in any thread: to be copied, which is one step, before it is read one by one."""
         self._former: dict[signal.Signals, _Disposition] = {}
         self._pending_status: int | None = None
         """The status of an exit that could not be raised yet, since a job was leaving."""
@@ -146,7 +147,7 @@ class _Process:
                 self._former[number] = _Disposition(number)
                 signal.signal(number, _handle)
         # Read when the job is in ``jobs``: an earlier signal has stopped the others, and a later one stops this one too.
-        if not job.have_come and any(each.have_come for each in self.jobs):
+        if not job.have_come and any(each.have_come for each in tuple(self.jobs)):
             job.stop(signal.SIGTERM)
 
     def settle(self) -> None:
@@ -155,7 +156,7 @@ class _Process:
             return
         if not self.jobs:
             self.restore()
-        elif self._pending_status is not None and not any(job.has_ended_block for job in self.jobs):
+        elif self._pending_status is not None and not any(job.has_ended_block for job in tuple(self.jobs)):
             status, self._pending_status = self._pending_status, None
             raise SystemExit(status)
 

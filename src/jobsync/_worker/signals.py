@@ -79,7 +79,7 @@ class Signals:
         # t=2  timer thread: sends the signal, and the former handler ends the program
         # The lock closes this: the signal is sent before t=1, or the timer finds the job gone.
         with self._is_sending:
-            _process.jobs.discard(self)
+            _process.jobs.pop(self, None)
         _process.settle()
 
     def stop(self, number: int) -> None:
@@ -128,8 +128,8 @@ class _Process:
     """
 
     def __init__(self) -> None:
-        self.jobs: set[Signals] = set()
-        """A job may leave in any thread: to be copied, which is one step, before it is read one by one."""
+        self.jobs: dict[Signals, None] = {}
+        """In the order of entering. A job may leave in any thread, so they are copied, in one step, before they are read."""
         self._former: dict[signal.Signals, _Disposition] = {}
         self._pending_status: int | None = None
         """The status of an exit that could not be raised yet, since a job was leaving."""
@@ -138,7 +138,7 @@ class _Process:
         """Let signals stop a job; at once, if a signal has stopped the others."""
         if not self.jobs:
             self.restore()  # if the last one has left in another thread
-        self.jobs.add(job)
+        self.jobs[job] = None
         for number in _HANDLED:
             # A shell starts what it runs in the background with SIGINT ignored, so that Ctrl-C at its terminal ends nothing else.
             is_not_meant = number == signal.SIGINT and signal.getsignal(number) is signal.SIG_IGN

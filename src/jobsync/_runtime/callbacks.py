@@ -190,9 +190,10 @@ class Callbacks:
 
     def _serve(self, turn: int) -> bool:
         """Make the calls that are due, and take the next change; return False if this thread has no more to do."""
-        while self._pending:
-            if not self._make(turn):
-                return False
+        while self._end_call(turn) and self._pending:
+            self._make()
+        if turn != self._turn:
+            return False
         try:
             change = self._change = self._change or self._changes.get(timeout=self._until_check())
         except Empty:
@@ -231,8 +232,26 @@ class Callbacks:
         self._pending.extend(calls)
         self._reported = tokens
 
-    def _make(self, turn: int) -> bool:
-        """Make the first call that is due; return whether this thread is still the one that makes calls."""
+    def _end_call(self, turn: int) -> bool:
+        """End the call under way, if there is one; return whether this thread is still the one that makes calls."""
+        # t=0  the call hangs in this thread, beyond its time
+        # t=1  a thread of the node abandons it, and starts the next thread, which makes the next call
+        # t=2  the call returns: the calls are the next thread's now, so this one ends without another, and releases no tokens
+        # And this comes before each call, not after it: there may have been no memory for what comes after.
+        with self._lock:
+            if turn != self._turn:
+                return False
+            ended = self._under_way
+        if ended is not None and ended[0].held:
+            self._release(ended[0].held)
+        with self._lock:
+            if turn != self._turn:
+                return False
+            self._under_way = None
+        return True
+
+    def _make(self) -> None:
+        """Make the first call that is due."""
         with self._lock:
             call = self._pending[0]
             until = call.until if call.held else clock.now() + self._patience_sec
@@ -245,16 +264,6 @@ class Callbacks:
             _logger.exception('node %r: %s raised', self._node_name, call.name)
         finally:
             self._here.is_in_call = False
-        # t=0  the call hangs in this thread, beyond its time
-        # t=1  a thread of the node abandons it, and starts the next thread, which makes the next call
-        # t=2  the call returns: the calls are the next thread's now, so this one ends without another, and releases no tokens
-        with self._lock:
-            if turn != self._turn:
-                return False
-            self._under_way = None
-        if call.held:
-            self._release(call.held)
-        return True
 
 
 def _call_with_event(callback: Callable[..., Any], event: RebalanceEvent) -> None:

@@ -1191,11 +1191,11 @@ class TestForks:
             assert not gate._inside, f'interrupted at point {at} of {points.count}'
 
     def test_a_handler_that_forks(self, harness: EtcdHarness, namespace: Namespace) -> None:
-        """Wherever it interrupts a call of its own thread, the fork comes about at once, and the call is answered or fails.
+        """Wherever it interrupts a call of its own thread, the fork comes about at once, and the call is answered.
 
-        gRPC is left as it is then, and may send once more what the fork came across. The server may end the connection for that.
+        gRPC is left as it is then, and may send once more what the fork came across.
         """
-        ref, forked, failures = namespace.join('a'), [], list[str]()
+        ref, forked = namespace.join('a'), []
 
         def handler(*_: object) -> None:
             if (pid := os.fork()) == 0:
@@ -1209,20 +1209,15 @@ class TestForks:
                 known = len(forked)
                 threading.Timer(random.uniform(0.0, 0.003), os.kill, (os.getpid(), signal.SIGUSR1)).start()
                 while len(forked) == known:
-                    try:
-                        namespace.beat(ref)
-                        beats += 1
-                    except BackendUnavailable as error:  # in two of some 80 runs
-                        failures.append(str(error))
+                    namespace.beat(ref)
+                    beats += 1
         finally:
             signal.signal(signal.SIGUSR1, before)
-        assert len(failures) <= 4
-        assert all('Socket closed' in failure for failure in failures)
         assert time.monotonic() - started < 20 * forks.FORK_WAITS_SEC / 2
         for pid in forked:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-        assert beats <= namespace.node('a').heartbeat <= beats + len(failures) + len(forked)
+        assert beats <= namespace.node('a').heartbeat <= beats + len(forked)
 
     def test_a_ready_client_stays_with_its_process(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """In the child the backend says what to do; the parent goes on."""

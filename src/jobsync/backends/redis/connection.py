@@ -13,7 +13,15 @@ from redis.connection import AbstractConnection
 
 from jobsync.errors import BackendUnavailable
 
-__all__ = ['Deadline', 'NoAnswer', 'can_read', 'close', 'exchange', 'is_stale', 'keepalive_options', 'opened']
+__all__ = ['PARAMETERS', 'Deadline', 'NoAnswer', 'can_read', 'close', 'exchange', 'is_stale', 'keepalive_options', 'opened']
+
+
+PARAMETERS: dict[str, Any] = {'client_name': 'jobsync', 'protocol': 2}
+"""Of each connection, unless the URL has others.
+
+redis-py's objects for protocol 3 refer to themselves: the collector of garbage would call their ``__del__`` in any thread. What
+a signal's handler raises there is lost, a ``sys.exit`` too.
+"""
 
 
 class NoAnswer(BackendUnavailable):
@@ -48,7 +56,7 @@ def opened(kind: type[AbstractConnection], parameters: dict[str, Any], deadline:
     timeouts: dict[str, Any] = {'socket_timeout': left, 'socket_connect_timeout': left}
     if parameters.get('socket_keepalive'):
         timeouts['socket_keepalive_options'] = keepalive_options(deadline.silence_sec)
-    connection: Any = kind(**{'client_name': 'jobsync', 'protocol': 2, **parameters, **timeouts})
+    connection: Any = kind(**{**PARAMETERS, **parameters, **timeouts})
     connection.connect()
     return connection  # type: ignore[no-any-return]
 

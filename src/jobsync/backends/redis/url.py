@@ -10,6 +10,7 @@ import attrs
 import redis
 import redis.connection
 
+from jobsync.backends.redis.connection import PARAMETERS
 from jobsync.errors import ConfigError
 
 __all__ = ['RedisServer', 'Sentinels', 'server_of']
@@ -165,5 +166,5 @@ def _typed(kind: str, options: dict[str, str]) -> tuple[type[redis.connection.Ab
     typed['db'] = int(typed.get('db', 0))
     if typed['db'] < 0:
         raise ValueError
-    classes[kind](**typed)
+    classes[kind](**{**PARAMETERS, **typed})
     return classes[kind], typed

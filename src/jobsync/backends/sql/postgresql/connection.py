@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import logging
 import math
 import select
@@ -150,13 +151,10 @@ class BoundedConnection(psycopg.Connection[Any]):
         """Statements to send in one message with the next one, before it. Their answers are skipped."""
         self.after: Sequence[str] = ()
         """Statements to send after the next one, in the same message."""
-        self._is_confirmed = True
-        self.add_notice_handler(self._on_notice)
-
-    def _on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
-        # Known by the place in the server, for the text is in the server's language.
-        if notice.source_function == STANDBY_WAIT:
-            self._is_confirmed = False
+        # A method of this object would make a cycle, which the collector of garbage ends: in any thread, by psycopg's __del__,
+        # where what a signal's handler raises is lost, a sys.exit too.
+        self._unconfirmed: list[psycopg.errors.Diagnostic] = []
+        self.add_notice_handler(functools.partial(_keep_unconfirmed, self._unconfirmed))
 
     def check_confirmed(self) -> None:
         """Raise ``Unconfirmed`` if the last commit did not wait for its standby."""
@@ -164,8 +162,8 @@ class BoundedConnection(psycopg.Connection[Any]):
         # t=1  an operator cancels the session that hangs (pg_cancel_backend): the server says COMMIT, with a warning
         # t=2  the standby is promoted, and node b, which reaches it, owns all tokens after a timeout
         # With a lease from t=1, and from each heartbeat after that, a would work on for as long as its heartbeats are cancelled.
-        if not self._is_confirmed:
-            self._is_confirmed = True
+        if self._unconfirmed:
+            self._unconfirmed.clear()
             raise Unconfirmed(
                 'committed on this server, but no synchronous standby has it, since the wait was cancelled: bring the standby '
                 'back, or take it out of synchronous_standby_names'
@@ -224,6 +222,12 @@ class BoundedConnection(psycopg.Connection[Any]):
             # returned, and the error of that would take the place of what the handler has raised.
             if not self.is_usable:
                 self.close()
+
+
+def _keep_unconfirmed(unconfirmed: list[psycopg.errors.Diagnostic], notice: psycopg.errors.Diagnostic) -> None:
+    # Known by the place in the server, for the text is in the server's language.
+    if notice.source_function == STANDBY_WAIT:
+        unconfirmed.append(notice)
 
 
 def connect(server: PostgresqlServer) -> BoundedConnection:

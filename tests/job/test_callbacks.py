@@ -302,3 +302,41 @@ def test_the_lease_is_judged_by_the_agent_alone() -> None:
     calls.close()
     assert calls.wait_until_finished(30)
     assert heard.names() == ['assign']
+
+
+class ScarceLock:
+    """A lock that once, when ``is_scarce``, cannot be taken for want of memory."""
+
+    def __init__(self) -> None:
+        self._lock, self.is_scarce = threading.Lock(), False
+
+    def __enter__(self) -> None:
+        if self.is_scarce:
+            self.is_scarce = False
+            raise MemoryError
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_a_call_ends_though_there_was_no_memory_for_its_end() -> None:
+    """It must not count as hung: another thread would begin, and two functions would be called at once."""
+    lock, assigned, released = ScarceLock(), list[frozenset[int]](), list[frozenset[int]]()
+    both, one, none = (Ownership(mine=bytes(of), pins={}) for of in ([1, 1], [1, 0], [0, 0]))
+
+    def revoke(tokens: frozenset[int], _: float) -> None:
+        lock.is_scarce = True
+
+    functions = Functions(on_assign=assigned.append, on_revoke=revoke)
+    calls = Callbacks('a', functions, 1, lease_end=lambda: now() + 60, check_lease=lambda: None, release=released.append)
+    vars(calls)['_lock'] = lock
+    calls.start()
+    calls.put(OwnershipChanged(none, both))
+    calls.put(OwnershipChanged(both, one, asked=frozenset({1}), deadline=now() + 600))
+    wait_until(lambda: bool(released) and calls._under_way is None, 'the call has ended')
+    calls.put(OwnershipChanged(one, both))
+    wait_until(lambda: len(assigned) == 2, 'the next call')
+    calls.close()
+    assert calls.wait_until_finished(30)
+    assert (released, assigned) == ([frozenset({1})], [frozenset({0, 1}), frozenset({1})])

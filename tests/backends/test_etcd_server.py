@@ -1193,7 +1193,8 @@ class TestForks:
     def test_a_handler_that_forks(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """Wherever it interrupts a call of its own thread, the fork comes about at once, and the call is answered.
 
-        gRPC is left as it is then, and may send once more what the fork came across.
+        gRPC is left as it is then, and may send once more what the fork came across: were that a part of a call, the server would
+        close the connection.
         """
         ref, forked = namespace.join('a'), []
 
@@ -1218,6 +1219,14 @@ class TestForks:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         assert beats <= namespace.node('a').heartbeat <= beats + len(forked)
+
+    def test_a_handler_that_forks_waits_until_all_is_sent(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What gRPC has queued for a call under way is sent before the fork, or parent and child would both send it."""
+        gate, states = forks.Gate(), [['S', 'R'], ['S', 'R'], ['S', 'S'], []]
+        monkeypatch.setattr(forks, '_states', lambda: iter(states.pop(0)))
+        with gate.passed():
+            gate.shut()
+        assert states == [[]]
 
     def test_a_ready_client_stays_with_its_process(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """In the child the backend says what to do; the parent goes on."""

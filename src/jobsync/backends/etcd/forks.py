@@ -26,7 +26,7 @@ __all__ = ['GATE', 'hang_up_before_fork', 'has_threads', 'prepare_for_forks']
 FORK_WAITS_SEC = 10.0
 """How long a fork waits for calls. A server that answers takes milliseconds, and one that does not takes ``op_timeout_sec``."""
 THREADS_END_SEC = 1.0
-"""How long a fork waits for gRPC's threads. They end within two milliseconds, unless another library has a channel too."""
+"""How long a fork waits for gRPC's threads. They end, or sleep, in two milliseconds, unless another library has a channel too."""
 POLL_SEC = 0.0005
 THREADS = Path('/proc/self/task')
 THREAD_NAMES = ('event_engine', 'grpc', 'lifeguard', 'default-exec', 'resolver-exec')
@@ -84,7 +84,8 @@ class Gate:
     def shut(self) -> None:
         """Prepare a fork.
 
-        A handler that interrupted a call of its own thread cannot wait for that call: then gRPC is left as it is.
+        A handler that interrupted a call of its own thread cannot wait for that call: then gRPC is left as it is, once it has
+        sent what it had to send.
         """
         me = threading.get_ident()
         self._forking.add(me)
@@ -98,28 +99,43 @@ class Gate:
             for reference in list(_callers):
                 if (caller := reference()) is not None:
                     caller.hang_up()
-            _wait_for_threads()
+            _wait_while(has_threads)
+        else:
+            # t=0  a call of this thread is under way, and what it sends is queued
+            # t=1  the fork: gRPC's threads in the parent send it, and those that gRPC starts in the child do, on one connection
+            # t=2  the server finds the same bytes twice, and closes the connection: the call fails
+            _wait_while(has_busy_threads)
 
     def reopen(self) -> None:
         """Let calls pass again in the parent."""
         self._forking.discard(threading.get_ident())
 
 
-def _wait_for_threads() -> None:
+def _wait_while(condition: Callable[[], bool]) -> None:
     if not THREADS.is_dir():
         time.sleep(0.02)  # this system does not list threads
     deadline = time.monotonic() + THREADS_END_SEC
-    while has_threads() and time.monotonic() < deadline:
+    while condition() and time.monotonic() < deadline:
         time.sleep(POLL_SEC)
 
 
 def has_threads() -> bool:
     """Return whether gRPC has threads in this process."""
-    for thread in THREADS.glob('*/comm'):
+    return any(_states())
+
+
+def has_busy_threads() -> bool:
+    """Return whether one of gRPC's threads is at work, or has work to begin with."""
+    return any(state != 'S' for state in _states())
+
+
+def _states() -> Iterator[str]:
+    """Yield the state of each of gRPC's threads, as Linux names it: ``S`` for one that sleeps."""
+    for thread in THREADS.glob('*/stat'):
         with contextlib.suppress(OSError):  # the thread has just ended
-            if thread.read_text().startswith(THREAD_NAMES):
-                return True
-    return False
+            name, _, rest = thread.read_text().partition('(')[2].rpartition(')')
+            if name.startswith(THREAD_NAMES):
+                yield rest.split(maxsplit=1)[0]
 
 
 GATE = Gate()

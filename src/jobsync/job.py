@@ -135,7 +135,7 @@ class Job:
         self._session = Session(self.node_name, self._config, create=not checks.flag.of('skip_db_init', skip_db_init))
         self._task_log = TaskLog(self._session, self.date)
         self._added = AddedTasks(self._session.node_name)
-        self._scheduler = Scheduler(self._session, self._task_log)
+        self._scheduler = Scheduler(self._session)
         self._locks, self._items = TaskLocks(self._session), Items(self._session)
         is_handling = checks.flag.of('handle_signals', handle_signals)
         self._signals = Signals(self._session, self._task_log, self._config.shutdown_timeout_sec) if is_handling else None
@@ -330,7 +330,7 @@ class Job:
         Raises:
             ConfigError: An id cannot be a task's.
         """
-        return self._task_log.record_claims(dict(map(self._parse, _several(tasks))))
+        return self._task_log.claims.record_all(dict(map(self._parse, _several(tasks))))
 
     def claim(self, tasks: Iterable[T], batch: int | None = None, once: bool = False) -> Iterator[T]:
         """Yield the tasks that this node owns, one after the other: the loop to work in.

@@ -266,7 +266,7 @@ def test_what_moves_away_is_given_up(store: Store) -> None:
     """A task that was claimed with others, and moved away before it was started, is not lost when that node dies."""
     with store.job('a', config=THREE) as a, store.job('b', config=THREE) as b:
         log, (task, token) = a._task_log, a._parse(owned_tasks(a)[0])
-        claimed = log.claim_owned({task: token})
+        claimed = log.claims.record_owned({task: token})
         assert task in log.attempts._begun
         a.register_task_lock(task, 'b')
         wait_until(lambda: b.can_claim_task(task), 'it is moved')

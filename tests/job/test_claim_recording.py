@@ -17,7 +17,7 @@ from jobsync import BackendUnavailable, Job, NotOwned, plugins
 from jobsync._core.agent.lease import Lease
 from jobsync._core.records import Claim, HistoryKind
 from jobsync._runtime import clock, threads
-from jobsync._worker import task_log
+from jobsync._worker import claim_loop, claim_recording, completions, task_log
 from jobsync._worker.alarm import Alarm
 from jobsync.backend import BackendOptions
 from jobsync.testing import Fault, FaultyBackend
@@ -93,8 +93,8 @@ def test_a_batch_that_turns_out_slow_ends_and_the_rest_is_claimed_later(
 ) -> None:
     """Once it has run for a second, tasks are claimed one at a time if they are slow, those of the batch first and in order."""
     skipped = [0.0]
-    for module in ('jobsync._worker.claim_loop', 'jobsync._worker.completions', 'jobsync._worker.task_log'):
-        monkeypatch.setattr(f'{module}.clock', SimpleNamespace(now=lambda: clock.now() + skipped[0]))
+    for module in (claim_loop, completions, claim_recording, task_log):
+        monkeypatch.setattr(module, 'clock', SimpleNamespace(now=lambda: clock.now() + skipped[0]))
     with store.job('a', config={'backend': faulty, **PATIENT, 'heartbeat_timeout_sec': 100_000}) as job:
         out: list[int] = []
         for task in job.claim(range(TASKS)):
@@ -406,7 +406,8 @@ def test_the_clock_is_read_after_the_grant(store: Store, monkeypatch: pytest.Mon
     the time it goes on, another node may own the task.
     """
     skipped, reads, here = [0.0], itertools.count(1), threading.get_ident()
-    monkeypatch.setattr(task_log, 'clock', SimpleNamespace(now=lambda: clock.now() + skipped[0]))
+    for module in (claim_recording, task_log):
+        monkeypatch.setattr(module, 'clock', SimpleNamespace(now=lambda: clock.now() + skipped[0]))
 
     def stopped(lease: Lease) -> object:
         grant = vars(lease)['grant']
@@ -428,17 +429,17 @@ def test_the_clock_is_read_after_the_grant(store: Store, monkeypatch: pytest.Mon
 
 def test_a_task_that_another_thread_completes_meanwhile_is_begun_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task for which ``add_task`` returns True is in flight, also if a thread of this node has just completed it."""
-    record, completed = task_log.TaskLog.record, list[bool]()
-
-    def completed_meanwhile(self: task_log.TaskLog, *args: Any, **options: Any) -> Any:
-        unclaimed = record(self, *args, **options)
-        if not completed:
-            completed.append(True)
-            self.finish('1')
-        return unclaimed
-
-    monkeypatch.setattr(task_log.TaskLog, 'record', completed_meanwhile)
     with store.job('a') as job:
+        record, completed = job._task_log.claims.record, list[bool]()
+
+        def completed_meanwhile(*args: Any, **options: Any) -> Any:
+            unclaimed = record(*args, **options)
+            if not completed:
+                completed.append(True)
+                job._task_log.finish('1')
+            return unclaimed
+
+        monkeypatch.setattr(job._task_log.claims, 'record', completed_meanwhile)
         assert job.add_task(1)
         assert completed
         assert in_flight(job) == {'1'}

@@ -8,8 +8,9 @@ from itertools import islice, takewhile
 from typing import Generic, TypeVar
 
 from jobsync._runtime import clock
+from jobsync._worker.claim_recording import Claimed
 from jobsync._worker.store_calls import worker_id
-from jobsync._worker.task_log import Claimed, TaskLog
+from jobsync._worker.task_log import TaskLog
 from jobsync._worker.tracing import traced
 
 __all__ = ['ClaimLoop', 'claimed_tasks', 'source_of']
@@ -113,7 +114,8 @@ class ClaimLoop(Generic[T]):
         if self._once:
             task_log.completions.follow(completed)
             fences = {key: task_log.fence(key, token) for key, token in batch.items()}
-        claimed = task_log.claim_owned(batch, alone=alone)
+        task_log.renewal.drop(batch)
+        claimed = task_log.claims.record_owned(batch, alone=alone)
         lost = {} if claimed is None else claimed.lost_attempts
         if self._once and claimed is not None:
             self._learn(claimed)
@@ -186,7 +188,7 @@ class ClaimLoop(Generic[T]):
     def _drop_waiting(self) -> None:
         keys = [key for _, key, _ in self._waiting]
         self._task_log.renewal.drop(keys)
-        self._task_log.give_up_unstarted(keys)
+        self._task_log.claims.give_up_unstarted(keys)
         self._waiting.clear()
         self._suspects.clear()
 

@@ -15,7 +15,6 @@ from jobsync._worker.session import Session
 from jobsync._worker.singleton import POLL_SEC
 from jobsync._worker.stages import Stage
 from jobsync._worker.store_clock import StoreClock
-from jobsync._worker.task_log import TaskLog
 from jobsync._worker.ticks import Scheduled, Start, Tick, TickRecord, decide, is_known
 from jobsync._worker.tracing import tick_span
 from jobsync.errors import ConfigError, JobsyncError
@@ -35,8 +34,8 @@ _CHECK_SEC = 60.0
 class Scheduler:
     """Runs the scheduled functions of one job from its entering to its leaving."""
 
-    def __init__(self, session: Session, task_log: TaskLog) -> None:
-        self._session, self._task_log = session, task_log
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self.clock = StoreClock(session)
         self._all: dict[str, Scheduled] = {}
         self._starting = threading.Lock()
@@ -130,7 +129,7 @@ class Scheduler:
                 each.holder = attempt
                 try:
                     tick = Tick(each, moment)
-                    record = TickRecord(self._session, self._task_log, tick, runs_missed=each.runs_missed)
+                    record = TickRecord(self._session, tick, runs_missed=each.runs_missed)
                     start = self._decide(each, moment, record, ref, is_late=late > self._grace)
                     is_to_do = record.begin(ref) if start is Start.RUN else False
                     if is_to_do:
@@ -170,7 +169,7 @@ class Scheduler:
             is_begun=claim is not None,
             is_in_hand=each.runs_missed and any(map(record.is_in_hand, claims)),
             runs_missed=each.runs_missed,
-            is_known=is_unbegun or (is_new and is_known(self._session, self._task_log, each, moment)),
+            is_known=is_unbegun or (is_new and is_known(self._session, each, moment)),
         )
         each.unbegun = (moment, ref) if claim is None else None
         if claim is not None and start is Start.RUN and record.complete_for_its_node():

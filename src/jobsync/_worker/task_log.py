@@ -1,45 +1,31 @@
-"""The tasks one node works on: their claims, which of them are in flight, and their end."""
+"""The tasks one node works on: which are open, which of them are in flight, and their end."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-import attrs
-
 from jobsync._core.counting import counted
-from jobsync._core.records import NodeRef, Unclaimed
 from jobsync._core.redact import cut_repr, listed
 from jobsync._event_log import EventLogger
 from jobsync._runtime import NodeRuntime, clock
 from jobsync._worker.attempts import TaskAttempts
+from jobsync._worker.claim_recording import Claimed, ClaimRecording
 from jobsync._worker.claim_renewal import ClaimRenewal
-from jobsync._worker.completions import Completions, brief, refusal_as_outage
+from jobsync._worker.completions import Completions
 from jobsync._worker.history import DateHistory
 from jobsync._worker.session import Session
 from jobsync._worker.store_calls import worker_id
-from jobsync.errors import ConfigError, JobsyncError, UnsupportedOperation
+from jobsync.errors import ConfigError
 
-__all__ = ['Claimed', 'TaskLog']
+__all__ = ['TaskLog']
 
 _logger = EventLogger('jobsync.job')
 
 
-@attrs.frozen
-class Claimed:
-    """A recorded claim of tasks, for ``TaskLog.start_claimed``."""
-
-    run: NodeRef | None
-    """The run (node and incarnation) that claimed the tasks; None with coordination off."""
-    completed: frozenset[str] = frozenset()
-    """The tasks that any node had completed before. No claim of these was recorded."""
-    lost_attempts: Mapping[str, int] = attrs.field(factory=dict)
-    """The tasks with more lost attempts than are tolerated, and how many. No claim of these was recorded."""
-
-
 class TaskLog:
-    """The claims and audits of one node at one date. With coordination off every task may be started, and no claim is recorded.
+    """The tasks of one node at one date, from their start until they are recorded as complete or abandoned.
 
     A task is *open* from its start until it is recorded as complete or abandoned, *in flight* until its work is over, and
     *checked out* while a ``claim`` loop or a ``task`` block has it. A *worker* is a thread or an asyncio task (``worker_id``).
@@ -55,6 +41,7 @@ class TaskLog:
         """The open tasks: when each was begun, on ``clock.now``, by which worker, and whether it was open already."""
         self._checked_out: dict[str, int] = {}
         """The tasks that are checked out, with the worker of each."""
+        self.claims = ClaimRecording(session, self.attempts, self._open)
 
     @property
     def open_tasks(self) -> int:
@@ -104,16 +91,16 @@ class TaskLog:
         self.session.check_inside()
         return self.session.runtime
 
-    # --- claims -------------------------------------------------------------------------------------------------------------
+    # --- starts -------------------------------------------------------------------------------------------------------------
 
     def start(self, key: str, token: int) -> bool:
         """Mark a task in flight and record its claim; return False, with nothing recorded, if it is not this node's."""
         self.session.note_progress()
-        if self._has_left([key]):
+        if self.claims.has_left([key]):
             return False
         runtime = self._runtime
         if runtime is None:
-            if self._is_entering([key]):
+            if self.claims.is_entering([key]):
                 return False
             self._open_task(key, worker_id())
             return True
@@ -130,8 +117,8 @@ class TaskLog:
             try:
                 attempts[attempt] = key, worker
                 if not lease.may_claim(key, token, clock.now):
-                    self._log_refusal([key])
-                elif self._record_alone(runtime, [key], ref):
+                    self.claims.log_refusal([key])
+                elif self.claims.record_alone(runtime, [key], ref):
                     # t=0   this thread has an attempt at the task, and its claim is on the way; the token is to be handed over
                     # t=30  handover_timeout_sec is over, and the token passes on in spite of the attempt
                     # t=31  the claim is recorded: the lease runs, and another node owns the task
@@ -139,8 +126,8 @@ class TaskLog:
                     if lease.begin(key, token, clock.now, worker):
                         self._open_task(key, worker)
                         return True
-                    self._log_refusal([key])
-                    self.give_up_unstarted([key])
+                    self.claims.log_refusal([key])
+                    self.claims.give_up_unstarted([key])
             finally:
                 attempts.pop(attempt, None)
                 if runtime.agent.is_asked:
@@ -173,7 +160,7 @@ class TaskLog:
         if self.session.is_leaving or key in self._checked_out:
             return False
         runtime, worker, was_open = self._runtime, worker_id(), key in self._open
-        if runtime is None and self._is_entering([key]):
+        if runtime is None and self.claims.is_entering([key]):
             return False
         try:
             if runtime is not None and not runtime.lease.begin_alone(key, token, clock.now, worker):
@@ -200,43 +187,7 @@ class TaskLog:
         if runtime is None or runtime.lease.in_flight.get(key) == worker:
             self.abandon(key)
         else:
-            self.give_up_unstarted([key])
-
-    def record_claims(self, tasks: Mapping[str, int]) -> bool:
-        """Record the claims of these tasks (key -> hash token): all of them, or none if one is not this node's."""
-        if self._has_left(tasks):
-            return False
-        runtime = self._runtime
-        if runtime is None:
-            return not self._is_entering(tasks)
-        ref = runtime.agent.ref
-        owned = runtime.lease.ours(tasks, clock.now)
-        if len(owned) < len(tasks):
-            allowed = set(owned)
-            self._log_refusal([key for key in tasks if key not in allowed])
-            return False
-        return self._record_alone(runtime, owned, ref)
-
-    def claim_owned(self, tasks: Mapping[str, int], *, alone: bool = False) -> Claimed | None:
-        """Record the claims of those of the tasks (key -> hash token) that this node owns; return None if none may be started.
-
-        Without ``alone``, tasks that any run was lost at are not claimed: each is to be claimed ``alone`` afterwards.
-        """
-        self.session.note_progress()
-        self.renewal.drop(tasks)
-        if self.session.is_leaving:
-            return None
-        runtime = self._runtime
-        if runtime is None:
-            return None if self._is_entering(tasks) else Claimed(None)
-        ref = runtime.agent.ref
-        owned = runtime.lease.ours(tasks, clock.now)
-        unclaimed = self.record(runtime, owned, ref, self.attempts, alone=alone) if owned else None
-        if unclaimed is None:
-            return None
-        if alone:
-            self.attempts.report(unclaimed.lost_attempts)
-        return Claimed(ref, unclaimed.completed, unclaimed.lost_attempts)
+            self.claims.give_up_unstarted([key])
 
     def start_claimed(self, key: str, token: int, claimed: Claimed | None) -> bool:
         """Mark a claimed task in flight and check it out, if the run that claimed it still owns it and no worker has it.
@@ -257,12 +208,12 @@ class TaskLog:
                 # A run never comes back. So if the run read after the mark is a/1, the mark was made under a/1.
                 if not runtime.lease.begin_alone(key, token, clock.now, worker):
                     self._checked_out.pop(key, None)
-                    self.give_up_unstarted([key])
+                    self.claims.give_up_unstarted([key])
                     return False
                 if runtime.agent.ref != claimed.run:
                     self._end_flight([key])
                     self._checked_out.pop(key, None)
-                    self.give_up_unstarted([key])
+                    self.claims.give_up_unstarted([key])
                     return False
             self._open_task(key, worker)
         except BaseException:
@@ -288,82 +239,6 @@ class TaskLog:
         if is_alone:
             self.abandon(key)
         return is_alone
-
-    def give_up_unstarted(self, keys: Iterable[str]) -> None:
-        """Give up the attempts at tasks that were claimed and are not started, except those that are open elsewhere."""
-        self.attempts.give_up([key for key in keys if key not in self._open])
-
-    def _has_left(self, keys: Collection[str]) -> bool:
-        """Return whether another thread has left meanwhile: then the user's loop gets False, not an error."""
-        if self.session.is_over:
-            self._log_refusal(keys)
-        return self.session.is_over
-
-    def _is_entering(self, keys: Collection[str]) -> bool:
-        """Return whether there is no node only because it is still to be made. Then these tasks are not its own.
-
-        To be called with what was read as missing: a node that is there by now may own none of them either.
-        """
-        # t=0  the job is being entered: the store is connected, or a lock_provider runs
-        # t=1  that function, or another thread, begins a task, which another node owns
-        # Without coordination there is never a node, and each task may be begun.
-        if self.session.config.enabled:
-            self._log_refusal(keys)
-        return self.session.config.enabled
-
-    def _log_refusal(self, keys: Collection[str]) -> None:
-        _logger.info('node %r: not started, since this node does not own it (any more): %s', self.node_name, brief(keys))
-
-    def _record_alone(self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef) -> bool:
-        """Record claims, and return whether all of the tasks may be started: none is in quarantine, and the run is not over."""
-        unclaimed = self.record(runtime, keys, ref, self.attempts, alone=True)
-        if unclaimed is not None and unclaimed.lost_attempts:
-            self.attempts.report(unclaimed.lost_attempts)
-            self.give_up_unstarted(keys)
-            return False
-        return unclaimed is not None
-
-    def record(
-        self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef, attempts: TaskAttempts, *, alone: bool
-    ) -> Unclaimed | None:
-        """Record claims for the run that owned the tasks when the lease was read; return None if that run is over.
-
-        Otherwise return those of the tasks that were not recorded. Waits for the store for as long as that run has its lease.
-        ``attempts`` counts the attempts, and has the date of the records.
-        """
-        agent, backend, date, tolerated = (
-            runtime.agent,
-            self.session.needed_backend,
-            attempts.date,
-            attempts.tolerated(alone=alone),
-        )
-
-        def has_lease() -> bool:
-            return agent.lease.holds_lease(ref, clock.now)
-
-        def append() -> Unclaimed:
-            attempts.check_claimable(keys)
-            return backend.append_claims(ref, keys, date, tolerated)
-
-        try:
-            with attempts.claiming(keys):
-                unclaimed = self.session.caller.call(refusal_as_outage(append), while_=has_lease)
-                if tolerated is not None:
-                    refused = unclaimed.completed | unclaimed.lost_attempts.keys()
-                    attempts.begin([key for key in keys if key not in refused], ref)
-        except UnsupportedOperation:  # a mistake of the caller's, which would meet every task
-            raise
-        except JobsyncError as error:
-            _logger.info('node %r: not started, since the claim was refused: %s (%s)', self.node_name, brief(keys), error)
-            agent.beat_soon()
-            runtime.wake()
-            return None
-        # t=0   the lease is valid, and the claim goes out
-        # t=20  the answer arrives: the claim is recorded, the lease has ended meanwhile, and another node may own the task
-        if not has_lease():
-            _logger.warning('node %r: not started, since the lease ended meanwhile: %s', self.node_name, brief(keys))
-            return None
-        return unclaimed
 
     def fence(self, key: str, token: int) -> int | None:
         """Return the fence of a task that this node owns or has in flight; None for any other task, and without coordination."""

@@ -35,12 +35,12 @@ from jobsync._event_log import EventLogger
 from jobsync._runtime import clock
 from jobsync._runtime.threads import Running
 from jobsync._worker.attempts import TaskAttempts
+from jobsync._worker.claim_recording import ClaimRecording
 from jobsync._worker.completions import refusal_as_outage
 from jobsync._worker.history import DateHistory
 from jobsync._worker.schedule import Schedule
 from jobsync._worker.session import Session
 from jobsync._worker.singleton import Place, TurnBase
-from jobsync._worker.task_log import TaskLog
 from jobsync.errors import Evicted, JobsyncError
 
 __all__ = ['Scheduled', 'Start', 'Tick', 'TickRecord', 'decide', 'is_known']
@@ -128,9 +128,9 @@ def decide(*, is_late: bool, is_begun: bool, is_in_hand: bool, runs_missed: bool
 class TickRecord:
     """The claim and the audit of one tick."""
 
-    def __init__(self, session: Session, task_log: TaskLog, tick: Tick, *, runs_missed: bool = False) -> None:
+    def __init__(self, session: Session, tick: Tick, *, runs_missed: bool = False) -> None:
         """Store the parts. ``runs_missed``: another node may run the tick again."""
-        self._session, self._task_log, self._tick = session, task_log, tick
+        self._session, self._tick = session, tick
         self._item, self._date = tick.id, tick.scheduled.date()
         self._runs_missed, self._ended_item = runs_missed, f'{tick.id} ended'
         self._attempts, self._history = TaskAttempts(session, self._date), DateHistory(session, self._date)
@@ -202,7 +202,7 @@ class TickRecord:
         runtime = self._session.runtime
         if runtime is None or ref is None:
             return not self.is_complete
-        unclaimed = self._task_log.record(runtime, [self._item], ref, self._attempts, alone=True)
+        unclaimed = ClaimRecording(self._session, self._attempts).record(runtime, [self._item], ref, alone=True)
         if unclaimed is None:
             return None
         self._attempts.report(unclaimed.lost_attempts)
@@ -288,13 +288,13 @@ class TickRecord:
         return True
 
 
-def is_known(session: Session, task_log: TaskLog, scheduled: Scheduled, moment: dt.datetime) -> bool:
+def is_known(session: Session, scheduled: Scheduled, moment: dt.datetime) -> bool:
     """Return whether one of the ticks before this one has a record."""
     for _ in range(_LOOK_BACK):
         before = scheduled.schedule.latest(moment - dt.timedelta(microseconds=1))
         if before is None:
             break
-        if TickRecord(session, task_log, Tick(scheduled, before)).exists:
+        if TickRecord(session, Tick(scheduled, before)).exists:
             return True
         moment = before
     return False

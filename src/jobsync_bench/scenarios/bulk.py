@@ -48,7 +48,7 @@ def wait_until_quiet(job: Job) -> None:
 def begin(job: Job, tasks: Sequence[str]) -> None:
     """Begin all tasks at once, as ``claim`` does. ``write_audit`` completes them."""
     task_log, tokens = job._task_log, {task: job.task_to_token(task) for task in tasks}
-    run = task_log.claim_owned(tokens)
+    run = task_log.claims.record_owned(tokens)
     for task, token in tokens.items():
         assert task_log.start_claimed(task, token, run)
 

@@ -32,6 +32,7 @@ from tests.job.waiting import wait_until
 from tests.signals import AlarmError, Interruption
 from tests.support.harnesses.etcd import EtcdHarness
 from tests.support.servers import EtcdServer, free_port, start_members
+from tests.support.starved_threads import without_first_thread
 from tests.support.timings import PATIENT
 
 from jobsync import CoordinationConfig, Job
@@ -884,23 +885,12 @@ class TestWatch:
         self, harness: EtcdHarness, step: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Whether the thread ends before or after it counts as started: no wait hangs, and a later one wakes for changes."""
-        backend, do = harness.connect(), getattr(threading.Thread, step)
-        ended, never = list[threading.Thread](), threading.Event()
-
-        def without_memory(thread: threading.Thread) -> None:
-            if thread.name == 'etcd-watch' and not ended:
-                ended.append(thread)
-                assert step == 'run' or never.wait(120)  # as ``start`` waits for a thread that is over
-            else:
-                do(thread)
-
-        monkeypatch.setattr(threading.Thread, step, without_memory)
+        backend = harness.connect()
         monkeypatch.setattr(watcher, 'STARTING_SEC', 0.2)
-        with contextlib.suppress(RuntimeError):
-            backend.wait(-1, 0.2)
-        assert backend.wait(-1, DEADLINE_SEC) == 0
-        never.set()
-        assert ended
+        with without_first_thread('etcd-watch', step):
+            with contextlib.suppress(RuntimeError):
+                backend.wait(-1, 0.2)
+            assert backend.wait(-1, DEADLINE_SEC) == 0
 
     def test_an_unexpected_error_ends_no_watch(self, harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is opened again: gRPC starts a thread for each, and raises when there can be no more of them."""

@@ -128,14 +128,20 @@ def test_a_follower_looks_before_it_takes_over() -> None:
     assert not [one for one in bench.made if one.agent is youngest and isinstance(one.call, commands.AcquireLeadership)]
 
 
+def stand_back(bench: Bench, agent: Agent) -> float:
+    """Have a reading of the nodes hang until the agent is no candidate; return when it may lead again."""
+    hanging = bench.catch(agent, commands.TakeSnapshot)
+    bench.run_until(lambda: not bench.record(agent.config.name).candidate)
+    again_at = bench.now + LEAST_PAUSE * agent.config.heartbeat_timeout_sec
+    bench.deliver(hanging)
+    return again_at
+
+
 def test_a_node_that_may_lead_again_leads_though_it_forgot_who_is_dead() -> None:
     """While the leader takes the oldest candidate for the next to lead, that one reads the nodes until it leads."""
     bench = Bench()
     a, b, c = bench.cluster('a', 'b', 'c')
-    hanging = bench.catch(b, commands.TakeSnapshot)
-    bench.run_until(lambda: not bench.record('b').candidate)
-    again_at = bench.now + LEAST_PAUSE * b.config.heartbeat_timeout_sec
-    bench.deliver(hanging)
+    again_at = stand_back(bench, b)
     bench.run_until(lambda: bench.now >= again_at - 21.0)
     bench.kill(a)
     commit = bench.catch(c, commands.PlanAndCommit)
@@ -159,10 +165,7 @@ def test_a_node_that_steps_back_goes_on_watching_the_others(before: float) -> No
     """P3: it leads again in the end, and has counted the silence of a node that died so many seconds before."""
     bench = Bench()
     a, _, c = bench.cluster('a', 'b', 'c')
-    hanging = bench.catch(a, commands.TakeSnapshot)
-    bench.run_until(lambda: not bench.record('a').candidate)
-    again_at = bench.now + LEAST_PAUSE * a.config.heartbeat_timeout_sec
-    bench.deliver(hanging)
+    again_at = stand_back(bench, a)
     bench.run(again_at - before - bench.now)
     assert bench.leader == 'b'
     bench.kill(c)

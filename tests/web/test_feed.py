@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from tests.support.starved_threads import without_first_thread
 
 from jobsync import Cluster
 from jobsync.backend import NOBODY, LockEdit, LockRequest, Member, NodeRef, Settings, TokenGroup
@@ -74,22 +75,11 @@ async def take(events: AsyncIterator[tuple[str, str]], name: str) -> Any:
 @pytest.mark.parametrize('step', ['start', 'run'])
 def test_it_begins_though_there_was_no_memory_for_its_thread(feed: Feed, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the thread ends before or after it counts as started: the event loop does not hang, and the next one is served."""
-    do, ended, never = getattr(threading.Thread, step), list[threading.Thread](), threading.Event()
-
-    def without_memory(thread: threading.Thread) -> None:
-        if thread.name == 'jobsync-web-feed' and not ended:
-            ended.append(thread)
-            assert step == 'run' or never.wait(120)  # as ``start`` waits for a thread that is over
-        else:
-            do(thread)
-
-    monkeypatch.setattr(threading.Thread, step, without_memory)
     monkeypatch.setattr(feed_module, '_STARTING_SEC', 0.2)
-    with contextlib.suppress(RuntimeError):
-        asyncio.run(feed.recent())
-    frame, _ = asyncio.run(feed.recent())
-    never.set()
-    assert ended
+    with without_first_thread('jobsync-web-feed', step):
+        with contextlib.suppress(RuntimeError):
+            asyncio.run(feed.recent())
+        frame, _ = asyncio.run(feed.recent())
     assert frame is not None
 
 

@@ -21,7 +21,7 @@ from tests.support.timings import FAST, TOKENS
 from jobsync import ClusterTimeout, CoordinationConfig, Job, JobsyncError, NotOwned, plugins
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import NodeRef, NodeState, Registration
-from jobsync._runtime.node import Status
+from jobsync._runtime import Status
 from jobsync._runtime.startup import _Schedule, _waiting_for, node_config
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
 from jobsync.testing import Fault, FaultyBackend, When

@@ -11,7 +11,7 @@ from tests.job.waiting import wait_until
 
 from jobsync import plugins
 from jobsync._core.agent import monitor
-from jobsync._runtime.node import _BURST_SEC
+from jobsync._runtime.change_listener import BURST_SEC
 from jobsync.backend import BackendOptions, Hint
 from jobsync.testing import FaultyBackend
 
@@ -63,4 +63,4 @@ def test_many_changes_that_do_not_concern_a_node_are_taken_together(store: Store
         threading.Event().wait(LOOKED_AT_SEC)
         waits, seconds = backend.waits - before, time.monotonic() - started
     backend.inner.close()
-    assert 0 < waits <= seconds / _BURST_SEC + 2
+    assert 0 < waits <= seconds / BURST_SEC + 2

@@ -30,56 +30,32 @@ from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import AcquireLeadership, Command, DeclareDead, Lane, Register, Reply, named
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
 from jobsync._core.agent.phase import Phase
-from jobsync._core.agent.settings_comparison import SettingDifference
 from jobsync._core.config import NodeConfig
 from jobsync._core.hashing import tokenizer
-from jobsync._core.records import Leadership, NodeRef, Pulse, Snapshot, Unreadable
+from jobsync._core.records import Leadership, NodeRef, Pulse
 from jobsync._event_log import EventLogger
 from jobsync._runtime import clock, threads
 from jobsync._runtime.agent_log import AgentLog
 from jobsync._runtime.callbacks import Callbacks, Functions
+from jobsync._runtime.change_listener import ChangeListener
 from jobsync._runtime.executor import execute
 from jobsync._runtime.leader_record import record_leader
+from jobsync._runtime.status import Status, StatusReader
 from jobsync.backend import Backend
 from jobsync.errors import BackendUnavailable, JobsyncError, NameTaken
 
 if TYPE_CHECKING:
     from jobsync._runtime.death_watch import DeathWatch
 
-__all__ = ['NodeRuntime', 'Status']
+__all__ = ['NodeRuntime']
 
 _logger = EventLogger('jobsync.node')
-_BURST_SEC = 0.05
-"""After two changes within this time that do not concern it, a node takes those of the next such time together."""
-_LISTEN_SEC = 5.0
-"""How long one wait for a change hint takes at most, and how long a lane sleeps at most."""
+_SLEEP_SEC = 5.0
+"""How long a lane sleeps at most."""
 _AT_ONCE = -math.inf
 _OVER = (Phase.LEFT, Phase.FAILED)
 _POLL_SEC = 0.005
 """How often a thread that waits for the node's end reads its status. Reading is safe inside a signal handler."""
-
-
-@attrs.frozen
-class Status:
-    """The node's state after its last step."""
-
-    phase: Phase
-    planned: bool = False
-    """Whether the node is part of the plan, and owns what the plan gives it now (none, before others give up theirs)."""
-    settled: bool = False
-    """Whether the node owns its whole share."""
-    leads: bool = False
-    stays: bool = False
-    """Whether the node is leaving, and waits for tasks in flight."""
-    distributed: bool = False
-    """Whether the cluster has had its first distribution, with this node or without."""
-    registered_nodes: int = 0
-    """How many nodes were registered at the last snapshot; before the first, how many are members of the last version."""
-    failure: JobsyncError | None = None
-    unreadable: tuple[Unreadable, ...] = ()
-    """The records in the store that could not be read in full."""
-    differences: tuple[SettingDifference, ...] = ()
-    """The settings in which other nodes differ from this one."""
 
 
 @attrs.frozen
@@ -121,17 +97,15 @@ class NodeRuntime:
         """For each lane the call that an unexpected error has ended: the agent is to be given no answer to it."""
         self._leave_requests: list[_LeaveRequest] = []
         self._weight_wanted: float | None = None
+        self._status_reader = StatusReader(self.agent)
         self.status = Status(Phase.OPENING)
         self.heartbeat_at: float | None = None
         """When the last successful heartbeat was sent, by the wall clock; for people."""
         self.trouble: JobsyncError | None = None
         """The error of the last call that was not a heartbeat; None if it succeeded."""
-        self._hinted, self._passed_over_at = 0, -_BURST_SEC
-        """The last revision that a hint has brought, and when such a hint was last passed over."""
+        self._change_listener = ChangeListener(backend, self.take_hint)
         self._threads: dict[str, tuple[threads.Running, Callable[[], bool]]] = {}
         """Each thread, and its step, by what it does."""
-        self._counted: tuple[Snapshot | None, int] = (None, 0)
-        """The last snapshot, and how many nodes are registered in it."""
 
     def watch_deaths(self, base: str | None) -> None:
         """Hold a lock that proves this process alive, and watch those of others on this host. To be called before ``start``."""
@@ -357,27 +331,7 @@ class NodeRuntime:
                 self._agent_log.write(event, call)
         if self.death_watch is not None:
             self.death_watch.take_members(agent.lease.assignment.members)
-        snapshot = agent.snapshot
-        self.status = Status(
-            phase=agent.phase,
-            planned=agent.is_planned,
-            settled=agent.is_settled,
-            leads=agent.epoch is not None,
-            stays=agent.is_staying(clock.now()),
-            distributed=bool(agent.lease.assignment.members),
-            registered_nodes=self._registered(snapshot),
-            failure=agent.failure,
-            unreadable=agent.unreadable,
-            differences=agent.differences,
-        )
-
-    def _registered(self, snapshot: Snapshot | None) -> int:
-        """Return how many nodes are registered. Counted once for each snapshot: they may be thousands, and steps are many."""
-        if snapshot is None:
-            return len(self.agent.lease.assignment.members)
-        if self._counted[0] is not snapshot:
-            self._counted = snapshot, sum(node.last_heartbeat is not None for node in snapshot.nodes)
-        return self._counted[1]
+        self.status = self._status_reader.read(clock.now())
 
     def _sleep(self, lane: Lane, until: float) -> None:
         """Wait until the lane has something to do, or is woken."""
@@ -387,7 +341,7 @@ class NodeRuntime:
         # t=2  this thread sleeps: the bell is a queue, so it has kept the ring, and get() returns at once
         try:
             if (seconds := until - clock.now()) > 0:
-                bell.get(timeout=min(seconds, _LISTEN_SEC))
+                bell.get(timeout=min(seconds, _SLEEP_SEC))
             while True:
                 bell.get_nowait()
         except Empty:
@@ -397,24 +351,16 @@ class NodeRuntime:
         """Wait for a change hint, and wake the other threads if it concerns this node. Only latency depends on this."""
         if self._is_done:
             return False
-        started, known = time.monotonic(), self._hinted
-        revision = known
-        with suppress(BackendUnavailable):
-            revision = self._backend.wait(known, _LISTEN_SEC)
-        if revision > known:
-            with self._lock:
-                is_due = self.agent.hint(revision, clock.now())
-            if is_due:
-                self.wake()
-            else:
-                # While many nodes register, all others would wake for each of them.
-                if time.monotonic() < self._passed_over_at + _BURST_SEC:
-                    time.sleep(_BURST_SEC)
-                self._passed_over_at = time.monotonic()
-        elif time.monotonic() - started < _LISTEN_SEC / 2:
-            time.sleep(0.1)
-        self._hinted = revision
+        self._change_listener.listen()
         return True
+
+    def take_hint(self, revision: int) -> bool:
+        """Wake the node's threads if a change concerns this node; return whether it does."""
+        with self._lock:
+            is_due = self.agent.hint(revision, clock.now())
+        if is_due:
+            self.wake()
+        return is_due
 
 
 def _new_id() -> str:

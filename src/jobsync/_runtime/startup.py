@@ -14,7 +14,8 @@ from jobsync._core.counting import counted
 from jobsync._core.redact import listed
 from jobsync._event_log import EventLogger
 from jobsync._host import host_name
-from jobsync._runtime.node import NodeRuntime, Status
+from jobsync._runtime.node import NodeRuntime
+from jobsync._runtime.status import Status
 from jobsync.backend import BackendInfo
 from jobsync.config import CoordinationConfig
 from jobsync.errors import ClusterTimeout, JobsyncError, NodeNameInUse, UnsupportedOperation

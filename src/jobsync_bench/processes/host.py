@@ -22,8 +22,8 @@ import attrs
 
 from jobsync import CoordinationConfig, plugins
 from jobsync._core.agent.phase import Phase
-from jobsync._runtime import NodeRuntime, clock
-from jobsync._runtime.node import _BURST_SEC as BURST_SEC
+from jobsync._runtime import NodeRuntime
+from jobsync._runtime.change_listener import ChangeListener
 from jobsync._runtime.startup import node_config
 from jobsync.backend import Backend, BackendInfo
 from jobsync.testing.faults import FaultyBackend
@@ -36,7 +36,6 @@ T = TypeVar('T')
 
 _BACKENDS = 4
 """One for heartbeats, the others for all other calls."""
-_LISTEN_SEC = 5.0
 _FORM_SEC = 3600.0
 
 
@@ -44,31 +43,21 @@ class Hints:
     """Change hints for all nodes, from one thread."""
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
         self._nodes: list[NodeRuntime] = []
+        self._listener = ChangeListener(backend, self._give)
         threading.Thread(target=self._listen, name='jobsync-hints', daemon=True).start()
 
     def give_to(self, node: NodeRuntime) -> None:
         """Give each later hint to this node too."""
         self._nodes.append(node)
 
+    def _give(self, revision: int) -> bool:
+        is_due = [node.take_hint(revision) for node in tuple(self._nodes)]  # each takes the hint
+        return any(is_due)
+
     def _listen(self) -> None:
-        known, passed_over_at = 0, -BURST_SEC
         while True:
-            newest = self._backend.wait(known, _LISTEN_SEC)
-            if newest <= known:
-                continue
-            known, is_passed_over = newest, True
-            for node in tuple(self._nodes):
-                with node._lock:
-                    is_due = node.agent.hint(newest, clock.now())
-                if is_due:
-                    is_passed_over = False
-                    node.wake()
-            if is_passed_over:  # as a real node does
-                if time.monotonic() < passed_over_at + BURST_SEC:
-                    time.sleep(BURST_SEC)
-                passed_over_at = time.monotonic()
+            self._listener.listen()
 
 
 class Turns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 
@@ -33,6 +34,18 @@ class Concerned:
             self._unknown_until = max(number, self._unknown_until)
         else:
             self._by_name.update(dict.fromkeys(nodes, number))
+
+    def note_announced(self, texts: Iterable[str], newest: int, present: int) -> int:
+        """Take the announcements of revisions after ``newest``, up to ``present``; return the last of these, else ``newest``."""
+        for text in texts:
+            with contextlib.suppress(ValueError):
+                number, nodes = read_announcement(text)
+                if newest < number <= present:
+                    # t=0  the announcement of revision 7, which concerns node b, is lost
+                    # t=1  that of revision 8 comes, and names a alone
+                    self.note(number, nodes if number == newest + 1 else None)
+                    newest = number
+        return newest
 
     def hint(self, number: int, since: int) -> Hint:
         """Return the answer of ``wait`` to a caller that knows the revision ``since``."""

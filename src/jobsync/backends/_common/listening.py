@@ -16,7 +16,7 @@ import time
 from typing import ClassVar
 
 from jobsync.backends._common.backoff import Backoff
-from jobsync.backends._common.concerned import Concerned, read_announcement
+from jobsync.backends._common.concerned import Concerned
 
 __all__ = ['POLL_SEC', 'Listener']
 
@@ -163,14 +163,7 @@ class Listener(abc.ABC):
             if present < self._newest:
                 self._newest = present
                 self._concerned.note(present, None)
-            for text in announced:
-                with contextlib.suppress(ValueError):
-                    number, nodes = read_announcement(text)
-                    if self._newest < number <= present:
-                        # t=0  the announcement of revision 7, which concerns node b, is lost
-                        # t=1  that of revision 8 comes, and names a alone
-                        self._concerned.note(number, nodes if number == self._newest + 1 else None)
-                        self._newest = number
+            self._newest = self._concerned.note_announced(announced, self._newest, present)
 
     def _sleep(self, seconds: float, descriptor: int | None = None) -> None:
         """Sleep until the time is over, ``close`` is called, or ``descriptor`` can be read."""

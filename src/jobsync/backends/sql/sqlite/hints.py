@@ -7,7 +7,6 @@ time, would keep out those that count.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobsync.backend import Hint
-from jobsync.backends._common.concerned import LONGEST_ANNOUNCEMENT, Concerned, read_announcement
+from jobsync.backends._common.concerned import LONGEST_ANNOUNCEMENT, Concerned
 from jobsync.backends.sql.schema import Tables
 
 __all__ = ['Hints', 'announced_since', 'news_query']
@@ -57,12 +56,8 @@ class Hints:
             if tuple(timeline) != self._timeline or number < self._newest:
                 self._timeline, self._newest = tuple(timeline), number
                 self._concerned.note(number, None)
-            for line in str(announced or '').split('\n') if number > self._newest else ():
-                with contextlib.suppress(ValueError):
-                    each, names = read_announcement(line)
-                    if self._newest < each <= number:
-                        self._concerned.note(each, names if each == self._newest + 1 else None)
-                        self._newest = each
+            if self._newest < number:
+                self._newest = self._concerned.note_announced(str(announced or '').split('\n'), self._newest, number)
             if self._newest < number:
                 self._concerned.note(number, None)
                 self._newest = number

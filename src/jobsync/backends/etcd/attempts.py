@@ -138,7 +138,7 @@ class AttemptLog:
 
         def decide(reading: KeyReading) -> EtcdWrite[None] | None:
             if reading.cluster:
-                reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
+                reading.check_namespace()
             node = reading.node(run.name) if ref else None
             is_joined = node is not None and node.ref == ref and node.state is NodeState.JOINED
             # The attempts of a run that is registered are lost for no handle. Of others, handles have counted what is forgotten

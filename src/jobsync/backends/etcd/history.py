@@ -158,7 +158,7 @@ class EtcdHistory:
 
         def decide(reading: KeyReading) -> EtcdWrite[bool] | bool:
             if reading.cluster:
-                reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
+                reading.check_namespace()
             if not items or key in reading.values:
                 return False
             operations = [*map(requests.get, marks), requests.put(marks[0], token)]
@@ -196,7 +196,7 @@ class EtcdHistory:
 
     def _at(self, kinds: Sequence[HistoryKind], date: dt.date | None, reading: KeyReading, deadline: float) -> History:
         """Return the history of some kinds, of one date or all, at the moment of a reading."""
-        reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
+        reading.check_namespace()
         history = History()
         for kind in kinds:
             chunks = self._store.range(self._keys.history(kind, date), reading.at, deadline)

@@ -132,7 +132,7 @@ class EtcdPurging:
         after = after.removeprefix(READING)
 
         def read(reading: KeyReading) -> PurgePortion:
-            reading.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
+            reading.check_namespace()
             if after.startswith(ATTEMPTS):
                 return self._attempts(reading, before, limit, after.removeprefix(ATTEMPTS), deadline)
             return self._portion(reading, kind, before, limit, after, deadline)

@@ -40,6 +40,10 @@ class KeyReading:
             )
         return state_of(value)
 
+    def check_namespace(self) -> None:
+        """Raise ``SchemaMismatch`` if there is no namespace."""
+        self.state  # noqa: B018
+
     def same(self, key: bytes) -> Any:
         """Compare: the key is as it was read."""
         value = self.values.get(key)
@@ -68,7 +72,7 @@ class KeyReading:
         # t=1  a heartbeat finds its node's record as this handle left it, and writes where there is a state: it is refused
         # t=2  the record is still the same, and so is each attempt. A node that learns that there is no namespace makes it anew
         if self.cluster or not is_joined:
-            self.state  # noqa: B018 - raises SchemaMismatch where there is no namespace
+            self.check_namespace()
         if record is None or not is_joined:
             raise evicted(ref)
         return record

@@ -38,7 +38,6 @@ class Scene:
     files: int
     done: int
     total_tokens: int
-    unowned: int
     rows: tuple[WorkerRow, ...]
 
 
@@ -108,7 +107,6 @@ class ClusterReader:
             files=files,
             done=len(progress.done),
             total_tokens=TOTAL_TOKENS,
-            unowned=TOTAL_TOKENS - owned.total(),
             rows=rows,
         )
 

@@ -62,7 +62,7 @@ class Supervisor:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.stop(patience_sec=_LEAVE_SEC if kind is None else 2.0)
+        self._stop(_LEAVE_SEC if kind is None else 2.0)
 
     def start(self, node: str, minimum_nodes: int) -> Worker:
         """Start a worker process."""
@@ -100,8 +100,8 @@ class Supervisor:
             worker.fate = Fate.DIED
         return ended
 
-    def stop(self, patience_sec: float = _LEAVE_SEC) -> list[Worker]:
-        """End all workers, by force if they do not leave; return those that had to be forced or ended with an error."""
+    def _stop(self, patience_sec: float) -> None:
+        """End all workers, by force if they do not leave in time."""
         leaving = self.running
         for worker in self.workers:
             if worker.process.stdin is not None:
@@ -117,7 +117,6 @@ class Supervisor:
                 worker.process.wait()
         for worker in leaving:
             worker.fate = Fate.LEFT if worker.process.returncode == 0 else Fate.DIED
-        return [worker for worker in leaving if worker.fate is Fate.DIED]
 
 
 def _ends_by(worker: Worker, deadline: float) -> bool:

@@ -17,7 +17,7 @@ from jobsync_demo.verdict import Share, Verdict
 
 ROW = WorkerRow(node='w1', pid=77, state='working', leads=True, tokens=600, handing_over=4, files=12, doing='a/[b].py')
 DEAD = WorkerRow(node='w2', pid=78, state='killed', leads=False, tokens=400, handing_over=0, files=9, doing='')
-SCENE = Scene(elapsed_sec=1.25, files=80, done=21, total_tokens=1000, unowned=0, rows=(ROW, DEAD))
+SCENE = Scene(elapsed_sec=1.25, files=80, done=21, total_tokens=1000, rows=(ROW, DEAD))
 GOOD = Verdict(
     files=80,
     done=80,

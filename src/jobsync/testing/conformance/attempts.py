@@ -16,10 +16,10 @@ OTHER_DAY = DAY + dt.timedelta(days=1)
 MANY, OPEN = 1_200, 1_050
 
 
-def lose(namespace: Namespace, leader: NodeRef, name: str, *items: str, tolerated: int = 100) -> None:
+def lose(namespace: Namespace, leader: NodeRef, name: str, *items: str) -> None:
     """Have a node attempt items and be evicted."""
     ref = namespace.join(name)
-    assert namespace.attempt(ref, *items, tolerated=tolerated) == {}
+    assert namespace.attempt(ref, *items, tolerated=100) == {}
     namespace.evict(leader, ref)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import math
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import attrs
@@ -110,10 +109,10 @@ class SqliteStore(SqlStore):
 
     dialect: SqliteDialect
 
-    def __init__(self, path: Path, tables: Tables, clock: Callable[[], dt.datetime] = utc_now) -> None:
+    def __init__(self, path: Path, tables: Tables) -> None:
         super().__init__(attrs.evolve(INFO, folder=str(path.parent)), SqliteDialect(tables))
         self.file = DatabaseFile(path)
-        self.now = clock
+        self.now = utc_now
         self._mutex = threading.Lock()
         self._closed = threading.Event()
         self._connections: SqliteConnections | None = None

@@ -6,7 +6,6 @@ hangs delays its own tokens until their deadline, and delays nothing else for lo
 
 from __future__ import annotations
 
-import inspect
 import math
 import threading
 import time
@@ -21,6 +20,7 @@ import attrs
 from jobsync._core.agent.events import OwnershipChanged
 from jobsync._event_log import EventLogger
 from jobsync._runtime import clock, threads
+from jobsync.config import callables
 
 __all__ = ['Callbacks', 'Functions', 'RebalanceEvent']
 
@@ -268,11 +268,4 @@ class Callbacks:
 
 def _call_with_event(callback: Callable[..., Any], event: RebalanceEvent) -> None:
     """Call the callback with the event, if it takes an argument, or without."""
-    try:
-        inspect.signature(callback).bind(None)
-    except TypeError:
-        callback()
-        return
-    except ValueError:  # a built-in without a signature
-        pass
-    callback(event)
+    callback(*[event] if callables.callback(1).is_allowed(callback) else [])

@@ -206,12 +206,10 @@ class TaskLog:
                 # t=1  a/1 is evicted, another node has the task, and gives it back to the run a/2 of this node
                 # t=2  this thread goes on: the task is this node's, but the claim is of a/1, and the other node may have done it
                 # A run never comes back. So if the run read after the mark is a/1, the mark was made under a/1.
-                if not runtime.lease.begin_alone(key, token, clock.now, worker):
-                    self._checked_out.pop(key, None)
-                    self.claims.give_up_unstarted([key])
-                    return False
-                if runtime.agent.ref != claimed.run:
-                    self._end_flight([key])
+                is_begun = runtime.lease.begin_alone(key, token, clock.now, worker)
+                if not is_begun or runtime.agent.ref != claimed.run:
+                    if is_begun:
+                        self._end_flight([key])
                     self._checked_out.pop(key, None)
                     self.claims.give_up_unstarted([key])
                     return False

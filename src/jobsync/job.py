@@ -237,15 +237,13 @@ class Job:
 
     if not TYPE_CHECKING:  # a type checker finds ``async with`` by itself, as long as these are missing
 
-        def __aenter__(self) -> NoReturn:
+        def __aenter__(self, *_: object) -> NoReturn:
             """Refuse ``async with``."""
             raise JobsyncError(
                 f'job {self.node_name!r}: a Job is entered by "with", not "async with"; on an event loop use AsyncJob'
             )
 
-        def __aexit__(self, *_: object) -> NoReturn:
-            """Refuse ``async with``."""
-            self.__aenter__()
+        __aexit__ = __aenter__
 
     # --- tasks --------------------------------------------------------------------------------------------------------------
 

@@ -192,15 +192,13 @@ class AsyncJob:
 
     if not TYPE_CHECKING:  # a type checker finds ``with`` by itself, as long as these are missing
 
-        def __enter__(self) -> NoReturn:
+        def __enter__(self, *_: object) -> NoReturn:
             """Refuse ``with``."""
             raise JobsyncError(
                 f'job {self.node_name!r}: an AsyncJob is entered by "async with", not "with"; without asyncio use Job'
             )
 
-        def __exit__(self, *_: object) -> NoReturn:
-            """Refuse ``with``."""
-            self.__enter__()
+        __exit__ = __enter__
 
     async def _leave(self) -> None:
         try:

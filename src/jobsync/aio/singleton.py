@@ -57,13 +57,11 @@ class AsyncSingleton(SingletonBase):
 
     if not TYPE_CHECKING:  # a type checker finds the right form by itself, as long as these are missing
 
-        def __enter__(self) -> NoReturn:
+        def __enter__(self, *_: object) -> NoReturn:
             """Refuse ``with``."""
             raise JobsyncError('a singleton of an AsyncJob is entered by "async with job.singleton(…)", not by "with"')
 
-        def __exit__(self, *_: object) -> NoReturn:
-            """Refuse ``with``."""
-            self.__enter__()
+        __exit__ = __enter__
 
         def __iter__(self) -> NoReturn:
             """Refuse ``for``."""

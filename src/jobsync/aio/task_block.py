@@ -31,10 +31,8 @@ class TaskBlock(AbstractAsyncContextManager[T]):
 
     if not TYPE_CHECKING:  # a type checker finds ``async with`` by itself, as long as these are missing
 
-        def __enter__(self) -> NoReturn:
+        def __enter__(self, *_: object) -> NoReturn:
             """Refuse ``with``."""
             raise JobsyncError('a task of an AsyncJob is worked on in "async with job.task(…)", not in "with"')
 
-        def __exit__(self, *_: object) -> NoReturn:
-            """Refuse ``with``."""
-            self.__enter__()
+        __exit__ = __enter__

@@ -281,6 +281,26 @@ def test_a_position_known_in_an_earlier_incarnation_counts() -> None:
     bench.run_until(lambda: bench.backend.snapshot().timeline.generation == 1)
 
 
+def test_a_version_known_in_an_earlier_incarnation_counts() -> None:
+    """A backup in which the owner has left is put back, and no node of now is registered in it: its version shows that."""
+    bench = Bench()
+    bench.store.has_position = False
+    (former,) = bench.cluster('former')
+    former.leave(bench.now)
+    bench.run_until(lambda: former.phase is Phase.LEFT)
+    image = bench.store.image()
+    a, b = bench.cluster('a', 'b')
+    bench.run(1.0)
+    bench.cut_off(b)
+    bench.store.restore(image)
+    for _ in range(400):
+        bench.run(0.1)
+        for key in TASKS:
+            assert sum(bench.claims(agent, key)[0] for agent in (a, b)) <= 1
+    assert bench.backend.snapshot().timeline.generation == 1
+    assert bench.claims(a, *TASKS) == [True] * 4
+
+
 def test_a_store_without_a_position_shows_no_sign() -> None:
     """None is no position, before and after one was known."""
     bench = Bench()

@@ -126,7 +126,7 @@ STATE: dict[type, dict[str, Kind]] = {
     },
     RollbackDetector: {
         'longest_timeout_sec': K.AMOUNT, 'top': K.VALUE, 'timeline': K.VALUE, 'heartbeat': K.BEAT, 'writes': K.BEAT,
-        'version': K.VALUE, '_positions': K.POSITION,
+        '_versions': K.VALUE, '_positions': K.POSITION,
     },
     Candidacy: {
         '_timeout_sec': K.SAME, '_pause_sec': K.AMOUNT, 'is_wanted': K.VALUE, '_is_published': K.VALUE, '_since': K.TIME,

@@ -52,14 +52,24 @@ class RollbackDetector:
     """The own counter as last acknowledged."""
     writes: int = 0
     """How often this incarnation has tried to raise the own counter."""
-    version: Revision = INITIAL
-    """The highest version of the assignment that this incarnation has read."""
+    _versions: dict[str, Revision] = attrs.field(factory=dict)
+    """For the id of each timeline, the highest version of the assignment that was read in it."""
     _positions: dict[str, int] = attrs.field(factory=dict)
     """For the id of each timeline, the highest position of the store that was read in it."""
 
     def begin_session(self) -> None:
         """Begin as a new incarnation, which has written nothing and has no timeline. The highest readings stay."""
-        self.timeline, self.heartbeat, self.writes, self.version = None, 0, 0, INITIAL
+        self.timeline, self.heartbeat, self.writes = None, 0, 0
+
+    @property
+    def version(self) -> Revision:
+        """The highest version of the assignment that was read in the timeline, in this incarnation or an earlier one."""
+        # t=0  a backup is made; the owner x, which is in it, has left. Then nodes a and b register, and own all tokens
+        # t=1  the backup is restored in place: the store is the same one, and counts of a and b are not in it
+        # t=2  a, which is not registered any more, registers anew, which lifts the revision to what a has read
+        # t=3  a commits x's tokens to itself, and b, which has made no call since t=1, owns half of them
+        # A registration lifts no version, so at t=3 the version is below the one that a has read before t=1.
+        return INITIAL if self.timeline is None else self._versions.get(self.timeline.id, INITIAL)
 
     @property
     def known(self) -> Known:
@@ -107,8 +117,8 @@ class RollbackDetector:
         self._note_version(version)
 
     def _note_version(self, version: Revision) -> None:
-        if version.number > self.version.number:
-            self.version = version
+        if self.timeline is not None and version.number > self.version.number:
+            self._versions[self.timeline.id] = version
 
     def note(self, revision: Revision) -> None:
         """Remember a revision that was read."""

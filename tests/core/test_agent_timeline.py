@@ -301,6 +301,28 @@ def test_a_version_known_in_an_earlier_incarnation_counts() -> None:
     assert bench.claims(a, *TASKS) == [True] * 4
 
 
+def test_a_timeline_that_was_over_is_renewed() -> None:
+    """A backup is put back, then a newer one of that timeline: it has all that a node has read, and not who came later."""
+    bench = Bench()
+    bench.store.has_position = False
+    (a,) = bench.cluster('a')
+    first = bench.store.image()
+    bench.run(30.0)
+    second = bench.store.image()
+    bench.store.restore(first)
+    bench.run(40.0)
+    assert bench.backend.snapshot().timeline.generation == 1
+    (b,) = bench.cluster('b')
+    bench.cut_off(b)
+    bench.store.restore(second)
+    for _ in range(400):
+        bench.run(0.1)
+        for key in TASKS:
+            assert sum(bench.claims(agent, key)[0] for agent in (a, b)) <= 1
+    assert bench.backend.snapshot().timeline.generation > 0
+    assert bench.claims(a, *TASKS) == [True] * 4
+
+
 def test_a_store_without_a_position_shows_no_sign() -> None:
     """None is no position, before and after one was known."""
     bench = Bench()

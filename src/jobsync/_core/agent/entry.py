@@ -8,7 +8,7 @@ from jobsync._core.agent import commands
 from jobsync._core.agent.events import Event, LogMessage
 from jobsync._core.agent.known_deaths import KnownDeaths
 from jobsync._core.agent.registration import NameRegistration
-from jobsync._core.agent.rollback import RollbackDetector
+from jobsync._core.agent.rollback import RollbackDetector, StoreRolledBack
 from jobsync._core.agent.schedule import WeightSync
 from jobsync._core.agent.settings_watch import SettingsWatch
 from jobsync._core.config import NodeConfig
@@ -31,7 +31,8 @@ class Entry:
     ) -> None:
         self._config, self._rollback, self._weight_sync, self._emit = config, rollback, weight_sync, emit
         self._registration = NameRegistration(config, deaths)
-        self._timelines: set[str] = set()
+        self._timelines: dict[str, int] = {}
+        """The generation of each timeline that this node has opened, by its id."""
 
     def begin_session(self, ref: NodeRef) -> None:
         """Begin as a new incarnation, which watches nothing yet."""
@@ -60,8 +61,16 @@ class Entry:
         return commands.TakeSnapshot() if now >= watch.poll_at else watch.poll_at
 
     def take_opened(self, opened: Opened, now: float) -> bool:
-        """Take what was found at the opening; return whether the settings in force are this node's, so that it may register."""
-        self._timelines.add(opened.timeline.id)
+        """Take what was found at the opening; return whether the settings in force are this node's, so that it may register.
+
+        Raises ``StoreRolledBack`` if the timeline is one that this node has seen another one follow.
+        """
+        timeline = opened.timeline
+        # t=0  a backup is restored in place: the nodes begin another timeline, in which b registers, and owns half of the tokens
+        # t=1  it was the wrong backup, and one of the former timeline is restored: its owner is a, and nothing in it knows b
+        # t=2  a finds in that timeline all that it has read of it, and registers: it would own all tokens, and b as well
+        is_over = timeline.generation < max(self._timelines.values(), default=0) and timeline.id in self._timelines
+        self._timelines[timeline.id] = timeline.generation
         if opened.settings != self._config.settings:
             if self._settings_watch is not None:
                 self._settings_watch.refuse()
@@ -72,7 +81,9 @@ class Entry:
         if self._settings_watch is not None:
             self._settings_watch = None
             self._log(f'node {self._config.name!r}: the settings of the cluster are its own now')
-        self._rollback.timeline = opened.timeline
+        self._rollback.timeline = timeline
+        if is_over:
+            raise StoreRolledBack(f'timeline {timeline.id} was over, now it is the present one')
         return True
 
     def take_snapshot(self, snapshot: Snapshot, now: float) -> None:

@@ -16,7 +16,7 @@ from jobsync._core.records import Snapshot
 from jobsync._event_log import event_log
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.redis.plugin import connect
-from jobsync.errors import BackendUnavailable, ConfigError
+from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 pytestmark = pytest.mark.redis
@@ -165,6 +165,24 @@ class TestSentinel:
             waiting.join(100)
             assert answers == [revision + 1]
             assert replica.ask('HGET', 'jobsync:{sync_}:state', 'generation') == '1'
+
+    def test_a_master_that_has_lost_its_replicas(self, server: RedisServer) -> None:
+        """It refuses writes, and stays a master where it is cut off from the sentinels: the next call asks them for another."""
+        with (
+            closing(RedisServer(server.program)) as former,
+            closing(RedisServer(server.program)) as promoted,
+            closing(SentinelServer(former)) as sentinel,
+            closing(connect(sentinel.url(), BackendOptions())) as backend,
+        ):
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            former.ask('CONFIG', 'SET', 'min-replicas-to-write', '1')
+            sentinel.ask('SENTINEL', 'REMOVE', sentinel.service)
+            sentinel.ask('SENTINEL', 'MONITOR', sentinel.service, '127.0.0.1', str(promoted.port), '1')
+            with pytest.raises(BackendUnavailable, match='NOREPLICAS'):
+                namespace.beat(ref)
+            with pytest.raises(SchemaMismatch, match='no namespace'):
+                namespace.beat(ref)
 
     def test_sentinels_that_do_not_answer(self, server: RedisServer) -> None:
         """One is enough; none is an outage; one that does not know the service is a mistake."""

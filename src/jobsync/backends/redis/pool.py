@@ -29,8 +29,9 @@ T = TypeVar('T')
 BUSY_SEC = 6.0
 """After five seconds of one script a server answers other clients that it is busy, unless it is configured otherwise."""
 
-_GONE = {'READONLY', 'CLUSTERDOWN'}
-"""How a server refuses that has the namespace no more. The sentinels, or the node in the URL, know which one has it."""
+_GONE = {'READONLY', 'NOREPLICAS', 'MASTERDOWN', 'CLUSTERDOWN'}
+"""How a server refuses that has the namespace no more, or perhaps: a master that is cut off from its replicas says NOREPLICAS for
+as long as that lasts, while one of them is promoted. The sentinels, or the node in the URL, know which one has it."""
 
 
 class RedisPool:

@@ -10,7 +10,7 @@ import multiprocessing
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 from unittest.mock import Mock, patch
@@ -322,6 +322,25 @@ class TestServer:
         for create in (True, False):
             with pytest.raises(SchemaMismatch, match=rf'format {schema}.*format 4: use another appname'):
                 harness.connect().open(SETTINGS, create=create)
+
+    @pytest.mark.parametrize('schema', ['7', '2'])
+    def test_another_format_under_an_open_handle(self, namespace: Namespace, server: RedisServer, schema: str) -> None:
+        """A handle from before neither reads nor writes, whoever has brought the namespace to another format meanwhile."""
+        ref, backend = namespace.lead(namespace.join('a')), namespace.backend
+        server.ask('HSET', 'jobsync:{sync_}:state', 'schema', schema)
+        before = server.ask('HGETALL', 'jobsync:{sync_}:nodes'), server.ask('HGET', 'jobsync:{sync_}:state', 'revision')
+        calls: list[Callable[[], object]] = [
+            lambda: namespace.beat(ref),
+            lambda: namespace.join('b'),
+            lambda: backend.append_claims(ref, ['x'], DAY),
+            backend.snapshot,
+            backend.read_assignment,
+            backend.read_locks,
+        ]
+        for call in calls:
+            with pytest.raises(SchemaMismatch, match=rf'format {schema}.*format 4'):
+                call()
+        assert before == (server.ask('HGETALL', 'jobsync:{sync_}:nodes'), server.ask('HGET', 'jobsync:{sync_}:state', 'revision'))
 
     def test_forgotten_scripts(self, namespace: Namespace, server: RedisServer) -> None:
         """They are sent again."""

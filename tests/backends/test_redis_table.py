@@ -120,7 +120,7 @@ def test_a_script_keeps_to_its_contract(name: str) -> None:
     text = (resources.files('jobsync.backends.redis') / 'scripts' / f'{name}.lua').read_text(encoding='utf-8')
     body = re.sub('--.*', '', text)
     assert set(re.findall(r'\bkey\.(\w+)', body)) <= set(code.keys)
-    assert set(re.findall(r'\bgiven\.(\w+)', body)) <= {*code.arguments, 'channel'}
+    assert set(re.findall(r'\bgiven\.(\w+)', body)) <= {*code.arguments, 'channel', 'schema'}
     assert '-- Returns: ' in text
     assert ('-- REST: ' in text) == ('rest(' in body)
 

@@ -39,7 +39,7 @@ from jobsync.backend import (
 from jobsync.backends._common.values import draw_id, draw_stamp
 from jobsync.backends.redis import records
 from jobsync.backends.redis.assignment import RedisAssignment
-from jobsync.backends.redis.errors import OLDER, SCHEMA
+from jobsync.backends.redis.errors import OLDER
 from jobsync.backends.redis.history import history_of, incomplete_of
 from jobsync.backends.redis.listener import RedisListener
 from jobsync.backends.redis.namespace import RedisNamespace
@@ -103,7 +103,6 @@ class RedisBackend:
             'open',
             deadline=deadline,
             create=create,
-            schema=SCHEMA,
             older=OLDER,
             total_tokens='' if settings is None else settings.total_tokens,
             hash_function='' if settings is None else settings.hash_function,

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobsync.backend import BackendOptions
 from jobsync.backends.redis.connection import Deadline
-from jobsync.backends.redis.errors import refusal
+from jobsync.backends.redis.errors import SCHEMA, refusal
 from jobsync.backends.redis.pool import RedisPool
 from jobsync.backends.redis.script import script
 from jobsync.backends.redis.server import check_server
@@ -31,7 +31,7 @@ class RedisNamespace:
         self.pool = RedisPool(server, functools.partial(check_server, server, self.key('state')))
         self.channel = self.key(f'{server.db}:revision')
         """Where revisions are announced; the databases of a server share their channels."""
-        self._of_all = ('1' if server.durable else '0', self.channel)
+        self._of_all = ('1' if server.durable else '0', self.channel, SCHEMA)
 
     def __str__(self) -> str:
         return f'{self.server} {self._name}'

@@ -23,13 +23,20 @@ import attrs
 
 __all__ = ['Script', 'script']
 
-ARGUMENTS_OF_ALL = ('durable', 'channel')
+ARGUMENTS_OF_ALL = ('durable', 'channel', 'schema')
 """Arguments of every script, before its own."""
 
+# t=0  a node of version 1 opens the namespace, and is held up
+# t=1  no node is registered, so one of version 2 brings the records to its format, and others of its version join
+# t=2  the node of t=0 registers. Without the comparison it would write what the others cannot read, and might lead them
+_NAMESPACE = """local state = enter({is_view})
+if not state then return {{'SchemaMismatch'}} end
+if (state.schema or given.schema) ~= given.schema then return {{'SchemaMismatch', state.schema}} end
+check_state(state)"""
 REQUIRED = {
     'nothing': '',
-    'namespace': "local state = enter() if not state then return {'SchemaMismatch'} end check_state(state)",
-    'view': "local state = enter(true) if not state then return {'SchemaMismatch'} end check_state(state)",
+    'namespace': _NAMESPACE.format(is_view='false'),
+    'view': _NAMESPACE.format(is_view='true'),
     'node': "local node = joined(given.name, given.run) if not node then return {'Evicted'} end",
 }
 
@@ -49,7 +56,7 @@ class Script:
     digest: str = attrs.field(repr=False)
 
     def words(
-        self, key: Callable[[str], str], of_all: tuple[str, str], named: dict[str, object], rest: Sequence[object]
+        self, key: Callable[[str], str], of_all: tuple[str, str, str], named: dict[str, object], rest: Sequence[object]
     ) -> tuple[object, ...]:
         """Return the words after ``EVALSHA digest``."""
         assert len(named) == len(self.arguments), (self.name, named.keys() ^ set(self.arguments))

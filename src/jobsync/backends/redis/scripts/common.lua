@@ -1,5 +1,6 @@
 -- Stands before every script, after the three tables that the Python side makes of the script's header: ``key`` (keys by name),
--- ``given`` (arguments by name; ``given.durable`` and ``given.channel`` are always there) and ``rest`` (what follows them).
+-- ``given`` (arguments by name; ``given.durable``, ``given.channel`` and ``given.schema`` are always there) and ``rest`` (what
+-- follows them).
 --
 -- A script is atomic because no other one runs meanwhile. It cannot be rolled back, so it compares first and writes last.
 -- Numbers are doubles here, exact below 2^53. Stamps have 62 bits, so they stay text.

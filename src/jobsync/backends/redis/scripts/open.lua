@@ -2,7 +2,7 @@
 --
 -- REQUIRES: nothing
 -- KEYS: state, nodes, members, base, log, versions, pins, locks
--- ARGV: create, schema, older, total_tokens, hash_function, format, dead, id, stamp
+-- ARGV: create, older, total_tokens, hash_function, format, dead, id, stamp
 --       dead: JSON, [run, heartbeat] of each node that does not count as registered; '' to replace no settings
 -- Returns: 'ok', total_tokens, hash_function, format, generation, timeline, timeline_store
 --          'SchemaMismatch', and the format that was found, or nothing if there is no namespace

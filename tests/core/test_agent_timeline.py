@@ -14,6 +14,7 @@ from jobsync._core.agent.events import OwnershipChanged
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import LockEdit, LockRequest, Pulse, Revision, Snapshot, Timeline
 from jobsync.errors import Evicted
+from jobsync.testing.editable_store import Image
 
 
 def owns_nothing(bench: Bench, agent: Agent) -> bool:
@@ -301,25 +302,35 @@ def test_a_version_known_in_an_earlier_incarnation_counts() -> None:
     assert bench.claims(a, *TASKS) == [True] * 4
 
 
-def test_a_timeline_that_was_over_is_renewed() -> None:
-    """A backup is put back, then a newer one of that timeline: it has all that a node has read, and not who came later."""
+def older(bench: Bench, backup: Image) -> None:
+    """Put an older backup back."""
+    bench.store.restore(backup)
+
+
+def away(bench: Bench, _: Image) -> None:
+    """Move the store away."""
+    bench.store.wipe(keep_schema=False)
+
+
+@pytest.mark.parametrize('lose', [older, away])
+def test_a_timeline_that_was_over_is_renewed(lose: Callable[[Bench, Image], None]) -> None:
+    """It comes back once the nodes work in another one: it has all that a node has read of it, and knows none who came later."""
     bench = Bench()
     bench.store.has_position = False
     (a,) = bench.cluster('a')
-    first = bench.store.image()
+    backup = bench.store.image()
     bench.run(30.0)
-    second = bench.store.image()
-    bench.store.restore(first)
+    newest = bench.store.image()
+    lose(bench, backup)
     bench.run(40.0)
-    assert bench.backend.snapshot().timeline.generation == 1
     (b,) = bench.cluster('b')
     bench.cut_off(b)
-    bench.store.restore(second)
+    bench.store.restore(newest)
     for _ in range(400):
         bench.run(0.1)
         for key in TASKS:
             assert sum(bench.claims(agent, key)[0] for agent in (a, b)) <= 1
-    assert bench.backend.snapshot().timeline.generation > 0
+    assert bench.backend.snapshot().timeline.generation == 1
     assert bench.claims(a, *TASKS) == [True] * 4
 
 

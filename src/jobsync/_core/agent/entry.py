@@ -31,8 +31,8 @@ class Entry:
     ) -> None:
         self._config, self._rollback, self._weight_sync, self._emit = config, rollback, weight_sync, emit
         self._registration = NameRegistration(config, deaths)
-        self._timelines: dict[str, int] = {}
-        """The generation of each timeline that this node has opened, by its id."""
+        self._timelines: tuple[str, ...] = ()
+        """The id of each timeline that this node has opened, the latest one last."""
 
     def begin_session(self, ref: NodeRef) -> None:
         """Begin as a new incarnation, which watches nothing yet."""
@@ -66,11 +66,12 @@ class Entry:
         Raises ``StoreRolledBack`` if the timeline is one that this node has seen another one follow.
         """
         timeline = opened.timeline
-        # t=0  a backup is restored in place: the nodes begin another timeline, in which b registers, and owns half of the tokens
-        # t=1  it was the wrong backup, and one of the former timeline is restored: its owner is a, and nothing in it knows b
+        # t=0  the store is moved away: the nodes make it anew, and in that timeline b registers, and owns half of the tokens
+        # t=1  it is moved back: its owner is a, and nothing in it knows b
         # t=2  a finds in that timeline all that it has read of it, and registers: it would own all tokens, and b as well
-        is_over = timeline.generation < max(self._timelines.values(), default=0) and timeline.id in self._timelines
-        self._timelines[timeline.id] = timeline.generation
+        # The same if a backup is restored in place, and then a newer one.
+        is_over = timeline.id in self._timelines[:-1]
+        self._timelines = (*(known for known in self._timelines if known != timeline.id), timeline.id)
         if opened.settings != self._config.settings:
             if self._settings_watch is not None:
                 self._settings_watch.refuse()

@@ -199,6 +199,21 @@ class Job:
             NodeNameInUse: Another process has taken this node's name since the block was entered, which ended its loops.
             ConfigMismatch: The store has other settings than the block was entered with, which ended its loops.
         """
+        try:
+            self._exit(exc, traceback)
+        except BaseException:
+            # t=0  the block ends; a signal's handler raises before the node is requested to leave, and the program goes on
+            # t=1  the node would keep its tokens, and its name, for as long as the process runs
+            # What was begun is not repeated: a handler that raises while this waits for the end ends the wait.
+            if not self._session.stages.has_seen(SessionEvent.LEAVE):
+                self._exit(exc, traceback)
+            elif self._session.is_same_process:
+                self._session.stop(SessionEvent.LEAVE, worker_id())
+            raise
+        if exc_type is None:
+            self._session.raise_failure()
+
+    def _exit(self, exc: BaseException | None, traceback: TracebackType | None) -> None:
         # Not LEAVE: for our handler of signals there would be no block to end any more.
         if self._session.is_in_callback:
             self._session.stop(SessionEvent.STOP)
@@ -217,8 +232,6 @@ class Job:
             self._session.stages.record(SessionEvent.LEAVE)
         finally:
             self._leave(exc, traceback)
-        if exc_type is None:
-            self._session.raise_failure()
 
     def _leave(self, exc: BaseException | None, traceback: TracebackType | None) -> None:
         if exc is not None and not isinstance(exc, Exception):

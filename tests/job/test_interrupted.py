@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from tests.job.stores import Store, kinds
@@ -151,3 +152,25 @@ def test_no_transaction_swallows_it(store: Store, points: Callable[[int], range]
             except AlarmError as error:
                 error.__traceback__ = None
             assert db.select_scalar(job._cn, 'SELECT count(*) FROM pairs WHERE one <> two') == 0, point
+
+
+@pytest.mark.any_store
+def test_a_node_leaves_wherever_the_end_of_its_block_is_interrupted(store: Store, points: Callable[[int], range]) -> None:
+    """A node that stayed would keep its tokens, and its name, for as long as the program goes on."""
+
+    def interrupted(point: int | None = None) -> tuple[Job, int]:
+        job = store.job('a')
+        job.__enter__()
+        with suppress(AlarmError), Interruption(point) as interruption:
+            job.__exit__(None, None, None)
+        return job, interruption.count
+
+    for point in points(interrupted()[1]):
+        if point == 1:  # the beginning of ``__exit__``, before any step of it
+            continue
+        job, _ = interrupted(point)
+        runtime = job._session.runtime
+        assert runtime is not None
+        has_left = runtime.wait_until_over(20)
+        job.__exit__(None, None, None)
+        assert (has_left, job._session.is_over) == (True, True), point

@@ -18,7 +18,7 @@ from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
 from jobsync import AsyncJob, BackendUnavailable, ClusterTimeout, Job, JobsyncError, NodeNameInUse, plugins
-from jobsync._core.records import INITIAL, NodeRef, NodeState, Registration
+from jobsync._core.records import INITIAL, NodeRef, NodeState, Registration, Snapshot
 from jobsync._runtime import node
 from jobsync._worker.stages import SessionEvent
 from jobsync._worker.store_calls import StoreCalls
@@ -333,6 +333,34 @@ def test_a_store_that_hangs_does_not_keep_a_hurried_job_with_attempts(store: Sto
         leaving.join(120)
         assert not leaving.is_alive()
         go_on.set()
+    backend.inner.close()
+
+
+@pytest.mark.parametrize('wait_sec', [0.5, 600], ids=['its time is over', 'it is hurried'])
+def test_a_store_that_hangs_keeps_no_job_that_waits_for_other_nodes(store: Store, wait_sec: float) -> None:
+    """A reading of the nodes is under way as ``wait_on_exit`` ends, or as a second signal comes."""
+    go_on, begun = threading.Event(), threading.Event()
+
+    class Hanging(FaultyBackend):
+        def snapshot(self) -> Snapshot:
+            if job._session.is_over:
+                begun.set()
+                assert go_on.wait(240)
+            return super().snapshot()
+
+    backend = Hanging(plugins.connect(store.url, BackendOptions()))
+    job = store.job('a', config={'backend': backend}, wait_on_exit=wait_sec)
+    with job:
+        leaving = threading.Thread(target=job.__exit__, args=(None, None, None))
+        leaving.start()
+        assert begun.wait(120)
+        if wait_sec == 600:
+            job._session.stop(SessionEvent.HURRY)
+        leaving.join(20)
+        is_kept = leaving.is_alive()
+        go_on.set()
+        leaving.join(120)
+        assert not is_kept
     backend.inner.close()
 
 

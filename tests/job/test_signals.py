@@ -22,7 +22,7 @@ from tests.job.processes import Worker, workers
 from tests.job.stores import SQL, Store, kinds
 from tests.job.test_fork import in_fork
 from tests.job.waiting import wait_until
-from tests.signals import a_signal_comes
+from tests.signals import AlarmError, a_signal_comes
 from tests.support.timings import TOKENS
 
 import jobsync.database as db
@@ -36,6 +36,7 @@ from jobsync._worker.session import Session
 from jobsync._worker.stages import SessionEvent, Stages
 from jobsync.aio import job as aio_job
 from jobsync.backend import Backend, BackendOptions, Unclaimed
+from jobsync.backends.memory import MemoryBackend
 from jobsync.testing import FaultyBackend
 
 PATIENT = {'heartbeat_interval_sec': 1, 'heartbeat_timeout_sec': 600}
@@ -584,6 +585,22 @@ def test_a_second_signal_just_before_leaving_asynchronously(
     with pytest.raises(SystemExit):
         asyncio.run(main())
     assert [node.state for node in store.handle.snapshot().nodes] == [NodeState.LEFT]
+
+
+@one_store
+def test_an_exception_while_it_waits_for_other_nodes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler of the program's own ends the wait, and the program goes on: what the job has opened is closed all the same."""
+
+    def interrupt(*_: object) -> None:
+        raise AlarmError
+
+    closed: list[Backend] = []
+    monkeypatch.setattr(MemoryBackend, 'close', lambda backend: closed.append(backend))
+    job = store.job('a', wait_on_exit=600, on_assign=lambda _: None)
+    with a_signal_comes(lambda: wait_until(lambda: job._session.is_over, 'it waits'), interrupt), pytest.raises(AlarmError), job:
+        backend = job._session.backend
+    assert closed == [backend]
+    wait_until(lambda: all(not each.name.endswith('-a') for each in threading.enumerate()), 'all threads have ended')
 
 
 @one_store

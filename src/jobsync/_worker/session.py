@@ -16,9 +16,10 @@ from jobsync._runtime.callbacks import Functions
 from jobsync._runtime.process_mark import new_mark
 from jobsync._runtime.startup import node_config, refuse_patched_threads, refuse_unlocked_threads, wait_until_entered
 from jobsync._threads import others_run
+from jobsync._worker.beside import call_beside
 from jobsync._worker.stages import SessionEvent, Stage, Stages
 from jobsync._worker.store_calls import StoreCalls, worker_id
-from jobsync.backend import Backend, Reach
+from jobsync.backend import Backend, Reach, Snapshot
 from jobsync.config import CoordinationConfig
 from jobsync.errors import ConfigError, JobsyncError, WrongProcess
 
@@ -221,10 +222,14 @@ class Session:
         self.caller.close(2 * self.config.op_timeout_sec)
         finish()
         self.stages.record(SessionEvent.END)
-        if runtime is not None:
+        try:
             self._wait_until_passed_on(wait_sec)
-            runtime.close()
-        self._close()
+        finally:
+            # t=0  leaving waits for other nodes; a signal's handler raises, and the program goes on
+            # t=1  connections and threads would stay for good: the session is over, so there is nothing to leave once more
+            if runtime is not None:
+                runtime.close()
+            self._close()
         event_log.flush()
 
     def may_wait_before_leaving(self, waited_sec: float) -> bool:
@@ -254,13 +259,19 @@ class Session:
 
     def _wait_until_passed_on(self, wait_sec: float) -> None:
         """Wait until the leader has removed this node's record, and given its tokens away with it."""
-        until = clock.now() + wait_sec
-        while clock.now() < until and not self.stages.is_hurried:
-            try:
-                if self._backend is None or all(node.name != self.node_name for node in self._backend.snapshot().nodes):
-                    return
-            except JobsyncError:
+        backend, until, snapshots = self._backend, clock.now() + wait_sec, list[Snapshot]()
+        if backend is None or self.runtime is None:
+            return
+
+        def goes_on(_: float = 0.0) -> bool:
+            return clock.now() < until and not self.stages.is_hurried
+
+        while goes_on():
+            # A store may hang for longer than this is to wait; and no handler of a signal may end a call half-way.
+            if call_beside(self.node_name, lambda: snapshots.append(backend.snapshot()), goes_on) is not None:
                 _logger.info('node %r: cannot read whether other nodes own its tokens now', self.node_name)
+            elif all(node.name != self.node_name for node in snapshots.pop().nodes):
+                return
             time.sleep(min(0.1, max(0.0, until - clock.now())))
 
     def _close(self) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from tests.job.stores import Store
 from tests.job.waiting import wait_until
+from tests.support.timings import TOKENS
 
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.events import LogMessage
 from jobsync._event_log import EventLogger, event_log
 from jobsync._runtime import NodeRuntime, threads
 from jobsync._runtime.agent_log import AgentLog
-from jobsync._runtime.callbacks import Callbacks
+from jobsync._runtime.callbacks import Callbacks, _Here
 from jobsync._worker import scheduler
 from jobsync._worker.scheduler import Scheduler
 from jobsync._worker.singleton import Place
@@ -79,6 +80,72 @@ def test_a_change_is_reported_though_there_was_no_memory_for_a_line_in_the_log(
         wait_until(lambda: bool(assigned), 'a call')
         assert raised
         assert assigned == [a.my_tokens]
+
+
+@pytest.mark.any_store
+def test_a_call_is_made_after_there_was_no_memory_for_its_mark(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That the thread is in a call is noted in a dictionary of its own, which Python makes at the first use."""
+    raised, assigned = list[str](), list[frozenset[int]]()
+
+    def without_memory(here: _Here, name: str, value: object) -> None:
+        if not raised:
+            raised.append(name)
+            raise MemoryError
+        threading.local.__setattr__(here, name, value)
+
+    monkeypatch.setattr(_Here, '__setattr__', without_memory, raising=False)
+    with store.job('a', on_assign=assigned.append) as a:
+        wait_until(lambda: bool(assigned), 'a call')
+        assert raised
+        assert assigned == [a.my_tokens]
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('how', ['no memory', 'a thread that begins late'])
+def test_one_thread_makes_the_calls_after_one_that_hangs(store: Store, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread of a call that hangs is replaced, though the first try fails, or seems to; and each call is made once."""
+    go_on, begun, started, late, start = threading.Event(), list[object](), list[str](), list[threading.Thread](), threads.start
+    at_once, most = list[object](), list[int]()
+
+    def start_without_memory(node_name: str, what: str, target: Any) -> Any:
+        if what != 'callbacks':
+            return start(node_name, what, target)
+        started.append(what)
+        if len(started) == 2 and how == 'no memory':
+            raise MemoryError
+        if len(started) == 2:
+            late.append(threading.Thread(target=target, daemon=True))
+            raise RuntimeError('the process can start no thread now')
+        if len(started) == 3 and late:
+            late[0].start()  # as soon as it would have a turn again
+        return start(node_name, what, target)
+
+    def assign(tokens: frozenset[int]) -> None:
+        begun.append(tokens)
+        if len(begun) == 1:
+            assert go_on.wait(240)
+            return
+        at_once.append(tokens)
+        most.append(len(at_once))
+        time.sleep(0.3)
+        at_once.pop()
+
+    monkeypatch.setattr(threads, 'start', start_without_memory)
+    with store.job('a', on_assign=assign, config={'handover_timeout_sec': 1}) as a:
+        wait_until(lambda: len(started) == 3, 'another thread makes the calls')
+        for times in (2, 3, 4):
+            with store.job('b'):
+                pass
+            wait_until(lambda: len(begun) >= times, 'a call')  # noqa: B023 - called in this round only
+        wait_until(
+            lambda: sum(each.name == 'jobsync-callbacks-a' for each in threading.enumerate()) == 2, 'two threads: one hangs'
+        )
+        go_on.set()
+        assert len(a.my_tokens) == TOKENS
+        for each in late:
+            each.join(20)
+            assert not each.is_alive()
+    assert set(most) == {1}
 
 
 @pytest.mark.any_store

@@ -114,8 +114,8 @@ class Callbacks:
         self._pending: deque[_Call] = deque()
         self._reported: frozenset[int] = frozenset()
         """The tokens that this node owns by the calls made so far and those pending."""
-        self._turn = 0
-        """The number of the thread that makes the calls."""
+        self._turn: object = None
+        """The turn of the thread that makes the calls: each has one of its own."""
         self._under_way: tuple[_Call, float] | None = None
         self._thread: threads.Running | None = None
         """The thread that makes the calls; None before the first one, and after the last call."""
@@ -127,14 +127,19 @@ class Callbacks:
     def start(self) -> None:
         """Start to make calls, if there is a function to call."""
         if self._functions.any:
-            self._start_thread()
+            with self._lock:
+                self._start_thread()
         else:
             self._end.put(None)
 
     def _start_thread(self) -> None:
-        self._turn += 1
-        target = partial(threads.keep_on, self._node_name, 'the callbacks thread', partial(self._serve, self._turn), _CHECK_SEC)
+        """Have another thread make the calls. Under the lock."""
+        # t=0  the thread begins so late that it counts as one that could not be started
+        # t=1  the next one is started: with the same turn as the first, both would make calls
+        turn = object()
+        target = partial(threads.keep_on, self._node_name, 'the callbacks thread', partial(self._serve, turn), _CHECK_SEC)
         self._thread = threads.start(self._node_name, 'callbacks', target)
+        self._turn = turn
 
     @property
     def holds(self) -> bool:
@@ -173,12 +178,11 @@ class Callbacks:
             is_over = self._thread is not None and not self._thread.is_alive()
             if not is_over and (hung is None or clock.now() < hung[1]):
                 return
-            self._under_way = None
             try:
                 self._start_thread()
             except RuntimeError:  # the process can start no thread now: the threads of the node try again
-                self._under_way, self._turn = hung, self._turn - 1
                 return
+            self._under_way = None
         if hung is None:
             return
         call = hung[0]
@@ -188,11 +192,11 @@ class Callbacks:
 
     # --- the thread ---------------------------------------------------------------------------------------------------------
 
-    def _serve(self, turn: int) -> bool:
+    def _serve(self, turn: object) -> bool:
         """Make the calls that are due, and take the next change; return False if this thread has no more to do."""
         while self._end_call(turn) and self._pending:
             self._make()
-        if turn != self._turn:
+        if turn is not self._turn:
             return False
         try:
             change = self._change = self._change or self._changes.get(timeout=self._until_check())
@@ -232,33 +236,33 @@ class Callbacks:
         self._pending.extend(calls)
         self._reported = tokens
 
-    def _end_call(self, turn: int) -> bool:
+    def _end_call(self, turn: object) -> bool:
         """End the call under way, if there is one; return whether this thread is still the one that makes calls."""
         # t=0  the call hangs in this thread, beyond its time
         # t=1  a thread of the node abandons it, and starts the next thread, which makes the next call
         # t=2  the call returns: the calls are the next thread's now, so this one ends without another, and releases no tokens
         # And this comes before each call, not after it: there may have been no memory for what comes after.
         with self._lock:
-            if turn != self._turn:
+            if turn is not self._turn:
                 return False
             ended = self._under_way
         if ended is not None and ended[0].held:
             self._release(ended[0].held)
         with self._lock:
-            if turn != self._turn:
+            if turn is not self._turn:
                 return False
             self._under_way = None
         return True
 
     def _make(self) -> None:
         """Make the first call that is due."""
+        self._here.is_in_call = True  # first, as there may be no memory for it: then the call is still due
         with self._lock:
             call = self._pending[0]
             until = call.until if call.held else clock.now() + self._patience_sec
             self._under_way = (call, max(until, clock.now() + _CHECK_SEC))
             self._pending.popleft()
         try:
-            self._here.is_in_call = True
             call.function(*call.arguments)
         except BaseException:
             _logger.exception('node %r: %s raised', self._node_name, call.name)

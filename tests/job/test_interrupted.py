@@ -88,6 +88,8 @@ def left_behind(lease: Lease, log: TaskLog) -> Iterator[str]:
         'checked out': log._checked_out,
         'open': log._open,
         'waiting': lease.waiting,
+        'followers': log.completions._followers,
+        'renewed': log.renewal._tasks,
         'unrecorded': lease.unrecorded.keys() - log.completions._finished.keys(),
     }
     yield from (name for name, mark in marks.items() if mark)

@@ -205,7 +205,11 @@ def claimed_tasks(loop: ClaimLoop[T], tasks: Iterable[T], is_owned: Callable[[T]
         while (taken := loop.take(owned)) or loop.has_waiting:
             yield from traced(loop.run_batch(taken), loop.node_name)
     finally:
-        loop.leave()
+        try:
+            loop.leave()
+        except BaseException:  # of a signal's handler: what is not left here is left by no other call
+            loop.leave()
+            raise
     loop.finish()
 
 

@@ -8,11 +8,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from tests.support.harnesses.redis import eventually
-from tests.support.timings import FAST
+from tests.support.timings import FAST, TOKENS
 
 from jobsync import CoordinationConfig, Job
+from jobsync._core.hashing import tokenizer
 
-__all__ = ['Cluster', 'Watch']
+__all__ = ['TASKS', 'Cluster', 'Watch']
+
+_token_of = tokenizer(CoordinationConfig().hash_function, TOKENS)
+TASKS = tuple({_token_of(str(task)): task for task in range(1000)}.values())
+"""One for each token: more would tell nothing more, and they are asked about without pause."""
+assert len(TASKS) == TOKENS
 
 
 class Watch:
@@ -35,7 +41,7 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            for task in range(200):
+            for task in TASKS:
                 owners = [job for job in self._jobs if job.can_claim_task(task)]
                 # They were asked one after the other: it is a clash if the first still says so after the second.
                 if len(owners) > 1 and owners[0].can_claim_task(task):
@@ -71,7 +77,7 @@ class Cluster:
 
     def owners(self) -> dict[int, list[str]]:
         """The jobs that would do each task now."""
-        return {task: [job.node_name for job in self.jobs if job.can_claim_task(task)] for task in range(200)}
+        return {task: [job.node_name for job in self.jobs if job.can_claim_task(task)] for task in TASKS}
 
     @property
     def is_shared_out(self) -> bool:

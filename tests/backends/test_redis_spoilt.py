@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.backends.redis_jobs import Cluster
+from tests.backends.redis_jobs import TASKS, Cluster
 from tests.support.harnesses.redis import LOCK_FIELDS, NODE_FIELDS, SEAL, RedisHarness, eventually, with_field
 from tests.support.servers import RedisServer
 
@@ -371,7 +371,7 @@ class TestJobs:
         """No newcomer works on a task by its hash while the owner of the pin does, whose record the server has dropped."""
         with Cluster(harness.url, 'ab') as cluster, closing(harness.connect()) as handle:
             eventually(lambda: cluster.is_shared_out)
-            cluster.jobs[0].register_task_locks_bulk([(task, ['b'], 'test') for task in range(200)])
+            cluster.jobs[0].register_task_locks_bulk([(task, ['b'], 'test') for task in TASKS])
             eventually(lambda: set(map(tuple, cluster.owners().values())) == {('b',)})
             server.ask('DEL', key('pins'))
             cluster.add('c')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
@@ -29,8 +30,10 @@ PATIENT = {'heartbeat_interval_sec': 20, 'heartbeat_timeout_sec': 600, 'shutdown
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """To its end, in debug mode."""
-    asyncio.run(asyncio.wait_for(work, 4 * DEADLINE_SEC), debug=True)
+    """To its end, in debug mode, which notes where each future was made: all callers would take longer than all else."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, 'tracebacklimit', 1, raising=False)
+        asyncio.run(asyncio.wait_for(work, 4 * DEADLINE_SEC), debug=True)
 
 
 async def until(condition: Callable[[], object], what: str) -> None:

@@ -7,6 +7,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from redis.connection import AbstractConnection
@@ -22,6 +23,11 @@ PARAMETERS: dict[str, Any] = {'client_name': 'jobsync', 'protocol': 2}
 redis-py's objects for protocol 3 refer to themselves: the collector of garbage would call their ``__del__`` in any thread. What
 a signal's handler raises there is lost, a ``sys.exit`` too.
 """
+with suppress(ImportError):
+    from redis.driver_info import DriverInfo
+
+    # What redis-py says of itself to a server. Each connection without it reads and parses redis-py's metadata anew.
+    PARAMETERS['driver_info'] = DriverInfo()
 
 
 class NoAnswer(BackendUnavailable):

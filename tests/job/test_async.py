@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.job.stores import Store, foreign_task, kinds, owned_tasks
-from tests.job.waiting import DEADLINE_SEC
+from tests.job.waiting import DEADLINE_SEC, wait_until
 from tests.support.timings import TOKENS
 
 from jobsync import AsyncJob, JobsyncError, NotOwned, UnsupportedOperation, plugins
@@ -336,6 +336,36 @@ def test_a_call_that_is_cancelled_before_a_thread_has_begun_it(store: Store) -> 
             assert await anext(loop) == 2
 
     run(work())
+
+
+def test_a_loop_that_is_cancelled_before_a_thread_has_begun_its_call(store: Store) -> None:
+    """The task before is complete, and not in flight, though the exception is kept and no other call comes."""
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+            may_go_on, may_end, begun = threading.Event(), asyncio.Event(), asyncio.Event()
+
+            async def loop() -> None:
+                async for _ in job.claim([1, 2]):
+                    begun.set()
+                    await may_end.wait()
+
+            task = asyncio.create_task(loop())
+            await begun.wait()
+            try:
+                for _ in range(_MOST):
+                    job._threads.submit(may_go_on.wait)
+                may_end.set()
+                await asyncio.sleep(0.05)
+                task.cancel()
+                (kept,) = await asyncio.gather(task, return_exceptions=True)
+                assert isinstance(kept, asyncio.CancelledError)
+            finally:
+                may_go_on.set()
+            await asyncio.to_thread(wait_until, lambda: in_flight(job) == [], 'nothing is in flight', 20)
+
+    run(work())
+    assert store.audits == ['1']
 
 
 def test_a_source_that_outlasts_a_timeout(store: Store) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from contextvars import copy_context
 from functools import partial
+from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeVar
 
 from jobsync._worker.claim_loop import ClaimLoop, source_of
@@ -118,6 +119,12 @@ class Claims(AsyncIterator[T], Generic[T]):
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
+            # t=0  the caller has done its task, and requests the next one; all threads are busy, and the call is cancelled
+            # t=1  the program keeps the exception, whose traceback refers to this object, and requests no more
+            # t=2  the task, whose end no thread has recorded, would be in flight for as long as the exception is kept
+            if future.cancelled() and isinstance(work, Generator) and getgeneratorstate(work) == GEN_SUSPENDED:
+                with suppress(RuntimeError):  # the process can start no thread now
+                    future = self._threads.submit(partial(next, work, END))
             self._leave(work, future)
             raise
 
@@ -132,8 +139,8 @@ class Claims(AsyncIterator[T], Generic[T]):
         # t=1  the call is cancelled here. The batch cannot be closed under the thread
         # t=2  the thread returns, with a task in flight that no caller will finish: the batch is closed in that thread
         # t=3  the next call, which has waited for t=2, starts a new batch with what the old one has left
-        # If no thread has begun by t=1, the batch is as the call before has left it, and goes on with the next call: closed, it
-        # would return the task once more that the caller has done since.
+        # If no thread begins, the batch is as the call before has left it, and goes on with the next call: closed, it would
+        # return the task once more that the caller has done since.
         loop = asyncio.get_running_loop()
         leaving = self._leaving = loop.create_future()
 

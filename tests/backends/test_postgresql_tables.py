@@ -14,7 +14,7 @@ from tests.support.servers import PostgresServer
 from jobsync.backend import TokenGroup
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
-from jobsync.errors import ConfigError, Evicted, SchemaMismatch
+from jobsync.errors import BackendUnavailable, ConfigError, Evicted, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 pytestmark = pytest.mark.postgres
@@ -178,3 +178,15 @@ def test_a_trigger_that_refuses(harness: PostgresqlHarness) -> None:
         namespace.beat(ref)
     harness.execute('DROP TRIGGER mine ON sync_node')
     assert namespace.beat(ref).heartbeat == 1
+
+
+@pytest.mark.parametrize('table', ['node', 'state'])
+def test_a_table_that_inherits(harness: PostgresqlHarness, table: str) -> None:
+    """A copy that an operator has made so adds its rows to each reading: an outage that says so, and ends with it."""
+    namespace = Namespace(harness.connect())
+    ref = namespace.join('a')
+    harness.execute(f'CREATE TABLE copy () INHERITS (sync_{table})', f'INSERT INTO copy SELECT * FROM ONLY sync_{table}')
+    with pytest.raises(BackendUnavailable, match='pg_inherits'):
+        namespace.beat(ref)
+    harness.execute(f'ALTER TABLE copy NO INHERIT sync_{table}')
+    assert namespace.beat(ref).heartbeat >= 1

@@ -16,7 +16,7 @@ import psycopg
 from psycopg.abc import Buffer
 from psycopg.pq import TransactionStatus
 from psycopg.types.datetime import DateLoader, TimestamptzLoader
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, MultipleResultsFound, SQLAlchemyError
 
 from jobsync.backend import Diverted
 from jobsync.backends.sql.postgresql.url import PostgresqlServer
@@ -320,5 +320,10 @@ def translated(server: PostgresqlServer) -> Iterator[None]:
         if isinstance(error.orig, psycopg.Error):
             raise translate(error.orig, server) from error
         raise
+    except MultipleResultsFound as error:
+        raise BackendUnavailable(
+            f'{server}: a row that there is once was found several times: let no table inherit from one of these (pg_inherits '
+            'lists those that do: ALTER TABLE … NO INHERIT), and put back a primary key that was dropped'
+        ) from error
     except SQLAlchemyError as error:
         raise BackendUnavailable(f'{server}: {error}') from error

@@ -29,7 +29,10 @@ __all__ = ['OLDER', 'SCHEMA', 'code_of', 'refusal', 'translate']
 SCHEMA, OLDER = '4', '3'
 """The form of the keys and their content, and the form that can be brought to it while no node is registered."""
 
-_REMEDIES = {OLDER: 'stop all nodes of the older version first; a node that makes tables (not skip_db_init) then upgrades it'}
+_REMEDIES = {
+    OLDER: 'stop all nodes of the older version first; a node that makes tables (not skip_db_init) then upgrades it. One that '
+    'was killed stays registered: start a node of the older version, which removes it after its timeout, and stop that one'
+}
 _OTHER = 'use another appname, or the jobsync that made it'
 RIGHTS: Mapping[str, str] = {
     'NOPERM': 'grant this user the rights that the page on operating Redis lists',

@@ -7,7 +7,6 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import logging
-import multiprocessing
 import os
 import random
 import socket
@@ -24,6 +23,7 @@ from urllib.parse import quote
 
 import pytest
 import sqlalchemy.exc
+from tests.backends.handles import beat_and_wait, go_on_after_a_fork
 from tests.signals import AlarmError, a_signal_comes
 from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.servers import PostgresServer, free_port
@@ -273,14 +273,7 @@ class TestConnections:
         """One for calls and one that listens, whatever went on before."""
         name = f'idle_{harness.schema}'
         backend = connect(f'{harness.url}&application_name={name}', BackendOptions())
-        namespace = Namespace(backend)
-        ref = namespace.join('a')
-        threads = [threading.Thread(target=lambda: [namespace.beat(ref) for _ in range(20)]) for _ in range(8)]
-        waiting = threading.Thread(target=lambda: backend.wait(10**9, 100.0))
-        for thread in (*threads, waiting):
-            thread.start()
-        for thread in threads:
-            thread.join(100)
+        waiting = beat_and_wait(backend)
         count = f"SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'"
         eventually(lambda: server.psql(count) == ['2'])
         backend.close()
@@ -602,22 +595,7 @@ class TestConnections:
     @pytest.mark.filterwarnings('ignore::DeprecationWarning')
     def test_a_forked_child_uses_nothing_of_its_parents(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """Both go on after a fork, each on connections of its own."""
-        ref = namespace.join('parent')
-        namespace.backend.wait(0, 1.0)
-
-        def child() -> None:
-            namespace.join('child')
-            namespace.backend.wait(0, 1.0)
-            namespace.backend.close()
-
-        process = multiprocessing.get_context('fork').Process(target=child)
-        process.start()
-        for _ in range(50):
-            namespace.beat(ref)
-        process.join(100)
-        assert process.exitcode == 0
-        assert namespace.node('parent').heartbeat == 50
-        assert 'child' in namespace.nodes()
+        go_on_after_a_fork(namespace)
 
 
 class TestHints:

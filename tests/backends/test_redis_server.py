@@ -6,10 +6,8 @@ import contextlib
 import datetime as dt
 import functools
 import hashlib
-import multiprocessing
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -19,6 +17,7 @@ from urllib.parse import quote
 import attrs
 import pytest
 from click.testing import CliRunner
+from tests.backends.handles import beat_and_wait, go_on_after_a_fork
 from tests.backends.redis_calls import DAY, Waiting, everything
 from tests.support.harnesses.redis import RedisHarness, eventually
 from tests.support.servers import RedisServer, free_port
@@ -528,14 +527,7 @@ class TestConnections:
     def test_an_idle_backend_holds_two(self, harness: RedisHarness, server: RedisServer) -> None:
         """One for calls and one that listens, whatever went on before."""
         backend = connect(server.url(query='client_name=idle'), BackendOptions())
-        namespace = Namespace(backend)
-        ref = namespace.join('a')
-        threads = [threading.Thread(target=lambda: [namespace.beat(ref) for _ in range(20)]) for _ in range(8)]
-        waiting = threading.Thread(target=lambda: backend.wait(10**9, 100.0))
-        for thread in (*threads, waiting):
-            thread.start()
-        for thread in threads:
-            thread.join(100)
+        waiting = beat_and_wait(backend)
         eventually(lambda: clients(server, 'idle') == 2)
         backend.close()
         waiting.join(100)
@@ -623,22 +615,7 @@ class TestConnections:
     @pytest.mark.filterwarnings('ignore::DeprecationWarning')
     def test_a_forked_child_uses_nothing_of_its_parents(self, harness: RedisHarness, namespace: Namespace) -> None:
         """Both go on after a fork, each on connections of its own."""
-        ref = namespace.join('parent')
-        namespace.backend.wait(0, 1.0)
-
-        def child() -> None:
-            namespace.join('child')
-            namespace.backend.wait(0, 1.0)
-            namespace.backend.close()
-
-        process = multiprocessing.get_context('fork').Process(target=child)
-        process.start()
-        for _ in range(50):
-            namespace.beat(ref)
-        process.join(100)
-        assert process.exitcode == 0
-        assert namespace.node('parent').heartbeat == 50
-        assert 'child' in namespace.nodes()
+        go_on_after_a_fork(namespace)
         revision = namespace.revision.number
         waiting = Waiting(namespace.backend, revision)
         namespace.join('another')

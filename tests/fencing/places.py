@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
-from jobsync.fencing import check_written, etcd_put, fence_allows, redis_set
+from jobsync.fencing import StaleFence, check_written, etcd_put, fence_allows, redis_set
 
 METADATA = sa.MetaData()
 RESULTS = sa.Table(
@@ -34,6 +36,21 @@ def etcd_of(url: str) -> Any:
     """A client of etcd3, which can be imported once the backend for etcd has been."""
     found = urlsplit(url)
     return import_module('jobsync.backends.etcd.driver').etcd3.client(host=found.hostname, port=found.port)
+
+
+def refused_of_many(write: Callable[[int], object]) -> list[int]:
+    """Write under twenty fences at once; return those that were refused."""
+    refused = list[int]()
+
+    def write_one(fence: int) -> None:
+        try:
+            write(fence)
+        except StaleFence:
+            refused.append(fence)
+
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(write_one, range(20)))
+    return refused
 
 
 class SQLPlace:

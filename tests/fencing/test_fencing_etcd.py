@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fencing.late import tell_of_a_late_write
-from tests.fencing.places import etcd_of
+from tests.fencing.places import etcd_of, refused_of_many
 
 from jobsync import ConfigError, StaleFence
 from jobsync.fencing import etcd_put
@@ -53,19 +52,7 @@ def test_the_largest_numbers(client: Any) -> None:
 
 def test_writers_at_once(client: Any) -> None:
     """Of many first writers at once the highest fence is the last to be accepted, whoever comes when."""
-    refused = []
-
-    def write(fence: int) -> None:
-        try:
-            etcd_put(client, 'x', str(fence), fence)
-        except StaleFence:
-            refused.append(fence)
-
-    threads = [threading.Thread(target=write, args=(fence,)) for fence in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    refused = refused_of_many(lambda fence: etcd_put(client, 'x', str(fence), fence))
     assert value_of(client, 'x') == b'19'
     assert 19 not in refused
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.fencing.late import tell_of_a_late_write
-from tests.fencing.places import redis_of
+from tests.fencing.places import redis_of, refused_of_many
 
 from jobsync import ConfigError, StaleFence
 from jobsync.fencing import redis_set, redis_set_async
@@ -73,19 +72,7 @@ def test_on_an_event_loop(redis_server: Any, client: Any) -> None:
 
 def test_writers_at_once(client: Any) -> None:
     """Of many writers at once the highest fence is the last to be accepted, whoever comes when."""
-    refused = []
-
-    def write(fence: int) -> None:
-        try:
-            redis_set(client, 'x', str(fence), fence)
-        except StaleFence:
-            refused.append(fence)
-
-    threads = [threading.Thread(target=write, args=(fence,)) for fence in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    refused = refused_of_many(lambda fence: redis_set(client, 'x', str(fence), fence))
     assert client.get('x') == '19'
     assert 19 not in refused
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from tests.fencing.late import tell_of_a_late_write
-from tests.fencing.places import RESULTS, SQLPlace, engine_of
+from tests.fencing.places import RESULTS, SQLPlace, engine_of, refused_of_many
 
 from jobsync import ConfigError, StaleFence, UnsupportedOperation
 from jobsync.fencing import check_written, fence_allows, fence_sql
@@ -85,19 +84,7 @@ def test_an_insert_that_may_find_a_row(url: str) -> None:
 
 def test_writers_at_once(place: SQLPlace) -> None:
     """Of many writers at once the highest fence is the last to be accepted, whoever comes when."""
-    refused = []
-
-    def write(fence: int) -> None:
-        try:
-            place.write('x', str(fence), fence)
-        except StaleFence:
-            refused.append(fence)
-
-    threads = [threading.Thread(target=write, args=(fence,)) for fence in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    refused = refused_of_many(lambda fence: place.write('x', str(fence), fence))
     assert place.read('x') == '19'
     assert 19 not in refused
 

@@ -298,20 +298,25 @@ def test_a_batch_in_a_batch_does_not_wait_for_itself(store: Store) -> None:
     assert out == [('x', ['y'])]
 
 
+def limits_read(job: Job) -> list[int | None]:
+    """Return a list that gets, from now on, how many audits each reading of the job is limited to."""
+    read, limits = job._task_log.history.read_audits, list[int | None]()
+
+    def noted(limit: int | None = None, item: str | None = None) -> object:
+        limits.append(limit)
+        return read(limit, item)
+
+    job._task_log.history.read_audits = noted  # type: ignore[method-assign,assignment]
+    return limits
+
+
 @pytest.mark.any_store
 def test_it_does_not_read_every_audit_again(store: Store) -> None:
     """A waiting batch reads a bounded number of audits at a time, once it has read them all."""
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
-    limits: list[int | None] = []
     with store.job('a', config={'backend': backend}) as job:
         store.handle.append_audits('b', [f'old-{number}' for number in range(3000)], job.date)
-        read = job._task_log.history.read_audits
-
-        def counted(limit: int | None = None, item: str | None = None) -> object:
-            limits.append(limit)
-            return read(limit, item)
-
-        job._task_log.history.read_audits = counted  # type: ignore[method-assign,assignment]
+        limits = limits_read(job)
         job.register_task_lock('x', 'gpu-%')
         wait_until(lambda: not job.can_claim_task('x'), 'the lock holds')
         worker = Worker(job, ['x'], [])
@@ -534,15 +539,8 @@ def test_a_batch_that_is_complete_ends_though_little_may_be_read(store: Store, m
     """While the rest after a long reading lasts, tasks are read by themselves: all at once again if these are complete."""
     monkeypatch.setattr(shared_batch, 'rest_sec', lambda took_sec: 3600.0)
     tasks = [f'x{number}' for number in range(300)]
-    limits: list[int | None] = []
     with store.job('a') as job:
-        read = job._task_log.history.read_audits
-
-        def counted(limit: int | None = None, item: str | None = None) -> object:
-            limits.append(limit)
-            return read(limit, item)
-
-        job._task_log.history.read_audits = counted  # type: ignore[method-assign,assignment]
+        limits = limits_read(job)
         job.register_task_locks_bulk([(task, 'gpu-%') for task in tasks])
         wait_until(lambda: not any(map(job.can_claim_task, tasks)), 'the locks hold')
         worker = Worker(job, tasks, [])

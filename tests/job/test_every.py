@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
 import logging
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.job.slow_claims import slow_claims
 from tests.job.stores import Store
 from tests.job.waiting import wait_until
 
@@ -28,7 +28,7 @@ from jobsync._worker.ticks import Start, TickRecord, decide
 from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.errors import BackendUnavailable
-from jobsync.testing import Fault, FaultyBackend, When
+from jobsync.testing import Fault, FaultyBackend
 
 DEADLINE_SEC = 15
 NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
@@ -240,22 +240,19 @@ def test_a_tick_in_the_hands_of_a_live_node(store: Store, end: str, monkeypatch:
 @pytest.mark.parametrize('misfire', ['skip', 'run'])
 def test_a_tick_whose_place_passed_on_while_its_claim_was_under_way(store: Store, misfire: str) -> None:
     """Another node has begun the tick meanwhile, of which no claim was found before: the function is called by that one."""
-    is_under_way, may_go_on, may_end = threading.Event(), threading.Event(), threading.Event()
+    may_end = threading.Event()
     began: list[str] = []
-
-    def wait(_: float) -> None:
-        is_under_way.set()
-        assert may_go_on.wait(120)
 
     def work(node: str) -> None:
         began.append(node)
         may_end.wait(120)
 
-    slow = FaultyBackend(plugins.connect(store.url, BackendOptions()), sleep=wait)
-    with store.job('a', config={'backend': slow, 'handover_timeout_sec': 0.5}) as a:
+    with (
+        slow_claims(store) as (slow, is_under_way, may_go_on),
+        store.job('a', config={'backend': slow, 'handover_timeout_sec': 0.5}) as a,
+    ):
         try:
             Clock(a, NOON)
-            slow.faults.append(Fault('append_claims', When.NEVER, delay_sec=1))
             a.every(3600, misfire, name='work')(lambda: work('a'))
             assert is_under_way.wait(120)
             with store.job('b') as b:
@@ -271,7 +268,6 @@ def test_a_tick_whose_place_passed_on_while_its_claim_was_under_way(store: Store
         finally:
             may_go_on.set()
             may_end.set()
-    slow.inner.close()
     assert began == ['b']
     assert [each for each in audits(store) if 'failed' not in each] == [item(NOON)]
 
@@ -318,21 +314,18 @@ def test_a_tick_whose_node_is_to_give_its_place_up_while_its_claim_was_under_way
     store: Store, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node still has the place, and runs the tick: no other would, as it is claimed."""
-    is_under_way, may_go_on = threading.Event(), threading.Event()
     ran: list[str] = []
 
-    def wait(_: float) -> None:
-        is_under_way.set()
-        assert may_go_on.wait(120)
-
-    slow = FaultyBackend(plugins.connect(store.url, BackendOptions()), sleep=wait)
-    with store.job('a', config={'backend': slow}) as a, store.job('b') as b:
+    with (
+        slow_claims(store) as (slow, is_under_way, may_go_on),
+        store.job('a', config={'backend': slow}) as a,
+        store.job('b') as b,
+    ):
         try:
             a.register_task_lock('every:work', 'a')
             wait_until(lambda: a.can_claim_task('every:work'), 'the owner has the place')
             Clock(a, NOON)
             clock = Clock(b, NOON)
-            slow.faults.append(Fault('append_claims', When.NEVER, delay_sec=1))
             a.every(3600, 'skip', name='work')(lambda: ran.append('a'))
             b.every(3600, 'skip', name='work')(lambda: ran.append('b'))
             (each,) = a._scheduler._all.values()
@@ -350,7 +343,6 @@ def test_a_tick_whose_node_is_to_give_its_place_up_while_its_claim_was_under_way
             clock.settle(NOON)
         finally:
             may_go_on.set()
-    slow.inner.close()
     assert ran == ['a']
     assert [each for each in audits(store) if 'failed' not in each] == [item(NOON)]
 
@@ -361,22 +353,19 @@ def test_a_tick_whose_fence_rose_while_its_claim_was_under_way(
     store: Store, misfire: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The place may have been another node's meanwhile, and was not: the tick is begun all the same, and no two are at it."""
-    is_under_way, may_go_on, may_end = threading.Event(), threading.Event(), threading.Event()
+    may_end = threading.Event()
     ran: list[str] = []
-
-    def wait(_: float) -> None:
-        is_under_way.set()
-        assert may_go_on.wait(120)
 
     def work() -> None:
         ran.append('a')
         assert may_end.wait(120)
 
-    slow = FaultyBackend(plugins.connect(store.url, BackendOptions()), sleep=wait)
-    with store.job('a', config={'backend': slow, 'handover_timeout_sec': 0.5}) as a:
+    with (
+        slow_claims(store) as (slow, is_under_way, may_go_on),
+        store.job('a', config={'backend': slow, 'handover_timeout_sec': 0.5}) as a,
+    ):
         try:
             Clock(a, NOON)
-            slow.faults.append(Fault('append_claims', When.NEVER, delay_sec=1))
             a.every(3600, misfire, name='work')(work)
             assert is_under_way.wait(120)
             before = a.fence('every:work')
@@ -401,28 +390,9 @@ def test_a_tick_whose_fence_rose_while_its_claim_was_under_way(
         finally:
             may_go_on.set()
             may_end.set()
-    slow.inner.close()
     assert ran == ['a']
     assert [each for each in audits(store) if 'failed' not in each] == [item(NOON)]
     assert ("begun by 'a' and never completed" in caplog.text) == (misfire == 'skip')  # by b, which leaves it out
-
-
-@contextlib.contextmanager
-def slow_claims(store: Store) -> Iterator[tuple[FaultyBackend, threading.Event, threading.Event]]:
-    """A backend whose claims wait; whether one is under way; and whether they may go on, which the end of the block lets them."""
-    is_under_way, may_go_on = threading.Event(), threading.Event()
-
-    def wait(_: float) -> None:
-        is_under_way.set()
-        assert may_go_on.wait(120)
-
-    slow = FaultyBackend(plugins.connect(store.url, BackendOptions()), sleep=wait)
-    slow.faults.append(Fault('append_claims', When.NEVER, delay_sec=1))
-    try:
-        yield slow, is_under_way, may_go_on
-    finally:
-        may_go_on.set()
-    slow.inner.close()
 
 
 @pytest.mark.any_store
@@ -709,9 +679,7 @@ def test_a_tick_that_ends_too_late_has_no_second_record(store: Store, caplog: py
 @pytest.mark.any_store
 def test_no_tick_while_the_store_is_away(store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """What the store refuses is tried again, whether before the tick or after it; the function runs once."""
-    from jobsync import plugins
     from jobsync.backend import BackendOptions
-    from jobsync.testing import Fault, FaultyBackend
 
     monkeypatch.setattr(scheduler, '_AGAIN_SEC', 0.01)
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from tests.support.harnesses.redis import eventually
 from tests.support.timings import FAST, TOKENS
+from tests.support.waiting import eventually
 
 from jobsync import CoordinationConfig, Job
 from jobsync._core.hashing import tokenizer

@@ -34,6 +34,7 @@ from tests.support.harnesses.etcd import EtcdHarness
 from tests.support.servers import EtcdServer, free_port, start_members
 from tests.support.starved_threads import without_first_thread
 from tests.support.timings import PATIENT
+from tests.support.waiting import eventually
 
 from jobsync import CoordinationConfig, Job
 from jobsync._core.assignment import TokenGroup
@@ -146,14 +147,6 @@ def end_watch(backend: object) -> None:
     watcher = raw(backend)._watcher
     eventually(lambda: watcher._stream)
     watcher._stream.cancel()
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait for a condition that a thread or the server brings about."""
-    deadline = time.monotonic() + DEADLINE_SEC
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 class TestUrl:

@@ -27,6 +27,7 @@ from tests.backends.handles import beat_and_wait, go_on_after_a_fork
 from tests.signals import AlarmError, a_signal_comes
 from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.servers import PostgresServer, free_port
+from tests.support.waiting import eventually
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockFilter, LockRequest, NodeRef, Opened, Pin
@@ -67,14 +68,6 @@ def harness(server: PostgresServer) -> Iterator[PostgresqlHarness]:
 @pytest.fixture
 def namespace(harness: PostgresqlHarness) -> Namespace:
     return Namespace(harness.connect())
-
-
-def eventually(condition: object) -> None:
-    """Wait for a condition that a thread or the server brings about."""
-    deadline = time.monotonic() + 100
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def beat_once(namespace: Namespace, ref: NodeRef, answers: list[object]) -> None:

@@ -9,8 +9,9 @@ from contextlib import closing
 
 import pytest
 from tests.backends.redis_jobs import Cluster
-from tests.support.harnesses.redis import RedisHarness, eventually
+from tests.support.harnesses.redis import RedisHarness
 from tests.support.servers import RedisServer, SentinelServer, free_port
+from tests.support.waiting import eventually
 
 from jobsync._core.records import Snapshot
 from jobsync._event_log import event_log

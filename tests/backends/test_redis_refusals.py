@@ -13,9 +13,10 @@ import pytest
 from redis._parsers.base import BaseParser
 from tests.backends.redis_jobs import Cluster
 from tests.backends.test_redis_rights import RULES, user
-from tests.support.harnesses.redis import RedisHarness, eventually
+from tests.support.harnesses.redis import RedisHarness
 from tests.support.servers import RedisServer, free_port
 from tests.support.timings import FAST
+from tests.support.waiting import eventually
 
 from jobsync._core.records import NodeRef, Revision
 from jobsync.backend import Backend, BackendOptions

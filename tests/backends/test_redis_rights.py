@@ -12,9 +12,10 @@ import pytest
 import redis
 from tests.backends.redis_calls import DAY, Waiting, everything, listed_commands
 from tests.backends.redis_jobs import Cluster
-from tests.support.harnesses.redis import RedisHarness, eventually
+from tests.support.harnesses.redis import RedisHarness
 from tests.support.observing import QUESTIONS, changes_nothing, observer, sees_what_there_is, something_to_see
 from tests.support.servers import RedisServer, SentinelServer
+from tests.support.waiting import eventually
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import Eviction, HistoryKind, LockEdit, LockFilter, LockRequest, Member, Pin

@@ -19,8 +19,9 @@ import pytest
 from click.testing import CliRunner
 from tests.backends.handles import beat_and_wait, go_on_after_a_fork
 from tests.backends.redis_calls import DAY, Waiting, everything
-from tests.support.harnesses.redis import RedisHarness, eventually
+from tests.support.harnesses.redis import RedisHarness
 from tests.support.servers import RedisServer, free_port
+from tests.support.waiting import eventually
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import INITIAL, LockEdit, LockRequest, Member, Pin

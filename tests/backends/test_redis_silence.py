@@ -11,8 +11,9 @@ from contextlib import closing
 import pytest
 from tests.backends.proxy import SilentProxy
 from tests.backends.redis_calls import Waiting
-from tests.support.harnesses.redis import RedisHarness, eventually
+from tests.support.harnesses.redis import RedisHarness
 from tests.support.servers import RedisServer
+from tests.support.waiting import eventually
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import NodeRef, Settings

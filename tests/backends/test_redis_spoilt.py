@@ -11,8 +11,9 @@ from typing import Any
 import attrs
 import pytest
 from tests.backends.redis_jobs import TASKS, Cluster
-from tests.support.harnesses.redis import LOCK_FIELDS, NODE_FIELDS, SEAL, RedisHarness, eventually, with_field
+from tests.support.harnesses.redis import LOCK_FIELDS, NODE_FIELDS, SEAL, RedisHarness, with_field
 from tests.support.servers import RedisServer
+from tests.support.waiting import eventually
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import HistoryKind, LockEdit, LockFilter, Member, NodeRef, Pin, Registration, Settings, Unreadable

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import SimpleNamespace
 
-from tests.simulation.broken_rules import patched, r3_no_acknowledgement
+from tests.simulation.broken_rules import r3_no_acknowledgement
+from tests.support.patching import patched
 
 import jobsync.job
 from jobsync.backends.sql import commits

@@ -17,9 +17,10 @@ import psycopg
 from tests.faults.disk import Disk, small_disk
 from tests.support.harnesses.etcd import EtcdHarness
 from tests.support.harnesses.postgresql import PostgresqlHarness
-from tests.support.harnesses.redis import RedisHarness, eventually
+from tests.support.harnesses.redis import RedisHarness
 from tests.support.harnesses.sqlite import SqliteHarness
 from tests.support.servers import EtcdMember, EtcdServer, PostgresServer, RedisServer, ServerProcess, start_members
+from tests.support.waiting import eventually
 
 from jobsync.testing import Harness
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
+from tests.support.patching import patched
 
 from jobsync import _event_log
 from jobsync._core.agent.agent import Agent
@@ -19,18 +20,7 @@ from jobsync._worker.ticks import Tick, TickRecord
 if TYPE_CHECKING:
     from tests.scheduled.world import World
 
-__all__ = ['BREAKS', 'patched']
-
-
-@contextmanager
-def patched(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Replace an attribute within the block."""
-    before = owner.__dict__[name]
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
+__all__ = ['BREAKS']
 
 
 @contextmanager

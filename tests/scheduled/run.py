@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from tests.scheduled.breaks import BREAKS, patched
+from tests.scheduled.breaks import BREAKS
 from tests.scheduled.checks import LogLines
 from tests.scheduled.steps import Stepping
 from tests.scheduled.storm import operate
 from tests.scheduled.virtual import replaced
 from tests.scheduled.world import Outcome, World
+from tests.support.patching import patched
 
 from jobsync import Job
 from jobsync._core.agent import settings_comparison

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import attrs
+from tests.support.patching import patched
 
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.candidacy import Candidacy
@@ -40,17 +41,6 @@ from jobsync.testing.simulation import World
 from jobsync.testing.simulation.node import SimNode
 
 LONG_AGO = -1e9
-
-
-@contextmanager
-def patched(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Replace an attribute for the time of the block."""
-    before = owner.__dict__[name]
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 def r1_lease_never_ends() -> AbstractContextManager[None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
-from tests.simulation.broken_rules import patched, r1_lease_never_ends, r3_no_acknowledgement
+from tests.simulation.broken_rules import r1_lease_never_ends, r3_no_acknowledgement
+from tests.support.patching import patched
 
 from jobsync.backends.single_writer import namespace
 

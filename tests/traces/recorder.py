@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import attrs
-from tests.simulation.broken_rules import patched
+from tests.support.patching import patched
 
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent

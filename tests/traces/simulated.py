@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
-from tests.simulation.broken_rules import patched
+from tests.support.patching import patched
 from tests.traces.recorder import RecordedBackend, Recorder, recorded_agents, version_of
 from tests.traces.specification import Event
 

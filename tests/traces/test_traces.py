@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tests.simulation.broken_rules import patched
+from tests.support.patching import patched
 from tests.traces.breaks import BREAKS
 from tests.traces.mutations import MUTATIONS, mutated
 from tests.traces.simulated import simulated

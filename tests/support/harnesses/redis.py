@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
-import time
 from collections.abc import Callable
 
 from tests.support.servers import RedisServer
 from tests.support.timings import PATIENT
+from tests.support.waiting import eventually
 
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.redis.plugin import connect
@@ -20,14 +20,6 @@ __all__ = ['LOCK_FIELDS', 'NODE_FIELDS', 'SEAL', 'RedisHarness', 'eventually', '
 def connect_to(url: str, namespace: str, **options: float) -> Backend:
     """A handle as users get it."""
     return connect(url, BackendOptions(namespace, **{**PATIENT, **options}))
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    """Wait for a condition that a server brings about."""
-    deadline = time.monotonic() + 100
-    while not condition():
-        assert time.monotonic() < deadline, 'still not so after 100 s'
-        time.sleep(0.02)
 
 
 SEAL = 40

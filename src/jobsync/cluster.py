@@ -12,10 +12,11 @@ import attrs
 from jobsync import plugins
 from jobsync._cluster import actions, events, rows
 from jobsync._cluster.actions import user_at_host
-from jobsync._cluster.explanation import TaskHistory, explain, holder_of, token_of
+from jobsync._cluster.explanation import explain, place_of
 from jobsync._cluster.forecast import forecast
-from jobsync._cluster.reading import ClusterReader, ClusterReading
+from jobsync._cluster.reading import ClusterReader
 from jobsync._cluster.settings import fewest_attempts
+from jobsync._cluster.task_history import REBALANCES_READ, read_task_history
 from jobsync._core.counting import counted
 from jobsync._core.records import DRAINED, Audit, Claim, HistoryKind, LockEdit, LockFilter, LockRequest, NodeState, Rebalance
 from jobsync._core.redact import cut_repr, listed
@@ -42,9 +43,6 @@ from jobsync.rows import (
 from jobsync.task import key_of
 
 __all__ = ['Cluster']
-
-_REBALANCES_READ = 200
-"""How many of the newest rebalances are searched for the one that moved a task last."""
 
 
 class Cluster:
@@ -208,7 +206,7 @@ class Cluster:
             BackendUnavailable: The store does not answer.
         """
         key = key_of(task)
-        return explain(self._reader.read(key), key, TaskHistory((), (), ())).owner
+        return place_of(self._reader.read(key), key).owner
 
     def why(self, task: object, date: dt.date | None = None) -> Explanation:
         """Return who may do a task, since when and why, or what stands in the way.
@@ -222,33 +220,14 @@ class Cluster:
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
-        key, backend, day = key_of(task), self._backend, checks.day_of_work(date)
+        key, day = key_of(task), checks.day_of_work(date)
         reading = self._reader.read(key)
-        claims = backend.history(HistoryKind.CLAIM, date=day, item=key)
-        audits = backend.history(HistoryKind.AUDIT, date=day, item=key)
-        rebalances = backend.history(HistoryKind.REBALANCE, limit=_REBALANCES_READ)
-        history = TaskHistory(
-            cast('Sequence[Claim]', claims),
-            cast('Sequence[Audit]', audits),
-            cast('Sequence[Rebalance]', rebalances),
-            0 if fewest_attempts(reading) is None else backend.lost_attempts(day).get(key, 0),
-            self._in_hand(reading, key),
-            day,
-        )
+        history = read_task_history(self._backend, reading, key, day)
         rows = [task_row(row) for row in history.claims], [task_row(row) for row in history.audits]
         return attrs.evolve(
             explain(reading, key, history),
             history=tuple(events.of_task(reading, key, *rows, list(map(_rebalance_row, history.rebalances)))),
         )
-
-    def _in_hand(self, reading: ClusterReading, key: str) -> Sequence[Claim]:
-        """Return what holds up the hand-over of a task, oldest first: claims of its owner that are not completed."""
-        holder = holder_of(reading, key)
-        if holder is None:
-            return ()
-        token = token_of(reading, key)
-        begun = [claim for claim in self._backend.incomplete(None, dt.timedelta(0)) if claim.node == holder.name]
-        return [claim for claim in begun if claim.created_on >= holder.created_on and token_of(reading, claim.item) == token]
 
     def plan(self, add: Mapping[str, float] | Iterable[str] = (), remove: Collection[str] = ()) -> Forecast:
         """Return what would move if nodes came or went. Commits nothing.
@@ -368,7 +347,7 @@ class Cluster:
             BackendUnavailable: The store does not answer.
         """
         checks.rows.of('limit', limit)
-        rebalances = self.rebalances(_REBALANCES_READ if task is not None else limit)
+        rebalances = self.rebalances(REBALANCES_READ if task is not None else limit)
         if task is None:
             return events.of_cluster(self._backend.read_locks().locks, rebalances)[:limit]
         key = key_of(task)

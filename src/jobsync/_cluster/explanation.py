@@ -29,11 +29,11 @@ class TaskHistory:
     claims: Sequence[Claim]
     audits: Sequence[Audit]
     rebalances: Sequence[Rebalance]
-    lost_attempts: int = 0
+    lost_attempts: int
     """How many workers were lost at the task."""
-    in_hand: Sequence[Claim] = ()
+    in_hand: Sequence[Claim]
     """What keeps the task's owner from handing its token over: the tasks of this token that the owner has begun and not ended."""
-    date: dt.date | None = None
+    date: dt.date
     """The date of all this."""
 
 
@@ -210,5 +210,7 @@ def _details(reading: ClusterReading, place: TaskPlace, history: TaskHistory, *,
         elif last.node != place.owner:
             yield f'{last.node!r} does not own it any more.'
     elif is_claimable and not history.audits:
-        date = '' if history.date is None else f' for {history.date}'
-        yield f'No claim of it is on record{date}: the program on {place.owner!r} has not asked for it, or works at another date.'
+        yield (
+            f'No claim of it is on record for {history.date}: the program on {place.owner!r} has not asked for it, or works at '
+            'another date.'
+        )

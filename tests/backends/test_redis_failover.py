@@ -176,12 +176,30 @@ class TestSentinel:
             closing(connect(sentinel.url(), BackendOptions())) as backend,
         ):
             namespace = Namespace(backend)
-            ref = namespace.join('a')
             former.ask('CONFIG', 'SET', 'min-replicas-to-write', '1')
             sentinel.ask('SENTINEL', 'REMOVE', sentinel.service)
             sentinel.ask('SENTINEL', 'MONITOR', sentinel.service, '127.0.0.1', str(promoted.port), '1')
             with pytest.raises(BackendUnavailable, match='NOREPLICAS'):
-                namespace.beat(ref)
+                namespace.join('a')
+            with pytest.raises(SchemaMismatch, match='no namespace'):
+                namespace.join('a')
+
+    def test_a_master_that_was_replaced(self, server: RedisServer) -> None:
+        """A heartbeat goes to the master of now, though the former one would take it; if no sentinel answers, where it went."""
+        with (
+            closing(RedisServer(server.program)) as former,
+            closing(RedisServer(server.program)) as promoted,
+            closing(SentinelServer(former)) as sentinel,
+            closing(connect(sentinel.url(), BackendOptions())) as backend,
+        ):
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            sentinel.pause()
+            assert namespace.beat(ref).heartbeat == 1
+            sentinel.resume()
+            sentinel.ask('SENTINEL', 'REMOVE', sentinel.service)
+            assert namespace.beat(ref).heartbeat == 2
+            sentinel.ask('SENTINEL', 'MONITOR', sentinel.service, '127.0.0.1', str(promoted.port), '1')
             with pytest.raises(SchemaMismatch, match='no namespace'):
                 namespace.beat(ref)
 

@@ -20,7 +20,7 @@ from jobsync.backends.redis.errors import code_of, translate
 from jobsync.backends.redis.script import Script
 from jobsync.backends.redis.sentinel import master_of
 from jobsync.backends.redis.url import RedisServer
-from jobsync.errors import BackendUnavailable
+from jobsync.errors import BackendUnavailable, JobsyncError
 
 __all__ = ['RedisPool']
 
@@ -28,6 +28,12 @@ T = TypeVar('T')
 
 BUSY_SEC = 6.0
 """After five seconds of one script a server answers other clients that it is busy, unless it is configured otherwise."""
+
+ASKING_SEC = 0.5
+"""How long all sentinels together may take to say which server is the master. If they say nothing, it stays the same."""
+
+LEASING = 'heartbeat'
+"""The script from whose success a node takes a lease."""
 
 _GONE = {'READONLY', 'NOREPLICAS', 'MASTERDOWN', 'CLUSTERDOWN'}
 """How a server refuses that has the namespace no more, or perhaps: a master that is cut off from its replicas says NOREPLICAS for
@@ -69,7 +75,7 @@ class RedisPool:
 
         is_busy = functools.partial(self._is_busy, deadline) if deadline.is_for_bulk else None
 
-        return self._with_connection(deadline, call)
+        return self._with_connection(deadline, call, is_sure=script.name != LEASING)
 
     def command(self, deadline: Deadline, *words: object) -> Any:
         """Return the answer of a plain command."""
@@ -127,25 +133,45 @@ class RedisPool:
         abandon(self._idle)
         self._set_up()
 
-    def _with_connection(self, deadline: Deadline, call: Callable[[AbstractConnection], T]) -> T:
+    def _is_former(self, connection: Any, deadline: Deadline) -> bool:
+        """Return whether the sentinels name another master by now than the server at the other end of a connection."""
+        # t=0  an operator has a replica promoted (SENTINEL FAILOVER)
+        # t=1  node b connects to that one, where it begins a new timeline, and waits for the leases from before t=1
+        # t=9  the sentinels make the former master a replica. Until then it accepts the heartbeats of node a, which is connected
+        # With leases from after t=1, a would still own what b is given at the end of its wait.
+        share = Deadline(min(deadline.left / 2, ASKING_SEC))
+        try:
+            master = master_of(self.server.sentinels, self.server.connection_class, share) if self.server.sentinels else None
+        except (redis.RedisError, OSError, JobsyncError):
+            return False
+        return master not in (None, (connection.host, connection.port))
+
+    def _with_connection(self, deadline: Deadline, call: Callable[[AbstractConnection], T], *, is_sure: bool = True) -> T:
         try:
             try:
-                return self._once(deadline, call)
+                return self._once(deadline, call, is_sure)
             except Moved as moved:
                 # A refused script has not run, so it may run on the node of the cluster that has its keys.
                 self._moved = moved.node
                 self._trim(0)
-                return self._once(deadline, call)
+                return self._once(deadline, call, is_sure)
         except (redis.RedisError, OSError, NoAnswer) as error:
             raise translate(error, self.server) from error
 
-    def _once(self, deadline: Deadline, call: Callable[[AbstractConnection], T]) -> T:
+    def _once(self, deadline: Deadline, call: Callable[[AbstractConnection], T], is_sure: bool) -> T:
+        """Call on an idle connection, if its server is still there and, unless ``is_sure``, the master; or else on a new one."""
         if self._closed:
             raise BackendUnavailable(f'this backend on {self.server} is closed')
         connection = self._taken()
-        if connection is not None and is_stale(connection):
-            close(connection)
-            connection = None
+        if connection is not None:
+            is_usable = False
+            try:
+                is_usable = not is_stale(connection) and (is_sure or not self._is_former(connection, deadline))
+            finally:
+                if not is_usable:
+                    close(connection)
+            if not is_usable:
+                connection = None
         if connection is None:
             connection = self.connect(deadline)
         try:

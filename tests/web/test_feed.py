@@ -75,9 +75,9 @@ async def take(events: AsyncIterator[tuple[str, str]], name: str) -> Any:
 @pytest.mark.parametrize('step', ['start', 'run'])
 def test_it_begins_though_there_was_no_memory_for_its_thread(feed: Feed, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the thread ends before or after it counts as started: the event loop does not hang, and the next one is served."""
-    monkeypatch.setattr(feed_module, '_STARTING_SEC', 0.2)
     with without_first_thread('jobsync-web-feed', step):
-        with contextlib.suppress(RuntimeError):
+        with monkeypatch.context() as patch, contextlib.suppress(RuntimeError):
+            patch.setattr(feed_module, '_STARTING_SEC', 0.2)
             asyncio.run(feed.recent())
         frame, _ = asyncio.run(feed.recent())
     assert frame is not None

@@ -14,6 +14,7 @@ from tests.support.servers import PostgresServer
 from jobsync.backend import TokenGroup
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
+from jobsync.backends.sql.store import Mode, SqlTransaction
 from jobsync.errors import BackendUnavailable, ConfigError, Evicted, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
@@ -99,6 +100,27 @@ def test_a_schema_that_a_role_may_not_use(harness: PostgresqlHarness) -> None:
         harness.execute(grant)
         with pytest.raises(ConfigError, match='GRANT SELECT ON sync_node'):
             backend.open(None, create=False)
+
+
+def test_the_tables_of_other_schemas_are_not_read(harness: PostgresqlHarness) -> None:
+    """Of hundreds of schemas, each with a namespace of this name, every new connection would read all tables."""
+    other = PostgresqlHarness(harness.server)
+    namespaces = [Namespace(each.connect()) for each in (harness, other)]
+    backend, rows = namespaces[0].backend, list[tuple[str, ...]]()
+    assert isinstance(backend, SqlBackend)
+    assert isinstance(backend.store, PostgresqlStore)
+    check = backend.store._schema_check
+
+    def look(tx: SqlTransaction) -> set[str]:
+        def read(statement: str) -> list[tuple[str, ...]]:
+            rows.extend(tuple(row) for row in tx.execute_text(statement))
+            return rows
+
+        return check.existing(read)
+
+    assert backend.store.run(Mode.READ, 60, look) == set(backend.store.tables.names().values())
+    assert {schema for _, _, schema, *_ in rows} == {harness.schema}
+    other.close()
 
 
 def test_a_table_in_the_shadow_of_another(harness: PostgresqlHarness) -> None:

@@ -17,9 +17,13 @@ __all__ = ['SEARCH_PATH', 'Hosts', 'SchemaCheck']
 
 TABLES = """
     SELECT oid, relname, relnamespace::regnamespace::text, relpersistence, pg_catalog.pg_table_is_visible(oid), relkind
-    FROM pg_catalog.pg_class WHERE relname IN ({names}) AND relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY relname
+    FROM pg_catalog.pg_class WHERE relname IN ({names}) AND relkind IN ('r', 'p', 'v', 'm', 'f') AND {which} ORDER BY relname
 """
 """Tables, and what a statement takes for one: partitioned tables, views, materialized views and foreign tables."""
+IN_PATH = """relnamespace = ANY (ARRAY(
+    SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = ANY (pg_catalog.current_schemas(true))
+))"""
+"""``which``: not those of all other schemas, of which a database may have hundreds, each with a namespace of this name."""
 ORDINARY = 'r'
 SEARCH_PATH = """
     FROM regexp_split_to_table(current_setting('search_path'), ',\\s*') WITH ORDINALITY AS path(item, place)
@@ -30,10 +34,13 @@ SEARCH_PATH = """
 """
 """The schemas of the search_path that exist, whether this user may use them or not, and their ``place``."""
 CLOSED = f"""
-    SELECT quote_ident(nspname), quote_ident(current_user) {SEARCH_PATH}
-    JOIN pg_catalog.pg_class AS state ON relnamespace = schema.oid AND relkind = 'r' AND relname = '{{state}}'
-    WHERE NOT has_schema_privilege(schema.oid, 'USAGE') ORDER BY place LIMIT 1
-"""
+    WITH closed AS MATERIALIZED (
+        SELECT schema.oid, nspname, place {SEARCH_PATH} WHERE NOT has_schema_privilege(schema.oid, 'USAGE')
+    )
+    SELECT quote_ident(nspname), quote_ident(current_user) FROM closed
+    JOIN pg_catalog.pg_class ON relnamespace = closed.oid AND relkind = 'r' AND relname = '{{state}}'
+    ORDER BY place LIMIT 1
+"""  # noqa: S608 - all of it is written here
 SERVER = "SELECT system_identifier || ':' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()"
 """The cluster and its timeline."""
 
@@ -49,7 +56,7 @@ class SchemaCheck:
 
     def __init__(self, server: PostgresqlServer, state: str, names: Sequence[str]) -> None:
         self._server, self._state = server, state
-        self._query = TABLES.format(names=', '.join(f"'{name}'" for name in names))
+        self._names = ', '.join(f"'{name}'" for name in names)
         self._oid: int | None = None
 
     def existing(self, read: Callable[[str], Iterable[Any]]) -> set[str]:
@@ -70,11 +77,11 @@ class SchemaCheck:
         ``read`` returns the rows of a statement: of a new connection, or within the transaction that depends on the answer, since
         behind a proxy each transaction of a connection may have another session.
         """
-        found = list(read(self._query))
+        found = list(read(TABLES.format(names=self._names, which=IN_PATH)))
         visible = [(name, schema, persistence) for _, name, schema, persistence, is_visible, _ in found if is_visible]
         # t=0  a role's search_path is jobs, public. It has no right to use jobs, where the tables are: they are invisible to it
         # t=1  a node of this role makes tables in public, and owns all tokens there
-        if not any(name == self._state for name, *_ in visible) and any(name == self._state for _, name, *_ in found):
+        if not any(name == self._state for name, *_ in visible):
             for schema, user in read(CLOSED.format(state=self._state)):
                 raise ConfigError(
                     f'{self._server}: this user may not do what is needed: the tables are in the schema {schema}, which it may '
@@ -100,8 +107,8 @@ class SchemaCheck:
         # t=0  ALTER ROLE … SET search_path = jobs, while nodes a and b have their tables in public
         # t=1  node b connects anew, makes tables in jobs, and owns all tokens there
         # t=2  node a, whose connection has the former search_path, goes on in public
-        for oid, name, schema, _, is_visible, _ in found:
-            if oid == self._oid and not is_visible:
+        if self._oid is not None and not any(oid == self._oid and is_visible for oid, *_, is_visible, _ in found):
+            for _, name, schema, *_ in read(TABLES.format(names=self._names, which=f'oid = {self._oid}')):
                 raise ConfigError(
                     f'{self._server}: the search_path of this user no longer leads to {schema}.{name}, where this cluster is: '
                     'set it back, or stop all workers before they use another schema'

@@ -7,6 +7,7 @@ time, would keep out those that count.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -31,6 +32,7 @@ def announced_since(before: object, announced: str) -> str:
     return text if len(text) <= 2 * LONGEST_ANNOUNCEMENT else text[text.index('\n', len(text) - 2 * LONGEST_ANNOUNCEMENT) + 1 :]
 
 
+@functools.lru_cache(64)
 def news_query(tables: Tables) -> str:
     """Return the query for ``Hints.note``: the revision, how many nodes have a row, the announcements, and the timeline."""
     state = tables.state.c

@@ -50,10 +50,10 @@ _MAPPED_FILE = 5
 """The number of the field, which is the last one: a path may have spaces."""
 
 
-def identity_of(path: Path) -> str | None:
+def identity_of(path: Path | str) -> str | None:
     """Return the device and inode of a file; None if there is none."""
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - a Path takes longer, and each transaction compares three files
     except (FileNotFoundError, NotADirectoryError):
         return None
     return _identity(found)
@@ -136,7 +136,8 @@ class DatabaseFile:
         return Path(name_of_log(str(self.path)) + suffix)
 
     def _sidecars(self) -> dict[str, str | None]:
-        return {suffix: identity_of(self._beside(suffix)) for suffix in SIDECARS}
+        log = name_of_log(str(self.path))
+        return {suffix: identity_of(log + suffix) for suffix in SIDECARS}
 
     def connect(self, kind: type[C]) -> tuple[C, str]:
         """Return a connection in autocommit mode for use by any thread, and the identity of the file it has open.

@@ -21,6 +21,7 @@ from typing import Any
 from unittest.mock import Mock
 from urllib.parse import quote
 
+import psycopg
 import pytest
 import sqlalchemy.exc
 from tests.backends.handles import beat_and_wait, go_on_after_a_fork
@@ -838,6 +839,33 @@ class TestOutcomes:
         beating.join(100)
         assert [type(answer) for answer in answers] == [Evicted]
         assert namespace.node('a').heartbeat == 1
+
+    def test_a_claim_under_way_while_its_run_ends(self, harness: PostgresqlHarness, server: PostgresServer) -> None:
+        """The end waits for it: who reads the claims afterwards, as the next owner of a schedule does, misses none."""
+        with psycopg.connect(server.url(), autocommit=True) as holder:
+            namespace = Namespace(harness.connect(op_timeout_sec=200.0))
+            ref = namespace.join('a')
+            holder.execute('SELECT pg_advisory_lock(1)')
+            wait = 'PERFORM pg_advisory_lock_shared(1)'
+            harness.query(f"CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN {wait}; RETURN new; END'")
+            harness.query('CREATE TRIGGER pause BEFORE INSERT ON sync_claim FOR EACH ROW EXECUTE FUNCTION pause()')
+            found: list[list[str]] = []
+
+            def end() -> None:
+                namespace.backend.deregister(ref)
+                found.append([claim.item for claim in namespace.claims()])
+
+            claiming = threading.Thread(target=namespace.backend.append_claims, args=(ref, ['x'], dt.date(2026, 1, 1)))
+            ending = threading.Thread(target=end)
+            claiming.start()
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%sync_{}%'"
+            eventually(lambda: harness.query(waiting.format('claim')) == [('1',)])
+            ending.start()
+            eventually(lambda: bool(found) or harness.query(waiting.format('node')) == [('2',)])
+            holder.execute('SELECT pg_advisory_unlock(1)')
+            for thread in (claiming, ending):
+                thread.join(100)
+        assert found == [['x']]
 
     def test_a_heartbeat_while_another_process_takes_the_name(
         self, harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch

@@ -133,6 +133,11 @@ def deregister(tx: SqlTransaction, ref: NodeRef, died: bool = False) -> None:
     """See ``Backend.deregister``."""
     state, node = states.read(tx), tx.tables.node
     left = {'state': NodeState.LEFT.value, 'holding': '[]', 'last_heartbeat': None, 'stalled': died}
+    # t=0  the run records a claim: the statement has found it registered, and its transaction is not over
+    # t=1  this transaction ends the run
+    # t=2  who reads the claims now misses that of t=0, which is recorded after the end of the run
+    # The lock makes t=1 wait for the end of t=0. An update that changes no key would wait for none that only reads the row.
+    tx.enqueue(lock_of_name, {'run_name': ref.name})
     if tx.execute(sa.update(node).where(is_joined(tx.dialect)).values(left), run_of(ref)).rowcount:
         states.save(tx, states.raised(state), None if state.leadership.node == ref else ())
 

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import select
 import shutil
 import signal
 import socket
@@ -149,12 +150,13 @@ class ServerProcess(abc.ABC):
             time.sleep(0.2)
 
     def kill(self) -> None:
-        """SIGKILL, to every process of it."""
-        if not self.has_ended:
-            self._signal(signal.SIGKILL)
+        """SIGKILL, to every process of it, and wait for their end: one that Redis has forked keeps the connections of clients."""
+        killed = [] if self.has_ended else self._signal(signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
             self._process = None
+        for process in killed:
+            wait_for_end(process)
 
     def pause(self) -> None:
         """SIGSTOP for all of it: connections stay, and nothing answers."""
@@ -172,12 +174,14 @@ class ServerProcess(abc.ABC):
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _signal(self, number: signal.Signals) -> None:
-        """To all of its processes; some servers' are process groups of their own."""
+    def _signal(self, number: signal.Signals) -> Sequence[int]:
+        """To all of its processes, which are returned; some servers' are process groups of their own."""
         assert self._process is not None, f'{self.name} is not running'
-        for process in (self._process.pid, *descendants(self._process.pid)):
+        processes = (self._process.pid, *descendants(self._process.pid))
+        for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)
+        return processes
 
 
 def descendants(process: int) -> list[int]:
@@ -188,3 +192,16 @@ def descendants(process: int) -> list[int]:
     for parent in found:
         found += [pid for pid, of in pairs if of == parent]
     return found[1:]
+
+
+def wait_for_end(process: int) -> None:
+    """Wait until a process has closed what it had open, where the system can tell (Linux)."""
+    if hasattr(os, 'pidfd_open'):
+        with contextlib.suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(process)
+            try:
+                poll = select.poll()
+                poll.register(descriptor, select.POLLIN)
+                poll.poll(1000 * STARTING_SEC)
+            finally:
+                os.close(descriptor)

@@ -221,6 +221,16 @@ def test_a_newcomer_beats_in_step_within_an_interval(phase: float) -> None:
     assert behind == pytest.approx(behind[:1] * len(ours), abs=0.02)
 
 
+@pytest.mark.parametrize('name', 'bdgku')
+def test_a_leader_whose_interval_is_shorter_does_not_make_a_node_beat_as_often(name: str) -> None:
+    """At the most every other heartbeat is early, to come in step with a leader that may have the interval of the node."""
+    bench = Bench(push=False)
+    bench.cluster('a', heartbeat_interval_sec=0.5, heartbeat_timeout_sec=2.0)
+    follower = bench.start(name)
+    bench.run(30.0)
+    assert len(beats(bench, follower, 60.0)) <= 24
+
+
 @pytest.mark.slow
 def test_many_nodes_do_not_beat_at_once() -> None:
     """In each half of the time that they have for it, a good part of them does."""

@@ -151,7 +151,7 @@ STATE: dict[type, dict[str, Kind]] = {
     },
     HeartbeatSchedule: {
         '_config': K.SAME, '_place': K.SAME, '_soon': K.DUE, '_in_turn': K.VALUE, '_due': K.DUE, '_not_before': K.DUE,
-        '_report_at': K.DUE,
+        '_report_at': K.DUE, '_is_early': K.VALUE,
     },
     AssignmentRefresh: {
         '_config': K.SAME, '_started_at': K.ZERO, 'version': K.VALUE, '_read_at': K.ZERO, '_is_hinted': K.VALUE,

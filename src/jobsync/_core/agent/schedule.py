@@ -34,7 +34,8 @@ class HeartbeatSchedule:
     def __init__(self, config: NodeConfig, now: float) -> None:
         self._config = config
         self._place = STEP * (0.5 + crc32(config.name.encode()) / 2**32)
-        self._in_turn = False
+        self._in_turn = self._is_early = False
+        """Whether the last heartbeat was in turn, and whether the one after it is early by more than a step."""
         self.begin(now)
 
     def begin(self, now: float) -> None:
@@ -67,7 +68,15 @@ class HeartbeatSchedule:
         self._due = sent_at + interval
         if leader_age is not None and (1 + 2 * STEP) * interval < self._config.lease_sec:
             late = (leader_age - self._place * interval) % interval
-            self._due -= late if late < (1 - STEP) * interval else late - interval
+            if late >= (1 - STEP) * interval:
+                late -= interval
+            # t=0    the leader, whose interval is 0.5 s, sends a heartbeat; this node, whose interval is 5 s, is to send its own
+            #        0.7 s after the leader's
+            # t=0.2  it does: taken to be 4.5 s late, it is to send the next one 0.5 s from here, and so on: ten times too many
+            # So of two heartbeats one at most is early. Behind a leader of the same interval no other is needed.
+            self._is_early = late > STEP * interval and not self._is_early
+            if late <= STEP * interval or self._is_early:
+                self._due -= late
 
     def report_again(self, at: float) -> None:
         """Report what the last heartbeat has, which extended no lease and acknowledged nothing, at that time at the earliest."""

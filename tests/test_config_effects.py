@@ -144,7 +144,7 @@ def until_left(**changes: Any) -> float:
     bench = Bench()
     (agent,) = bench.cluster('a', **{'heartbeat_timeout_sec': 100, **changes})
     bench.begin(agent, 't0')
-    agent.leave(bench.now, worker=1)
+    agent.leave(bench.now, workers=frozenset({1}))
     return seconds_until(bench, lambda: agent.phase is Phase.LEFT)
 
 

@@ -177,7 +177,7 @@ def test_a_task_counts_as_in_flight_from_before_the_look(begin: Callable[..., bo
         assert token in taken_from(bench, agent)
         bench.run(5.0)
         assert bench.record('a').holding == {token}
-        assert agent.lease.is_busy(None)
+        assert agent.lease.is_busy(frozenset())
 
     while_it_looks(agent, monkeypatch, False, asked_and_acknowledged)
     assert begin(agent.lease, f't{token}', token, bench.clock, worker=2)

@@ -124,7 +124,21 @@ def test_a_leaving_node_does_not_wait_for_the_thread_that_leaves() -> None:
     bench = Bench()
     (agent,) = bench.cluster('a', shutdown_timeout_sec=20.0)
     agent.lease.begin('t0', 0, bench.clock, worker=7)
-    agent.leave(bench.now, worker=7)
+    agent.leave(bench.now, workers=frozenset({7}))
+    bench.run(1.0)
+    assert agent.phase is Phase.LEFT
+
+
+def test_a_leaving_node_does_not_wait_for_another_thread_once_that_leaves_as_well() -> None:
+    """Each of the two waits for the end of the node, and can finish nothing meanwhile."""
+    bench = Bench()
+    (agent,) = bench.cluster('a', shutdown_timeout_sec=20.0)
+    agent.lease.begin('t0', 0, bench.clock, worker=7)
+    agent.lease.begin('t1', 1, bench.clock, worker=8)
+    agent.leave(bench.now, workers=frozenset({7}))
+    bench.run(1.0)
+    assert bench.record('a').state is NodeState.JOINED
+    agent.leave(bench.now, workers=frozenset({7, 8}))
     bench.run(1.0)
     assert agent.phase is Phase.LEFT
 

@@ -79,7 +79,7 @@ def test_what_a_worker_that_waits_is_busy_with_is_not_given_away() -> None:
     leader, _ = bench.cluster('a', 'b')
     token = min(leader.lease.ownership.tokens)
     assert leader.lease.begin(f't{token}', token, bench.clock, worker=7)
-    leader.leave(bench.now, worker=7)
+    leader.leave(bench.now, workers=frozenset({7}))
     assert leader.next(Lane.WORK, bench.now) == commands.Deregister(leader.ref)
 
 

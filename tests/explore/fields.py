@@ -177,6 +177,6 @@ STATE: dict[type, dict[str, Kind]] = {
         'more_until': K.DUE,
     },
     Admission: {'newcomers': K.TIME, 'held': K.TIME, 'going': K.VALUE, 'rolls_until': K.DUE},
-    Departure: {'by': K.DUE, 'worker': K.VALUE, 'is_over': K.VALUE},
+    Departure: {'by': K.DUE, 'workers': K.VALUE, 'is_over': K.VALUE},
 }  # fmt: skip
 """The parts of an agent, which change: every field of each."""

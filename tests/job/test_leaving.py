@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from tests.job.stores import Store, kinds, owned_tasks
 from tests.job.waiting import wait_until
-from tests.support.timings import TOKENS
+from tests.support.timings import DEADLINE_SEC, TOKENS
 
 from jobsync import AsyncJob, BackendUnavailable, ClusterTimeout, Job, JobsyncError, NodeNameInUse, plugins
 from jobsync._core.records import INITIAL, NodeRef, NodeState, Registration, Snapshot
@@ -145,6 +145,26 @@ def test_from_other_threads(store: Store) -> None:
             assert not thread.is_alive()
         assert not job.am_i_healthy()
     assert [node.state for node in store.handle.snapshot().nodes] == [NodeState.LEFT]
+
+
+def test_two_threads_with_tasks_in_flight_leave(store: Store) -> None:
+    """Neither can finish its task while it waits for the end of the node, so the node waits for neither of them."""
+    job, tasks = store.job('a', config={'shutdown_timeout_sec': 10 * DEADLINE_SEC}), iter('ab')
+    job.__enter__()
+
+    def work_and_leave() -> None:
+        assert job.add_task(next(tasks))
+        has_begun.wait(DEADLINE_SEC)
+        job.__exit__(None, None, None)
+
+    has_begun = threading.Barrier(2)
+    threads = [threading.Thread(target=work_and_leave, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_SEC)
+        assert not thread.is_alive()
+    assert job._session.is_over
 
 
 def test_no_thread_is_left(store: Store) -> None:
@@ -425,9 +445,9 @@ def test_a_signal_in_the_midst_of_a_request_to_leave(store: Store, monkeypatch: 
                 job._session.stop(SessionEvent.HURRY)
             return request
 
-        def leave(now: float, at_once: bool, worker: int | None) -> None:
+        def leave(now: float, at_once: bool, workers: frozenset[int]) -> None:
             left_at_once.append(at_once)
-            agent_leaves(now, at_once, worker)
+            agent_leaves(now, at_once, workers)
 
         agent_leaves = runtime.agent.leave
         monkeypatch.setattr(runtime.agent, 'leave', leave)

@@ -173,8 +173,8 @@ def recorded_agents(recorder: Recorder) -> Iterator[None]:
         recorder.taken(self, issued if issued is not None and issued.session == session else None, reply, before, now)
         return answered
 
-    def left(self: Agent, now: float, at_once: bool = False, worker: int | None = None) -> None:
-        leave(self, now, at_once, worker)
+    def left(self: Agent, now: float, at_once: bool = False, workers: frozenset[int] = frozenset()) -> None:
+        leave(self, now, at_once, workers)
         recorder.seen(self, now)
 
     with ExitStack() as stack:

@@ -232,8 +232,8 @@ class NodeRuntime:
                 if self._weight_wanted is not None:
                     self.agent.set_weight(self._weight_wanted)
                 if requests := tuple(self._leave_requests):
-                    workers = [request.worker for request in requests if request.worker is not None]
-                    self.agent.leave(clock.now(), any(request.at_once for request in requests), workers[-1] if workers else None)
+                    workers = frozenset(request.worker for request in requests if request.worker is not None)
+                    self.agent.leave(clock.now(), any(request.at_once for request in requests), workers)
                 call = self.agent.next(lane, clock.now())
                 self._step_taken('')
             if call is None or isinstance(call, (int, float)):

@@ -170,21 +170,21 @@ class Agent:
         """Have the record say, from now on, whether the user's code makes no progress."""
         self._weight_sync.is_stalled = is_stalled
 
-    def leave(self, now: float, at_once: bool = False, worker: int | None = None) -> None:
+    def leave(self, now: float, at_once: bool = False, workers: frozenset[int] = frozenset()) -> None:
         """Stop claiming, finish what is in flight, and deregister.
 
         Waits for tasks in flight and for the release of announced tokens, ``shutdown_timeout_sec`` at most or, ``at_once``, not
-        at all. Never waits for the tasks of ``worker``, the one that waits for this. May be called again to shorten the wait.
+        at all. Never waits for the tasks of ``workers``, those that wait for this. May be called again to shorten the wait.
         """
         if self.phase in (Phase.LEFT, Phase.FAILED):
             return
         if self.departure is not None:
-            if self.departure.hasten(now, at_once, worker):
+            if self.departure.hasten(now, at_once, workers):
                 self._work_at = self.lease.ends_at = now
             return
         # t=0  the runtime requests it, and there is no memory for what the node gives up
         # t=1  the runtime requests it again: that is another request only if this one was taken as a whole
-        departure = Departure(now + (0 if at_once else self.config.shutdown_timeout_sec), worker)
+        departure = Departure(now + (0 if at_once else self.config.shutdown_timeout_sec), workers)
         self.lease.give_up(now, departure.by)
         if not self.config.rejoin_grace_sec:
             self._weight_sync.wanted = 0.0

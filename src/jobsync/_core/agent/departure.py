@@ -20,14 +20,16 @@ class Departure:
 
     by: float
     """When the node deregisters at the latest, even with tasks in flight."""
-    worker: int | None
-    """The worker that waits for the departure: its own tasks are not waited for."""
+    workers: frozenset[int]
+    """The workers that wait for the departure: their own tasks are not waited for."""
     is_over: bool = False
     """Whether nothing is left to do but to deregister."""
 
-    def hasten(self, now: float, at_once: bool, worker: int | None) -> bool:
+    def hasten(self, now: float, at_once: bool, workers: frozenset[int]) -> bool:
         """Take another request to leave; return whether it makes the node leave sooner, that is now."""
-        self.worker = worker if self.worker is None else self.worker
+        # t=0  one thread leaves, and waits for the task of another one
+        # t=1  the other one leaves too: it cannot finish its task any more while it waits
+        self.workers |= workers
         if not at_once or now >= self.by:
             return False
         self.by = now
@@ -35,8 +37,8 @@ class Departure:
 
     def is_waiting(self, lease: Lease, now: float) -> bool:
         """Return whether there is anything to wait for."""
-        return now < self.by and now < lease.deadline and lease.is_busy(self.worker)
+        return now < self.by and now < lease.deadline and lease.is_busy(self.workers)
 
     def may_give(self, lease: Lease, now: float) -> bool:
-        """Return whether a leader may give away what it owns: nothing is in flight, not even a task of the worker that waits."""
-        return not self.is_over and now < lease.deadline and not lease.is_busy(None)
+        """Return whether a leader may give away what it owns: nothing is in flight, not even a task of a worker that waits."""
+        return not self.is_over and now < lease.deadline and not lease.is_busy(frozenset())

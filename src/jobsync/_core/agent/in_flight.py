@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from jobsync._core.assignment import ABSENT, Assignment
 from jobsync._core.records import NodeRef
@@ -65,9 +65,9 @@ class InFlight:
         """Whether any token is held."""
         return bool(self._asked_at)
 
-    def is_busy(self, except_worker: int | None) -> bool:
-        """Return whether tasks are in flight, except those of one worker, or announcements are not confirmed."""
-        return bool(self._announced) or any(worker != except_worker for _, worker in self._begun())
+    def is_busy(self, except_workers: Set[int]) -> bool:
+        """Return whether tasks are in flight, except those of some workers, or announcements are not confirmed."""
+        return bool(self._announced) or any(worker not in except_workers for _, worker in self._begun())
 
     def due(self, assignment: Assignment, ref: NodeRef, now: float) -> float:
         """Return when ``holding`` differs from ``reported``: now, or when the first hand-over's time is up."""

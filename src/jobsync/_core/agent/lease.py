@@ -30,7 +30,7 @@ first and the clock after it, as ``Job.can_claim_task`` does. In the opposite or
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from jobsync._core.agent.events import Event, LogMessage, OwnershipChanged
 from jobsync._core.agent.in_flight import InFlight
@@ -159,9 +159,9 @@ class Lease:
         """Whether a hand-over may be waiting for tasks in flight."""
         return self._tasks.is_asked
 
-    def is_busy(self, except_worker: int | None) -> bool:
-        """Return whether tasks are in flight, except those of one worker, or tokens are announced and not released."""
-        return self._tasks.is_busy(except_worker)
+    def is_busy(self, except_workers: Set[int]) -> bool:
+        """Return whether tasks are in flight, except those of some workers, or tokens are announced and not released."""
+        return self._tasks.is_busy(except_workers)
 
     @property
     def is_planned(self) -> bool:

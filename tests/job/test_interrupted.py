@@ -7,6 +7,7 @@ back, so the exception is raised at each of these points in turn.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from contextlib import suppress
 import pytest
 from tests.job.stores import Store, kinds
 from tests.signals import AlarmError, Interruption
+from tests.support.timings import DEADLINE_SEC
 
 import jobsync.database as db
 from jobsync import Job, NotOwned
@@ -176,3 +178,29 @@ def test_a_node_leaves_wherever_the_end_of_its_block_is_interrupted(store: Store
         has_left = runtime.wait_until_over(20)
         job.__exit__(None, None, None)
         assert (has_left, job._session.is_over) == (True, True), point
+
+
+@pytest.mark.any_store
+@pytest.mark.filterwarnings('ignore:coroutine .* was never awaited:RuntimeWarning')
+def test_a_node_of_an_event_loop_leaves_wherever_the_end_of_its_block_is_interrupted(
+    store: Store, points: Callable[[int], range], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves without another call, which closes what is left to be closed, and comes to its end."""
+    monkeypatch.setattr(sys, 'unraisablehook', lambda _: None)  # a coroutine of asyncio's that was made, and not begun
+
+    async def interrupted(point: int | None = None) -> int:
+        job = store.async_job('a')
+        await job.__aenter__()
+        with suppress(AlarmError), Interruption(point) as interruption:
+            await job.__aexit__(None, None, None)
+        runtime = job._job._session.runtime
+        assert runtime is not None
+        assert await asyncio.to_thread(runtime.wait_until_over, 20), point
+        await asyncio.wait_for(job.__aexit__(None, None, None), DEADLINE_SEC)
+        assert job._job._session.is_over, point
+        assert not job._threads.are_open, point
+        return interruption.count
+
+    for point in points(asyncio.run(interrupted())):
+        if point > 1:  # the first is the beginning of ``__aexit__``, before any step of it
+            asyncio.run(interrupted(point))

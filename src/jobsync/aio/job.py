@@ -169,7 +169,7 @@ class AsyncJob:
                 self._signals.catch()
             await self._threads.complete(job.__enter__, self._hurry)
         except BaseException as error:
-            await self._leave()
+            await self.__aexit__(type(error), error, None)
             if self._signals is not None and self._signals.have_come and isinstance(error, JobsyncError):
                 raise SystemExit(0) from error
             raise
@@ -182,13 +182,21 @@ class AsyncJob:
 
         Called by a callback, such as ``on_revoke``, it returns before the node has left, which it then does when the block ends.
         """
-        if self._threads.are_open and self._job._session.is_same_process:
-            if self._on_loop.is_running_here:
-                self._job._session.stop(SessionEvent.STOP)
-                return
-            await self._leave()
-            if exc_type is None:
-                self._job._session.raise_failure()
+        session = self._job._session
+        try:
+            if self._threads.are_open and session.is_same_process:
+                if self._on_loop.is_running_here:
+                    session.stop(SessionEvent.STOP)
+                    return
+                await self._leave()
+                if exc_type is None:
+                    session.raise_failure()
+        except BaseException:
+            # t=0  the block ends; a signal's handler raises before a thread has begun to leave, and the program goes on
+            # t=1  the node would keep its tokens, and its name, for as long as the process runs
+            if session.is_same_process and not session.is_over:
+                self._threads.call_here(lambda: session.stop(SessionEvent.LEAVE, worker_id()))
+            raise
 
     if not TYPE_CHECKING:  # a type checker finds ``with`` by itself, as long as these are missing
 
@@ -216,7 +224,8 @@ class AsyncJob:
             try:
                 await self._on_loop.close()
             finally:
-                self._threads.close()
+                if self._job._session.is_over:  # otherwise what is left to be closed is closed by another call
+                    self._threads.close()
                 if self._signals is not None:
                     self._signals.release()
 

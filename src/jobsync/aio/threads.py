@@ -47,10 +47,12 @@ class Threads:
 
     def close(self) -> None:
         """Let the threads end once they are idle; wait for none."""
-        for pool in (self._calls, self._gate):
+        # t=0  a pool ends; a signal's handler raises here, and the program goes on
+        # t=1  leaving is called again: a call that was given to that pool would never be made
+        pools, self._calls, self._gate = (self._calls, self._gate), None, None
+        for pool in pools:
             if pool is not None:
                 pool.shutdown()
-        self._calls = self._gate = None
 
     async def call(
         self,

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -21,7 +22,7 @@ from tests.job.processes import ROOT
 from tests.job.waiting import wait_until
 
 from jobsync._core.records import Member, NodeRef
-from jobsync._runtime import death_watch, host_lock
+from jobsync._runtime import death_watch, host_lock, threads
 from jobsync._runtime.death_watch import WATCHED, DeathWatch
 from jobsync._runtime.host_lock import HostFolder, LockFinding, LockVerdict, NotKnown
 
@@ -273,7 +274,7 @@ class Observer:
         self.reported: list[NodeRef] = []
         self.watch = DeathWatch(name, str(base), self.reported.append)
         self.watch.hold('mine')
-        self.watch.start()
+        self.watch.start(lambda what, step: threads.start(name, what, partial(threads.keep_on, name, what, step, 1.0)))
 
     def see(self, *names: str) -> None:
         """Take members of these names, whose incarnations have their names."""

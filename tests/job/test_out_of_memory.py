@@ -236,7 +236,7 @@ def test_a_tick_whose_thread_seemed_not_to_start_keeps_its_place(store: Store, m
 
 
 @pytest.mark.any_store
-@pytest.mark.parametrize('what', ['heartbeat', 'work', 'listen', 'callbacks', 'every'])
+@pytest.mark.parametrize('what', ['heartbeat', 'work', 'listen', 'callbacks', 'every', 'deaths'])
 def test_a_thread_of_the_node_that_has_ended_is_started_anew(
     store: Store, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -23,7 +23,6 @@ import attrs
 
 from jobsync._core.records import Member, NodeRef
 from jobsync._event_log import EventLogger
-from jobsync._runtime import threads
 from jobsync._runtime.host_lock import HeldLock, HostFolder, LockFinding, LockVerdict, NotKnown
 
 __all__ = ['WATCHED', 'DeathWatch']
@@ -54,9 +53,9 @@ class _Watched:
 
     def close(self) -> None:
         """Close the bell."""
-        if self.bell is not None:
-            os.close(self.bell)
-            self.bell = None
+        bell, self.bell = self.bell, None
+        if bell is not None:
+            os.close(bell)
 
 
 class DeathWatch:
@@ -101,11 +100,11 @@ class DeathWatch:
         self._alarm_lock = threading.Lock()
         """Guards ``_alarm``, and is held for no longer than a system call that never blocks: the threads of the node take it."""
 
-    def start(self) -> None:
-        """Start the thread, if there is anything to watch for."""
+    def start(self, start_thread: Callable[[str, Callable[[], bool]], object]) -> None:
+        """Start the thread, if there is anything to watch for. ``start_thread`` is that of ``NodeRuntime``."""
         if self._folder is not None:
             self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            threads.start(self._name, 'deaths', self._run)
+            start_thread('deaths', self._step)
 
     def hold(self, incarnation: str) -> None:
         """Hold the lock of this incarnation from now on, before it registers, and no longer that of the one before."""
@@ -166,18 +165,10 @@ class DeathWatch:
 
     # --- the thread ---------------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        threads.keep_on(self._name, 'the thread that watches the processes of this host', self._step, _TRY_SEC)
-        for watched in self._watched.values():
-            watched.close()
-        with self._alarm_lock:
-            if self._alarm is not None:
-                os.close(self._alarm)
-            self._alarm = None
-
     def _step(self) -> bool:
         """Do what is due, then sleep; return False once this is closed."""
         if self._closed:
+            self._end()
             return False
         if is_due := time.monotonic() >= self._tend_at:
             self._tend_at = time.monotonic() + _TEND_SEC
@@ -186,6 +177,14 @@ class DeathWatch:
         self._fill_up()
         self._sleep(self._tend_at)
         return True
+
+    def _end(self) -> None:
+        for watched in self._watched.values():
+            watched.close()
+        with self._alarm_lock:
+            if self._alarm is not None:
+                os.close(self._alarm)
+            self._alarm = None
 
     def _sleep(self, until: float) -> None:
         """Wait until a bell rings, new members come, or a lock is to be tried."""

@@ -118,7 +118,7 @@ class NodeRuntime:
         _running.add(self)
         self._callbacks.start()
         if self.death_watch is not None:
-            self.death_watch.start()
+            self.death_watch.start(self.start_thread)
         for lane in Lane:
             if lane is not Lane.UPKEEP or self.config.retention_days is not None:
                 self.start_thread(lane.value, partial(self._run, lane))

@@ -1211,6 +1211,25 @@ class TestForks:
             gate.shut()
         assert states == [[]]
 
+    @pytest.mark.skipif(not forks.THREADS.is_dir(), reason='this system does not list threads')
+    def test_a_thread_whose_name_is_cut_off(self) -> None:
+        """In the middle of a character: the names of all threads are read before a fork, and an error would end its wait."""
+        done, is_named = threading.Event(), threading.Event()
+
+        def run() -> None:
+            (forks.THREADS / str(threading.get_native_id()) / 'comm').write_bytes('jobsync-work-aä'.encode()[:15])
+            is_named.set()
+            done.wait(DEADLINE_SEC)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            assert is_named.wait(DEADLINE_SEC)
+            forks.Gate().shut()
+        finally:
+            done.set()
+            thread.join()
+
     def test_a_ready_client_stays_with_its_process(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """In the child the backend says what to do; the parent goes on."""
         client = etcd3.client(port=etcd_server.port)

@@ -133,7 +133,9 @@ def _states() -> Iterator[str]:
     """Yield the state of each of gRPC's threads, as Linux names it: ``S`` for one that sleeps."""
     for thread in THREADS.glob('*/stat'):
         with contextlib.suppress(OSError):  # the thread has just ended
-            name, _, rest = thread.read_text().partition('(')[2].rpartition(')')
+            # A name is cut off after 15 bytes, perhaps in the middle of a character. Since Python 3.14 it is that of the thread.
+            text = thread.read_text(encoding='utf-8', errors='replace')
+            name, _, rest = text.partition('(')[2].rpartition(')')
             if name.startswith(THREAD_NAMES):
                 yield rest.split(maxsplit=1)[0]
 

@@ -18,6 +18,7 @@ from tests.job.waiting import DEADLINE_SEC, wait_until
 from tests.support.timings import TOKENS
 
 from jobsync import AsyncJob, JobsyncError, NotOwned, UnsupportedOperation, plugins
+from jobsync._worker.completions import Completions
 from jobsync._worker.task_log import TaskLog
 from jobsync.aio.callbacks import OnLoop
 from jobsync.aio.threads import _MOST
@@ -366,6 +367,37 @@ def test_a_loop_that_is_cancelled_before_a_thread_has_begun_its_call(store: Stor
 
     run(work())
     assert store.audits == ['1']
+
+
+def test_a_loop_that_outlasts_the_block(store: Store) -> None:
+    """What it has done is recorded all the same, and not by the event loop, which a store that hangs would stop."""
+    made_by: list[threading.Thread] = []
+
+    async def work() -> None:
+        async with store.async_job('a', config={**PATIENT, 'shutdown_timeout_sec': 0}) as job:
+            may_end, begun = asyncio.Event(), asyncio.Event()
+
+            async def loop() -> None:
+                async for _ in job.claim([1, 2]):
+                    begun.set()
+                    await may_end.wait()
+
+            task = asyncio.create_task(loop())
+            await begun.wait()
+        after_the_end = Completions._flush_after_the_end
+
+        def noted(completions: Completions) -> None:
+            made_by.append(threading.current_thread())
+            after_the_end(completions)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Completions, '_flush_after_the_end', noted)
+            may_end.set()
+            await task
+
+    run(work())
+    assert store.audits == ['1']
+    assert [each is threading.main_thread() for each in made_by] == [False]
 
 
 def test_a_source_that_outlasts_a_timeout(store: Store) -> None:

@@ -25,13 +25,15 @@ _MOST = 8
 class Threads:
     """Threads for calls, and one for entering and leaving, which must not have to wait for a call.
 
-    While this is closed, outside the job's block, calls are made in the thread of the caller: they do not reach the store then.
+    Before the job's block calls are made in the thread of the caller: they do not reach the store then. After it each call has a
+    thread of its own.
     """
 
     def __init__(self, node_name: str) -> None:
         self._node_name = node_name
         self._calls: threads.Pool | None = None
         self._gate: threads.Pool | None = None
+        self._has_closed = False
         self._numbers: WeakKeyDictionary[asyncio.Task[object], int] = WeakKeyDictionary()
         self._unused = itertools.count(-1, -1)
 
@@ -49,7 +51,7 @@ class Threads:
         """Let the threads end once they are idle; wait for none."""
         # t=0  a pool ends; a signal's handler raises here, and the program goes on
         # t=1  leaving is called again: a call that was given to that pool would never be made
-        pools, self._calls, self._gate = (self._calls, self._gate), None, None
+        pools, self._calls, self._gate, self._has_closed = (self._calls, self._gate), None, None, True
         for pool in pools:
             if pool is not None:
                 pool.shutdown()
@@ -80,9 +82,18 @@ class Threads:
             return action()
 
     def submit(self, action: Callable[[], R]) -> Future[R]:
-        """Start a call on behalf of the present asyncio task; make it here while this is closed."""
+        """Start a call on behalf of the present asyncio task; make it here if this was never open."""
         if self._calls is not None:
             return self._submit(self._calls, action)
+        if self._has_closed:
+            # t=0  the block is left, while an asyncio task is at work on a task of its loop
+            # t=1  it is done, and requests the next one: what it has done is recorded after the end, and the store hangs
+            # Made here, this call would stop the event loop for as long.
+            late = threads.new_pool(self._node_name, 'late calls', 1)
+            try:
+                return self._submit(late, action)
+            finally:
+                late.shutdown()
         future: Future[R] = Future()
         try:
             future.set_result(action())

@@ -40,8 +40,6 @@ __all__ = ['ConcurrencyTests']
 THREADS = 6
 MANY = 250
 """Records of one call."""
-MOST_CLAIMS = 1_000
-"""How many claims a run makes whose end is not noticed."""
 
 
 def patient(harness: Harness) -> Backend:
@@ -263,18 +261,24 @@ class ConcurrencyTests:
         """Claims that race the end of their run are recorded before it or refused: who reads after it has read them all."""
         day = dt.date(2026, 1, 1)
 
-        def claim(backend: Backend, ref: NodeRef, thread: int) -> None:
-            for number in range(MOST_CLAIMS):
+        def claim(backend: Backend, ref: NodeRef, thread: int, ended: threading.Event) -> None:
+            for number in itertools.count():
+                is_late = ended.is_set()
                 backend.append_claims(ref, [f'{ref.name} {thread} {number}'], day)
+                if is_late:
+                    return  # it should have been refused
 
-        def end(backend: Backend, ref: NodeRef) -> set[str]:
-            backend.deregister(ref)
+        def end(backend: Backend, ref: NodeRef, ended: threading.Event) -> set[str]:
+            try:
+                backend.deregister(ref)
+            finally:
+                ended.set()
             return {claim.item for claim in Namespace(backend).claims()}
 
         for number in range(rounds):
-            ref = namespace.join(f'n{number}')
-            jobs: list[Callable[[], object]] = [partial(end, backends[0], ref)]
-            jobs += [partial(claim, backend, ref, thread) for thread, backend in enumerate(backends[1:])]
+            ref, ended = namespace.join(f'n{number}'), threading.Event()
+            jobs: list[Callable[[], object]] = [partial(end, backends[0], ref, ended)]
+            jobs += [partial(claim, backend, ref, thread, ended) for thread, backend in enumerate(backends[1:])]
             seen, *refused = race(jobs)
             assert {type(error) for error in refused} == {Evicted}, refused
             assert {claim.item for claim in namespace.claims()} == seen

@@ -221,15 +221,17 @@ class Session:
             return
         self.caller.close(2 * self.config.op_timeout_sec)
         finish()
-        self.stages.record(SessionEvent.END)
+        # t=0  leaving waits for other nodes, or closes; a signal's handler raises, and the program goes on
+        # t=1  connections and threads would stay for good: the session is over, so there is nothing to leave once more
         try:
+            self.stages.record(SessionEvent.END)
             self._wait_until_passed_on(wait_sec)
         finally:
-            # t=0  leaving waits for other nodes; a signal's handler raises, and the program goes on
-            # t=1  connections and threads would stay for good: the session is over, so there is nothing to leave once more
-            if runtime is not None:
-                runtime.close()
-            self._close()
+            try:
+                self._close()
+            except BaseException:
+                self._close()
+                raise
         event_log.flush()
 
     def may_wait_before_leaving(self, waited_sec: float) -> bool:
@@ -275,6 +277,9 @@ class Session:
             time.sleep(min(0.1, max(0.0, until - clock.now())))
 
     def _close(self) -> None:
+        """Close all that was opened. May be repeated."""
+        if self.runtime is not None:
+            self.runtime.close()
         if self._connection is not None:
             self._connection.close()
         if self._backend is not None and isinstance(self.config.backend, str):

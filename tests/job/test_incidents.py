@@ -129,7 +129,7 @@ def test_a_task_lock_without_a_match(store: Store, runbook: Runbook) -> None:
         wait_until(lambda: w1.can_claim_task(TASK), 'the task has a node')
 
 
-def test_leaders_that_end(store: Store, runbook: Runbook) -> None:
+def test_leaders_that_end(store: Store, runbook: Runbook, cluster: Cluster) -> None:
     """Each leader in turn goes: the changes are counted, with the names, though no token moves when the first one goes."""
     with ExitStack() as last:
         jobs = [last.enter_context(store.job(f'w{number}')) for number in range(1, 6)]
@@ -139,7 +139,7 @@ def test_leaders_that_end(store: Store, runbook: Runbook) -> None:
             wait_until(leader.am_i_leader, f'{leader.node_name} leads')
             leader.__exit__(None, None, None)
             wait_until(lambda: sum(len(job.my_tokens) for job in jobs) == TOKENS, 'the standby has shared them out')
-        wait_until(jobs[-1].am_i_leader, 'w5 leads')
+        wait_until(lambda: 'node left: w4' in (row['trigger_reason'] for row in cluster.rebalances()), 'w5 leads and has removed w4')
         runbook.follow(7, 0)
         runbook.follow(7, 1)
 

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from random import Random
 from typing import Any
 
 from tests.scheduled.breaks import BREAKS
@@ -44,6 +45,7 @@ def run(
         stack.enter_context(_watched(world))
         for module, name in _POLLS:
             stack.enter_context(patched(module, name, 0.05))
+        stack.enter_context(patched(shared_batch, 'RANDOM', Random(seed)))
         stack.enter_context(patched(sys, 'unraisablehook', lambda found: world.note(f'ignored: {found.exc_value!r}')))
         if taken_out is not None:
             stack.enter_context(BREAKS[taken_out](world))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import random as global_random
 import sys
 from collections import deque
 from itertools import chain
@@ -79,7 +78,6 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.seed, self.random = seed, Random(seed)
-        global_random.seed(seed)
         random = self.random
         self.is_verbose = False
         self.host = VirtualHost(random, self._disturb)

@@ -31,7 +31,6 @@ import functools
 import json
 import mmap
 import os
-import random
 import stat
 import tempfile
 import time
@@ -40,6 +39,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+
+from jobsync._random import RANDOM
 
 __all__ = ['HeldLock', 'HostFolder', 'LockFinding', 'LockVerdict', 'NotKnown', 'base_of']
 
@@ -280,7 +281,7 @@ def _parsed(text: bytes) -> object:
 def _sweep(folder: int) -> None:
     """Delete the old files of runs that are over, whose end no process has made known."""
     before, names = time.time() - _OLD_SEC, os.listdir(folder)
-    for name in random.sample(names, min(len(names), _SWEPT)):
+    for name in RANDOM.sample(names, min(len(names), _SWEPT)):
         with contextlib.suppress(OSError):
             if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime >= before:
                 continue

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import random
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from jobsync._core.counting import counted
 from jobsync._core.redact import listed
 from jobsync._event_log import EventLogger
+from jobsync._random import RANDOM
 from jobsync._runtime import clock
 from jobsync._worker.claim_loop import ClaimLoop
 from jobsync._worker.progress import ProgressBar
@@ -224,7 +224,7 @@ class SharedBatch(ClaimLoop[T]):
 
     def _seems_complete(self) -> bool:
         """Return whether all of some tasks that are left are complete, and take note of those that are."""
-        for key in random.sample(list(self._left), min(_EXAMPLES, len(self._left))):
+        for key in RANDOM.sample(list(self._left), min(_EXAMPLES, len(self._left))):
             audits = self._task_log.history.read_audits(1, key)
             self._add_completed(audits)
             if not audits:
@@ -297,7 +297,7 @@ class SharedBatch(ClaimLoop[T]):
 
     def _report(self) -> None:
         """Log what this batch waits for: how many tasks, in whose hands, and since when."""
-        examples = random.sample(list(self._left), min(_EXAMPLES, len(self._left)))
+        examples = RANDOM.sample(list(self._left), min(_EXAMPLES, len(self._left)))
         for key in examples:
             self._add_completed(self._task_log.history.read_audits(1, key))
         if not self._left:

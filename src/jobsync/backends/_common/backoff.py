@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from jobsync._random import RANDOM
 
 __all__ = ['Backoff']
 
@@ -25,6 +25,6 @@ class Backoff:
         # t=0  the server is started anew, and the connections of two thousand nodes end at once
         # t=1  all try again at the same moment, and at each one after that: none gets through
         # So the pauses are of random lengths, and grow.
-        pause = random.uniform(self._longest / 2, self._longest)
+        pause = RANDOM.uniform(self._longest / 2, self._longest)
         self._longest = min(2 * self._longest, LONGEST_SEC)
         return pause

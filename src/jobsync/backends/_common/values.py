@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from random import Random, SystemRandom
+from random import Random
 
+from jobsync._random import RANDOM
 from jobsync.backend import Leadership
 
 __all__ = [
@@ -30,7 +31,6 @@ LONGEST_TIMEOUT_SEC = 7 * 24 * 3600
 """What the configuration allows at most: a record with more was not written by this library."""
 
 _TICK = dt.timedelta(microseconds=1)
-_SYSTEM = SystemRandom()
 
 
 def utc_now() -> dt.datetime:
@@ -43,11 +43,11 @@ def next_created_on(last: dt.datetime, now: dt.datetime) -> dt.datetime:
     return max(now, last + _TICK)
 
 
-def draw_id(random: Random = _SYSTEM) -> str:
+def draw_id(random: Random = RANDOM) -> str:
     """Return a random id, of a timeline for instance."""
     return f'{random.getrandbits(128):032x}'
 
 
-def draw_stamp(random: Random = _SYSTEM) -> int:
+def draw_stamp(random: Random = RANDOM) -> int:
     """Return the stamp of a new revision: 62 random bits, never 0."""
     return random.getrandbits(62) + 1

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import attrs
 
+from jobsync._random import RANDOM
 from jobsync.backend import BackendOptions
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.chunked_log import KeyValue, LogEntry
@@ -231,7 +231,7 @@ class EtcdStore:
             else:
                 reading, is_fresh = self.read(wanted, deadline), True
             if lost > 1:
-                time.sleep(random.uniform(0, PAUSE_SEC * 2 ** min(lost, 5)))
+                time.sleep(RANDOM.uniform(0, PAUSE_SEC * 2 ** min(lost, 5)))
             if time.monotonic() > deadline:
                 raise BackendUnavailable(
                     f'other writers kept changing the namespace {self.keys.namespace!r}: gave up (attempts: {lost})'

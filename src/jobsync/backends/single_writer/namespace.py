@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Mapping
-from random import Random, SystemRandom
+from random import Random
 from typing import Any
 
 import attrs
 
+from jobsync._random import RANDOM
 from jobsync.backend import (
     INITIAL,
     Guard,
@@ -45,7 +46,7 @@ class CallContext:
     """The store's own identity as it is now."""
     now: dt.datetime = attrs.field(factory=utc_now)
     """The store's time."""
-    random: Random = attrs.field(factory=SystemRandom)
+    random: Random = RANDOM
     position: int | None = None
     """See ``Snapshot.position``."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import enum
-import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 import attrs
 import sqlalchemy as sa
 
+from jobsync._random import RANDOM
 from jobsync.backend import BackendInfo
 from jobsync.backends._common.forks import forget_in_child
 from jobsync.backends.sql.dialect import Dialect
@@ -197,4 +197,4 @@ def patiently(deadline: float, action: Callable[[], T]) -> T:
             if time.monotonic() >= deadline:
                 raise
         # Short random pauses that do not grow: the thread that has waited longest has had the most chances.
-        time.sleep(random.uniform(0.001, 0.008))
+        time.sleep(RANDOM.uniform(0.001, 0.008))

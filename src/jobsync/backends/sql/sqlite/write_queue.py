@@ -18,9 +18,10 @@ that writes, so the file stays locked for longer and still more of them try. So 
 
 from __future__ import annotations
 
-import random
 import sqlite3
 import time
+
+from jobsync._random import RANDOM
 
 __all__ = ['WriteQueue']
 
@@ -74,7 +75,7 @@ class WriteQueue:
         """Return the seconds between an attempt of a call that has waited so long, and the next."""
         impatience = max(_IMPATIENCE[1] - waited, _IMPATIENCE[0])
         even = _EVEN_SEC / self._free**2 * impatience
-        return min(max(even, PAUSE_SEC[0]), PAUSE_SEC[1]) * random.uniform(0.5, 1.5)
+        return min(max(even, PAUSE_SEC[0]), PAUSE_SEC[1]) * RANDOM.uniform(0.5, 1.5)
 
     def refused(self, now: float) -> None:
         """Record that another process was found writing."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from jobsync import BackendUnavailable
+from jobsync._worker.store_calls import StoreCalls
 from jobsync.backends._common.backoff import Backoff
 from jobsync.backends.sql.sqlite.write_queue import WriteQueue
 from jobsync.backends.sql.store import Busy, patiently
@@ -22,18 +24,30 @@ def a_file_that_others_write() -> float:
 
 
 def a_transaction_in_the_way() -> float:
-    answers = iter([Busy('one'), Busy('two')])
+    return seconds(lambda action: patiently(time.monotonic() + 600, action), Busy('another one'))
 
-    def call() -> float:
-        for answer in answers:
-            raise answer
-        return time.perf_counter()
+
+def a_call_that_fails() -> float:
+    return seconds(StoreCalls(600).call, BackendUnavailable('no answer'))
+
+
+def seconds(call: Callable[[Callable[[], None]], None], error: Exception) -> float:
+    """How long a call takes whose action raises this error, and not again."""
+    errors = [error]
+
+    def action() -> None:
+        if errors:
+            raise errors.pop()
 
     begun = time.perf_counter()
-    return patiently(time.monotonic() + 600, call) - begun
+    call(action)
+    return time.perf_counter() - begun
 
 
-@pytest.mark.parametrize('wait_for', [a_server_that_is_away, a_file_that_others_write, a_transaction_in_the_way])
+WAITS = [a_server_that_is_away, a_file_that_others_write, a_transaction_in_the_way, a_call_that_fails]
+
+
+@pytest.mark.parametrize('wait_for', WAITS)
 def test_pauses_are_drawn_elsewhere(wait_for: Callable[[], float]) -> None:
     """Workers whose programs have the same seed do not all try again at the same moments."""
     random.seed(7)

@@ -139,7 +139,9 @@ def test_leaders_that_end(store: Store, runbook: Runbook, cluster: Cluster) -> N
             wait_until(leader.am_i_leader, f'{leader.node_name} leads')
             leader.__exit__(None, None, None)
             wait_until(lambda: sum(len(job.my_tokens) for job in jobs) == TOKENS, 'the standby has shared them out')
-        wait_until(lambda: 'node left: w4' in (row['trigger_reason'] for row in cluster.rebalances()), 'w5 leads and has removed w4')
+        wait_until(
+            lambda: 'node left: w4' in (row['trigger_reason'] for row in cluster.rebalances()), 'w5 leads and has removed w4'
+        )
         runbook.follow(7, 0)
         runbook.follow(7, 1)
 

@@ -21,8 +21,8 @@ from tests.support.patching import patched
 from jobsync import Job
 from jobsync._core.agent import settings_comparison
 from jobsync._core.agent.lease import Lease
-from jobsync._runtime import node, startup
-from jobsync._worker import shared_batch
+from jobsync._runtime import host_lock, node, startup
+from jobsync._worker import shared_batch, store_calls
 
 __all__ = ['run']
 
@@ -45,7 +45,9 @@ def run(
         stack.enter_context(_watched(world))
         for module, name in _POLLS:
             stack.enter_context(patched(module, name, 0.05))
-        stack.enter_context(patched(shared_batch, 'RANDOM', Random(seed)))
+        random = Random(seed)
+        for module in (host_lock, store_calls, shared_batch):
+            stack.enter_context(patched(module, 'RANDOM', random))
         stack.enter_context(patched(sys, 'unraisablehook', lambda found: world.note(f'ignored: {found.exc_value!r}')))
         if taken_out is not None:
             stack.enter_context(BREAKS[taken_out](world))

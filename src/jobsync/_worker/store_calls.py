@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jobsync._event_log import EventLogger
+from jobsync._random import RANDOM
 from jobsync._runtime import threads
 from jobsync._threads import others_run, start
 from jobsync.errors import BackendUnavailable, JobsyncError, WrongProcess
@@ -162,17 +163,18 @@ def _call_again(action: Callable[[], T], failed: list[BackendUnavailable], while
 
     ``failed`` has the error of the first attempt, which was made already, and is emptied.
     """
-    from tenacity import Retrying, retry_if_exception_type, wait_exponential, wait_random
+    from tenacity import Retrying, retry_if_exception_type, wait_exponential
 
     def attempt() -> T:
         if failed:
             raise failed.pop()
         return action()
 
+    even = wait_exponential(multiplier=0.05, max=1.0)
     retrying = Retrying(
         retry=retry_if_exception_type(BackendUnavailable),
         stop=lambda _: not while_(),
-        wait=wait_exponential(multiplier=0.05, max=1.0) + wait_random(0, 0.05),
+        wait=lambda state: even(state) + RANDOM.uniform(0, 0.05),  # tenacity's own would be the program's numbers
         sleep=time.sleep,
         before_sleep=_warn_once(),
         reraise=True,

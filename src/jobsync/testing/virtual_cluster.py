@@ -13,8 +13,8 @@ import attrs
 
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import NodeState
-from jobsync._runtime import threads
-from jobsync._worker import shared_batch
+from jobsync._runtime import host_lock, threads
+from jobsync._worker import shared_batch, store_calls
 from jobsync._worker.stages import SessionEvent
 from jobsync.aio import AsyncJob
 from jobsync.backend import Backend, BackendOptions
@@ -113,7 +113,8 @@ class VirtualCluster:
         self._time.__enter__()
         self._time.replace(threads, 'new_pool', lambda name, *_: VirtualPool(self._time, name))
         self._time.replace(threads, 'result_of', lambda future: result_of(self._time, future))
-        self._time.replace(shared_batch, 'RANDOM', random.Random(self._seed))
+        for module in (host_lock, store_calls, shared_batch):
+            self._time.replace(module, 'RANDOM', random.Random(self._seed))
         self._random_before = random.getstate()
         random.seed(self._seed)
         self._is_inside = True

@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from jobsync._core.records import Settings
+from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.config import CoordinationConfig
 from jobsync.errors import ConfigError
@@ -125,6 +126,30 @@ def test_a_bad_value_is_named(name: str, value: object, allowed: str) -> None:
     value_shown = '***' if is_hidden else value
     assert message.startswith(f'{name} is {value_shown!r} ({type(value).__name__})') or len(repr(value)) > 120
     assert allowed in message
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'allowed'),
+    [
+        ('lease_margin', -1, 'a number from 0.01 to 0.5'),  # the lease would outlast the timeout
+        ('heartbeat_timeout_sec', math.inf, 'a number of seconds from'),
+        ('total_tokens', 0, 'an integer from 1'),
+        ('backend', 'jobs.db', 'URL'),
+        ('minimum_nodes', True, 'an integer from 1'),
+    ],
+)
+def test_a_program_without_validators(name: str, value: object, allowed: str) -> None:
+    """A program that disables the validators of attrs, for every class of its process, disables no check of a setting."""
+    with attrs.validators.disabled():
+        assert config(**{name: None if name == 'minimum_nodes' else OURS.get(name, SEED.get(name))})
+        with pytest.raises(ConfigError, match=f'^{name} is .*{allowed}'):
+            config(**{name: value})
+
+
+def test_a_namespace_without_validators() -> None:
+    """A namespace, of which names of tables are made, is checked there too."""
+    with attrs.validators.disabled(), pytest.raises(ConfigError, match='appname is'):
+        BackendOptions('a"; --')
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
+import attrs
 import pytest
 from tests.job.waiting import wait_until
 from tests.support.harnesses.etcd import EtcdHarness
@@ -22,6 +23,7 @@ from jobsync._core.records import INITIAL, Eviction, Member, NodeRef, Pin, Regis
 from jobsync.backend import BackendOptions
 from jobsync.backends.etcd import from_client, requests
 from jobsync.backends.etcd.backend import EtcdBackend
+from jobsync.backends.etcd.chunked_log import LARGEST, ChunkedLog, LogEntry
 from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.plugin import connect
@@ -33,6 +35,12 @@ pytestmark = pytest.mark.etcd
 DAY = dt.date(2026, 3, 2)
 NODES, PINS, POOL = 10_000, 100_000, 1_000_000
 DEADLINE_SEC = 120.0
+
+
+def test_a_size_without_validators() -> None:
+    """A record whose size nobody can have written is refused, also where the program disables the validators of attrs."""
+    with attrs.validators.disabled(), pytest.raises(ValueError, match='no records have the sizes'):
+        ChunkedLog((LogEntry(1, 1, LARGEST + 1),))
 
 
 @pytest.fixture

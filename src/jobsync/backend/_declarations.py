@@ -70,19 +70,18 @@ class Space:
     """What the store itself reports as wrong, in its words: that it refuses every write because its space is used up."""
 
 
-def _namespace(_: object, __: object, value: object) -> None:
-    """Check a namespace here, before it becomes a part of names of tables and keys."""
-    if not isinstance(value, str) or not re.fullmatch('[A-Za-z0-9_]{1,100}', value):
-        raise ConfigError(f'appname is {safe_repr(value)}: must be up to 100 letters, digits and underscores')
-
-
 @attrs.frozen
 class BackendOptions:
     """What a backend is given besides its URL."""
 
-    namespace: str = attrs.field(default='sync_', validator=_namespace)
+    namespace: str = 'sync_'
     """The prefix of table and key names: ASCII letters, digits and underscores. Namespaces that differ only in case are one."""
     op_timeout_sec: float = 5.0
     """The time in which a call must end."""
     bulk_timeout_sec: float = 60.0
     """The time in which a call marked *bulk* must end."""
+
+    def __attrs_post_init__(self) -> None:
+        """Check the namespace, a part of names of tables and keys. No validator does: a program may disable those."""
+        if not isinstance(self.namespace, str) or not re.fullmatch('[A-Za-z0-9_]{1,100}', self.namespace):
+            raise ConfigError(f'appname is {safe_repr(self.namespace)}: must be up to 100 letters, digits and underscores')

@@ -29,6 +29,7 @@ __all__ = [
     'attempts',
     'aware_datetime',
     'batch',
+    'check_fields',
     'choice',
     'cost',
     'creator',
@@ -175,6 +176,18 @@ def store(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
 
 weight = number(0, 1_000_000)
 """A node's share of the tokens relative to the others'."""
+
+
+def check_fields(values: object) -> None:
+    """Call the validators of an attrs object where attrs does not.
+
+    ``attrs.validators.set_disabled`` switches them off for every class of the process.
+    """
+    if attrs.validators.get_disabled():
+        for field in attrs.fields(type(values)):  # type: ignore[arg-type]
+            if field.validator is not None:
+                field.validator(values, field, getattr(values, field.name))
+
 
 # --- arguments --------------------------------------------------------------------------------------------------------------
 

@@ -170,7 +170,8 @@ class CoordinationConfig:
     """The password. Never shown."""
 
     def __attrs_post_init__(self) -> None:
-        """Validate the fields that depend on each other."""
+        """Validate the fields that depend on each other, after those that attrs may have left out."""
+        checks.check_fields(self)
         interval, timeout = self.heartbeat_interval_sec, self.heartbeat_timeout_sec
         if timeout <= interval:
             raise ConfigError(

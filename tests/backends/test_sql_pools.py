@@ -6,14 +6,20 @@ import contextlib
 import logging
 import sqlite3
 import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, NullPool, Pool, event
+from sqlalchemy import Connection, Engine, NullPool, Pool, event
 from tests.signals import AlarmError, Interruption
 
-from jobsync.backends.sql.engine import IdlePool, autocommitting
+from jobsync import CoordinationConfig, Job, Task
+from jobsync.backends.sql.engine import IdlePool, PrivatePool, autocommitting
 
 DEADLINE_SEC = 30
+FULL = 2
+"""``PRAGMA synchronous`` as SQLite has it by default."""
 
 
 def connect() -> sqlite3.Connection:
@@ -21,7 +27,7 @@ def connect() -> sqlite3.Connection:
 
 
 def engine_with(pool: type[Pool]) -> Engine:
-    options = {'pool_size': 1, 'max_overflow': -1} if pool is IdlePool else {}
+    options = {'pool_size': 1, 'max_overflow': -1} if issubclass(pool, IdlePool) else {}
     return autocommitting('sqlite', connect, pool, **options)
 
 
@@ -93,3 +99,50 @@ def test_a_pool_keeps_as_many_idle_connections_as_it_may() -> None:
     for each in made:
         with pytest.raises(sqlite3.ProgrammingError, match='closed'):
             each.execute('SELECT 1')
+
+
+@pytest.fixture
+def heard() -> Iterator[list[str]]:
+    """What listeners to all engines of the process have heard, of which each does what a program may have it do."""
+    names = list[str]()
+
+    def unsafe(connection: sqlite3.Connection, _: object) -> None:
+        names.append('connect')
+        connection.execute('PRAGMA synchronous = OFF')
+
+    def nested(connection: Connection) -> None:
+        names.append('begin')
+        connection.exec_driver_sql('BEGIN')
+
+    def counted(*_: object) -> None:
+        names.append('statement')
+
+    listeners: list[tuple[str, Callable[..., Any]]] = [('connect', unsafe), ('begin', nested), ('before_cursor_execute', counted)]
+    for name, listener in listeners:
+        event.listen(Engine, name, listener)
+    yield names
+    for name, listener in listeners:
+        event.remove(Engine, name, listener)
+
+
+@pytest.mark.parametrize('moment', ['before', 'after'])
+def test_listeners_to_all_engines(moment: str, request: pytest.FixtureRequest) -> None:
+    """A program that listens to every engine changes no connection of jobsync's own, whichever of the two was there first."""
+    heard: list[str] = request.getfixturevalue('heard') if moment == 'before' else []
+    engine = engine_with(PrivatePool)
+    heard = heard if moment == 'before' else request.getfixturevalue('heard')
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql('PRAGMA synchronous').scalar() == FULL
+        connection.exec_driver_sql('BEGIN')
+        connection.exec_driver_sql('COMMIT')
+    engine.dispose()
+    assert heard == []
+
+
+def test_listeners_and_a_node(heard: list[str], tmp_path: Path) -> None:
+    """A node joins and records there as elsewhere."""
+    config = CoordinationConfig(backend=f'sqlite:///{tmp_path}/jobs.db')
+    with Job('a', None, coordination_config=config, wait_on_enter=0) as job:
+        assert job.add_task(Task(1))
+        assert job.am_i_healthy()
+    assert heard == []

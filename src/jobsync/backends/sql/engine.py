@@ -15,7 +15,7 @@ from sqlalchemy.util import queue
 
 from jobsync.backend import Diverted
 
-__all__ = ['IdlePool', 'autocommitting']
+__all__ = ['IdlePool', 'PrivatePool', 'autocommitting']
 
 NAME = 'jobsync'
 
@@ -65,15 +65,28 @@ class IdlePool(QueuePool):
     _sqla_logger_namespace = f'{QueuePool.__module__}.{QueuePool.__name__}'
 
 
+class PrivatePool(IdlePool):
+    """A pool for statements of jobsync's own, of which a program that listens to all engines of its process learns nothing.
+
+    A program may do so to change every connection: SQLAlchemy's documentation gives such listeners for SQLite. One that sets
+    ``PRAGMA synchronous`` would have a node lose what it has acknowledged, another begins a transaction within ours.
+    """
+
+    _sa_propagate_class_events = False
+
+
 def autocommitting(dialect: str, connect: Callable[[], Any], pool: type[Pool], **options: Any) -> Engine:
     """Return an engine whose connections are made by ``connect``, and begin transactions only by our own statements."""
     name = getattr(pool, '_sqla_logger_namespace', None) or f'{pool.__module__}.{pool.__name__}'
     logger = logging.getLogger(f'{name}.{NAME}')
     for each in (_LEAVING, _DIVERTED):
         logger.addFilter(each)
-    return create_engine(
+    engine = create_engine(
         f'{dialect}://', creator=connect, poolclass=pool, pool_logging_name=NAME, isolation_level='AUTOCOMMIT', **options
     )
+    if issubclass(pool, PrivatePool):
+        engine._has_events = engine.dialect._has_events = False
+    return engine
 
 
 _LEAVING, _DIVERTED = _NoExits(), Diverted()

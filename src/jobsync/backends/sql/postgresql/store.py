@@ -20,7 +20,7 @@ from jobsync.backends._common.forks import abandon
 from jobsync.backends._common.probing import POSTGRESQL, refuse_other_server
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.dialect import Dialect
-from jobsync.backends.sql.engine import IdlePool, autocommitting
+from jobsync.backends.sql.engine import IdlePool, PrivatePool, autocommitting
 from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.postgresql.checking import SEARCH_PATH, Hosts, SchemaCheck
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, in_one_line, refused, translated
@@ -181,7 +181,7 @@ class PostgresqlStore(SqlStore):
         self._engine = autocommitting(
             'postgresql+psycopg',
             self._connect,
-            IdlePool,
+            PrivatePool,
             pool_size=IDLE_CONNECTIONS,
             max_overflow=MORE_CONNECTIONS,
             pool_timeout=self._op_timeout,

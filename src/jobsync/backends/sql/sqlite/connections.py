@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 from sqlalchemy import Connection, Engine, NullPool
 
-from jobsync.backends.sql.engine import IdlePool, autocommitting
+from jobsync.backends.sql.engine import PrivatePool, autocommitting
 from jobsync.backends.sql.sqlite.file import Anchor, DatabaseFile, readable
 from jobsync.backends.sql.sqlite.users import UsersConnection
 from jobsync.errors import BackendUnavailable
@@ -120,7 +120,7 @@ def pool(file: DatabaseFile, identity: str) -> Engine:
     return autocommitting(
         'sqlite',
         creator,
-        IdlePool,
+        PrivatePool,
         pool_size=IDLE_CONNECTIONS,
         max_overflow=-1,
         # Transactions are begun and ended by our own statements, IMMEDIATE or not.

@@ -7,11 +7,13 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+import psycopg
 import pytest
 from tests.backends.tls import TlsFront
 from tests.support.servers import PostgresServer
 
 import jobsync.database as db
+from jobsync.backends.sql.postgresql.url import server_of
 from jobsync.errors import BackendUnavailable
 
 pytestmark = pytest.mark.postgres
@@ -41,3 +43,29 @@ def test_what_is_checked(front: TlsFront, certificates: Path) -> None:
     for host, authority in (('127.0.0.1', 'other'), ('localhost', 'ca')):
         with pytest.raises(BackendUnavailable, match='certificate'):
             answer(front, host, sslmode='verify-full', sslrootcert=certificates / f'{authority}.pem')
+
+
+def test_another_working_directory(front: TlsFront, certificates: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Relative paths are those of the directory in which the backend was made: each connection reads the files anew."""
+    monkeypatch.chdir(certificates)
+    login = f'postgres:{quote(PostgresServer.password, safe="")}'
+    address = f'postgresql://{login}@127.0.0.1:{front.port}/postgres?sslmode=verify-full&sslrootcert=ca.pem'
+    server = server_of(address, 5.0)
+    monkeypatch.chdir(tmp_path)
+    psycopg.connect(**server.parameters).close()
+
+
+def test_what_is_no_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The authorities of the system, and a key in a device, are taken by libpq as they are."""
+    address = 'postgresql://h/d?sslrootcert=system&sslkey=engine:key&sslcert=c.pem&sslcrl=/a/b.pem'
+    (tmp_path / 'a:b').mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = server_of(address, 5.0).parameters
+    assert [found[name] for name in ('sslrootcert', 'sslkey', 'sslcert', 'sslcrl')] == [
+        'system',
+        'engine:key',
+        str(tmp_path / 'c.pem'),
+        '/a/b.pem',
+    ]
+    monkeypatch.chdir(tmp_path / 'a:b')
+    assert server_of('postgresql://h/d?sslkey=k.pem', 5.0).parameters['sslkey'] == 'k.pem'

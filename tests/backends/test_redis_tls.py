@@ -47,6 +47,16 @@ def test_everything_goes_through_it(front: TlsFront, certificates: Path) -> None
     assert front.served >= 2
 
 
+def test_another_working_directory(front: TlsFront, certificates: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Relative paths are those of the directory in which the backend was made: each connection reads the files anew."""
+    monkeypatch.chdir(certificates)
+    files = {'ssl_ca_certs': 'ca.pem', 'ssl_certfile': './client.pem', 'ssl_keyfile': 'client.key'}
+    with closing(connect(url(front, '127.0.0.1', **files), BackendOptions())) as backend:
+        monkeypatch.chdir(tmp_path)
+        namespace = Namespace(backend)
+        assert namespace.beat(namespace.join('a')).heartbeat == 1
+
+
 def test_a_server_that_cannot_prove_who_it_is(front: TlsFront, certificates: Path) -> None:
     """Another authority, or another name than the certificate's, is as good as away."""
     for host, authority in (('127.0.0.1', 'other'), ('localhost', 'ca')):

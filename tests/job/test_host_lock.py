@@ -252,6 +252,28 @@ def test_a_system_without_any_folder_to_write_to(monkeypatch: pytest.MonkeyPatch
     assert HostFolder('/absent').path.parent == Path('/absent')
 
 
+def test_another_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative folder is that of the directory in which the job was entered, whatever the directory is later."""
+    (tmp_path / 'locks').mkdir()
+    monkeypatch.chdir(tmp_path)
+    folder = HostFolder('locks')
+    monkeypatch.chdir('/')
+    held = folder.hold('mine')
+    assert verdict(tmp_path / 'locks', 'mine') is LockVerdict.HELD
+    assert held.is_in_place
+    held.release()
+    assert not [*folder_in(tmp_path / 'locks').iterdir()]
+
+
+def test_a_working_directory_that_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a relative folder cannot be known."""
+    (tmp_path / 'gone').mkdir()
+    monkeypatch.chdir(tmp_path / 'gone')
+    (tmp_path / 'gone').rmdir()
+    with pytest.raises(NotKnown, match='locks is relative, and the working directory'):
+        HostFolder('locks')
+
+
 def test_an_old_file_of_a_run_that_is_over_is_deleted(tmp_path: Path) -> None:
     """Another process of the user deletes it in time; the file of a process that lives, however old, stays."""
     with holder(tmp_path, 'old') as (process, _), holder(tmp_path, 'living'):

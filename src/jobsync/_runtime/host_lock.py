@@ -228,7 +228,9 @@ class HeldLock:
 def base_of(base: str | None) -> Path:
     """Return the folder that each user has one in: ``base``; None: shared memory, or else the folder for temporary files."""
     if base:
-        return Path(base)
+        with contextlib.suppress(FileNotFoundError):  # the working directory was removed
+            return Path(base).absolute()
+        raise NotKnown(f'{base} is relative, and the working directory of this process has been removed')
     if _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK):
         return _SHARED_MEMORY
     try:

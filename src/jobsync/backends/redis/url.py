@@ -10,6 +10,7 @@ import attrs
 import redis
 import redis.connection
 
+from jobsync.backends._common.paths import absolute
 from jobsync.backends.redis.connection import PARAMETERS
 from jobsync.errors import ConfigError
 
@@ -20,6 +21,7 @@ KEEPALIVE = {'socket_keepalive': True}
 """An idle listener notices by these that its server is gone without closing the connection."""
 
 OPTIONS = {'db', 'client_name'}
+PATHS = {'ssl_ca_certs', 'ssl_ca_path', 'ssl_certfile', 'ssl_keyfile'}
 HOW = (
     'redis://user:password@host:port/db, rediss:// the same over TLS, unix:///path/to.sock?db=0, or '
     'redis+sentinel://user:password@host:port,host:port/service/db; ?options may be db, client_name, ssl_..., durable=yes, '
@@ -160,7 +162,7 @@ def _typed(kind: str, options: dict[str, str]) -> tuple[type[redis.connection.Ab
     typed: dict[str, Any] = {}
     for name, value in options.items():
         parse = parsers.get(name)
-        typed[name] = parse(value) if parse else value
+        typed[name] = absolute(value) if name in PATHS and value else parse(value) if parse else value
     if kind == 'rediss' and typed.get('ssl_cert_reqs') != 'none':
         typed.setdefault('ssl_check_hostname', True)  # the default since redis-py 6
     typed['db'] = int(typed.get('db', 0))

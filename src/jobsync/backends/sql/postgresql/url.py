@@ -9,6 +9,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
+from jobsync.backends._common.paths import absolute
 from jobsync.errors import ConfigError
 
 __all__ = ['PostgresqlServer', 'server_of']
@@ -16,6 +17,9 @@ __all__ = ['PostgresqlServer', 'server_of']
 _LAST_PORT = 65_535
 SHOWN = ('host', 'port', 'dbname', 'user')
 """The parameters that messages show. A password is not among them, wherever in the URL it stands."""
+
+PATHS = ('passfile', 'sslcert', 'sslkey', 'sslrootcert', 'sslcrl', 'sslcrldir')
+"""The parameters that are paths, which libpq reads for each connection."""
 
 SHORTEST_SEC = 2
 """The shortest timeout that libpq takes to connect; and a kernel counts its probes in seconds."""
@@ -66,6 +70,12 @@ def _is_port(text: str) -> bool:
     return text.isdecimal() and len(text) <= len(str(_LAST_PORT)) and 0 < int(text) <= _LAST_PORT
 
 
+def _fixed(path: str) -> str:
+    fixed = absolute(path)
+    # libpq takes ``system`` for the authorities of the operating system, and a key with a colon for one in a device.
+    return path if path == 'system' or ':' in fixed else fixed
+
+
 def server_of(url: str, timeout_sec: float) -> PostgresqlServer:
     """Return the server that a URL names; ``ConfigError``, which does not show the URL, if libpq cannot read it."""
     scheme, _, rest = url.partition('://')
@@ -83,6 +93,7 @@ def server_of(url: str, timeout_sec: float) -> PostgresqlServer:
         )
     wanted = max(SHORTEST_SEC, round(timeout_sec))
     parameters: dict[str, Any] = {'application_name': 'jobsync', **keepalive(wanted), **given}
+    parameters |= {name: _fixed(str(path)) for name in PATHS if (path := given.get(name))}
     # libpq's own default is to wait for as long as the network does.
     try:
         chosen = int(given.get('connect_timeout') or 0)

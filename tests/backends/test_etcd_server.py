@@ -52,7 +52,7 @@ from jobsync._core.records import (
 from jobsync._event_log import event_log
 from jobsync.backend import Backend, BackendOptions, Unclaimed
 from jobsync.backends._common.backoff import Backoff
-from jobsync.backends.etcd import channel, forks, from_client, requests, watcher
+from jobsync.backends.etcd import channel, errors, forks, from_client, requests, watcher
 from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.plugin import connect
@@ -184,6 +184,20 @@ class TestUrl:
         """Is told by the option's name and its own."""
         with pytest.raises(ConfigError, match=r"ca='.*nowhere\.pem'.*No such file"):
             connect(f'etcds://h?ca={tmp_path}/nowhere.pem', BackendOptions())
+
+    @pytest.mark.parametrize(
+        ('variable', 'value', 'expected'), [('http_proxy', 'http://127.0.0.1:{}', 1), ('https_proxy', '', 0)]
+    )
+    def test_a_proxy_between(self, variable: str, value: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where a server is not reached, and the environment has a proxy for gRPC, the error names the variable."""
+        for each in errors.PROXIES:
+            monkeypatch.delenv(each, raising=False)
+        monkeypatch.setenv(variable, value.format(free_port()))
+        options = BackendOptions(op_timeout_sec=1.0)
+        address = f'etcd://127.0.0.1:{free_port()}'
+        with closing(connect(address, options)) as backend, pytest.raises(BackendUnavailable) as caught:
+            backend.open(SETTINGS, create=False)
+        assert str(caught.value).count(f'the environment has {variable}, and gRPC connects by way of that proxy') == expected
 
     def test_nothing_is_reached_by_connect(self) -> None:
         """A URL of servers that do not exist is as good as any, and so is closing what was never used."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import grpc
 
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
@@ -13,11 +15,14 @@ STALE_TOKEN = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INVALID_ARGUMENT
 MAYBE_STALE_TOKEN = grpc.StatusCode.UNKNOWN
 """How etcd 3.5 refuses a token from before such a change: with a status that may mean anything else as well."""
 
+UNREACHED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 NO_LOGIN = 'does not accept this login, or requires one: check user and password in the URL'
 REFUSED = {
     grpc.StatusCode.UNAUTHENTICATED: NO_LOGIN,
     grpc.StatusCode.PERMISSION_DENIED: 'denies this user the keys of the namespace: grant its role readwrite to them',
 }
+PROXIES = ('grpc_proxy', 'https_proxy', 'http_proxy')
+"""The variables of the environment that may give gRPC a proxy, in its order."""
 FULL = (
     'if its space is used up: compact it, defragment its members and disarm the alarm with etcdctl, or give it more with '
     '--quota-backend-bytes; if an answer is too large for a client of your own: raise its grpc.max_receive_message_length'
@@ -52,4 +57,11 @@ def translate(error: grpc.RpcError, server: str) -> JobsyncError:
         return Refused(f'etcd at {server} refuses this request ({details})')
     if code == grpc.StatusCode.OUT_OF_RANGE:
         return Compacted(f'etcd at {server}: {details}')
-    return BackendUnavailable(f'etcd at {server}: {code.name}: {details}')
+    return BackendUnavailable(f'etcd at {server}: {code.name}: {details}{_proxy() if code in UNREACHED else ""}')
+
+
+def _proxy() -> str:
+    """Return what to add where a server was not reached, and the environment has a proxy between."""
+    if (variable := next(filter(os.environ.get, PROXIES), None)) is None:
+        return ''
+    return f'; the environment has {variable}, and gRPC connects by way of that proxy, unless no_proxy has the host'

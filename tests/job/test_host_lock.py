@@ -409,6 +409,34 @@ def test_a_file_that_goes_again_and_again_is_not_made_for_ever(tmp_path: Path, m
     observer.watch.close(has_left=True)
 
 
+def wakers() -> set[int]:
+    """The descriptors of this process by which a thread can be woken."""
+    kinds = {file.name: os.path.realpath(file) for file in Path('/proc/self/fd').iterdir()}
+    return {int(name) for name, kind in kinds.items() if '/socket:' in kind or 'eventfd' in kind}
+
+
+def test_a_program_that_closes_every_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the program then opens under their numbers stays as it is, and the node goes on to watch others."""
+    monkeypatch.setattr(death_watch, '_TEND_SEC', 0.05)
+    before = wakers()
+    observer = Observer(tmp_path)
+    alarm = wakers() - before
+    assert alarm
+    (tmp_path / 'data').write_text('of the program')
+    with (tmp_path / 'data').open('r+b') as data, holder(tmp_path, 'n') as (process, _):
+        for number in alarm:
+            os.dup2(data.fileno(), number)
+        observer.see('m', 'n')
+        observer.watches('n')
+        kill(process)
+        wait_until(lambda: bool(observer.reported), 'the death is found')
+        assert all(os.path.samestat(os.fstat(number), os.fstat(data.fileno())) for number in alarm)
+    assert (tmp_path / 'data').read_text() == 'of the program'
+    observer.watch.close(has_left=True)
+    for number in alarm:
+        os.close(number)
+
+
 def test_a_file_that_goes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the folder is deleted or replaced, the process holds the lock of a new file, and keeps that of the old one."""
     monkeypatch.setattr(death_watch, '_TEND_SEC', 0.05)

@@ -11,9 +11,11 @@ because the process is in another pid namespace or lives on as another program a
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import select
+import socket
 import threading
 import time
 from bisect import bisect
@@ -39,6 +41,8 @@ _TRY_SEC = 1.0
 """How often the lock of a process without a bell is tried."""
 _TEND_SEC = 5.0
 """How often every lock is tried, and this process's own file is checked."""
+_PAGE = 4096
+"""How much of what has rung the alarm is read at once."""
 _MOST_FILES = 100
 """How many files are made for one incarnation. Each that has gone costs a mapping, of which a process may have 65,530."""
 
@@ -96,14 +100,18 @@ class DeathWatch:
         self._known: Mapping[str, Member] | None = None
         self._closed = False
         self._tend_at = time.monotonic() + _TEND_SEC
-        self._alarm: int | None = None
+        self._alarm: tuple[socket.socket, socket.socket] | None = None
+        """What wakes the thread: it reads from the first, others write to the second.
+
+        Sockets, for a program may close every descriptor, and open its own files under their numbers. Nothing is sent to a file.
+        """
         self._alarm_lock = threading.Lock()
         """Guards ``_alarm``, and is held for no longer than a system call that never blocks: the threads of the node take it."""
 
     def start(self, start_thread: Callable[[str, Callable[[], bool]], object]) -> None:
         """Start the thread, if there is anything to watch for. ``start_thread`` is that of ``NodeRuntime``."""
         if self._folder is not None:
-            self._alarm = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._alarm = _new_alarm()
             start_thread('deaths', self._step)
 
     def hold(self, incarnation: str) -> None:
@@ -152,7 +160,8 @@ class DeathWatch:
     def _wake(self) -> None:
         with self._alarm_lock:
             if self._alarm is not None:
-                os.eventfd_write(self._alarm, 1)
+                with contextlib.suppress(OSError):  # it has not been read since, or was closed
+                    self._alarm[1].send(b'!', socket.MSG_NOSIGNAL)
 
     def close(self, has_left: bool) -> None:
         """End the thread. Release the lock if the node has left; otherwise it is held until the process ends."""
@@ -183,26 +192,43 @@ class DeathWatch:
             watched.close()
         with self._alarm_lock:
             if self._alarm is not None:
-                os.close(self._alarm)
+                for end in self._alarm:
+                    end.close()
             self._alarm = None
 
     def _sleep(self, until: float) -> None:
         """Wait until a bell rings, new members come, or a lock is to be tried."""
         now, poll = time.monotonic(), select.poll()
         assert self._alarm is not None
-        poll.register(self._alarm, select.POLLIN)
+        alarm = self._alarm[0]
+        poll.register(alarm, select.POLLIN)
         for watched in self._watched.values():
             if watched.bell is not None:
                 poll.register(watched.bell, select.POLLIN)
             else:
                 until = min(until, now + (_SOON_SEC if now < watched.rung_at + _RUNG_SEC else _TRY_SEC))
         rung = {descriptor for descriptor, _ in poll.poll(max(0.0, 1000 * (until - now)))}
-        if self._alarm in rung:
-            os.eventfd_read(self._alarm)
+        if alarm.fileno() in rung:
+            self._silence(alarm)
         for watched in self._watched.values():
             if watched.bell in rung:
                 watched.close()
                 watched.rung_at = time.monotonic()
+
+    def _silence(self, alarm: socket.socket) -> None:
+        """Read what has rung the alarm, or take another one if the program has closed it."""
+        try:
+            if alarm.recv(_PAGE):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        another = _new_alarm()
+        with self._alarm_lock:
+            before, self._alarm = self._alarm, another
+        for end in before or ():
+            end.detach()  # the numbers may be those of other files now
 
     def _tend(self) -> None:
         """Make this process's own file again if it has gone, and look again for files that were not there."""
@@ -271,6 +297,13 @@ class DeathWatch:
             os.close(bell)
         self._take_finding(ref, finding)
         return False
+
+
+def _new_alarm() -> tuple[socket.socket, socket.socket]:
+    ends = socket.socketpair()
+    for end in ends:
+        end.setblocking(False)
+    return ends
 
 
 def _successors(name: str, members: Mapping[str, Member]) -> Iterator[NodeRef]:

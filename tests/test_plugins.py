@@ -220,6 +220,14 @@ def test_a_distribution_without_metadata(install: Install, tmp_path: Path) -> No
 MISSING = working('cards').replace('    made =', '    import no_such_driver\n    made =')
 
 
+def test_a_package_without_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where only the package was copied, or packed into a program, no backend is found: the error says what is missing."""
+    monkeypatch.setattr('importlib.metadata.entry_points', lambda **_: [])
+    monkeypatch.setattr(sys, 'path', [*sys.path, '/absent'])  # what is remembered belongs to the path
+    with pytest.raises(BackendNotFound, match=r'no backend answers to sqlite://.*dist-info.*--copy-metadata jobsync'):
+        connect('sqlite:///jobs.db', OPTIONS)
+
+
 def test_missing_driver(install: Install) -> None:
     """A driver that is not there is named with the command that brings it, and only when its backend is asked for."""
     install('alpha', 'cards', MISSING, extras=('cards', 'other'))

@@ -244,6 +244,13 @@ def _mark_conflicts(candidates: list[_Candidate], what: str, claims: Callable[[_
 
 
 def _unknown(scheme: str, candidates: list[_Candidate]) -> str:
+    if not candidates:
+        # jobsync's own are found by its metadata as well.
+        return (
+            f'no backend answers to {scheme}://, since none is installed: the folder jobsync-….dist-info, by which Python finds '
+            'them, is not beside the package; install it with pip, or copy that folder too (PyInstaller: --copy-metadata jobsync '
+            '--collect-all jobsync)'
+        )
     main_scheme = {s: each.schemes[0] for each in candidates if each.error is None for s in each.schemes}
     usable = sorted(main_scheme)
     near = nearest(scheme, usable)

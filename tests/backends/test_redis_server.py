@@ -662,17 +662,17 @@ class TestPurge:
     def test_a_portion_ends_early_where_reading_takes_long(self, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
         """It reads less than requested, and the next portions read the rest: all that may go is deleted, and nothing else."""
         ref = namespace.join('a')
-        done = [f'done {number}' for number in range(7)]
+        done = [f'done {number}' for number in range(110)]
         namespace.claim(ref, 'open', *done)
         namespace.audit('a', *done)
         own = script('purge')
-        source = own.source.replace('LONG, STEP = 8000, 100', 'LONG, STEP = -1, 3')
+        source = own.source.replace('LONG, STEP = 0.008, 100', 'LONG, STEP = 0, 50')
         assert source != own.source
         quick = attrs.evolve(own, source=source, digest=hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
         monkeypatch.setattr(redis_namespace, 'script', lambda name: quick if name == 'purge' else script(name))
         later, after, portions = namespace.snapshot().now + dt.timedelta(hours=1), '', list[int]()
         while not portions or after:
-            purged = namespace.backend.purge(HistoryKind.CLAIM, later, 100, after)
+            purged = namespace.backend.purge(HistoryKind.CLAIM, later, 1000, after)
             after = purged.resume
             portions.append(purged.deleted)
         assert len(portions) == 3

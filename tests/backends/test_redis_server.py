@@ -222,7 +222,10 @@ class TestServer:
             server.ask('CONFIG', 'SET', 'maxmemory-policy', 'noeviction')
             server.ask('CONFIG', 'SET', 'maxmemory', '0')
 
-    @pytest.mark.parametrize(('setting', 'value', 'right'), [('appendfsync', 'everysec', 'always'), ('appendonly', 'no', 'yes')])
+    @pytest.mark.parametrize(
+        ('setting', 'value', 'right'),
+        [('appendfsync', 'everysec', 'always'), ('appendonly', 'no', 'yes'), ('no-appendfsync-on-rewrite', 'yes', 'no')],
+    )
     def test_durable_must_be_true(self, harness: RedisHarness, server: RedisServer, setting: str, value: str, right: str) -> None:
         """A server that may lose what it acknowledged is not taken for one that does not."""
         server.ask('CONFIG', 'SET', setting, value)

@@ -73,7 +73,8 @@ def _info(call: Callable[..., Any]) -> dict[str, str]:
 
 def _check_durable(name: str, call: Callable[..., Any]) -> None:
     """Raise ``ConfigError`` if the server's settings are not those of a durable one; believe the URL if they cannot be read."""
-    for setting, wanted in (('appendonly', 'yes'), ('appendfsync', 'always')):
+    # With the last one, a server flushes nothing while it saves or writes its log anew.
+    for setting, wanted in (('appendonly', 'yes'), ('appendfsync', 'always'), ('no-appendfsync-on-rewrite', 'no')):
         try:
             answer = call('CONFIG', 'GET', setting)
         except redis.ResponseError:

@@ -112,3 +112,16 @@ class TestPostgresql:
         assert self.zone_of(f'{url}?options=-c%20timezone%3DAsia/Tokyo') == 'Asia/Tokyo'
         monkeypatch.setenv('PGTZ', 'Asia/Seoul')
         assert self.zone_of(url) == 'Asia/Seoul'
+
+    def test_forms_that_the_driver_does_not_read(self, newest_postgres: Any, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A server, database or role may have others by default: values come back as usual. What the client asks for stays."""
+        for setting in ("DateStyle = 'SQL, DMY'", 'IntervalStyle = sql_standard', 'client_encoding = SQL_ASCII'):
+            newest_postgres.psql(f'ALTER DATABASE far_away SET {setting}')
+        day, hours = dt.datetime(2024, 2, 1, tzinfo=dt.UTC), dt.timedelta(days=1, hours=2)
+        with db.connect(url) as cn:
+            row = db.select_row(cn, 'SELECT %s AS at, %s AS lasts, %s AS name', day, hours, '\N{SNOWMAN}')
+            assert row == {'at': day, 'lasts': hours, 'name': '\N{SNOWMAN}'}
+            assert db.select_scalar(cn, "SELECT '2/1/2024'::date") == dt.date(2024, 1, 2)  # the order is still the database's
+        monkeypatch.setenv('PGDATESTYLE', 'German')
+        with db.connect(url) as cn:
+            assert db.select_scalar(cn, "SELECT (DATE '2024-02-01')::text") == '01.02.2024'

@@ -1,7 +1,7 @@
-"""Connections for the user's statements, with the timezone of the user's process.
+"""Connections for the user's statements, with the timezone of the user's process, and in the forms that the driver reads.
 
 PostgreSQL takes a ``datetime`` without a timezone for local time of the session. The timezone of a session is the server's unless
-another is set.
+another is set. The forms of moments and of text may be others by default too, for the server, the database or the role.
 """
 
 from __future__ import annotations
@@ -20,18 +20,23 @@ __all__ = ['connect_for_user', 'local_zone']
 
 ZONES = 'zoneinfo/'
 
-# A timezone in the URL's options or in the environment (PGTZ, PGOPTIONS) is the user's choice, for psql too, and stays.
-SET_ZONE = "SELECT set_config('TimeZone', %s, false) FROM pg_settings WHERE name = 'TimeZone' AND source <> 'client'"
+# A setting in the URL's options or in the environment (PGTZ, PGOPTIONS) is the user's choice, for psql too, and stays. psycopg
+# reads no other styles than these, and no text without an encoding: where that is SQL_ASCII it returns bytes, also to SQLAlchemy.
+SETTINGS = """
+SELECT set_config(name, wanted, false) FROM pg_settings JOIN (VALUES
+    ('TimeZone', %s), ('DateStyle', 'ISO'), ('IntervalStyle', 'postgres'), ('client_encoding', 'UTF8')
+) AS settings (name, wanted) USING (name) WHERE source <> 'client'
+"""
 
 
 def connect_for_user(server: PostgresqlServer) -> psycopg.Connection[Any]:
-    """Connect, in the process's timezone, and without prepared statements, which proxies may lose."""
+    """Connect, with these settings, in the process's timezone, and without prepared statements, which proxies may lose."""
     connection = psycopg.connect(**server.parameters, autocommit=True, prepare_threshold=None)
     try:
         try:
-            connection.execute(SET_ZONE, [local_zone() or fixed_zone()])
+            connection.execute(SETTINGS, [local_zone() or fixed_zone()])
         except InvalidParameterValue:
-            connection.execute(SET_ZONE, [fixed_zone()])
+            connection.execute(SETTINGS, [fixed_zone()])
     except BaseException:
         connection.close()
         raise

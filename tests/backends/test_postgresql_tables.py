@@ -212,3 +212,33 @@ def test_a_table_that_inherits(harness: PostgresqlHarness, table: str) -> None:
         namespace.beat(ref)
     harness.execute(f'ALTER TABLE copy NO INHERIT sync_{table}')
     assert namespace.beat(ref).heartbeat >= 1
+
+
+@pytest.mark.parametrize('way', ['the schema is renamed', 'the tables are moved'])
+def test_manual_edits_of_tables_that_were_moved(harness: PostgresqlHarness, way: str) -> None:
+    """They are noticed as before, in the namespace of the tables, and not in another one that has been made where those were."""
+    Namespace(harness.connect()).backend.close()
+    place, before = f'{harness.schema}_moved', harness.schema
+    if way == 'the schema is renamed':
+        harness.execute(f'ALTER SCHEMA {before} RENAME TO {place}', f'CREATE SCHEMA {before}')
+    else:
+        moves = [f'ALTER TABLE {table} SET SCHEMA {place}' for (table,) in harness.query(TABLES)]
+        harness.execute(f'CREATE SCHEMA {place}', *moves)
+    with ExitStack() as closing:
+        closing.callback(harness.execute, f'DROP SCHEMA {place} CASCADE')
+        there, here = connect_to(harness.url.replace(before, place), 'sync_'), harness.connect()
+        closing.callback(there.close)
+        moved, other = Namespace(there), Namespace(here)
+        moved.commit(moved.leader(), TokenGroup([1, 2], 'leader'), moved=2)
+        for edit in EDITS:
+            with moved.raises_revision(), other.unchanged():
+                harness.execute(f'SET search_path = {place}', edit)
+        assert [lock.task_id for lock in there.read_locks().locks] == ['x']
+
+
+TABLES = "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"
+EDITS = (
+    'DELETE FROM sync_token WHERE token_id = 1',
+    "INSERT INTO sync_lock (task_id, node_pattern, created_by) VALUES ('x', '%', 'operator')",
+    "DELETE FROM sync_node WHERE name = 'leader'",
+)

@@ -25,21 +25,28 @@ FUNCTIONS = ('take_turn', 'by_hand', 'announce', 'keep_pins', 'keep_out')
 
 NODE_COLUMNS = 'name, created_on, state, incarnation, replaces, weight, timeout_sec'
 
+HERE = "PERFORM set_config('search_path', format('%I, pg_temp', TG_TABLE_SCHEMA), true);"
+"""The tables are those beside the one that is changed, until the function ends (its own ``SET search_path`` sees to that)."""
+
+# t=0  an operator, who has stopped all workers, renames the schema jobs, or moves the tables to another one (SET SCHEMA)
+# t=1  a statement of the operator's deletes rows: with jobs in the functions, it would be refused, or change a new jobs' state
 TAKE_TURN = """
-CREATE OR REPLACE FUNCTION {schema}.{prefix}take_turn() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION {schema}.{prefix}take_turn() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $body$
 BEGIN
+    {here}
     -- Our own transactions lock the state first, and rows after it: in another order each would wait for the other.
-    PERFORM 1 FROM {schema}.{prefix}state FOR UPDATE;
+    PERFORM 1 FROM {prefix}state FOR UPDATE;
     RETURN NULL;
 END
 $body$"""
 
 BY_HAND = """
-CREATE OR REPLACE FUNCTION {schema}.{prefix}by_hand() RETURNS trigger LANGUAGE plpgsql AS $body$
+CREATE OR REPLACE FUNCTION {schema}.{prefix}by_hand() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $body$
 DECLARE
     kind CONSTANT text := TG_ARGV[0];
     here CONSTANT text := TG_RELID || ':' || txid_current();
 BEGIN
+    {here}
     IF kind = 'token' AND TG_OP IN ('UPDATE', 'DELETE') THEN
         -- Without its pin's row a task would follow its hash, while the pin's holder may still be busy with it.
         IF OLD.task_id IS NOT NULL AND TG_OP = 'DELETE' THEN
@@ -53,16 +60,16 @@ BEGIN
     END IF;
     -- The token would be in both tables. With its row here deleted later, it would pass for unowned while a node may hold it.
     IF kind = 'token' AND TG_OP IN ('INSERT', 'UPDATE') THEN
-        IF EXISTS (SELECT FROM {schema}.{prefix}unowned WHERE token_id = NEW.token_id) THEN
+        IF EXISTS (SELECT FROM {prefix}unowned WHERE token_id = NEW.token_id) THEN
             RAISE EXCEPTION 'token % has no owner, and only the leader may give it to a node', NEW.token_id;
         END IF;
     END IF;
     IF coalesce(current_setting('jobsync.noted_' || kind, true), '') <> here THEN
-        UPDATE {schema}.{prefix}state SET revision = revision + 1, stamp = floor(random() * 4611686018427387000)::bigint + 1;
+        UPDATE {prefix}state SET revision = revision + 1, stamp = floor(random() * 4611686018427387000)::bigint + 1;
         IF kind = 'token' THEN
-            UPDATE {schema}.{prefix}state SET version = revision, version_stamp = stamp, builds_on = '[]';
+            UPDATE {prefix}state SET version = revision, version_stamp = stamp, builds_on = '[]';
         ELSIF kind IN ('lock', 'item') THEN
-            UPDATE {schema}.{prefix}state SET locks_revision = revision;
+            UPDATE {prefix}state SET locks_revision = revision;
         END IF;
         PERFORM set_config('jobsync.noted_' || kind, here, true);
     END IF;
@@ -74,15 +81,15 @@ BEGIN
     END IF;
     IF kind = 'token' THEN
         IF TG_OP = 'INSERT' THEN
-            NEW.version := (SELECT revision FROM {schema}.{prefix}state);
+            NEW.version := (SELECT revision FROM {prefix}state);
         ELSIF NEW.node IS DISTINCT FROM OLD.node THEN
-            NEW.version := (SELECT revision FROM {schema}.{prefix}state);
+            NEW.version := (SELECT revision FROM {prefix}state);
         END IF;
     ELSIF kind IN ('lock', 'item') THEN
         IF TG_OP = 'INSERT' THEN
-            UPDATE {schema}.{prefix}state SET last_lock = greatest(last_lock + 1, NEW.id) RETURNING last_lock INTO NEW.id;
+            UPDATE {prefix}state SET last_lock = greatest(last_lock + 1, NEW.id) RETURNING last_lock INTO NEW.id;
         END IF;
-        NEW.token_id := NEW.id + (SELECT total_tokens FROM {schema}.{prefix}state);
+        NEW.token_id := NEW.id + (SELECT total_tokens FROM {prefix}state);
         NEW.created_at := coalesce(NEW.created_at, clock_timestamp());
         IF TG_OP = 'INSERT' THEN
             NEW.patterns := coalesce(NEW.patterns, json_build_array(NEW.node_pattern)::text);
@@ -147,6 +154,7 @@ def functions_and_triggers(tables: Tables, schema: str) -> Iterator[str]:
         'channel': CHANNEL,
         'concerned': CONCERNED,
         'fullest': FULLEST,
+        'here': HERE,
     }
     for template in (TAKE_TURN, BY_HAND, ANNOUNCE, KEEP_PINS, KEEP_OUT, REVISION, ALWAYS):
         yield template.format(**fixed)

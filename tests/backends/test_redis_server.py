@@ -239,6 +239,22 @@ class TestServer:
             server.ask('CONFIG', 'SET', setting, right)
             eventually(lambda: 'aof_rewrite_in_progress:0' in server.ask('INFO', 'persistence'))
 
+    def test_a_log_that_is_being_begun(self, server: RedisServer) -> None:
+        """From when ``appendonly`` is switched on until the first log is complete, a server would lose everything in a crash."""
+        with closing(RedisServer(server.program, durable=False)) as other:
+            other.ask('MSET', *(word for number in range(200) for word in (f'k{number}', '')))
+            other.ask('CONFIG', 'SET', 'rdb-key-save-delay', '1000000')  # microseconds for each key: it does not end by itself
+            other.ask('CONFIG', 'SET', 'appendfsync', 'always')
+            other.ask('CONFIG', 'SET', 'appendonly', 'yes')
+            with closing(connect(other.url(query='durable=yes'), BackendOptions())) as backend:
+                with pytest.raises(BackendUnavailable, match='writing its first log'):
+                    backend.open(SETTINGS, create=True)
+                other.ask('CONFIG', 'SET', 'rdb-key-save-delay', '0')
+                other.ask('CONFIG', 'SET', 'appendonly', 'no')
+                other.ask('CONFIG', 'SET', 'appendonly', 'yes')
+                eventually(lambda: 'aof_rewrite_in_progress:0' in other.ask('INFO', 'persistence'))
+                backend.open(SETTINGS, create=True)
+
     def test_durable_must_be_true_of_the_node_with_the_slot(self, server: RedisServer) -> None:
         """In a cluster the node that keeps the namespace is checked, whichever node the URL names."""
         with cluster_of_two(server, durable=(True, False)) as nodes:

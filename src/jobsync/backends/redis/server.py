@@ -43,7 +43,7 @@ def check_server(server: RedisServer, key: str, name: str, call: Callable[..., A
         name: How messages name the server.
         call: Returns the server's answer to a command.
     """
-    info = _info(call)
+    info = _info(call, 'server', 'memory', 'replication', 'cluster')
     if info.get('cluster_enabled') == '1':
         # INFO and CONFIG GET have no key, so any node answers them: also one on which nothing of the namespace is kept.
         call('HGET', key, 'revision')
@@ -66,13 +66,25 @@ def check_server(server: RedisServer, key: str, name: str, call: Callable[..., A
         _check_durable(name, call)
 
 
-def _info(call: Callable[..., Any]) -> dict[str, str]:
-    text = '\n'.join(call('INFO', section).decode() for section in ('server', 'memory', 'replication', 'cluster'))
+def _info(call: Callable[..., Any], *sections: str) -> dict[str, str]:
+    text = '\n'.join(call('INFO', section).decode() for section in sections)
     return dict(re.findall(r'^(\w+):(.*?)\r?$', text, re.MULTILINE))
 
 
 def _check_durable(name: str, call: Callable[..., Any]) -> None:
-    """Raise ``ConfigError`` if the server's settings are not those of a durable one; believe the URL if they cannot be read."""
+    """Raise ``ConfigError`` if the server's settings are not those of a durable one; believe the URL if they cannot be read.
+
+    Raise ``BackendUnavailable`` if it is not durable yet.
+    """
+    # t=0  an operator sets appendonly yes: the server begins to write the log that a restart would read
+    # t=1  a node registers, and is given tokens; t=2  the log is not complete yet, and the server crashes
+    # t=3  restarted with the setting, it finds no log and is empty, which a newcomer takes for a namespace that is new
+    info = _info(call, 'persistence')
+    if info.get('aof_base_size') == '0' and '1' in (info.get('aof_rewrite_in_progress'), info.get('aof_rewrite_scheduled')):
+        raise BackendUnavailable(
+            f'{name} is writing its first log since appendonly was set to yes, and would lose everything in a crash until that '
+            'is done (aof_rewrite_in_progress in INFO)'
+        )
     # With the last one, a server flushes nothing while it saves or writes its log anew.
     for setting, wanted in (('appendonly', 'yes'), ('appendfsync', 'always'), ('no-appendfsync-on-rewrite', 'no')):
         try:

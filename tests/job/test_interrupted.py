@@ -19,7 +19,7 @@ from tests.signals import AlarmError, Interruption
 from tests.support.timings import DEADLINE_SEC
 
 import jobsync.database as db
-from jobsync import Job, NotOwned
+from jobsync import AsyncJob, Job, NotOwned
 from jobsync._core.agent.lease import Lease
 from jobsync._worker.task_log import TaskLog
 
@@ -131,6 +131,37 @@ def test_nothing_stays_behind(
                 error.__traceback__ = None
             assert list(left_behind(lease, log)) == [], point
             assert can_begin(job, task, is_place=is_place), point
+
+
+@pytest.mark.any_store
+def test_no_place_stays_behind_on_an_event_loop(
+    store: Store, points: Callable[[int], range], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the exception comes, no mark of the place is left, and another asyncio task can take it."""
+    monkeypatch.setattr(sys, 'unraisablehook', lambda _: None)  # Python drops what is raised while an object is freed
+
+    async def take(job: AsyncJob) -> bool:
+        async with job.singleton('x') as turn:
+            return bool(turn)
+
+    async def interrupted(job: AsyncJob, point: int | None = None) -> int:
+        with suppress(AlarmError), Interruption(point) as interruption:
+            await take(job)
+        return interruption.count
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            lease = job._job._session.lease
+            assert lease is not None
+            await take(job)
+            count = await interrupted(job)
+            assert count > 20
+            for point in points(count):
+                await interrupted(job, point)
+                assert list(left_behind(lease, job._job._task_log)) == [], point
+                assert await asyncio.create_task(take(job)), point
+
+    asyncio.run(work())
 
 
 @pytest.mark.filterwarnings('ignore:unclosed database:ResourceWarning')  # Python 3.13: the exception came before it had an owner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TypeVar
 
@@ -123,11 +123,16 @@ class SingletonBase:
         self._place, self._is_held = place, False
         self._span = TurnSpan(place.session.node_name, place.key)
 
-    def _take(self, turn: type[T], take: Callable[[], bool]) -> T:
+    def __del__(self) -> None:
+        # t=0  a block ends, and ``__exit__`` is called; or a loop is left, which frees this object at once
+        # t=1  a signal's handler raises before the first step of ``__exit__``: no worker would ever get the place
+        self._give_back()
+
+    def _take(self, turn: type[T]) -> T:
         place = self._place
         if self._is_held:
             raise JobsyncError(f'{cut_repr(place.key)} is held by this very object: make another one with job.singleton')
-        self._is_held = take()
+        self._is_held = place.take()
         try:
             if self._is_held:
                 self._span.begin()
@@ -153,16 +158,11 @@ class Singleton(SingletonBase):
 
     def __enter__(self) -> Turn:
         """Take the place if it is to be had, without waiting. The turn is false from the start otherwise."""
-        return self._take(Turn, self._place.take)
+        return self._take(Turn)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         """Give the place back."""
         self._give_back(exc)
-
-    def __del__(self) -> None:
-        # t=0  the block ends, and ``__exit__`` is called
-        # t=1  a signal's handler raises before its first step: no worker would ever get the place
-        self._give_back()
 
     def __iter__(self) -> Iterator[Turn]:
         """Yield a turn each time this worker holds the place, until the node is to leave."""

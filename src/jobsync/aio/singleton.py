@@ -39,7 +39,7 @@ class AsyncSingleton(SingletonBase):
         self._threads = threads
 
     def _turn(self) -> AsyncTurn:
-        return self._take(AsyncTurn, lambda: self._threads.call_here(self._place.take))  # no I/O
+        return self._threads.call_here(lambda: self._take(AsyncTurn))
 
     async def __aenter__(self) -> AsyncTurn:
         """Take the place if it is to be had, without waiting. The turn is false from the start otherwise."""
@@ -86,6 +86,3 @@ class _Turns(AsyncSingleton, AsyncIterator[AsyncTurn]):
                 self._give_back()
             await asyncio.sleep(POLL_SEC)
         raise StopAsyncIteration
-
-    def __del__(self) -> None:
-        self._give_back()

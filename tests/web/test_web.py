@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import logging
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock, Mock
@@ -19,9 +21,11 @@ import pytest
 from click.testing import CliRunner
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from tests.job.waiting import wait_until
 from tests.web.conftest import TOKEN
 
 from jobsync import AsyncJob, Cluster, ConfigError, CoordinationConfig, Job, JobsyncError
+from jobsync._threads import start
 from jobsync.backend import Pin, TokenGroup
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.cli.commands import cli
@@ -340,6 +344,44 @@ def test_a_port_in_use_is_an_error(store: MemoryStore) -> None:
     with job.serve(0) as server, pytest.raises(JobsyncError, match='in use'):
         job.serve(server.port)
     assert server.port > 0
+
+
+def test_a_start_that_is_interrupted_leaves_the_port_free(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a signal's handler raises while the server starts ends the server: the program may serve there the next time."""
+    job = Job('w1', coordination_config=config(store))
+    with job.serve(0) as server:
+        port = server.port
+
+    def start_and_interrupt(make: Callable[[], threading.Thread]) -> bool:
+        start(make)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr('jobsync.web.server.start', start_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            job.serve(port)
+    wait_until(lambda: all(thread.name != 'jobsync-web' for thread in threading.enumerate()), 'the server has ended', 20)
+    with job.serve(port) as server:
+        assert read(server.port, '/health/live')[0] == 200
+
+
+def test_the_loggers_of_uvicorn_are_the_programs(store: MemoryStore, caplog: pytest.LogCaptureFixture) -> None:
+    """A program that uvicorn runs goes on logging its own requests, and nothing there is of the worker's."""
+    error, access = logging.getLogger('uvicorn.error'), logging.getLogger('uvicorn.access')
+    handler = logging.NullHandler()
+    try:
+        access.addHandler(handler)
+        for logger in (error, access):
+            logger.setLevel(logging.INFO)
+        with Job('w1', coordination_config=config(store)).serve(0) as server:
+            assert read(server.port, '/health/live')[0] == 200
+            assert [logger.level for logger in (error, access)] == [logging.INFO] * 2
+            assert (access.handlers, access.propagate) == ([handler], True)
+        assert not [record for record in caplog.records if record.name == 'uvicorn.access']
+    finally:
+        access.removeHandler(handler)
+        for logger in (error, access):
+            logger.setLevel(logging.NOTSET)
 
 
 @pytest.mark.parametrize('given', [TOKEN, None], ids=['given', 'made'])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jobsync._threads import start
 from jobsync.config import checks
@@ -17,6 +19,15 @@ from jobsync.errors import JobsyncError
 __all__ = ['Server']
 
 _START_SEC = 30.0
+_log = logging.getLogger('uvicorn.error')
+
+
+class _QuietProtocol(H11Protocol):
+    """HTTP without a line in the program's log for each request: a probe may come every second."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.access_log = False
 
 
 class Server:
@@ -36,12 +47,14 @@ class Server:
         self._app = app
         checks.port.of('port', port)
         checks.host.of('host', host)
+        if _log.level == logging.NOTSET:  # the program has not said what uvicorn logs: not how this server starts
+            _log.setLevel(logging.WARNING)
         config = uvicorn.Config(
             app,
             host=host,
             port=port,
-            log_level='warning',
-            access_log=False,
+            http=_QuietProtocol,
+            log_config=None,  # the loggers are those of the program, which uvicorn may run
             server_header=False,
             proxy_headers=False,
             ws='none',
@@ -49,14 +62,25 @@ class Server:
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._run, name='jobsync-web', daemon=True)
+        try:
+            self._port = self._start(f'{host}:{port}')
+        except BaseException:
+            # t=0  this thread waits for the server; a signal's handler raises, and the program goes on
+            # t=1  the server listens: no object refers to it, and its port would be in use for as long as the process runs
+            self._server.should_exit = True
+            raise
+
+    def _start(self, address: str) -> int:
+        """Start the thread, and return the port once the server listens."""
         if not start(lambda: self._thread):
             raise JobsyncError('no thread can be started for the server: the process has too many threads or too little memory')
         deadline = time.monotonic() + _START_SEC
         while not self._server.started:
             if not self._thread.is_alive() or time.monotonic() > deadline:
-                raise JobsyncError(f'cannot listen on {host}:{port}: is the port in use, or the address none of this machine?')
+                raise JobsyncError(f'cannot listen on {address}: is the port in use, or the address none of this machine?')
             time.sleep(0.01)
-        self._port: int = self._server.servers[0].sockets[0].getsockname()[1]
+        port: int = self._server.servers[0].sockets[0].getsockname()[1]
+        return port
 
     def _run(self) -> None:
         try:

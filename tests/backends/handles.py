@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+from collections.abc import Callable
 
-from jobsync.backend import Backend
+from jobsync.backend import Backend, NodeRef
 from jobsync.testing.conformance.namespace import Namespace
 
-__all__ = ['beat_and_wait', 'go_on_after_a_fork']
+__all__ = ['beat_and_wait', 'beat_beside_a_fork', 'go_on_after_a_fork']
 
 
 def beat_and_wait(backend: Backend) -> threading.Thread:
@@ -34,11 +35,16 @@ def go_on_after_a_fork(namespace: Namespace) -> None:
         namespace.backend.wait(0, 1.0)
         namespace.backend.close()
 
+    beat_beside_a_fork(namespace, ref, child)
+    assert 'child' in namespace.nodes()
+
+
+def beat_beside_a_fork(namespace: Namespace, parent: NodeRef, child: Callable[[], object]) -> None:
+    """Send heartbeats of a new node while a forked child runs a function, to its end."""
     process = multiprocessing.get_context('fork').Process(target=child)
     process.start()
     for _ in range(50):
-        namespace.beat(ref)
-    process.join(100)
+        namespace.beat(parent)
+    process.join(200)
     assert process.exitcode == 0
-    assert namespace.node('parent').heartbeat == 50
-    assert 'child' in namespace.nodes()
+    assert namespace.node(parent.name).heartbeat == 50

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 
+import attrs
 import pytest
 from tests.backends.redis_jobs import Cluster
 from tests.support.harnesses.redis import RedisHarness
@@ -40,6 +41,31 @@ def replica_of(master: RedisServer) -> RedisServer:
     replica = RedisServer(master.program, durable=master.is_durable, replica_of=master)
     eventually(lambda: replica.is_synchronised)
     return replica
+
+
+@attrs.frozen
+class Masters:
+    """A master with a namespace, another server that is to take its place, and the sentinel that names the master."""
+
+    former: RedisServer
+    promoted: RedisServer
+    sentinel: SentinelServer
+    namespace: Namespace
+
+    def promote(self) -> None:
+        """Have the sentinel name the other server, once it knows none."""
+        self.sentinel.ask('SENTINEL', 'MONITOR', self.sentinel.service, '127.0.0.1', str(self.promoted.port), '1')
+
+
+@pytest.fixture
+def masters(server: RedisServer) -> Iterator[Masters]:
+    with (
+        closing(RedisServer(server.program)) as former,
+        closing(RedisServer(server.program)) as promoted,
+        closing(SentinelServer(former)) as sentinel,
+        closing(connect(sentinel.url(), BackendOptions())) as backend,
+    ):
+        yield Masters(former, promoted, sentinel, Namespace(backend))
 
 
 def is_the_same(namespace: Namespace) -> bool:
@@ -167,41 +193,29 @@ class TestSentinel:
             assert answers == [revision + 1]
             assert replica.ask('HGET', 'jobsync:{sync_}:state', 'generation') == '1'
 
-    def test_a_master_that_has_lost_its_replicas(self, server: RedisServer) -> None:
+    def test_a_master_that_has_lost_its_replicas(self, masters: Masters) -> None:
         """It refuses writes, and stays a master where it is cut off from the sentinels: the next call asks them for another."""
-        with (
-            closing(RedisServer(server.program)) as former,
-            closing(RedisServer(server.program)) as promoted,
-            closing(SentinelServer(former)) as sentinel,
-            closing(connect(sentinel.url(), BackendOptions())) as backend,
-        ):
-            namespace = Namespace(backend)
-            former.ask('CONFIG', 'SET', 'min-replicas-to-write', '1')
-            sentinel.ask('SENTINEL', 'REMOVE', sentinel.service)
-            sentinel.ask('SENTINEL', 'MONITOR', sentinel.service, '127.0.0.1', str(promoted.port), '1')
-            with pytest.raises(BackendUnavailable, match='NOREPLICAS'):
-                namespace.join('a')
-            with pytest.raises(SchemaMismatch, match='no namespace'):
-                namespace.join('a')
+        namespace, sentinel = masters.namespace, masters.sentinel
+        masters.former.ask('CONFIG', 'SET', 'min-replicas-to-write', '1')
+        sentinel.ask('SENTINEL', 'REMOVE', sentinel.service)
+        masters.promote()
+        with pytest.raises(BackendUnavailable, match='NOREPLICAS'):
+            namespace.join('a')
+        with pytest.raises(SchemaMismatch, match='no namespace'):
+            namespace.join('a')
 
-    def test_a_master_that_was_replaced(self, server: RedisServer) -> None:
+    def test_a_master_that_was_replaced(self, masters: Masters) -> None:
         """A heartbeat goes to the master of now, though the former one would take it; if no sentinel answers, where it went."""
-        with (
-            closing(RedisServer(server.program)) as former,
-            closing(RedisServer(server.program)) as promoted,
-            closing(SentinelServer(former)) as sentinel,
-            closing(connect(sentinel.url(), BackendOptions())) as backend,
-        ):
-            namespace = Namespace(backend)
-            ref = namespace.join('a')
-            sentinel.pause()
-            assert namespace.beat(ref).heartbeat == 1
-            sentinel.resume()
-            sentinel.ask('SENTINEL', 'REMOVE', sentinel.service)
-            assert namespace.beat(ref).heartbeat == 2
-            sentinel.ask('SENTINEL', 'MONITOR', sentinel.service, '127.0.0.1', str(promoted.port), '1')
-            with pytest.raises(SchemaMismatch, match='no namespace'):
-                namespace.beat(ref)
+        namespace, sentinel = masters.namespace, masters.sentinel
+        ref = namespace.join('a')
+        sentinel.pause()
+        assert namespace.beat(ref).heartbeat == 1
+        sentinel.resume()
+        sentinel.ask('SENTINEL', 'REMOVE', sentinel.service)
+        assert namespace.beat(ref).heartbeat == 2
+        masters.promote()
+        with pytest.raises(SchemaMismatch, match='no namespace'):
+            namespace.beat(ref)
 
     def test_sentinels_that_do_not_answer(self, server: RedisServer) -> None:
         """One is enough; none is an outage; one that does not know the service is a mistake."""

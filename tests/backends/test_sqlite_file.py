@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import multiprocessing
 import os
 import resource
 import signal
@@ -20,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.backends.handles import beat_beside_a_fork
 from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync._core.assignment import Plan, TokenGroup
@@ -643,13 +643,7 @@ for number in range(10_000):
                 namespace.join('child', replacing=namespace.node('child').beat if 'child' in namespace.nodes() else None)
             namespace.backend.close()
 
-        process = multiprocessing.get_context('fork').Process(target=child)
-        process.start()
-        for _ in range(50):
-            namespace.beat(ref)
-        process.join(200)
-        assert process.exitcode == 0
-        assert namespace.node('parent').heartbeat == 50
+        beat_beside_a_fork(namespace, ref, child)
         assert len(namespace.node('child').replaces) == 1
         assert harness.query('PRAGMA integrity_check') == [('ok',)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 import pytest
@@ -19,6 +19,14 @@ from jobsync.testing.editable_store import Image
 
 def owns_nothing(bench: Bench, agent: Agent) -> bool:
     return agent.lease.ownership.is_empty and agent.lease.deadline < 0.0 and bench.claims(agent, *TASKS) == [False] * 4
+
+
+def run_with_one_owner(bench: Bench, agents: Sequence[Agent]) -> None:
+    """Run on for 40 seconds, in which no two agents may claim one task."""
+    for _ in range(400):
+        bench.run(0.1)
+        for key in TASKS:
+            assert sum(bench.claims(agent, key)[0] for agent in agents) <= 1
 
 
 def lower(pulse: Pulse) -> Pulse:
@@ -235,10 +243,7 @@ def test_nobody_owns_a_token_twice_through_a_rollback() -> None:
     image = bench.store.image()
     bench.run(30.0)
     bench.store.restore(image, 'replica')
-    for _ in range(400):
-        bench.run(0.1)
-        for key in TASKS:
-            assert sum(bench.claims(agent, key)[0] for agent in agents) <= 1
+    run_with_one_owner(bench, agents)
     assert all(agent.is_settled for agent in agents)
 
 
@@ -294,10 +299,7 @@ def test_a_version_known_in_an_earlier_incarnation_counts() -> None:
     bench.run(1.0)
     bench.cut_off(b)
     bench.store.restore(image)
-    for _ in range(400):
-        bench.run(0.1)
-        for key in TASKS:
-            assert sum(bench.claims(agent, key)[0] for agent in (a, b)) <= 1
+    run_with_one_owner(bench, [a, b])
     assert bench.backend.snapshot().timeline.generation == 1
     assert bench.claims(a, *TASKS) == [True] * 4
 
@@ -326,10 +328,7 @@ def test_a_timeline_that_was_over_is_renewed(lose: Callable[[Bench, Image], None
     (b,) = bench.cluster('b')
     bench.cut_off(b)
     bench.store.restore(newest)
-    for _ in range(400):
-        bench.run(0.1)
-        for key in TASKS:
-            assert sum(bench.claims(agent, key)[0] for agent in (a, b)) <= 1
+    run_with_one_owner(bench, [a, b])
     assert bench.backend.snapshot().timeline.generation == 1
     assert bench.claims(a, *TASKS) == [True] * 4
 

@@ -7,8 +7,9 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -54,6 +55,40 @@ async def slowly(tasks: Iterable[int]) -> AsyncIterator[int]:
     for task in tasks:
         await asyncio.sleep(0)
         yield task
+
+
+@contextmanager
+def busy(job: AsyncJob) -> Iterator[threading.Event]:
+    """Have every thread for calls wait in the block, until it ends or the event is set."""
+    may_go_on = threading.Event()
+    try:
+        for _ in range(_MOST):
+            job._threads.submit(may_go_on.wait)
+        yield may_go_on
+    finally:
+        may_go_on.set()
+
+
+@asynccontextmanager
+async def cancelled_at_its_end(
+    job: AsyncJob, work: Callable[[Callable[[], Awaitable[None]]], Coroutine[Any, Any, None]]
+) -> AsyncIterator[threading.Event]:
+    """Cancel work as it comes to the end of its body, while all threads are busy, and keep its exception in the block."""
+    may_end, begun = asyncio.Event(), asyncio.Event()
+
+    async def body() -> None:
+        begun.set()
+        await may_end.wait()
+
+    task = asyncio.create_task(work(body))
+    await begun.wait()
+    with busy(job) as may_go_on:
+        may_end.set()
+        await asyncio.sleep(0.05)
+        task.cancel()
+        (kept,) = await asyncio.gather(task, return_exceptions=True)
+        assert isinstance(kept, asyncio.CancelledError)
+        yield may_go_on
 
 
 def stalling(store: Store, method: str) -> tuple[FaultyBackend, threading.Event, threading.Event]:
@@ -326,14 +361,8 @@ def test_a_call_that_is_cancelled_before_a_thread_has_begun_it(store: Store) -> 
         async with store.async_job('a', config=PATIENT) as job:
             loop = job.claim([1, 2])
             assert await anext(loop) == 1
-            may_go_on = threading.Event()
-            try:
-                for _ in range(_MOST):
-                    job._threads.submit(may_go_on.wait)
-                with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(anext(loop), 0.05)
-            finally:
-                may_go_on.set()
+            with busy(job), pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(loop), 0.05)
             assert await anext(loop) == 2
 
     run(work())
@@ -344,26 +373,14 @@ def test_a_loop_that_is_cancelled_before_a_thread_has_begun_its_call(store: Stor
 
     async def work() -> None:
         async with store.async_job('a', config=PATIENT) as job:
-            may_go_on, may_end, begun = threading.Event(), asyncio.Event(), asyncio.Event()
 
-            async def loop() -> None:
+            async def loop(body: Callable[[], Awaitable[None]]) -> None:
                 async for _ in job.claim([1, 2]):
-                    begun.set()
-                    await may_end.wait()
+                    await body()
 
-            task = asyncio.create_task(loop())
-            await begun.wait()
-            try:
-                for _ in range(_MOST):
-                    job._threads.submit(may_go_on.wait)
-                may_end.set()
-                await asyncio.sleep(0.05)
-                task.cancel()
-                (kept,) = await asyncio.gather(task, return_exceptions=True)
-                assert isinstance(kept, asyncio.CancelledError)
-            finally:
+            async with cancelled_at_its_end(job, loop) as may_go_on:
                 may_go_on.set()
-            await asyncio.to_thread(wait_until, lambda: in_flight(job) == [], 'nothing is in flight', 20)
+                await asyncio.to_thread(wait_until, lambda: in_flight(job) == [], 'nothing is in flight', 20)
 
     run(work())
     assert store.audits == ['1']
@@ -509,26 +526,13 @@ def test_a_task_block_that_is_cancelled_before_a_thread_has_ended_it(store: Stor
 
     async def work() -> None:
         async with store.async_job('a', config=PATIENT) as job:
-            may_go_on, may_end, begun = threading.Event(), asyncio.Event(), asyncio.Event()
 
-            async def block() -> None:
+            async def block(body: Callable[[], Awaitable[None]]) -> None:
                 async with job.task(1):
-                    begun.set()
-                    await may_end.wait()
+                    await body()
 
-            task = asyncio.create_task(block())
-            await begun.wait()
-            try:
-                for _ in range(_MOST):
-                    job._threads.submit(may_go_on.wait)
-                may_end.set()
-                await asyncio.sleep(0.05)
-                task.cancel()
-                (kept,) = await asyncio.gather(task, return_exceptions=True)
-                assert isinstance(kept, asyncio.CancelledError)
+            async with cancelled_at_its_end(job, block):
                 assert in_flight(job) == []
-            finally:
-                may_go_on.set()
             async with job.task(1):
                 pass
 

@@ -133,12 +133,12 @@ class Job:
         hash_function, self._total_tokens = self._config.hash_function, self._config.total_tokens
         self._hash, self._token_of = hasher(hash_function), tokenizer(hash_function, self._total_tokens)
         self._session = Session(self.node_name, self._config, create=not checks.flag.of('skip_db_init', skip_db_init))
-        self._task_log = TaskLog(self._session, self.date)
+        self._task_log = TaskLog(self._session, checks.day_of_work(self.date))
         self._added = AddedTasks(self._session.node_name)
         self._scheduler = Scheduler(self._session)
         self._locks, self._items = TaskLocks(self._session), Items(self._session)
         is_handling = checks.flag.of('handle_signals', handle_signals)
-        self._signals = Signals(self._session, self._task_log, self._config.shutdown_timeout_sec) if is_handling else None
+        self._signals = Signals(self._session, self._task_log) if is_handling else None
 
     def __repr__(self) -> str:
         return f'<Job {status.summary(self._session)}>'
@@ -458,7 +458,7 @@ class Job:
         """
         key = key_of(task)
         self._task_log.check_begun(key)
-        self._task_log.check_may_finish()
+        self._session.check_may_write()
         self._task_log.finish(key)
         self._added.end(self._task_log.is_open, key)
         self._task_log.completions.flush()

@@ -87,8 +87,8 @@ def node_config(
 def wait_until_entered(
     runtime: NodeRuntime,
     distribution_timeout_sec: float,
-    prepare: Callable[[], object] | None = None,
-    has_left: Callable[[], bool] = lambda: False,
+    prepare: Callable[[], object] | None,
+    has_left: Callable[[], bool],
 ) -> None:
     """Return once the node owns its whole share, or at ``wait_on_enter`` if it is at least part of the plan.
 
@@ -141,7 +141,7 @@ class _Schedule:
         return logging.WARNING
 
 
-def _waiting_for(status: Status, config: NodeConfig, distribution_timeout_sec: float, waited: float, holders: str = '') -> str:
+def _waiting_for(status: Status, config: NodeConfig, distribution_timeout_sec: float, waited: float, holders: str) -> str:
     """Return what the node waits for, and for how long at most. ``holders``: the nodes that own what it is to own, as text."""
     found, minimum_nodes = status.registered_nodes, config.minimum_nodes
     left = max(0.0, config.wait_on_enter - waited)

@@ -37,7 +37,7 @@ class ClaimLoop(Generic[T]):
         parse: Callable[[T], tuple[str, int]],
         limit: int | None,
         *,
-        once: bool = False,
+        once: bool,
     ) -> None:
         """Store the parts.
 

@@ -347,7 +347,10 @@ class Session:
         return check_sql(self.needed_backend)
 
     def check_may_write(self) -> None:
-        """Raise ``UnsupportedOperation`` if jobsync's writes would wait for a transaction of the caller's own over ``_cn``."""
+        """Raise ``UnsupportedOperation`` if jobsync's writes would wait for a transaction of the caller's own over ``_cn``.
+
+        What was written in it for a task may still be rolled back, so the task is not complete.
+        """
         if self._connection is not None and not self.is_over:
             self.sql_backend.check_no_writer_here()
 

@@ -74,7 +74,7 @@ class SharedBatch(ClaimLoop[T]):
         parse: Callable[[T], tuple[str, int]],
         is_owned: Callable[[T], bool],
         *,
-        progress: bool = False,
+        progress: bool,
     ) -> None:
         """Store the parts. Of several tasks with one id the first is taken."""
         super().__init__(task_log, (), parse, None, once=True)

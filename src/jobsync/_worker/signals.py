@@ -40,8 +40,8 @@ class Signals:
     signal raises ``SystemExit`` in the block, as does the end of ``shutdown_timeout_sec`` if the block still runs then.
     """
 
-    def __init__(self, session: Session, task_log: TaskLog, shutdown_timeout_sec: float) -> None:
-        self.session, self._task_log, self._shutdown_timeout_sec = session, task_log, shutdown_timeout_sec
+    def __init__(self, session: Session, task_log: TaskLog) -> None:
+        self.session, self._task_log, self._shutdown_timeout_sec = session, task_log, session.config.shutdown_timeout_sec
         self._timer: threading.Timer | None = None
         self._is_sending = threading.Lock()
 

@@ -33,10 +33,10 @@ class TaskLog:
 
     def __init__(self, session: Session, date: dt.date) -> None:
         self.session, self.node_name = session, session.node_name
-        self._date = date.date() if isinstance(date, dt.datetime) else date
-        self.completions = Completions(session, self._date, self._release_recorded)
-        self.attempts = TaskAttempts(session, self._date)
-        self.history, self.renewal = DateHistory(session, self._date), ClaimRenewal(session, self._date)
+        self._date = date
+        self.completions = Completions(session, date, self._release_recorded)
+        self.attempts = TaskAttempts(session, date)
+        self.history, self.renewal = DateHistory(session, date), ClaimRenewal(session, date)
         self._open: dict[str, tuple[float, int, bool]] = {}
         """The open tasks: when each was begun, on ``clock.now``, by which worker, and whether it was open already."""
         self._checked_out: dict[str, int] = {}
@@ -262,13 +262,6 @@ class TaskLog:
 
     # --- ends ---------------------------------------------------------------------------------------------------------------
 
-    def check_may_finish(self) -> None:
-        """Raise ``UnsupportedOperation`` where the caller's own open transaction keeps completions from being recorded.
-
-        What was written in it for the task may still be rolled back, so the task is not complete.
-        """
-        self.session.check_may_write()
-
     def finish(self, key: str) -> None:
         """End the work on a task: no longer in flight, and complete once ``completions`` has recorded it."""
         self.session.note_progress()
@@ -291,7 +284,7 @@ class TaskLog:
     def finish_checked_out(self, key: str, worker: int) -> None:
         """End the work of a worker on a task that it has checked out, unless that has ended already."""
         if self._checked_out.get(key) == worker:
-            self.check_may_finish()
+            self.session.check_may_write()
             self.finish(key)
 
     def abandon(self, key: str, worker: int | None = None) -> None:

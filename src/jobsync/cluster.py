@@ -223,11 +223,9 @@ class Cluster:
         key, day = key_of(task), checks.day_of_work(date)
         reading = self._reader.read(key)
         history = read_task_history(self._backend, reading, key, day)
-        rows = [task_row(row) for row in history.claims], [task_row(row) for row in history.audits]
-        return attrs.evolve(
-            explain(reading, key, history),
-            history=tuple(events.of_task(reading, key, *rows, list(map(_rebalance_row, history.rebalances)))),
-        )
+        claims, audits = map(task_row, history.claims), map(task_row, history.audits)
+        found = events.of_task(reading, key, claims, audits, list(map(_rebalance_row, history.rebalances)))
+        return attrs.evolve(explain(reading, key, history), history=tuple(found))
 
     def plan(self, add: Mapping[str, float] | Iterable[str] = (), remove: Collection[str] = ()) -> Forecast:
         """Return what would move if nodes came or went. Commits nothing.
@@ -546,7 +544,7 @@ class Cluster:
     def _actor(self, actor: str | None) -> str:
         return user_at_host() if actor is None else checks.actor.of('actor', actor)
 
-    def _record(self, actor: str, action: str, subjects: Collection[str] = (), reason: str | None = None) -> None:
+    def _record(self, actor: str, action: str, subjects: Collection[str], reason: str | None = None) -> None:
         actions.record(self._backend, actor, action, subjects, reason)
 
 

@@ -38,8 +38,8 @@ def record(
     backend: Backend,
     actor: str,
     action: str,
-    subjects: Collection[str] = (),
-    reason: str | None = None,
+    subjects: Collection[str],
+    reason: str | None,
     call: Callable[[Callable[[], object]], object] = lambda write: write(),
 ) -> None:
     """Record that an action was carried out, at the store's time.

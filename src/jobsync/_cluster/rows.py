@@ -17,7 +17,7 @@ from jobsync._core.redact import listed
 from jobsync._runtime.leader_record import leader_changes
 from jobsync.rows import ClusterNode, ClusterStatus, HandOver, ItemRow, LockRow, UnreadableRow
 
-__all__ = ['hand_overs', 'item_rows', 'lock_rows', 'node_rows', 'status', 'unmatched']
+__all__ = ['hand_overs', 'item_rows', 'lock_rows', 'node_rows', 'status']
 
 
 def node_rows(reading: ClusterReading) -> list[ClusterNode]:
@@ -92,7 +92,7 @@ def hand_overs(reading: ClusterReading) -> list[HandOver]:
     return found
 
 
-def unmatched(reading: ClusterReading) -> list[Pin]:
+def _unmatched(reading: ClusterReading) -> list[Pin]:
     """Return the pins that no live node matches, in the order of their ids."""
     return sorted(reading.assignment.unplaced, key=lambda pin: pin.id)
 
@@ -159,7 +159,7 @@ def status(reading: ClusterReading) -> ClusterStatus:
         'locks': sum(not lock.group for lock in reading.locks.locks),
         'items': sum(lock.is_item for lock in reading.locks.locks),
         'drained': sorted(reading.drained),
-        'unmatched': [pin.task_id for pin in unmatched(reading)],
+        'unmatched': [pin.task_id for pin in _unmatched(reading)],
         'unreadable': [
             cast('UnreadableRow', attrs.asdict(record)) for record in (*snapshot.unreadable, *reading.locks.unreadable)
         ],
@@ -191,7 +191,7 @@ def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterat
     for setting, values in differences(reading).items():
         words = ', '.join(f'{value} ({listed(names, 3)})' for value, names in values.items())
         yield f'nodes differ in {setting}: {words}: {SHOULD_BE_EQUAL[setting]}'
-    if pins := unmatched(reading):
+    if pins := _unmatched(reading):
         yield f'tasks whose patterns match no live node: {len(pins)} ({", ".join(pin.task_id for pin in pins[:5])})'
     for row in hand_overs(reading):
         if row['held']:

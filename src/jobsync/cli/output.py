@@ -148,7 +148,7 @@ def _cell(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, (dt.date, dt.datetime)):
+    if isinstance(value, dt.date):  # or a datetime, which is one
         return value.isoformat()
     if isinstance(value, Sequence):
         return list(value)

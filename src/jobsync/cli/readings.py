@@ -38,6 +38,8 @@ _MOST_EVENTS = 10
 _HISTORY = ('created_on', 'item', 'node', 'date')
 
 limit_option = click.option('--limit', type=click.IntRange(1), default=20, show_default=True, help='The newest so many.')
+task_option = click.option('--task', default=None, help='Only this task.')
+any_day_option = day_option('The date of the work. Without it every date.')
 
 
 @click.command()
@@ -191,8 +193,8 @@ def history(cluster: Cluster, task: str | None, limit: int, as_json: bool) -> No
 
 @click.command()
 @limit_option
-@day_option('The date of the work. Without it every date.')
-@click.option('--task', default=None, help='Only this task.')
+@any_day_option
+@task_option
 @json_option
 @cluster_command
 def claims(cluster: Cluster, limit: int, date: dt.date | None, task: str | None, as_json: bool) -> None:
@@ -202,8 +204,8 @@ def claims(cluster: Cluster, limit: int, date: dt.date | None, task: str | None,
 
 @click.command()
 @limit_option
-@day_option('The date of the work. Without it every date.')
-@click.option('--task', default=None, help='Only this task.')
+@any_day_option
+@task_option
 @json_option
 @cluster_command
 def audit(cluster: Cluster, limit: int, date: dt.date | None, task: str | None, as_json: bool) -> None:
@@ -215,7 +217,7 @@ def audit(cluster: Cluster, limit: int, date: dt.date | None, task: str | None, 
 @click.option(
     '--older-than', type=click.FloatRange(0), default=300.0, show_default=True, help='Seconds since the task was begun.'
 )
-@day_option('The date of the work. Without it every date.')
+@any_day_option
 @json_option
 @cluster_command
 def incomplete(cluster: Cluster, older_than: float, date: dt.date | None, as_json: bool) -> None:

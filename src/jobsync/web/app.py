@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from jobsync._cluster import rows
@@ -53,7 +53,7 @@ def cluster_app(connect: Callable[[], Cluster], hosts: Sequence[str] = LOCAL, to
 
     async def ready(_: Request) -> Response:
         # The page says why a store does not answer, so it stays reachable when the store is not.
-        return JSONResponse({'ready': True})
+        return _json({'ready': True})
 
     async def metrics(_: Request) -> Response:
         from jobsync.web.gauges import cluster_metrics
@@ -95,7 +95,7 @@ def job_app(job: Worker, connect: Callable[[], Cluster], hosts: Sequence[str] = 
         status = job.get_coordination_status()
         is_ready = job.am_i_healthy() and not job.is_leaving
         body = {'ready': is_ready, 'state': status['state'], 'is_stalled': status['is_stalled']}
-        return JSONResponse(body, 200 if is_ready else 503)
+        return _json(body, 200 if is_ready else 503)
 
     async def worker(_: Request) -> Response:
         return _json(job.get_coordination_status())
@@ -127,7 +127,7 @@ def _exposition(text: bytes) -> Response:
 
 def _app(feed: Feed, routes: Sequence[Route], hosts: Sequence[str]) -> Starlette:
     async def live(_: Request) -> Response:
-        return JSONResponse({'live': True})
+        return _json({'live': True})
 
     async def state(_: Request) -> Response:
         frame, error = await feed.recent()

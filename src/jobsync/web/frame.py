@@ -95,8 +95,9 @@ def frame_of(
         'actions': [_action(row) for row in [*actions.actions(reading.locks.locks)][: -_MOST_ACTIONS - 1 : -1]],
         'locks': {'unmatched': len(status['unmatched']), 'tasks': list(map(_short, status['unmatched'][:_MOST_UNMATCHED]))},
         'items': _groups(reading),
-        'incomplete': {'total': len(backlog.incomplete), 'rows': [_short_task(row) for row in backlog.incomplete[:_MOST]]},
-        'quarantined': {'total': len(backlog.quarantined), 'rows': [_short_task(row) for row in backlog.quarantined[:_MOST]]},
+        # The page has to name the task to the server again, so the id is never cut.
+        'incomplete': {'total': len(backlog.incomplete), 'rows': list(map(_begun, backlog.incomplete[:_MOST]))},
+        'quarantined': {'total': len(backlog.quarantined), 'rows': backlog.quarantined[:_MOST]},
     }
     names = {node['name']: json.dumps(node['name']) for node in nodes}
     return Frame(
@@ -118,7 +119,7 @@ def as_json(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, (dt.date, dt.datetime)):
+    if isinstance(value, dt.date):  # or a datetime, which is one
         return value.isoformat()
     raise TypeError(f'{value!r} has no form in JSON')
 
@@ -135,9 +136,8 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else text[:_LONGEST] + '…'
 
 
-def _short_task(row: Any) -> Mapping[str, Any]:
-    # The page has to name the task to the server again, so the id is never cut.
-    return {**row, 'created_on': row['created_on'].timestamp()} if 'created_on' in row else row
+def _begun(row: TaskRow) -> Mapping[str, Any]:
+    return {**row, 'created_on': row['created_on'].timestamp()}
 
 
 def _node(node: ClusterNode, moving: int) -> Mapping[str, Any]:

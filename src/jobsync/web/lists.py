@@ -52,10 +52,9 @@ def items(reading: ClusterReading, query: str, offset: int, limit: int, group: s
         group: Only items of this group.
     """
     words = query.casefold()
-    of_groups = [lock for lock in reading.locks.locks if lock.is_item]
     found = [
         row
-        for row in rows.item_rows(of_groups, reading.assignment.pin_of, group)
+        for row in rows.item_rows(reading.locks.locks, reading.assignment.pin_of, group)
         if not words or words in row['item'].casefold() or words in (row['owner'] or '').casefold()
     ]
     return {'total': len(found), 'rows': found[offset : offset + limit]}

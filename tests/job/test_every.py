@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tests.job.slow_claims import slow_claims
@@ -20,6 +21,7 @@ from tests.job.waiting import wait_until
 
 from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job, JobsyncError, Tick, WrongProcess, plugins
 from jobsync._core.records import Claim, HistoryKind, NodeRef, Registration
+from jobsync._runtime import threads
 from jobsync._worker import scheduler, store_clock
 from jobsync._worker.session import Session
 from jobsync._worker.singleton import Place
@@ -730,6 +732,19 @@ def test_run_scheduled_waits_until_the_job_is_to_leave(store: Store) -> None:
         assert waiting.is_alive()
     waiting.join(DEADLINE_SEC)
     assert not waiting.is_alive()
+
+
+@pytest.mark.any_store
+def test_a_function_for_which_no_thread_can_be_started(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused, and accepted the next time, under the same name."""
+    has_run = threading.Event()
+    with store.job('a') as job:
+        with monkeypatch.context() as patched:
+            patched.setattr(threads, 'start', Mock(side_effect=RuntimeError))
+            with pytest.raises(JobsyncError, match='no thread for the schedule'):
+                job.every(0.1, name='work')(has_run.set)
+        job.every(0.1, name='work')(has_run.set)
+        assert has_run.wait(DEADLINE_SEC)
 
 
 @pytest.mark.any_store

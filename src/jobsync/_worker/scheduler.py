@@ -48,7 +48,13 @@ class Scheduler:
             raise ConfigError(
                 f'name is {scheduled.name!r}: must be another one, since a function of that name is scheduled already'
             )
-        self.start()
+        # t=0  the function is in the table, and no thread can be started now, which is an error
+        # t=1  it tries again: the name would be taken, by a function that no thread runs
+        try:
+            self.start()
+        except BaseException:
+            self._all.pop(scheduled.name, None)
+            raise
 
     def start(self) -> None:
         """Start the thread, if there is a function and the job is inside its block."""

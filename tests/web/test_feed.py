@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from unittest.mock import Mock
@@ -16,6 +18,7 @@ from tests.support.starved_threads import without_first_thread
 from jobsync import Cluster
 from jobsync.backend import NOBODY, LockEdit, LockRequest, Member, NodeRef, Settings, TokenGroup
 from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.rows import TaskRow
 from jobsync.testing import Fault, FaultyBackend, Namespace, When
 from jobsync.testing.conformance.namespace import TOKENS
 from jobsync.web import feed as feed_module
@@ -117,6 +120,22 @@ def test_a_second_in_which_nothing_happens_costs_one_call(feed: Feed, backend: F
     before = len(backend.calls)
     feed._read(1.0)
     assert backend.calls[before:] == ['snapshot']
+
+
+def test_a_change_in_the_midst_of_a_reading_is_read_next(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an operator has changed meanwhile shows in the next frame, though what is incomplete is read at a slower pace."""
+    count = itertools.count(1)
+
+    def incomplete(older_than: float) -> list[TaskRow]:
+        assert older_than > 0
+        if next(count) == 1:
+            feed.refresh()
+        return []
+
+    monkeypatch.setattr(feed.cluster(), 'incomplete', incomplete)
+    for moment in range(3):
+        feed._read(time.monotonic() + moment)
+    assert next(count) == 3  # of three readings the first two have read what is incomplete
 
 
 def test_nothing_is_read_while_no_page_is_open(feed: Feed, backend: FaultyBackend, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,8 @@ class Feed:
         self._latest: tuple[float, Frame | None, str | None] = (-math.inf, None, None)
         self._rebalances: tuple[object, Sequence[RebalanceRow]] = (None, ())
         self._backlog, self._backlog_due = Backlog(), -math.inf
+        self._changes = self._changes_read = 0
+        """How often an operator has changed something, and how often when the reading of the backlog began."""
 
     # --- for requests -------------------------------------------------------------------------------------------------------
 
@@ -91,7 +93,7 @@ class Feed:
 
     def refresh(self) -> None:
         """Read everything anew at the next reading: an operator has changed something."""
-        self._backlog_due = -math.inf
+        self._changes += 1
 
     def cluster(self) -> Cluster:
         """Return the cluster, connected at the first call."""
@@ -152,12 +154,16 @@ class Feed:
         version = reading.snapshot.timeline, reading.snapshot.version
         if self._rebalances[0] != version:
             self._rebalances = version, cluster.rebalances(_REBALANCES)
-        if now >= self._backlog_due:
+        # t=0  tasks in quarantine are read, of which there are many
+        # t=1  an operator releases one: that is to show at the next reading, and not after this one's usual pause
+        changes = self._changes
+        if now >= self._backlog_due or changes != self._changes_read:
             attempts = fewest_attempts(reading)
             self._backlog = Backlog(
                 cluster.incomplete(older_than=INCOMPLETE_SEC), () if attempts is None else cluster.quarantined(attempts)
             )
             took = time.monotonic() - now
             self._backlog_due = now + max(_BACKLOG_SEC, _BACKLOG_SHARE * took)
+            self._changes_read = changes
         about = {**self._about, 'appname': cluster.appname, 'store': cluster.info.name}
         return frame_of(reading, now, about, self._rebalances[1], self._backlog)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pty
@@ -21,6 +22,7 @@ from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend
 from jobsync.cli.commands import cli
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
+from jobsync.rows import ClusterStatus
 from jobsync.testing import Namespace
 
 NOT_UNDONE = (('evict', 'b'), ('locks', 'clear', '--all'), ('purge', '--older-than', '0'))
@@ -111,6 +113,21 @@ def test_doctor_tries_a_write(
     shown = invoke(url, 'doctor')
     assert any(found.startswith(line) for found in shown.stdout.splitlines())
     assert shown.exit_code == (3 if error is BackendUnavailable else 0)
+
+
+def test_doctor_goes_on_where_the_store_goes_away(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has found by then is shown, as JSON too, and so are the findings that need no store."""
+    status, calls = Cluster.status, itertools.count()
+
+    def go_away(cluster: Cluster) -> ClusterStatus:
+        if next(calls) == 6:  # five to measure how long one takes, and one for the problems
+            raise BackendUnavailable('the store has gone')
+        return status(cluster)
+
+    monkeypatch.setattr(Cluster, 'status', go_away)
+    found = {row['subject']: row for row in json.loads(invoke(url, 'doctor', '--json').stdout)}
+    assert found['clocks'] == {'verdict': 'warn', 'subject': 'clocks', 'words': 'BackendUnavailable: the store has gone'}
+    assert found['tasks']['verdict'] == 'ok'
 
 
 def test_doctor_goes_on_where_it_may_not_read(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:

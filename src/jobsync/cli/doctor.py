@@ -88,7 +88,7 @@ def _examine(cluster: Cluster) -> Iterator[DoctorFinding]:
     else:
         yield DoctorFinding('ok', 'latency', words)
     yield _rights(cluster)
-    yield _clock(cluster)
+    yield from _tried('clocks', _clock(cluster))
     if status['timeline']:
         yield DoctorFinding(
             'warn', 'history', f'the store has gone back in time ({counted(status["timeline"], "time")}): see the page on trouble'
@@ -110,7 +110,7 @@ def _examine(cluster: Cluster) -> Iterator[DoctorFinding]:
 
 
 def _tried(subject: str, findings: Iterator[DoctorFinding]) -> Iterator[DoctorFinding]:
-    """Yield findings; one that says why there are none, where this user may not read what they need."""
+    """Yield findings; one that says why there are none, where what they need cannot be read: by this user, or any more."""
     try:
         yield from findings
     except JobsyncError as error:
@@ -193,7 +193,7 @@ def _rights(cluster: Cluster) -> DoctorFinding:
     return DoctorFinding('ok', 'rights', 'this user may read and steer')
 
 
-def _clock(cluster: Cluster) -> DoctorFinding:
+def _clock(cluster: Cluster) -> Iterator[DoctorFinding]:
     started = dt.datetime.now(dt.UTC)
     now = cluster.status()['now']
     # The store has read its clock at some time of the call, which may have taken long.
@@ -202,5 +202,6 @@ def _clock(cluster: Cluster) -> DoctorFinding:
     if abs(off) > _CLOCK_SEC:
         behind = 'behind' if off > 0 else 'ahead of'
         words = f"this machine's clock is {age(abs(off))} {behind} the store's; ownership does not depend on them"
-        return DoctorFinding('warn', 'clocks', words)
-    return DoctorFinding('ok', 'clocks', "this machine's clock and the store's agree")
+        yield DoctorFinding('warn', 'clocks', words)
+    else:
+        yield DoctorFinding('ok', 'clocks', "this machine's clock and the store's agree")

@@ -18,6 +18,7 @@ from tests.backends.mutants.page import rows
 from jobsync.testing.conformance import BackendSuite, Harness, outages, repeated_writes, waiting
 from jobsync.testing.conformance.call_history import CallHistoryTests
 from jobsync.testing.conformance.concurrency import ConcurrencyTests
+from jobsync.testing.conformance.concurrent_readings import ConcurrentReadingTests
 
 __all__ = ['ARGUMENTS', 'NAME', 'Caught', 'catchers', 'kind_of', 'shorten', 'table']
 
@@ -26,7 +27,12 @@ SHOWN = 4
 """Tests that the table names, of all that catch a mutant."""
 MACHINE = 'test_compared_with_the_reference'
 """Named only where nothing else catches a mutant: it takes long to find the shortest sequence of calls."""
-LUCKY = {name for kind in (ConcurrencyTests, CallHistoryTests) for name in vars(kind) if name.startswith('test_')}
+LUCKY = {
+    name
+    for kind in (ConcurrencyTests, ConcurrentReadingTests, CallHistoryTests)
+    for name in vars(kind)
+    if name.startswith('test_')
+}
 """Named only where nothing else catches a mutant: what they catch may take luck."""
 NAME = 'JOBSYNC_MUTANT'
 """Of the mutant, in the environment: pytest imports this module anew."""

@@ -14,7 +14,7 @@ import pytest
 
 from jobsync.backend import INITIAL, Backend, Eviction, Guard, NodeRef, Plan, Pulse, Registration, Revision, Timeline
 from jobsync.errors import BackendUnavailable, Conflict, Evicted, NameTaken
-from jobsync.testing.conformance.concurrency import patient
+from jobsync.testing.conformance.handles import patient
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.linearizability import UNKNOWN_END, Operation, linearize
 from jobsync.testing.conformance.namespace import Namespace

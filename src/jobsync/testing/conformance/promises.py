@@ -40,6 +40,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'CommitEffectTests': ('P1', 'P7', 'R5'),
     'CommitGuardTests': ('P1', 'R5'),
     'ConcurrencyTests': ('P1', 'R4', 'R5', 'R6'),
+    'ConcurrentReadingTests': ('P1', 'R4', 'R5', 'R6'),
     'DeregisterTests': ('P2', 'R5'),
     'FailoverTests': ('P1', 'R8'),
     'HandEditTests': ('P1', 'R5'),

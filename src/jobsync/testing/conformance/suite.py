@@ -12,6 +12,7 @@ from jobsync.testing.conformance.clocks import ClockTests
 from jobsync.testing.conformance.commits import CommitEffectTests
 from jobsync.testing.conformance.comparison import ComparisonTests
 from jobsync.testing.conformance.concurrency import ConcurrencyTests
+from jobsync.testing.conformance.concurrent_readings import ConcurrentReadingTests
 from jobsync.testing.conformance.external_changes import FailoverTests, HandEditTests
 from jobsync.testing.conformance.guards import CommitGuardTests
 from jobsync.testing.conformance.harness import Harness
@@ -56,6 +57,7 @@ class BackendSuite(  # pytest runs the last of these first, so the slowest stand
     ProcessTests,
     ClockTests,
     ConcurrencyTests,
+    ConcurrentReadingTests,
     CallHistoryTests,
     ComparisonTests,
     SizeTests,

@@ -1,0 +1,194 @@
+"""Readings beside writers: with a handle for each thread, and with one handle shared by all."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from jobsync.backend import (
+    INITIAL,
+    Assignment,
+    Backend,
+    HistoryKind,
+    LockEdit,
+    LockFilter,
+    LockRequest,
+    Member,
+    NodeRef,
+    NodeState,
+    Pin,
+    Registration,
+    TokenGroup,
+    TokenRow,
+)
+from jobsync.testing.conformance.handles import THREADS, HandleFixtures
+from jobsync.testing.conformance.namespace import TOKENS, Namespace
+from jobsync.testing.conformance.threads import DEADLINE_SEC, race
+
+__all__ = ['ConcurrentReadingTests']
+
+MANY = 250
+"""Records of one call."""
+
+
+class ConcurrentReadingTests(HandleFixtures):
+    """While others write, each reading is of one moment, and none is of an earlier moment than a reading before it."""
+
+    def test_readers_never_see_a_mix(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """While commits follow each other, each reading of the assignment, whole or difference, is one version throughout."""
+        leader = namespace.leader()
+
+        def write(writer: Namespace) -> None:
+            for step in range(1, 2 * rounds + 1):
+                name = f'v{step}'
+                pins = (Pin(TOKENS + 1, name, name, name), Pin(TOKENS + 2, name, name, name))
+                group = TokenGroup(range(TOKENS), name, name, name)
+                members = {f'v{step - 1}': None, name: Member(name, float(step))}
+                writer.commit(leader, group, members=members, pins=pins)
+
+        def read(backend: Backend) -> Iterator[None]:
+            assignment = Assignment.empty(TOKENS)
+            for number in itertools.count():
+                changes = backend.read_assignment(assignment.version if number % 2 else None)
+                assignment = assignment.apply(changes)
+                check_uniform(assignment)
+                yield
+
+        read_while_writing(backends, write, read)
+
+    def test_a_call_with_many_records_is_read_whole(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """While sets of locks replace each other, and items are claimed and completed many at a time, readers see each whole."""
+        ref, day = namespace.join('a'), dt.date(2026, 1, 1)
+
+        def write_one(writer: Namespace, step: int) -> None:
+            names = [f'{step} {number}' for number in range(MANY)]
+            puts = tuple(LockRequest(name, ('a',), 'me') for name in names)
+            writer.backend.edit_locks(LockEdit(remove=LockFilter(), put=puts))
+            writer.backend.append_claims(ref, names, day)
+            writer.backend.append_audits(ref.name, names, day)
+
+        def write(writer: Namespace) -> None:
+            for step in range(1, rounds):
+                write_one(writer, step)
+
+        def read(backend: Backend) -> Iterator[None]:
+            while True:
+                sets = [lock.task_id.split()[0] for lock in backend.read_locks().locks]
+                assert (len(sets), len(set(sets))) == (MANY, 1)
+                for kind in (HistoryKind.CLAIM, HistoryKind.AUDIT):
+                    assert len(backend.history(kind)) % MANY == 0, kind
+                yield
+
+        write_one(namespace, 0)
+        read_while_writing(backends, write, read)
+
+    def test_snapshots_never_see_a_mix(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """While the leadership changes and leaders commit, version, revision, counters and leadership of a snapshot agree."""
+        a, b = namespace.join('a'), namespace.join('b')
+        base = namespace.revision.number
+
+        def write(writer: Namespace) -> None:
+            for step in range(2 * rounds):
+                writer.commit(writer.lead((a, b)[step % 2]))
+
+        def read(backend: Backend) -> Iterator[None]:
+            while True:
+                snapshot = backend.snapshot()
+                commits = sum(node.heartbeat for node in snapshot.nodes)
+                epoch = snapshot.leadership.epoch
+                assert snapshot.revision.number == base + epoch + commits
+                assert epoch - commits in (0, 1)
+                assert (snapshot.version == snapshot.revision) == (epoch == commits > 0)
+                assert snapshot.leadership.node == (None if epoch == 0 else (b, a)[epoch % 2])
+                yield
+
+        read_while_writing(backends, write, read)
+
+    def test_versions_never_go_back(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """While commits follow each other, no reading of any kind shows a version below an earlier reading."""
+        leader, ref = namespace.leader(), namespace.join('a')
+
+        def write(writer: Namespace) -> None:
+            for step in range(3 * rounds):
+                writer.commit(leader, TokenGroup([step % TOKENS], f'v{step}'))
+
+        def read(backend: Backend) -> Iterator[None]:
+            newest = 0
+            kinds: list[Callable[[], int]] = [
+                lambda: backend.read_assignment().version.number,
+                lambda: backend.snapshot().version.number,
+                lambda: backend.heartbeat(ref, INITIAL, frozenset()).version.number,
+            ]
+            while True:
+                for kind in (0, 1, 0, 2):
+                    found = kinds[kind]()
+                    assert found >= newest, (kind, found, newest)
+                    newest = found
+                yield
+
+        read_while_writing(backends, write, read)
+
+    def test_acknowledged_writes_are_read_by_every_handle(
+        self, namespace: Namespace, backends: list[Backend], rounds: int
+    ) -> None:
+        """While others write, every handle reads each write as soon as it is acknowledged, and none is lost."""
+        refs = [namespace.join(f'n{number}') for number in range(THREADS)]
+        day = dt.date(2026, 1, 1)
+
+        def write(number: int) -> None:
+            backend, reader, ref = backends[number], Namespace(backends[number - 1]), refs[number]
+            for step in range(1, rounds + 1):
+                name = f'{number} {step}'
+                backend.set_weight(ref, float(step))
+                assert reader.node(ref.name).weight == step
+                backend.edit_locks(LockEdit(put=(LockRequest(name, ('a',), 'me'),)))
+                assert name in reader.locks()
+                backend.append_claims(ref, [name], day)
+                assert [claim.item for claim in reader.claims(item=name)] == [name]
+                backend.append_audits(ref.name, [name], day)
+                assert [audit.item for audit in reader.audits(item=name)] == [name]
+                assert backend.heartbeat(ref, INITIAL, frozenset({step})).heartbeat == step
+                assert reader.node(ref.name).holding == {step}
+                new = NodeRef(f'new {name}', 'x')
+                backend.register(Registration(new, 15.0), namespace.timeline, 0)
+                backend.deregister(new)
+                assert reader.node(new.name).state is NodeState.LEFT
+
+        assert race([partial(write, number) for number in range(THREADS)], 4 * DEADLINE_SEC) == [None] * THREADS
+        assert len(namespace.locks()) == len(namespace.audits()) == len(namespace.claims()) == THREADS * rounds
+
+
+def read_while_writing(
+    backends: list[Backend], write: Callable[[Namespace], None], read: Callable[[Backend], Iterator[None]]
+) -> None:
+    """Write through the first handle, and meanwhile read through each other, once at least, until the writer ends."""
+    is_over = threading.Event()
+
+    def write_all() -> None:
+        try:
+            write(Namespace(backends[0]))
+        finally:  # the error is the finding, and not that the readers go on
+            is_over.set()
+
+    def read_all(backend: Backend) -> None:
+        for _ in read(backend):
+            if is_over.is_set():
+                return
+
+    jobs: list[Callable[[], None]] = [write_all, *(partial(read_all, backend) for backend in backends[1:])]
+    found = race(jobs)
+    assert found == [None] * len(backends), found
+
+
+def check_uniform(assignment: Assignment) -> None:
+    """Check that every row, pin and member is of one step, and of the reading's version."""
+    if assignment.version == INITIAL:
+        return
+    (name,) = assignment.members
+    number = assignment.version.number
+    assert assignment.members[name] == Member(name, float(name[1:]))
+    assert {assignment.row(token) for token in range(TOKENS)} == {TokenRow(name, name, name, number)}
+    assert set(assignment.pins.values()) == {Pin(TOKENS + n, name, name, name, number) for n in (1, 2)}

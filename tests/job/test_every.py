@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -775,6 +776,16 @@ def test_what_is_not_allowed() -> None:
     job._session._pid = -1
     with pytest.raises(WrongProcess):
         job.every(1)
+
+
+@pytest.mark.parametrize('kind', [Job, AsyncJob])
+def test_a_function_without_a_name_needs_one(kind: type[Job] | type[AsyncJob]) -> None:
+    """What is made of a function has no name of its own, and gets none that two of them would share in the cluster."""
+    job = kind('a', coordination_config=CoordinationConfig(enabled=False))
+    made = partial(lambda what, tick: None, 'x')
+    with pytest.raises(ConfigError, match='name is'):
+        job.every(1)(made)
+    job.every(1, name='x')(made)
 
 
 @pytest.mark.any_store

@@ -389,6 +389,8 @@ class AsyncJob:
                 if not wrapped(*tick):
                     raise JobsyncError(f'job {self.node_name!r} has left: the coroutine of a tick was not run')
 
+            # Of what has no name, such as a partial, ``wraps`` leaves that of ``run``, which all such functions would share.
+            run.__name__ = getattr(function, '__name__', '')
             register(run if callable(function) else function)
             return function
 

@@ -20,6 +20,7 @@ from tests.support.timings import TOKENS
 
 from jobsync import AsyncJob, JobsyncError, NotOwned, UnsupportedOperation, plugins
 from jobsync._worker.completions import Completions
+from jobsync._worker.shared_batch import SharedBatch
 from jobsync._worker.task_log import TaskLog
 from jobsync.aio.callbacks import OnLoop
 from jobsync.aio.threads import _MOST
@@ -384,6 +385,21 @@ def test_a_loop_that_is_cancelled_before_a_thread_has_begun_its_call(store: Stor
 
     run(work())
     assert store.audits == ['1']
+
+
+def test_a_loop_that_has_come_to_its_end(store: Store) -> None:
+    """It is left, though the program keeps it: its bar is closed, and it follows no more what the node completes."""
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+            kept = job.batch([1, 2], progress=True)
+            assert [task async for task in kept] == [1, 2]
+            assert isinstance(kept._loop, SharedBatch)
+            assert kept._loop._bar is not None
+            assert not kept._loop._bar._bar.live.is_started
+            assert job._job._task_log.completions._followers == {}
+
+    run(work())
 
 
 def test_a_loop_that_outlasts_the_block(store: Store) -> None:

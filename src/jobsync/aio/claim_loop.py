@@ -91,6 +91,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         while (task := await self._next_of_batch()) is END:
             await self._take()
             if not self._taken and not self._loop.has_waiting:
+                self._loop.leave()
                 await self._threads.call(self._loop.finish)
                 raise StopAsyncIteration
             taken, self._taken = self._taken, []

@@ -161,7 +161,7 @@ class Job:
             BackendUnavailable: The store does not answer.
             UnsupportedOperation: The threads of this process are greenlets, or run without the global interpreter lock.
             JobsyncError: The job was entered before, has to leave while it enters, or ``handle_signals`` is used outside the main
-                thread.
+                thread; or this process can start no thread.
         """
         self._session.check_enterable()  # not in the block below, which leaves what was entered
         try:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from tests.job.stores import Store
+from tests.job.stores import Store, kinds
+from tests.job.waiting import wait_until
 
 from jobsync import AsyncJob, CoordinationConfig, Job
+from jobsync._runtime import threads
 from jobsync.errors import BackendNotFound, BackendUnavailable, JobsyncError, NodeNameInUse
 
 
@@ -46,6 +50,31 @@ def test_a_store_that_does_not_answer() -> None:
         pass
     assert_short(caught.value)
     assert caught.value.__context__ is not None
+
+
+def alarms() -> int:
+    """Return how many descriptors of this process wake a thread of a node."""
+    found = [entry.readlink() for entry in Path('/proc/self/fd').iterdir() if entry.is_symlink()]
+    return found.count(Path('anon_inode:[eventfd]'))
+
+
+@pytest.mark.parametrize('store', kinds(['sqlite']), indirect=True)
+@pytest.mark.parametrize('what', ['deaths', 'heartbeat'])
+def test_a_node_without_a_thread(store: Store, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the process can start none, that is an error of jobsync, as with any call of the store; and nothing stays open."""
+    start = threads.start
+
+    def refuse(node_name: str, wanted: str, target: Callable[[], object]) -> threads.Running:
+        if wanted == what:
+            raise RuntimeError('the process can start no thread now')
+        return start(node_name, wanted, target)
+
+    monkeypatch.setattr(threads, 'start', refuse)
+    opened = alarms()
+    with pytest.raises(JobsyncError, match='start no thread') as caught, store.job('a', config={'op_timeout_sec': 0.5}):
+        pass
+    assert_short(caught.value)
+    wait_until(lambda: alarms() == opened, 'what was opened is closed', 20)
 
 
 def test_a_wrong_scheme_for_async_jobs() -> None:

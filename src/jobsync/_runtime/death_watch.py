@@ -112,7 +112,11 @@ class DeathWatch:
         """Start the thread, if there is anything to watch for. ``start_thread`` is that of ``NodeRuntime``."""
         if self._folder is not None:
             self._alarm = _new_alarm()
-            start_thread('deaths', self._step)
+            try:
+                start_thread('deaths', self._step)
+            except BaseException:  # no thread will ever close it
+                self._end()
+                raise
 
     def hold(self, incarnation: str) -> None:
         """Hold the lock of this incarnation from now on, before it registers, and no longer that of the one before."""

@@ -129,7 +129,10 @@ class Session:
         if self.stages.stage is not Stage.INSIDE:
             raise self._requested_to_leave()
         self.lease = runtime.lease
-        self.caller.call(runtime.start)
+        try:
+            self.caller.call(runtime.start)
+        except RuntimeError as error:
+            raise JobsyncError(f'job {self.node_name!r} cannot enter: {error}') from error
         may_prepare = None if has_same_settings else prepare
         wait_until_entered(runtime, config.token_distribution_timeout_sec, may_prepare, lambda: self.is_over)
 

@@ -213,7 +213,8 @@ class Callbacks:
         return True
 
     def _until_check(self) -> float | None:
-        return min(_CHECK_SEC, max(0.0, self._lease_end() - clock.now())) or 0.01 if self._reported else None
+        """Return how long to wait for a change before the lease is checked; None without tokens, where there is none to check."""
+        return max(0.01, min(_CHECK_SEC, self._lease_end() - clock.now())) if self._reported else None
 
     def _plan(self, tokens: frozenset[int], asked: frozenset[int], deadline: float) -> None:
         """Queue the calls that are due, now that this node owns these tokens."""

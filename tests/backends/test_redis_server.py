@@ -697,3 +697,60 @@ class TestPurge:
         assert len(portions) == 3
         assert sum(portions) == len(done)
         assert [claim.item for claim in namespace.claims()] == ['open']
+
+
+class TestHistory:
+    """What a reading of the history costs the server, which answers no other client meanwhile."""
+
+    def audit(self, namespace: Namespace, count: int, date: dt.date) -> None:
+        """Complete so many tasks."""
+        for start in range(0, count, 1000):
+            namespace.audit('a', *(f'task {number}' for number in range(start, min(start + 1000, count))), date=date)
+
+    def calls(self, harness: RedisHarness, command: str) -> int:
+        """How often a command was given since the last reset."""
+        found = re.search(rf'cmdstat_{command}:calls=(\d+)', harness.server.ask('INFO', 'commandstats'))
+        return int(found[1]) if found else 0
+
+    def test_the_newest_of_a_date(self, namespace: Namespace, harness: RedisHarness) -> None:
+        """The newest of a date are read from the newest of all, a thousand at a time, and not all of the date."""
+        self.audit(namespace, 4000, DAY)
+        harness.server.ask('CONFIG', 'RESETSTAT')
+        assert len(namespace.audits(date=DAY, limit=256)) == 256
+        assert (self.calls(harness, 'zrevrange'), self.calls(harness, 'zrangebylex')) == (1, 0)
+
+    def test_behind_those_of_another_date(self, namespace: Namespace) -> None:
+        """All that are wanted are found, however many of another date are newer."""
+        namespace.audit('a', 'x', 'y', 'z', date=DAY)
+        assert len(namespace.audits(date=DAY, limit=2)) == 2
+        self.audit(namespace, 4000, DAY + dt.timedelta(days=1))
+        for limit in (1, 2, 100, 1000):
+            assert len(namespace.audits(date=DAY, limit=limit)) == min(limit, 3)
+
+    def test_incomplete_of_a_date(self, namespace: Namespace, harness: RedisHarness) -> None:
+        """The few claims that are open are read without those of all that is complete."""
+        ref = namespace.join('a')
+        namespace.claim(ref, 'open')
+        namespace.claim(ref, 'open', date=DAY + dt.timedelta(days=1))
+        harness.server.ask('CONFIG', 'RESETSTAT')
+        assert [claim.date for claim in namespace.backend.incomplete(DAY, dt.timedelta(0))] == [DAY]
+        assert self.calls(harness, 'zrangebylex') == 0
+
+    def test_many_incomplete_of_a_date(self, namespace: Namespace) -> None:
+        """More open claims than are read at first are found all the same, and those of no other date."""
+        ref, count = namespace.join('a'), 10_500
+        for start in range(0, count, 1500):
+            namespace.claim(ref, *(f'task {number}' for number in range(start, start + 1500)))
+        namespace.claim(ref, 'x', date=DAY + dt.timedelta(days=1))
+        assert len(namespace.backend.incomplete(DAY, dt.timedelta(0))) == count
+
+    def test_an_item_of_any_date(self, namespace: Namespace, harness: RedisHarness) -> None:
+        """The records of an item are looked up date by date, and no others are read."""
+        dates = [DAY + dt.timedelta(days=days) for days in (0, 1, 400)]
+        for date in dates:
+            self.audit(namespace, 100, date)
+        harness.server.ask('ZADD', 'jobsync:{sync_}:audits_by_date', '0', 'by a person')
+        harness.server.ask('CONFIG', 'RESETSTAT')
+        assert {audit.date for audit in namespace.audits(item='task 7')} == set(dates)
+        assert namespace.audits(item='task') == []
+        assert self.calls(harness, 'zrevrange') == 0

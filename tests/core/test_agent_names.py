@@ -151,6 +151,18 @@ def test_an_earlier_record_of_its_own_is_replaced_at_once() -> None:
     assert former.incarnation in bench.record('a').replaces
 
 
+def test_a_record_stays_small_however_often_its_node_starts_over() -> None:
+    """The runs before are in the record of a node, so only the last ones are: the one that may still have a write under way too."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    for _ in range(150):
+        former = agent.ref.incarnation
+        bench.answer(bench.catch(agent, commands.Heartbeat), Evicted('no longer registered'))
+        bench.run_until(lambda: agent.phase is Phase.MEMBER)
+    assert former in bench.record('a').replaces
+    assert len(bench.record('a').replaces) <= 100
+
+
 def test_an_earlier_record_that_stirs_is_its_own_still() -> None:
     """A late write of the former run, which is this very process, is no sign of another process."""
     bench = Bench()

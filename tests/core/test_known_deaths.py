@@ -6,6 +6,7 @@ import pytest
 from tests.core.bench import AWAY, Bench
 
 from jobsync._core.agent import commands
+from jobsync._core.agent.known_deaths import KnownDeaths
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import NodeRef
 
@@ -97,3 +98,14 @@ def test_a_record_that_cannot_be_written_holds_up_no_other_work(kind: type[comma
     bench.run(5.0)
     names = {node.name for node in bench.backend.snapshot().nodes}
     assert 'b' not in names if kind is commands.DeclareDead else bench.record('a').weight == 2.0
+
+
+def test_no_more_deaths_are_remembered_than_may_matter() -> None:
+    """A program that crashes again and again is declared over each time, and its runs of long ago are forgotten."""
+    deaths, last = KnownDeaths(), NodeRef('w', '4999')
+    for number in range(5000):
+        deaths.take(NodeRef('w', str(number)))
+        deaths.declared(NodeRef('w', str(number)))
+    assert last in deaths
+    assert deaths.next() is None
+    assert sum(NodeRef('w', str(number)) in deaths for number in range(5000)) <= 1000

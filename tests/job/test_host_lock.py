@@ -334,6 +334,20 @@ def test_the_next_of_the_host_are_watched_and_all_that_are_killed_are_found(tmp_
         observer.watches('b')
 
 
+def test_what_is_over_is_remembered_for_as_long_as_it_is_a_member(tmp_path: Path, observer: Observer) -> None:
+    """A member is reported once; one that is a member no more is forgotten, so a program that crashes for months costs nothing."""
+    with holder(tmp_path, 'x') as (process, _), holder(tmp_path, 'y'):
+        observer.see('m', 'x')
+        observer.watches('x')
+        kill(process)
+        wait_until(lambda: len(observer.reported) == 1, 'its end is found')
+        observer.see('m', 'x', 'y')
+        observer.watches('y')
+        assert (len(observer.reported), len(observer.watch._over)) == (1, 1)
+        observer.see('m', 'y')
+        wait_until(lambda: not observer.watch._over, 'the run is forgotten')
+
+
 def test_members_on_other_hosts_are_not_looked_for_one_by_one(
     tmp_path: Path, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,7 @@ class DeathWatch:
         """Guards ``_held`` and ``_incarnation``."""
         self._watched: dict[NodeRef, _Watched] = {}
         self._over: set[NodeRef] = set()
+        """The members whose end was reported."""
         self._known: Mapping[str, Member] | None = None
         self._closed = False
         self._tend_at = time.monotonic() + _TEND_SEC
@@ -268,6 +269,8 @@ class DeathWatch:
             return
         self._known = members
         assert self._folder is not None
+        # A program that crashes again and again leaves a run each time, for months.
+        self._over = {ref for ref in self._over if ref.name in members and members[ref.name].incarnation == ref.incarnation}
         wanted, here = list[NodeRef](), self._folder.incarnations()
         for ref in _successors(self._name, members):
             if len(wanted) == WATCHED:

@@ -15,12 +15,16 @@ from jobsync._core.records import NodeRef
 
 __all__ = ['KnownDeaths']
 
+_REMEMBERED = 1000
+"""How many runs are remembered: a program that crashes again and again leaves a run each time, for months. Of one that is forgotten
+the timeout proves the death."""
+
 
 class KnownDeaths:
-    """The runs of other nodes that one node knows to be over, through all its incarnations."""
+    """The last runs of other nodes that one node knows to be over, through all its incarnations."""
 
     def __init__(self) -> None:
-        self._known: set[NodeRef] = set()
+        self._known: dict[NodeRef, None] = {}
         self._to_declare: dict[NodeRef, None] = {}
 
     def __contains__(self, ref: NodeRef) -> bool:
@@ -31,7 +35,9 @@ class KnownDeaths:
         """Take the knowledge that a run is over, which the store is to learn."""
         if ref not in self._known:
             self._to_declare[ref] = None  # first: what is known is not taken again
-            self._known.add(ref)
+            self._known[ref] = None
+            if len(self._known) > _REMEMBERED:
+                del self._known[next(iter(self._known))]
 
     def next(self) -> NodeRef | None:
         """Return the run to declare over in the store; None if there is none."""

@@ -21,6 +21,11 @@ from jobsync.errors import NodeNameInUse
 
 __all__ = ['NameRegistration']
 
+_REMEMBERED = 100
+"""How many of its incarnations a node remembers. Each is in its record, which the store writes with each heartbeat, and which others
+read: one that starts over each second, for a day, would be too large for some stores. A call that the store carries out late is of one
+of the last; and tokens of a run that is forgotten wait for a timeout."""
+
 
 class NameRegistration:
     """The name of one node, through all its incarnations."""
@@ -28,13 +33,13 @@ class NameRegistration:
     def __init__(self, config: NodeConfig, deaths: KnownDeaths) -> None:
         self._config, self._deaths = config, deaths
         self._detector = FailureDetector(config.blind_after_sec)
-        self._past: set[str] = set()
-        """The node's incarnations, the present one included."""
+        self._past: tuple[str, ...] = ()
+        """The node's last incarnations, the present one included."""
 
     def begin_session(self, incarnation: str) -> None:
         """Begin to take the name for a new incarnation."""
         self._incarnation = incarnation
-        self._past.add(incarnation)
+        self._past = (*self._past, incarnation)[-_REMEMBERED:]
         self._holder: Node | None = None
         """The record that has the name, as last read."""
         self._detector.clear()
@@ -46,7 +51,7 @@ class NameRegistration:
         holder, replacing = self._holder, None
         if holder is not None and (holder.incarnation in self._past or self._is_dead(holder, now)):
             replacing = holder.beat
-        return frozenset(self._past - {self._incarnation}), replacing
+        return frozenset(self._past) - {self._incarnation}, replacing
 
     def _is_dead(self, holder: Node, now: float) -> bool:
         """Return whether the other process is proved dead. A time without readings, such as an outage, proves nothing."""

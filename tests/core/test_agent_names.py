@@ -152,7 +152,7 @@ def test_an_earlier_record_of_its_own_is_replaced_at_once() -> None:
 
 
 def test_a_record_stays_small_however_often_its_node_starts_over() -> None:
-    """The runs before are in the record of a node, so only the last ones are: the one that may still have a write under way too."""
+    """The runs before are in the record of a node, so only the last ones are: one may still have a write under way."""
     bench = Bench()
     (agent,) = bench.cluster('a')
     for _ in range(150):

@@ -335,7 +335,7 @@ def test_the_next_of_the_host_are_watched_and_all_that_are_killed_are_found(tmp_
 
 
 def test_what_is_over_is_remembered_for_as_long_as_it_is_a_member(tmp_path: Path, observer: Observer) -> None:
-    """A member is reported once; one that is a member no more is forgotten, so a program that crashes for months costs nothing."""
+    """A member is reported once; one that is a member no more is forgotten: a program may crash again and again for months."""
     with holder(tmp_path, 'x') as (process, _), holder(tmp_path, 'y'):
         observer.see('m', 'x')
         observer.watches('x')

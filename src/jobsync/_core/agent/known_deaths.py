@@ -16,8 +16,8 @@ from jobsync._core.records import NodeRef
 __all__ = ['KnownDeaths']
 
 _REMEMBERED = 1000
-"""How many runs are remembered: a program that crashes again and again leaves a run each time, for months. Of one that is forgotten
-the timeout proves the death."""
+"""How many runs are remembered: a program that crashes again and again leaves a run each time, for months. Of one that is
+forgotten the timeout proves the death."""
 
 
 class KnownDeaths:

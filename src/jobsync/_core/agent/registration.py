@@ -22,9 +22,9 @@ from jobsync.errors import NodeNameInUse
 __all__ = ['NameRegistration']
 
 _REMEMBERED = 100
-"""How many of its incarnations a node remembers. Each is in its record, which the store writes with each heartbeat, and which others
-read: one that starts over each second, for a day, would be too large for some stores. A call that the store carries out late is of one
-of the last; and tokens of a run that is forgotten wait for a timeout."""
+"""How many of its incarnations a node remembers. Each is in its record, which the store writes with each heartbeat, and which
+others read: that of a node that starts over each second, for a day, would be too large for some stores. A call that the store
+carries out late is of one of the last; and tokens of a run that is forgotten wait for a timeout."""
 
 
 class NameRegistration:

@@ -82,7 +82,9 @@ class NodeRuntime:
         self.lease = self.agent.lease
         """What the user's threads read."""
         self._lock = threading.Lock()
-        self._bells: dict[Lane, threads.Queue[None]] = {lane: threads.new_queue() for lane in Lane}
+        lanes = [lane for lane in Lane if lane is not Lane.UPKEEP or config.retention_days is not None]
+        self._bells: dict[Lane, threads.Queue[None]] = {lane: threads.new_queue() for lane in lanes}
+        """Each lane that has a thread, and what its thread waits for. One that no thread empties would grow for ever."""
         self._agent_log = AgentLog(config.name)
         self._callbacks = Callbacks(
             config.name,
@@ -119,9 +121,8 @@ class NodeRuntime:
         self._callbacks.start()
         if self.death_watch is not None:
             self.death_watch.start(self.start_thread)
-        for lane in Lane:
-            if lane is not Lane.UPKEEP or self.config.retention_days is not None:
-                self.start_thread(lane.value, partial(self._run, lane))
+        for lane in self._bells:
+            self.start_thread(lane.value, partial(self._run, lane))
         if self._backend.info.push:
             self.start_thread('listen', self._listen)
 
@@ -246,9 +247,9 @@ class NodeRuntime:
             if not (call is None or isinstance(call, (int, float))):
                 self._lost[lane] = call
             raise
-        for other in Lane:
+        for other, bell in self._bells.items():
             if other is not lane:
-                self._bells[other].put(None)
+                bell.put(None)
         return _AT_ONCE
 
     def _make(self, lane: Lane, call: Command) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from typing import Generic, TypeVar
 
 from jobsync._runtime import clock
@@ -25,6 +25,8 @@ how fast the next ones are: so after a change of speed no more tasks than that a
 _BATCH_SEC = 1.0
 """How much work, by the speed of the batch before, a batch claims ahead, and after how long a slower batch ends. The tasks it has
 claimed and not started come first in the next batches, and are claimed again with them."""
+_MOST_COMPLETED = 10_000
+"""How many completed tasks a loop remembers: one over an endless source may run for months."""
 
 
 class ClaimLoop(Generic[T]):
@@ -112,6 +114,7 @@ class ClaimLoop(Generic[T]):
         batch = {key: token for _, key, token in islice(waiting, size)}
         fences = dict[str, int | None]()
         if self._once:
+            self._forget_completed_before()
             task_log.completions.follow(completed)
             fences = {key: task_log.fence(key, token) for key, token in batch.items()}
         task_log.renewal.drop(batch)
@@ -156,6 +159,14 @@ class ClaimLoop(Generic[T]):
         if finished and not alone:
             at_that_speed = int(finished * _BATCH_SEC / took) if took > 0 else self._limit
             self.size = max(1, min(self._limit, _GROWTH * finished, at_that_speed))
+
+    def _forget_completed_before(self) -> None:
+        """Forget most completed tasks that are not at hand. The store returns them if they are claimed again."""
+        # t=0  another thread of this node completes a task, which is added to the set, and removed from it here
+        # t=1  this loop takes the task: what is not recorded is added to the set again, then the task is claimed
+        # So this comes before both. With coordination off no claim returns what is completed.
+        if len(self._completed) > _MOST_COMPLETED and self._session.config.enabled:
+            self._completed.intersection_update({key for _, key, _ in chain(self._waiting, self._suspects)})
 
     def _learn(self, claimed: Claimed) -> None:
         """Add what the claim of a batch has returned as completed; with coordination off, what the store has."""

@@ -140,6 +140,9 @@ class SharedBatch(ClaimLoop[T]):
         elif self.has_waiting:
             self._wait(seen)
 
+    def _forget_completed_before(self) -> None:
+        """Forget nothing: what is completed is taken out of the set, which has an end, after the batch."""
+
     def leave(self) -> None:
         """Start none of the tasks that are left: the user has left the loop, or it is over."""
         super().leave()

@@ -114,3 +114,18 @@ def test_a_reading_of_another_pool_is_refused() -> None:
     with pytest.raises(TimelineChanged, match='token 4, and the pool has 4'):
         Assignment.empty(4).apply(reading)
     assert Assignment.empty(5).apply(reading).row(4).owner == 'a'
+
+
+def test_names_that_are_not_in_use_are_forgotten() -> None:
+    """Pods come and go for months, each with a name of its own: the names do not add up, and each row stays as it was."""
+    after = assigned('aab.b-', targets={3: 'b'}, homes={0: 'long gone', 4: 'b'})
+    kept, most = [after.row(token) for token in range(6)], 0
+    for number in range(500):
+        version = after.version.number + 1
+        owner = 'a' if number % 2 else f'pod {number}'
+        after = after.apply(changes(TokenGroup([1], owner, version=version), base=version - 1, version=version))
+        assert after.row(1) == TokenRow(owner, None, None, version)
+        assert [after.row(token) for token in (0, 2, 3, 4, 5)] == [kept[token] for token in (0, 2, 3, 4, 5)]
+        assert after.owned_by(owner).tolist() == ([0, 1] if number % 2 else [1])
+        most = max(most, len(after.names))
+    assert most <= 128

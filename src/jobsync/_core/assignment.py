@@ -27,6 +27,8 @@ UNOWNED = -1
 """In ``owner``: the token's row names no owner. In ``home``: no hint."""
 ABSENT = -2
 """In ``owner``: the token has no row (deleted manually, or never written), so its last owner may still hold it."""
+_FEW_NAMES = 64
+"""Names that are kept, at most, whether or not they are in use."""
 
 
 @attrs.frozen
@@ -179,12 +181,18 @@ class Assignment:
             if group.home is not None or has_homes:
                 home.write(group.tokens, position(group.home))
             since.write(group.tokens, group.version)
+        names, owners, homes = tuple(positions), owner.values, home.values
+        # t=0  pods come and go, each with a name of its own, and own tokens for a while
+        # t=1  a year later the nodes that are still there would have all these names, and copy them with each version
+        # So those in use are counted anew whenever there are twice as many names.
+        if start is self and len(names).bit_length() > max(len(start.names), _FEW_NAMES).bit_length():
+            names, owners, homes = _in_use(names, owners, homes)
         return Assignment(
             version=changes.version,
             members=MappingProxyType(members_after(start.members, changes.members)),
-            names=tuple(positions),
-            owner=owner.values,
-            home=home.values,
+            names=names,
+            owner=owners,
+            home=homes,
             since=since.values,
             targets=start.targets.changed(((group.tokens, group.target) for group in changes.groups), self.total_tokens),
             pins=MappingProxyType({pin.id: pin for pin in changes.pins}),
@@ -333,3 +341,13 @@ class Assignment:
     def is_unowned(self) -> bool:
         """Whether no token or pin has an owner or is to have one."""
         return not self.targets and all(o < 0 for o in self.owner) and all(p.owner is None for p in self.pins.values())
+
+
+def _in_use(names: tuple[str, ...], owner: array[int], home: array[int]) -> tuple[tuple[str, ...], array[int], array[int]]:
+    """Return the names that own anything or are a home, and ``owner`` and ``home`` with their positions among these."""
+    used = sorted(at for at in {*owner, *home} if at >= 0)
+    places = [*range(len(names)), ABSENT, UNOWNED]  # the last two are at -2 and -1
+    for place, at in enumerate(used):
+        places[at] = place
+    new_owner, new_home = (array('i', map(places.__getitem__, values)) for values in (owner, home))
+    return tuple(names[at] for at in used), new_owner, new_home

@@ -723,7 +723,7 @@ class TestHistory:
         """All that are wanted are found, however many of another date are newer."""
         namespace.audit('a', 'x', 'y', 'z', date=DAY)
         assert len(namespace.audits(date=DAY, limit=2)) == 2
-        self.audit(namespace, 4000, DAY + dt.timedelta(days=1))
+        self.audit(namespace, 12_000, DAY + dt.timedelta(days=1))
         for limit in (1, 2, 100, 1000):
             assert len(namespace.audits(date=DAY, limit=limit)) == min(limit, 3)
 

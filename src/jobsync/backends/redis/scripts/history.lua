@@ -12,13 +12,13 @@
 -- t=1  one of them reads every completion of the date: the server is busy for seconds, and no heartbeat gets through
 -- So no more is read than is needed.
 local records, by_date = key[given.kind], key[(given.kind == 'open' and 'claims' or given.kind) .. '_by_date']
-local FEW, MORE = 10000, 8
+local FEW = 10000
 
 -- Return the newest records of a date and their times, found among the newest of all dates; nil if these do not have all that are
 -- wanted.
 local function newest(date)
     local limit = tonumber(given.limit)
-    local most, found, read = limit and MORE * limit or FEW, {}, 0
+    local most, found, read = (limit or 0) + FEW, {}, 0
     while read < most do
         local part = redis.call('ZREVRANGE', records, read, read + 999, 'WITHSCORES')
         for i = 1, #part, 2 do

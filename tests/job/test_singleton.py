@@ -141,6 +141,23 @@ def test_the_place_is_free_after_each_body(store: Store) -> None:
         assert store.claims == []
 
 
+def test_a_loop_before_the_block_is_refused(store: Store) -> None:
+    """As other loops are, on an event loop too: it would wait for a block that never begins. So is one of a ``lock_provider``."""
+    with pytest.raises(JobsyncError, match='outside its with block'):
+        next(iter(store.job('a').singleton('x')))
+
+    async def loop() -> None:
+        with pytest.raises(JobsyncError, match='outside its with block'):
+            await asyncio.wait_for(anext(aiter(store.async_job('a').singleton('x'))), DEADLINE_SEC)
+
+    asyncio.run(loop())
+    with (
+        pytest.raises(JobsyncError, match='is still entering'),
+        store.job('a', lock_provider=lambda job: next(iter(job.singleton('x')))),
+    ):
+        pass
+
+
 def test_a_loop_ends_with_the_job(store: Store) -> None:
     """Leaving waits for the body of another thread, which sees that its turn is over; later loops have no turn."""
     with store.job('a') as job:

@@ -165,8 +165,9 @@ class Singleton(SingletonBase):
         self._give_back(exc)
 
     def __iter__(self) -> Iterator[Turn]:
-        """Yield a turn each time this worker holds the place, until the node is to leave."""
+        """Yield a turn each time this worker holds the place, until the node is to leave. Raise before the block."""
         place = self._place
+        place.session.check_entered()  # or the loop would wait for a block that never begins
         while not place.session.is_leaving:
             place.session.note_progress()
             if place.is_free_here:

@@ -76,6 +76,7 @@ class _Turns(AsyncSingleton, AsyncIterator[AsyncTurn]):
 
     async def __anext__(self) -> AsyncTurn:
         place = self._place
+        place.session.check_entered()
         self._give_back()
         await asyncio.sleep(0)  # a body that awaits nothing does not hold up the event loop
         while not place.session.is_leaving:

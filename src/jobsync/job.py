@@ -392,7 +392,7 @@ class Job:
         return claimed_tasks(self._shared_batch(tasks, progress), (), self.can_claim_task)
 
     def _shared_batch(self, tasks: Iterable[T], progress: bool) -> SharedBatch[T]:
-        checks.tasks.of('tasks', tasks)
+        checks.batch_tasks.of('tasks', tasks)
         checks.flag.of('progress', progress)
         self._session.check_process()
         return SharedBatch(self._task_log, tasks, self._parse, self.can_claim_task, progress=progress)

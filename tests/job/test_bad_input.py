@@ -7,7 +7,7 @@ import logging
 import re
 import sqlite3
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -206,6 +206,20 @@ def test_tasks_of_a_loop(store: Store, tasks: Any) -> None:
 
     asyncio.run(loop())
     assert store.claims == []
+
+
+def test_an_asynchronous_set(store: Store) -> None:
+    """A ``batch`` is over a set that is there: of an asynchronous iterable the error says what to do, on an event loop too."""
+
+    async def letters() -> AsyncIterator[str]:
+        yield 'a'
+
+    async def loop() -> None:
+        async with store.async_job('b') as job:
+            with pytest.raises(ConfigError, match='read an asynchronous iterable into a list first'):
+                job.batch(letters())  # type: ignore[arg-type]
+
+    asyncio.run(loop())
 
 
 def test_complete_without_a_beginning(store: Store) -> None:

@@ -280,6 +280,10 @@ cost = Check(lambda value: _is_number(value) and 0 < value <= 1_000_000, 'a numb
 items = Check(_is_iterable, 'an iterable of ids, such as a list; an empty one removes the group')
 _NO_LOOP = '; for one task there is task(…)'
 tasks = Check(_is_iterable, f'an iterable of tasks, such as a list{_NO_LOOP}, and for an asynchronous iterable AsyncJob')
+batch_tasks = Check(
+    _is_iterable,
+    f'an iterable of tasks, such as a list{_NO_LOOP}; read an asynchronous iterable into a list first',
+)
 async_tasks = Check(
     lambda value: _is_iterable(value, (Iterable, AsyncIterable)),
     f'an iterable or asynchronous iterable of tasks, such as a list{_NO_LOOP}',

@@ -138,6 +138,14 @@ def test_the_metrics_of_the_cluster(client: TestClient, namespace: Namespace) ->
     assert {'jobsync_cluster_up 1.0', 'jobsync_cluster_nodes 2.0', f'jobsync_cluster_tokens_unowned {TOKENS / 2}'} <= set(lines)
 
 
+def test_a_leader_that_has_left(client: TestClient, namespace: Namespace) -> None:
+    """The record of the leadership still names it, and no node leads."""
+    assert 'jobsync_cluster_leader 1.0' in client.get('/metrics').text
+    namespace.backend.deregister(namespace.snapshot().leadership.node)  # type: ignore[arg-type]
+    wait_until(lambda: 'jobsync_cluster_nodes 0.0' in client.get('/metrics').text, 'it is read')
+    assert 'jobsync_cluster_leader 0.0' in client.get('/metrics').text
+
+
 def test_the_page_needs_nothing_from_elsewhere(client: TestClient) -> None:
     """The page, its scripts and its style come from the server, and the headers forbid everything else."""
     for path in FILES:

@@ -26,7 +26,7 @@ CLUSTER_GAUGES = {
     'jobsync_cluster_tokens_owned': 'Tokens that have an owner',
     'jobsync_cluster_tokens_unowned': 'Tokens without an owner',
     'jobsync_cluster_tokens_moving': 'Tokens and pins that are being handed over',
-    'jobsync_cluster_leader': '1 if a node leads, else 0',
+    'jobsync_cluster_leader': '1 if the node that leads is at work, else 0',
     'jobsync_cluster_epoch': 'How often the leadership has changed',
     'jobsync_cluster_locks': 'Task locks',
     'jobsync_cluster_locks_unmatched': 'Task locks and items that no live node matches',
@@ -64,7 +64,7 @@ def _values(frame: Frame) -> dict[str, float]:
     return {
         'jobsync_cluster_read_age_seconds': time.monotonic() - frame.read_at,
         'jobsync_cluster_nodes_silent': silent,
-        'jobsync_cluster_leader': float(status['leader'] is not None),
+        'jobsync_cluster_leader': float(status['leader'] in frame.reading.live),
         'jobsync_cluster_locks_unmatched': part['locks']['unmatched'],
         'jobsync_cluster_tasks_incomplete': part['incomplete']['total'],
         'jobsync_cluster_tasks_quarantined': part['quarantined']['total'],

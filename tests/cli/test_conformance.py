@@ -116,6 +116,15 @@ def test_a_harness_of_the_authors_own(tmp_path: Path) -> None:
     assert '5 holds, 0 fails, 1 not tried' in done.stdout
 
 
+def test_a_url_of_its_own_for_each_harness(tmp_path: Path) -> None:
+    """``{unique}`` is other letters for each test, with a harness of the author's too: two tests on one store would fail."""
+    (tmp_path / 'my_harness.py').write_text(HARNESS.replace('url + secrets.token_hex(8)', 'url'))
+    options = ('--harness', 'my_harness:Mine', '--quick', '--select', 'epoch_rises_by_one or another_epoch_changes_nothing')
+    done = conformance(f'sqlite:///{tmp_path}/{{unique}}.db', *options, path=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '5 holds, 0 fails, 0 not tried' in done.stdout
+
+
 WRONG = """
 import attrs
 from jobsync.backends.memory import MemoryBackend, MemoryStore

@@ -66,7 +66,7 @@ def check(url: str, commands: dict[str, str], *, harness: str | None, quick: boo
 def _maker(url: str, commands: dict[str, str], name: str | None, *, quick: bool) -> Callable[[], Harness]:
     """Return the function that makes a harness for each test."""
     from jobsync.testing.conformance import Harness
-    from jobsync.testing.url_harness import UrlHarness
+    from jobsync.testing.url_harness import UrlHarness, url_of_a_test
 
     if name is None:
         return lambda: UrlHarness(url, commands, quick=quick)
@@ -75,7 +75,7 @@ def _maker(url: str, commands: dict[str, str], name: str | None, *, quick: bool)
     kind = _named(name)
 
     def make() -> Harness:
-        harness = kind(url)
+        harness = kind(url_of_a_test(url))
         if not isinstance(harness, Harness):
             raise ConfigError(f'--harness is {name!r}: must give a jobsync.testing.Harness, and gave {harness!r}')
         if quick:

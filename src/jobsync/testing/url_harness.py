@@ -11,7 +11,7 @@ from jobsync import plugins
 from jobsync.backend import Backend, BackendOptions, Reach
 from jobsync.testing.conformance.harness import Ability, Harness
 
-__all__ = ['Commands', 'UrlHarness']
+__all__ = ['Commands', 'UrlHarness', 'url_of_a_test']
 
 Commands = dict[str, str]
 """Shell commands that act on the store, by the name of the ``Harness`` method that runs them."""
@@ -24,6 +24,11 @@ OFFERED = {
     Ability.WIPE: {'wipe'},
     Ability.FAILOVER: {'fail_over'},
 }
+
+
+def url_of_a_test(url: str) -> str:
+    """Return the URL with other letters in place of ``{unique}`` at each call."""
+    return url.replace('{unique}', secrets.token_hex(4))
 
 
 def connect_to(url: str, prefix: str, namespace: str, **options: float) -> Backend:
@@ -59,7 +64,7 @@ class UrlHarness(Harness):
     proves_declarations = False
 
     def __init__(self, url: str, commands: Commands | None = None, *, quick: bool = False) -> None:
-        self.url = url.replace('{unique}', secrets.token_hex(4))
+        self.url = url_of_a_test(url)
         self.prefix = f'c{secrets.token_hex(4)}_'
         self.commands = commands or {}
         self._backends: list[Backend] = []

@@ -131,6 +131,13 @@ def test_an_error_is_json_too(client: TestClient) -> None:
     assert (answer.status_code, list(answer.json())) == (400, ['error'])
 
 
+def test_an_answer_of_the_server_itself_is_json() -> None:
+    """That of a path or a method that there is not, and of an error that nothing has foreseen: the page reads it as JSON."""
+    with TestClient(cluster_app(Mock(side_effect=KeyError)), base_url=LOCAL, raise_server_exceptions=False) as client:
+        answers = client.get('/api/nosuch'), client.put('/api/state'), client.get('/api/why?task=x')
+    assert [(answer.status_code, list(answer.json())) for answer in answers] == [(code, ['error']) for code in (404, 405, 500)]
+
+
 def test_the_metrics_of_the_cluster(client: TestClient, namespace: Namespace) -> None:
     """What an observer reads is exposed for Prometheus, though no worker is scraped."""
     namespace.join('b')

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import attrs
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from jobsync._cluster import rows
@@ -160,7 +161,7 @@ def _app(feed: Feed, routes: Sequence[Route], hosts: Sequence[str]) -> Starlette
             *_page_routes(),
         ],
         middleware=[Middleware(HostCheck, hosts=hosts), Middleware(SafeHeaders), Middleware(GZipMiddleware, minimum_size=2000)],
-        exception_handlers={500: _failed},
+        exception_handlers={HTTPException: _refused, 500: _failed},
         lifespan=lifespan,
     )
     app.state.feed = feed
@@ -256,8 +257,14 @@ def _page_routes() -> Iterator[Route]:
             yield Route(f'/{name}', file(path.read_text(encoding='utf-8'), kind))
 
 
+async def _refused(_: Request, error: Exception) -> Response:
+    """Answer a path or a method that there is not."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({'error': error.detail}, error.status_code, error.headers)
+
+
 def _failed(_: Request, __: Exception) -> Response:
-    return PlainTextResponse('an unexpected error: the log of the server has it', 500)
+    return _json({'error': 'an unexpected error: the log of the server has it'}, 500)
 
 
 def _json(value: object, status: int = 200) -> Response:

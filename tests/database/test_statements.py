@@ -115,6 +115,19 @@ def test_insert_rows(cn: db.Connection) -> None:
     assert db.select_column(cn, 'SELECT "a%b" FROM "Order"') == ['%s'] * 500
 
 
+def test_insert_rows_of_a_query(cn: db.Connection) -> None:
+    """What a query returned, and what a generator yields, can be inserted; what are no mappings is refused, and says so."""
+    fill(cn, 'a', 'b')
+    db.execute(cn, 'CREATE TABLE copy (task_id INTEGER, name TEXT)')
+    assert db.insert_rows(cn, 'copy', db.select(cn, 'SELECT task_id, name FROM tasks')) == 2
+    assert db.insert_rows(cn, 'copy', ({'task_id': number} for number in (3, 4))) == 2
+    wrong: list[Any] = [{'task_id': 5}, [(5, 'c')], 5, 'task_id']
+    for rows in wrong:
+        with pytest.raises(ConfigError, match='must be a list of mappings by column'):
+            db.insert_rows(cn, 'copy', rows)
+    assert sorted(db.select_column(cn, 'SELECT task_id FROM copy')) == [1, 2, 3, 4]
+
+
 def test_insert_rows_where_names_have_percent_signs(cn: db.Connection) -> None:
     """Names are taken as they are, two percent signs and what resembles a placeholder included."""
     db.execute(cn, 'CREATE TABLE "50%%" ("a%%b" INTEGER, "%s" INTEGER, "%(c)s" INTEGER)')

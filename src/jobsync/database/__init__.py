@@ -30,7 +30,7 @@ and placeholders do not match, and ``JobsyncError`` if the connection is closed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -119,7 +119,7 @@ def execute(cn: Connection, sql: str, *values: object) -> int:
     return _checked(cn).execute(sql, values)
 
 
-def insert_rows(cn: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
+def insert_rows(cn: Connection, table: str, rows: Iterable[Mapping[str, Any]]) -> int:
     """Insert rows, all or none.
 
     Args:
@@ -131,16 +131,19 @@ def insert_rows(cn: Connection, table: str, rows: Sequence[Mapping[str, Any]]) -
         How many rows were inserted.
 
     Raises:
-        ConfigError: A row has other columns than the first.
+        ConfigError: ``rows`` are no mappings, or one has other columns than the first.
     """
     cn = _checked(cn)
-    if not rows:
+    several = [rows] if isinstance(rows, str | Mapping) or not isinstance(rows, Iterable) else list(rows)
+    if isinstance(rows, Mapping) or not all(isinstance(row, Mapping) for row in several):
+        raise ConfigError(f'rows is {safe_repr(rows)}: must be a list of mappings by column, or another iterable of them')
+    if not several:
         return 0
-    columns = list(rows[0])
-    for row in rows:
-        if row.keys() != rows[0].keys():
+    columns = list(several[0])
+    for row in several:
+        if row.keys() != several[0].keys():
             raise ConfigError(f'rows for {table}: all must have the columns {", ".join(columns)}; one has {", ".join(row)}')
-    return cn.insert(table, columns, [[row[column] for column in columns] for row in rows])
+    return cn.insert(table, columns, [[row[column] for column in columns] for row in several])
 
 
 def transaction(cn: Connection) -> AbstractContextManager[None]:

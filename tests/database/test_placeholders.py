@@ -107,6 +107,7 @@ def test_the_database_agrees(cn: db.Connection, sql: str) -> None:
         ('a = %s AND b = %s', [[1, 2]], r'as in select\(cn, sql, 1, 2\); a tuple is one value, for IN'),
         ('a = 1', [{'a': 1}], r'1 value for 0 placeholders \(values follow'),
         ("a = '%s'", [1], '1 value for 0 placeholders'),
+        ('a = ?', [1], '1 value for 0 placeholders; a placeholder is %s, outside of quotes: '),
         ('5 % 2 = %s', [1], "'% ' in a statement with values"),
         ('a = %(name)s', [1], r"'%\(' in a statement"),
         ('a = %s AND b = %', [1], "'%' in a statement"),

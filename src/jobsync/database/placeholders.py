@@ -80,9 +80,9 @@ def prepared(sql: str, values: Sequence[Any], paramstyle: str) -> tuple[str, lis
             case other:
                 raise ConfigError(f'{other!r} in a statement with values: a placeholder is %s, a percent sign %%: {sql}')
     if given:
-        raise ConfigError(
-            f'{counted(len(values), "value")} for {counted(len(values) - len(given), "placeholder")}{_hint(values)}: {sql}'
-        )
+        marks = counted(len(values) - len(given), 'placeholder')
+        hint = f'{_hint(values)}; a placeholder is %s, outside of quotes'
+        raise ConfigError(f'{counted(len(values), "value")} for {marks}{hint}: {sql}')
     return ''.join([*written, sql[end:]]), out
 
 

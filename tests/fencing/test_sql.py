@@ -151,6 +151,8 @@ def test_other_mistakes() -> None:
         fence_sql('fence', 7, 'dollar')  # type: ignore[call-overload]
     with pytest.raises(UnsupportedOperation, match='does not count the rows'):
         check_written(-1, 7)
+    with pytest.raises(UnsupportedOperation, match='does not count the rows'):
+        check_written(None, 7)
 
 
 def test_a_late_write(url: str, tmp_path: Path) -> None:

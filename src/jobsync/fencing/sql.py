@@ -91,7 +91,7 @@ def fence_sql(
     return f'({column} IS NULL OR {column} <= {mark})', values
 
 
-def check_written(rowcount: int, fence: int, what: object = 'the row') -> None:
+def check_written(rowcount: int | None, fence: int, what: object = 'the row') -> None:
     """Raise an error if a guarded statement has written no row.
 
     No row means that the fence was too low, or that there was no row before: insert the row first, or with ``ON CONFLICT … DO
@@ -106,7 +106,7 @@ def check_written(rowcount: int, fence: int, what: object = 'the row') -> None:
         StaleFence: No row was written.
         UnsupportedOperation: The driver does not count rows.
     """
-    if rowcount < 0:
+    if rowcount is None or rowcount < 0:  # PEP 249 allows drivers either
         raise UnsupportedOperation(
             'the driver does not count the rows that were written: use RETURNING, and count what comes back'
         )

@@ -16,7 +16,9 @@ from libb import Setting  # type: ignore[import-untyped]
 
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.config import CoordinationConfig, resolve
+from jobsync.database import TokenColumn
 from jobsync.errors import ConfigError
+from jobsync.job import Job
 
 URL = 'memory://test'
 
@@ -315,7 +317,9 @@ def test_a_misspelt_section() -> None:
 
 
 def test_arguments_changed_over() -> None:
-    """A ``CoordinationConfig`` in the place of ``config``, or something else in its own, is refused."""
+    """A ``CoordinationConfig`` or a job in the place of ``config``, or something else in its own, is refused."""
+    with pytest.raises(ConfigError, match='config is a job: pass the settings'):
+        TokenColumn.of(Job('w1', coordination_config=CoordinationConfig(enabled=False)))
     with pytest.raises(ConfigError, match='pass it as coordination_config'):
         resolve(CoordinationConfig(), None, {})
     with pytest.raises(ConfigError, match=r'coordination_config is .*must be a CoordinationConfig'):

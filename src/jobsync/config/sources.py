@@ -138,6 +138,8 @@ def _sync(config: object | None) -> dict[str, Any]:
     """Return the section ``config.sync``. It may have other fields, except with a misspelt name of jobsync's fields."""
     if isinstance(config, CoordinationConfig):
         raise ConfigError('config is a CoordinationConfig: pass it as coordination_config')
+    if callable(getattr(type(config), 'can_claim_task', None)):
+        raise ConfigError('config is a job: pass the settings that the job was made with')
     found = _plain(config, ('sync',), 'config')
     _check_level(found)
     sync = _plain(found.get('sync'), _SYNC_FIELDS, 'config.sync')

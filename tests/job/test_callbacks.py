@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import deque
 from typing import Any
 
 import attrs
@@ -340,3 +341,41 @@ def test_a_call_ends_though_there_was_no_memory_for_its_end() -> None:
     calls.close()
     assert calls.wait_until_finished(30)
     assert (released, assigned) == ([frozenset({1})], [frozenset({0, 1}), frozenset({1})])
+
+
+class ScarceCalls(deque[Any]):
+    """Pending calls of which once, when ``is_scarce``, none can be taken for want of memory."""
+
+    is_scarce = False
+
+    def popleft(self) -> Any:
+        """Take the first, if there is memory."""
+        if self.is_scarce:
+            self.is_scarce = False
+            raise MemoryError
+        return super().popleft()
+
+
+def test_a_call_is_made_though_there_was_no_memory_to_take_it() -> None:
+    """It is due still, and until it has been made the tokens that it holds stay."""
+    pending, revoked = ScarceCalls(), list[frozenset[int]]()
+    released = list[tuple[frozenset[int], int]]()
+    one, none = (Ownership(mine=bytes(of), pins={}) for of in ([1, 0], [0, 0]))
+    functions = Functions(on_revoke=lambda tokens, _: revoked.append(tokens))
+    calls = Callbacks(
+        'a',
+        functions,
+        1,
+        lease_end=lambda: now() + 600,
+        check_lease=lambda: None,
+        release=lambda tokens: released.append((tokens, len(revoked))),
+    )
+    vars(calls)['_pending'] = pending
+    calls.start()
+    calls.put(OwnershipChanged(none, one))
+    pending.is_scarce = True
+    calls.put(OwnershipChanged(one, none, asked=frozenset({0}), deadline=now() + 600))
+    wait_until(lambda: bool(released), 'the call has ended')
+    calls.close()
+    assert calls.wait_until_finished(30)
+    assert (revoked, released) == ([frozenset({0})], [(frozenset({0}), 1)])

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from queue import Empty
-from typing import Any
 
 import attrs
 
@@ -74,8 +73,8 @@ class _Call:
     """One call that is due."""
 
     name: str
-    function: Callable[..., object]
-    arguments: tuple[Any, ...]
+    function: Callable[[], object]
+    """The user's function with its arguments."""
     held: frozenset[int] = frozenset()
     """The tokens that stay with this node until the call is over."""
     until: float = math.inf
@@ -223,16 +222,17 @@ class Callbacks:
         revoked, lost = going & asked, going - asked
         if functions.on_revoke is not None and revoked:
             shown = time.monotonic() + (deadline - clock.now())
-            calls.append(_Call('on_revoke', functions.on_revoke, (revoked, shown), asked, deadline))
+            calls.append(_Call('on_revoke', partial(functions.on_revoke, revoked, shown), asked, deadline))
         elif functions.on_revoke is not None and asked:
             self._release(asked)
         if functions.on_lost is not None and lost:
-            calls.append(_Call('on_lost', functions.on_lost, (lost,)))
+            calls.append(_Call('on_lost', partial(functions.on_lost, lost)))
         if functions.on_assign is not None and coming:
-            calls.append(_Call('on_assign', functions.on_assign, (coming,)))
+            calls.append(_Call('on_assign', partial(functions.on_assign, coming)))
         if functions.on_rebalance is not None and (going or coming):
-            event = RebalanceEvent(self._node_name, coming, going, len(tokens))
-            calls.append(_Call('on_rebalance', partial(_call_with_event, functions.on_rebalance), (event,)))
+            takes_event = callables.callback(1).is_allowed(functions.on_rebalance)
+            event = (RebalanceEvent(self._node_name, coming, going, len(tokens)),) if takes_event else ()
+            calls.append(_Call('on_rebalance', partial(functions.on_rebalance, *event)))
         # Last, since there may be no memory for a call: then all are planned again, or the user never learns of a token.
         self._pending.extend(calls)
         self._reported = tokens
@@ -247,7 +247,7 @@ class Callbacks:
             if turn is not self._turn:
                 return False
             ended = self._under_way
-        if ended is not None and ended[0].held:
+        if ended is not None and ended[0].held and not self._is_due(ended[0]):
             self._release(ended[0].held)
         with self._lock:
             if turn is not self._turn:
@@ -258,19 +258,23 @@ class Callbacks:
     def _make(self) -> None:
         """Make the first call that is due."""
         self._here.is_in_call = True  # first, as there may be no memory for it: then the call is still due
-        with self._lock:
-            call = self._pending[0]
-            until = call.until if call.held else clock.now() + self._patience_sec
-            self._under_way = (call, max(until, clock.now() + _CHECK_SEC))
-            self._pending.popleft()
+        call = self._pending[0]
         try:
-            call.function(*call.arguments)
+            # In one statement: between two there may be no memory, and a call that is taken and not made is never made.
+            self._take(call).function()
         except BaseException:
+            if self._is_due(call):
+                raise
             _logger.exception('node %r: %s raised', self._node_name, call.name)
         finally:
             self._here.is_in_call = False
 
+    def _take(self, call: _Call) -> _Call:
+        """Begin with the first call that is due, which is due no longer."""
+        with self._lock:
+            until = call.until if call.held else clock.now() + self._patience_sec
+            self._under_way = (call, max(until, clock.now() + _CHECK_SEC))
+            return self._pending.popleft()
 
-def _call_with_event(callback: Callable[..., Any], event: RebalanceEvent) -> None:
-    """Call the callback with the event, if it takes an argument, or without."""
-    callback(*[event] if callables.callback(1).is_allowed(callback) else [])
+    def _is_due(self, call: _Call) -> bool:
+        return bool(self._pending) and self._pending[0] is call

@@ -38,6 +38,7 @@ def play(processes: int, think_sec: float, monkeypatch: pytest.MonkeyPatch) -> l
     random.seed(processes)
     clock = 0.0
     monkeypatch.setattr(write_queue, 'time', SimpleNamespace(monotonic=lambda: clock))
+    monkeypatch.setattr(write_queue, 'RANDOM', random)
     callers = [Caller(WriteQueue(), 0.0) for _ in range(processes)]
     events = [(random.random() * 0.01, number, 'attempt') for number in range(processes)]
     heapq.heapify(events)

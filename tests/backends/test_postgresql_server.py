@@ -840,6 +840,33 @@ class TestOutcomes:
         assert [type(answer) for answer in answers] == [Evicted]
         assert namespace.node('a').heartbeat == 1
 
+    def test_a_heartbeat_counts_a_little_later_than_it_reads(self, harness: PostgresqlHarness, server: PostgresServer) -> None:
+        """A commit does not wait for it, and is not in its answer; one that would evict its node waits, and is refused."""
+        with psycopg.connect(server.url(), autocommit=True) as holder:
+            namespace = Namespace(harness.connect(op_timeout_sec=200.0))
+            leader, ref = namespace.leader(), namespace.join('a')
+            before = namespace.commit(leader)
+            holder.execute('SELECT pg_advisory_lock(1)')
+            wait = 'PERFORM pg_advisory_lock_shared(1)'
+            harness.query(f"CREATE FUNCTION pause() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN {wait}; RETURN NULL; END'")
+            harness.query(
+                'CREATE CONSTRAINT TRIGGER pause AFTER UPDATE ON sync_node DEFERRABLE INITIALLY DEFERRED FOR EACH ROW'
+                " WHEN (NEW.name = 'a') EXECUTE FUNCTION pause()"
+            )
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event {} 'advisory'"
+            with ThreadPoolExecutor(2) as threads:
+                answer = threads.submit(namespace.beat, ref)
+                eventually(lambda: harness.query(waiting.format('=')) == [('1',)])
+                after = namespace.commit(leader, TokenGroup([0], 'a'))
+                assert (namespace.node('a').heartbeat, namespace.snapshot().version) == (0, after)
+                evicted = threads.submit(namespace.evict, leader, ref)
+                eventually(lambda: evicted.done() or harness.query(waiting.format('<>')) == [('1',)])
+                holder.execute('SELECT pg_advisory_unlock(1)')
+                assert (answer.result(100).version, answer.result().heartbeat) == (before, 1)
+                with pytest.raises(Conflict):
+                    evicted.result(100)
+        assert namespace.node('a').heartbeat == 1
+
     def test_a_claim_under_way_while_its_run_ends(self, harness: PostgresqlHarness, server: PostgresServer) -> None:
         """The end waits for it: who reads the claims afterwards, as the next owner of a schedule does, misses none."""
         with psycopg.connect(server.url(), autocommit=True) as holder:

@@ -9,7 +9,7 @@ expiring keys, no locks that it hands out, and no trusted clock.
 **Every method**
 
 - is atomic: a concurrent caller sees all of its effects or none, and a reading never mixes two states (``purge`` is atomic for
-  each record);
+  each record, and ``heartbeat`` may count a little later than it reads);
 - is synchronous, and may be called from any thread;
 - ends within ``op_timeout_sec``, or within ``bulk_timeout_sec`` if it is marked *bulk*; ``wait`` has a timeout of its own;
 - raises ``BackendUnavailable`` if the store did not answer. The call may have happened or not, and the caller may repeat it

@@ -143,7 +143,11 @@ class Backend(Protocol):
             candidate: whether the node may lead.
 
         Returns:
-            The state after the heartbeat, read in the same atomic step.
+            The state at one moment within the call, with this node's new heartbeat.
+
+        The heartbeat counts, and others read it, from that moment on or a little later: the state may change in between, since a
+        heartbeat need not wait for a commit. The node's record may not: a call that would change it then (an eviction, a takeover
+        of the name) waits for the heartbeat, or the heartbeat raises ``Evicted``.
 
         Raises:
             Evicted: this incarnation is not JOINED.

@@ -38,6 +38,8 @@ class SharedState:
     """Incarnation and heartbeat of the node; None if it has no record."""
     version: Revision | None
     """The assignment's version; None after a commit of unknown outcome, until a call returns the version."""
+    read_by: RunBeat | None = None
+    """The heartbeat that has read the version, and does not count yet. Until it does, nothing else changes the record."""
 
 
 CallOutcome = object
@@ -52,22 +54,44 @@ class Call:
 
     what: str
     make: Callable[[Backend], CallOutcome]
-    model: Model
+    steps: tuple[Model, ...]
+    """Its steps, each at one moment, in this order."""
+
+    def after(self, outcome: CallOutcome, state: SharedState) -> SharedState | None:
+        """Return the state after the call, if no other came between its steps; None if it cannot have this outcome."""
+        reached: SharedState | None = state
+        for step in self.steps:
+            reached = None if reached is None else step(outcome, reached)
+        return reached
 
 
 def heartbeat(run: str) -> Call:
-    """Return a heartbeat of a run."""
+    """Return a heartbeat of a run: it reads the version, and counts at that moment or later."""
 
-    def model(outcome: CallOutcome, state: SharedState) -> SharedState | None:
+    def answer(outcome: CallOutcome, state: SharedState) -> SharedState | None:
+        if not isinstance(outcome, Pulse):
+            return state
+        beat = run, outcome.heartbeat
+        is_next = state.beat == (run, outcome.heartbeat - 1) and state.read_by is None
+        return attrs.evolve(state, version=outcome.version, read_by=beat) if is_next and shows(state, outcome.version) else None
+
+    def count(outcome: CallOutcome, state: SharedState) -> SharedState | None:
+        if isinstance(outcome, Pulse):
+            is_answered = state.read_by == (run, outcome.heartbeat)
+            return attrs.evolve(state, beat=state.read_by, read_by=None) if is_answered else None
         if state.beat is None or state.beat[0] != run:
             return state if isinstance(outcome, Evicted | BackendUnavailable) else None
-        after = attrs.evolve(state, beat=(run, state.beat[1] + 1))
-        if isinstance(outcome, Pulse):
-            is_read = after.beat == (run, outcome.heartbeat) and state.version in (None, outcome.version)
-            return attrs.evolve(after, version=outcome.version) if is_read else None
-        return after if isinstance(outcome, BackendUnavailable) else None
+        is_counted = isinstance(outcome, BackendUnavailable) and state.read_by is None
+        return attrs.evolve(state, beat=(run, state.beat[1] + 1)) if is_counted else None
 
-    return Call(f'heartbeat of {run}', lambda backend: backend.heartbeat(NodeRef(NAME, run), INITIAL, frozenset()), model)
+    return Call(
+        f'heartbeat of {run}', lambda backend: backend.heartbeat(NodeRef(NAME, run), INITIAL, frozenset()), (answer, count)
+    )
+
+
+def shows(state: SharedState, version: Revision | None) -> bool:
+    """Return whether this may be the version in a state."""
+    return state.version in (None, version)
 
 
 def register(run: str, timeline: Timeline, replacing: RunBeat | None) -> Call:
@@ -76,11 +100,14 @@ def register(run: str, timeline: Timeline, replacing: RunBeat | None) -> Call:
 
     def model(outcome: CallOutcome, state: SharedState) -> SharedState | None:
         if state.beat in (None, replacing):
-            return attrs.evolve(state, beat=(run, 0)) if outcome is None or isinstance(outcome, BackendUnavailable) else None
+            is_done = outcome is None or isinstance(outcome, BackendUnavailable)
+            return attrs.evolve(state, beat=(run, 0)) if is_done and state.read_by is None else None
         is_shown = not isinstance(outcome, NameTaken) or outcome.record.beat == state.beat
         return state if is_shown and isinstance(outcome, NameTaken | BackendUnavailable) else None
 
-    return Call(f'register {run} over {replacing}', lambda backend: backend.register(registration, timeline, 0, replacing), model)
+    return Call(
+        f'register {run} over {replacing}', lambda backend: backend.register(registration, timeline, 0, replacing), (model,)
+    )
 
 
 def commit(leader: NodeRef, guard: Guard, evicted: RunBeat | None) -> Call:
@@ -93,10 +120,13 @@ def commit(leader: NodeRef, guard: Guard, evicted: RunBeat | None) -> Call:
             return state if isinstance(outcome, Conflict | BackendUnavailable) else None
         if isinstance(outcome, Conflict):
             return None
-        return SharedState(None if evicted else state.beat, outcome if isinstance(outcome, Revision) else None)
+        if evicted and state.read_by is not None:
+            return None
+        version = outcome if isinstance(outcome, Revision) else None
+        return attrs.evolve(state, beat=None if evicted else state.beat, version=version)
 
     what = f'commit from version {guard.version.number}' + (f' that evicts {evicted}' if evicted else '')
-    return Call(what, lambda backend: backend.commit(leader, plan, guard), model)
+    return Call(what, lambda backend: backend.commit(leader, plan, guard), (model,))
 
 
 def reading(backend: Backend) -> SharedState:
@@ -110,10 +140,11 @@ def read() -> Call:
 
     def model(outcome: CallOutcome, state: SharedState) -> SharedState | None:
         if isinstance(outcome, SharedState):
-            return outcome if outcome.beat == state.beat and state.version in (None, outcome.version) else None
+            is_seen = outcome.beat == state.beat and shows(state, outcome.version)
+            return attrs.evolve(state, version=outcome.version) if is_seen else None
         return state if isinstance(outcome, BackendUnavailable) else None
 
-    return Call('read', reading, model)
+    return Call('read', reading, (model,))
 
 
 class CallRecorder:
@@ -136,7 +167,7 @@ class CallRecorder:
             known = self._known
             call = self._choose(random, known)
             outcome = self.record(backend, call)
-            after = None if isinstance(outcome, BackendUnavailable) else call.model(outcome, known)
+            after = None if isinstance(outcome, BackendUnavailable) else call.after(outcome, known)
             found = after or self.record(backend, read())
             if isinstance(found, SharedState) and found.version is not None:
                 self._known = found
@@ -159,7 +190,8 @@ class CallRecorder:
         except (Conflict, Evicted, NameTaken, BackendUnavailable) as error:
             outcome = error
         end = UNKNOWN_END if isinstance(outcome, BackendUnavailable) else time.monotonic()
-        self.history.append(Operation(f'{call.what}: {_shown(outcome)}', begin, end, partial(call.model, outcome)))
+        what = f'{call.what}: {_shown(outcome)}'
+        self.history.extend(Operation(what, begin, end, partial(step, outcome)) for step in call.steps)
         self.returned.release()
         if end == UNKNOWN_END:
             eventually(backend.snapshot)  # few calls of unknown outcome: each doubles what must be searched

@@ -24,6 +24,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 import sqlalchemy.exc
+from sqlalchemy import event
 from tests.backends.handles import beat_and_wait, go_on_after_a_fork
 from tests.signals import AlarmError, a_signal_comes
 from tests.support.harnesses.postgresql import PostgresqlHarness
@@ -273,6 +274,34 @@ class TestConnections:
         backend.close()
         waiting.join(100)
         eventually(lambda: server.psql(count) == ['0'])
+
+    @pytest.mark.parametrize('moment', ['taken', 'returned'])
+    def test_closed_during_a_call(self, namespace: Namespace, moment: str) -> None:
+        """The connection of a call is closed with the backend, at whichever of its steps that is closed by another thread."""
+        backend = namespace.backend
+        assert isinstance(backend, SqlBackend)
+        assert isinstance(backend.store, PostgresqlStore)
+        connections = list[Any]()
+
+        def close(connection: Any, *_: object) -> None:
+            connections.append(connection)
+            backend.close()
+
+        event.listen(backend.store._engine.pool, {'taken': 'checkout', 'returned': 'checkin'}[moment], close)
+        backend.snapshot()
+        assert [connection.closed for connection in connections] == [True]
+
+    @pytest.mark.parametrize('moment', ['before', 'after'])
+    def test_a_users_connection_outlives_no_backend(self, namespace: Namespace, moment: str) -> None:
+        """One that the user closes after the backend is closed for good, whenever it was made."""
+        backend = namespace.backend
+        assert isinstance(backend, SqlBackend)
+        if moment == 'after':
+            backend.close()
+        with backend.connection() as connection:
+            raw: Any = connection.connection.dbapi_connection
+            backend.close()
+        assert raw.closed
 
     def test_no_file_left_to_wait_for_the_server_with(self, harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is an outage: a call is repeated until another one gives its connection back."""

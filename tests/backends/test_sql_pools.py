@@ -101,6 +101,36 @@ def test_a_pool_keeps_as_many_idle_connections_as_it_may() -> None:
             each.execute('SELECT 1')
 
 
+@pytest.mark.parametrize('moment', ['before', 'meanwhile'])
+def test_a_pool_that_is_disposed_of_keeps_no_connection(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is returned after that is closed, also if the pool is disposed of at the very last moment before the return."""
+    made = list[sqlite3.Connection]()
+
+    def make() -> sqlite3.Connection:
+        made.append(connect())
+        return made[-1]
+
+    pool = autocommitting('sqlite', make, IdlePool, pool_size=1, max_overflow=-1).pool
+    assert isinstance(pool, IdlePool)
+    put = pool._pool.put
+
+    def put_late(item: Any, block: bool) -> None:
+        pool.dispose()
+        put(item, block)
+
+    late, later = pool.connect(), pool.connect()
+    if moment == 'before':
+        pool.dispose()
+    else:
+        monkeypatch.setattr(pool._pool, 'put', put_late)
+    for each in (late, later, pool.connect()):
+        each.close()
+    assert len(made) == 3
+    for raw in made:
+        with pytest.raises(sqlite3.ProgrammingError, match='closed'):
+            raw.execute('SELECT 1')
+
+
 @pytest.fixture
 def heard() -> Iterator[list[str]]:
     """What listeners to all engines of the process have heard, of which each does what a program may have it do."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Engine, Pool, QueuePool, create_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import queue
 
 from jobsync.backend import Diverted
@@ -59,10 +60,24 @@ class _IdleConnections(queue.QueueCommon[Any]):
 
 
 class IdlePool(QueuePool):
-    """A ``QueuePool`` for a ``max_overflow`` of -1, which takes no lock."""
+    """A ``QueuePool`` for a ``max_overflow`` of -1, which takes no lock, and keeps no connection once it was disposed of."""
 
     _queue_class = _IdleConnections
     _sqla_logger_namespace = f'{QueuePool.__module__}.{QueuePool.__name__}'
+    _is_disposed = False
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        super()._do_return_conn(record)
+        # t=0  a thread is about to return a connection
+        # t=1  another thread disposes of the pool, which closes the connections that it finds
+        # t=2  the first one returns the connection: it would stay open until the collector of garbage finds the pool
+        if self._is_disposed:
+            self.dispose()
+
+    def dispose(self) -> None:
+        """Close the connections, and each that is returned from now on."""
+        self._is_disposed = True
+        super().dispose()
 
 
 class PrivatePool(IdlePool):

@@ -293,8 +293,9 @@ class PostgresqlStore(SqlStore):
     def close(self) -> None:
         self._closed = True
         self._listener.close()
-        self._engine.dispose()
-        self._users.dispose()
+        # Not those of the engines, which would have new pools afterwards, for the calls that are about to connect.
+        self._engine.pool.dispose()
+        self._users.pool.dispose()
 
     def forget(self) -> None:
         for of_the_parent in (self._engine, self._users, self._listener):
@@ -374,8 +375,6 @@ class PostgresqlStore(SqlStore):
             raw.deadline = deadline + GRACE_SEC
             yield connection, raw
         finally:
-            if self._closed and not connection.invalidated:
-                connection.detach()
             connection.close()
 
     def _open_connection(self) -> tuple[sa.Connection, BoundedConnection]:

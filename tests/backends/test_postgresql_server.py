@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any
@@ -42,6 +42,7 @@ from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.commits import REMEMBERED
 from jobsync.backends.sql.node_records import read_nodes
 from jobsync.backends.sql.postgresql import store as postgresql_store
+from jobsync.backends.sql.postgresql.connection import BoundedConnection
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.backends.sql.postgresql.rights import grants, needed
@@ -353,6 +354,29 @@ class TestConnections:
         finally:
             harness.start()
         eventually(lambda: succeeds(lambda: namespace.beat(ref)))
+
+    def test_a_server_that_is_deaf_once_it_has_let_a_process_in(self, harness: PostgresqlHarness) -> None:
+        """What SQLAlchemy reads over the first connection of a process takes no longer than a call may."""
+        Namespace(harness.connect())
+        hasty = harness.connect(op_timeout_sec=1.0)
+        assert isinstance(hasty, SqlBackend)
+        assert isinstance(hasty.store, PostgresqlStore)
+        engine, creator = hasty.store._engine, hasty.store._connect
+
+        def connect_and_stop() -> BoundedConnection:
+            connection = creator()
+            harness.stop()
+            return connection
+
+        engine.pool._creator = connect_and_stop  # type: ignore[assignment]
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(hasty.snapshot)
+            try:
+                ended = wait([call], timeout=60).done
+            finally:
+                harness.start()
+        assert ended == {call}
+        assert isinstance(call.exception(), BackendUnavailable)
 
     def test_a_signal_while_a_refused_change_is_undone(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """What its handler raises leaves the call, although the server has not answered yet."""

@@ -209,7 +209,7 @@ class PostgresqlStore(SqlStore):
             with translated(self.server):
                 self._schema_check.check(connection.execute)
             self._hosts.check(connection)
-            connection.deadline = math.inf
+            # The deadline stays, until a call sets its own: of an engine's first connection SQLAlchemy reads some settings.
         except BaseException:
             connection.close()
             raise

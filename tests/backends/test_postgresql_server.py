@@ -314,6 +314,20 @@ class TestConnections:
             assert backend.wait(0, 0.1) == 0
         backend.open(SETTINGS, True)
 
+    def test_no_memory_for_a_look_at_a_new_connection(self, harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The connection is closed, and the next call makes another one."""
+        backend, found = harness.connect(), list[Any]()
+
+        def without_memory(info: psycopg.ConnectionInfo, _: str) -> str:
+            found.append(info.pgconn)
+            raise MemoryError
+
+        with monkeypatch.context() as patch, pytest.raises(MemoryError):
+            patch.setattr(psycopg.ConnectionInfo, 'parameter_status', without_memory)
+            backend.open(SETTINGS, True)
+        assert [connection.status for connection in found] == [psycopg.pq.ConnStatus.BAD]
+        backend.open(SETTINGS, True)
+
     def test_a_restart_is_survived(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """After a kill of the server the same handle goes on, at its first call, and waits again."""
         ref = namespace.join('a')
@@ -572,12 +586,15 @@ class TestConnections:
             backend.renew_timeline(before, 1000)
             assert namespace.snapshot().timeline.generation == before.generation + 1
 
+    @pytest.mark.parametrize('encoding', ['SQL_ASCII', 'LATIN1', 'EUC_TW'])  # Python has no codec for the last one
     @pytest.mark.parametrize('way', ['options', 'environment'])
-    def test_clients_of_another_encoding(self, harness: PostgresqlHarness, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_clients_of_another_encoding(
+        self, harness: PostgresqlHarness, way: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Names and ids of any characters are stored and read, whatever encoding the server, the role or the environment has."""
         if way == 'environment':
-            monkeypatch.setenv('PGCLIENTENCODING', 'LATIN1')
-        given = '%20-cclient_encoding%3DSQL_ASCII' if way == 'options' else ''
+            monkeypatch.setenv('PGCLIENTENCODING', encoding)
+        given = f'%20-cclient_encoding%3D{encoding}' if way == 'options' else ''
         with closing(connect(f'{harness.url}{given}', BackendOptions())) as backend:
             namespace = Namespace(backend)
             leader = namespace.leader('\N{SNOWMAN}')

@@ -233,34 +233,42 @@ def _keep_unconfirmed(unconfirmed: list[psycopg.errors.Diagnostic], notice: psyc
 def connect(server: PostgresqlServer) -> BoundedConnection:
     """Connect, without transactions of psycopg's own, and without prepared statements, which proxies may lose."""
     try:
+        # The encoding comes with the request to connect: of a role may be one by default that Python has no codec for, in which
+        # psycopg sends no statement that would set another.
         connection = BoundedConnection.connect(
-            **server.parameters, autocommit=True, prepare_threshold=None, cursor_factory=Cursor
+            **{**server.parameters, 'client_encoding': ENCODING},
+            autocommit=True,
+            prepare_threshold=None,
+            cursor_factory=Cursor,
         )
     except OSError as error:  # to wait for the server, psycopg opens another file
         raise psycopg.OperationalError(str(error)) from error
+    try:
+        _set_up(connection, server)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_up(connection: BoundedConnection, server: PostgresqlServer) -> None:
+    """Make the settings of a new connection; ``ConfigError`` if server or database cannot serve jobsync."""
     connection.adapters.register_loader('timestamptz', MomentLoader)
     connection.adapters.register_loader('date', DayLoader)
     if connection.info.server_version < OLDEST_SERVER * 10_000:
         found = connection.info.server_version // 10_000
-        connection.close()
         raise ConfigError(f'{server} is PostgreSQL {found}; jobsync needs {OLDEST_SERVER} or later')
     # One name that the database cannot store, or read as JSON, would keep every leader from its commits. A proxy may say none.
     encoding = connection.info.parameter_status('server_encoding') or ENCODING
     if encoding != ENCODING:
-        connection.close()
         raise ConfigError(
             f'{server}: the encoding of this database is {encoding}, which cannot store every name and task id; jobsync needs '
             f"a database that is made with ENCODING '{ENCODING}'"
         )
     connection.deadline = time.monotonic() + server.parameters['connect_timeout']
-    try:
-        # Not SET LOCAL: proxies that share sessions keep track of the first three settings.
-        connection.execute(SETTINGS)
-    except BaseException:
-        connection.close()
-        raise
+    # Not SET LOCAL: proxies that share sessions keep track of the first three settings.
+    connection.execute(SETTINGS)
     connection.deadline = math.inf
-    return connection
 
 
 def refused(said: str, server: PostgresqlServer, grants: str = '') -> ConfigError:

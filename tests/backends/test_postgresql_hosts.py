@@ -38,9 +38,13 @@ def url_of(harness: PostgresqlHarness, *hosts: str) -> str:
     return f'{harness.url.replace(alone, ",".join(hosts))}&target_session_attrs=read-write'
 
 
-def test_two_that_accept_writes(harness: PostgresqlHarness, other: PostgresServer) -> None:
+@pytest.mark.parametrize('encoding', ['UTF8', 'EUC_TW'])  # Python has no codec for the last one
+def test_two_that_accept_writes(
+    harness: PostgresqlHarness, other: PostgresServer, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As after a failover, when the old primary is started again. Whichever comes first: the node owns nothing on either."""
     Namespace(harness.connect())
+    monkeypatch.setenv('PGCLIENTENCODING', encoding)
     here, there = f'127.0.0.1:{harness.server.port}', f'127.0.0.1:{other.port}'
     for hosts in ((here, there), (there, here)):
         with (

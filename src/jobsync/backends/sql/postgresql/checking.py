@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from jobsync.backends.sql.postgresql.connection import BoundedConnection
+from jobsync.backends.sql.postgresql.connection import ENCODING, BoundedConnection
 from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, PostgresqlServer
 from jobsync.errors import ConfigError, SchemaMismatch
 
@@ -153,5 +153,5 @@ class Hosts:
             return
         for other, its in zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=True):
             if (other, int(its or '5432')) != (host, port):
-                attributes = {'target_session_attrs': 'read-write', 'connect_timeout': SHORTEST_SEC}
+                attributes = {'target_session_attrs': 'read-write', 'connect_timeout': SHORTEST_SEC, 'client_encoding': ENCODING}
                 yield {**given, 'host': other, 'port': its or '5432', **attributes, 'autocommit': True}

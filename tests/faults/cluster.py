@@ -75,6 +75,8 @@ class Stage:
     """How many times longer than usual workers and harness wait between two looks: many workers would take all the processors."""
     answers_sec: float = 0.02
     """How often a worker calls ``can_claim_task`` for a task of every token."""
+    late_sec: float = 0.0
+    """How much later than its other threads the thread that does so goes on after a stop, as on a starved machine."""
     limit_sec: float = LIMIT_SEC
     """How long the cluster may take to form."""
 
@@ -92,6 +94,7 @@ class Worker:
         self._said: set[str] = set()
         self._owned: set[object] = set()
         self._until, self._pins, self._items = 0.0, 0, 0
+        self._asked = 0.0, 0.0
         self.death: float | None = None
         """Just before it was killed."""
         self._ended = float('inf')
@@ -141,6 +144,8 @@ class Worker:
                 self._owned = (self._owned - set(event['lost'])) | set(event['gained'])
                 self._until = event['until']
                 self._pins, self._items = event['pins'], event['items']
+            elif event['what'] == 'asked':
+                self._asked = event['before'], event['after']
 
     @property
     def words(self) -> str:
@@ -157,6 +162,12 @@ class Worker:
         """The end of the lease that it last logged."""
         self._look()
         return self._until
+
+    @property
+    def asked(self) -> tuple[float, float]:
+        """Begin and end of the last reading of ``can_claim_task`` for all tokens that it has logged."""
+        self._look()
+        return self._asked
 
     @property
     def tokens(self) -> int:
@@ -282,7 +293,7 @@ class Scene:
         order = FaultOrder(
             node=node, run=run, folder=self._folder.name, origin=self.origin, tasks=self.stage.tasks, open_sec=LIMIT_SEC,
             settings=settings, watched=self.watched, kind=self.stage.kind, traced=self.stage.traced,
-            answers_sec=self.stage.answers_sec, pause_sec=_PAUSE_SEC * self.stage.pace,
+            answers_sec=self.stage.answers_sec, late_sec=self.stage.late_sec, pause_sec=_PAUSE_SEC * self.stage.pace,
         )  # fmt: skip
         worker = Worker(order, lines, {**self.environment, **(environment or {})}, blocked=blocked)
         self.workers.append(worker)

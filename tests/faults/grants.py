@@ -24,6 +24,9 @@ from jobsync.testing.worker_log import LogWriter, now
 
 __all__ = ['log_answers', 'record_grants', 'task_thing']
 
+STOP_SEC = 0.5
+"""A wait that takes longer than asked for by this is taken for a stop of the process."""
+
 
 def task_thing(key: str) -> str:
     """Return the name of a task among the things that have an owner. A token's name is its number."""
@@ -83,9 +86,19 @@ def record_grants(log: LogWriter, watched: Iterable[str]) -> None:
 
 
 def log_answers(
-    job: Job, token_of: Callable[[str], int], total_tokens: int, log: LogWriter, every_sec: float, until: threading.Event
+    job: Job,
+    token_of: Callable[[str], int],
+    total_tokens: int,
+    log: LogWriter,
+    until: threading.Event,
+    *,
+    every_sec: float,
+    late_sec: float,
 ) -> None:
-    """Log the tokens for which ``can_claim_task`` answers True, every ``every_sec`` seconds. Run this on a thread of its own."""
+    """Log the tokens for which ``can_claim_task`` answers True, every ``every_sec`` seconds. Run this on a thread of its own.
+
+    It goes on ``late_sec`` seconds after the other threads of a process that was stopped.
+    """
     samples = sample_tasks(token_of, total_tokens)
     known: list[int] | None = None
     number = 0
@@ -98,6 +111,8 @@ def log_answers(
             log.write('answers', set=number, tokens=tokens)
         log.write('asked', set=number, before=before, after=after)
         until.wait(every_sec)
+        if late_sec and now() - after > every_sec + STOP_SEC:
+            until.wait(late_sec)
 
 
 def sample_tasks(token_of: Callable[[str], int], total_tokens: int) -> dict[int, str]:

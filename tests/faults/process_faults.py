@@ -13,6 +13,8 @@ from jobsync.testing.worker_log import now
 
 CALLS = ('heartbeat', 'snapshot', 'read_assignment', 'commit', 'read_locks', 'append_claims', 'append_audits', 'task')
 """Where a trap may be, besides what only some moments bring: ``register``, ``acquire_leadership``."""
+WAIT_SEC = 30.0
+"""For a condition that holds within moments on a quiet machine, unless another fault is in its way."""
 
 
 def killed(scene: Scene, workers: list[Worker]) -> Iterator[float]:
@@ -190,14 +192,36 @@ def stop_in_task(scene: Scene) -> Iterator[float]:
 
 @fault('stop until others own all', promise='P3', weight=2)
 def stop_until_taken(scene: Scene) -> Iterator[float]:
-    """SIGSTOP before a heartbeat until the others have taken every token, then SIGCONT. The heartbeat is the last to go on."""
+    """SIGSTOP before a heartbeat until the others have taken every token, then SIGCONT.
+
+    It reaches the store again only after it has asked what it may claim while the others had leases.
+    """
     worker = scene.some()
     others = [each for each in scene.running if each is not worker]
-    trapping = Trapping(scene, worker, call='heartbeat', signal=signal.SIGSTOP, late_sec=0.2)
-    yield from until(scene, lambda: trapping.is_sprung, 5.0)
+    trapping = Trapping(scene, worker, call='heartbeat', signal=signal.SIGSTOP, holds=True)
+    yield from until(scene, lambda: trapping.is_sprung, WAIT_SEC)
     worker.is_stopped = trapping.is_sprung
-    limit = 4 * scene.longest_timeout
-    yield from until(scene, lambda: sum(each.tokens for each in others) == scene.stage.tokens, limit, look_sec=0.02)
+    since = end = 0.0
+
+    def is_taken() -> bool:
+        nonlocal since, end
+        have_all = sum(each.tokens for each in others) == scene.stage.tokens
+        end = min(each.owns_until for each in others) if have_all else 0.0
+        since = now()  # after the logs were read: from here to ``end`` the others own what they had then
+        return since < end
+
+    def has_asked() -> bool:
+        begin, answered = worker.asked
+        if since < begin and answered < end:
+            return True
+        if end <= now():
+            is_taken()
+        return False
+
+    limit = max(WAIT_SEC, 4 * scene.longest_timeout)
+    yield from until(scene, is_taken, limit, look_sec=0.02)
+    worker.go_on()
+    yield from until(scene, has_asked, limit if since < end else 0.0, look_sec=0.02)
     trapping.disarm()
     yield 0.5
 

@@ -37,6 +37,8 @@ class FaultOrder(Order):
     """Whether the events of a trace are written."""
     answers_sec: float = 0.02
     """Seconds between two readings of ``can_claim_task`` for all tokens."""
+    late_sec: float = 0.0
+    """How many seconds after its other threads the thread of these readings goes on once the process was stopped."""
 
 
 @attrs.frozen
@@ -50,8 +52,9 @@ class Trap:
     signal: int = signal.SIGKILL
     skip: int = 0
     """How many such calls pass first."""
-    late_sec: float = 0.0
-    """How long the call waits after the signal, as that of a thread that gets the processor last."""
+    holds: bool = False
+    """Whether every call to the store waits, from before the signal until the trap is removed, as if those threads got the
+    processor last. The signal then waits until no call is under way."""
     name: str = ''
     """In the lines of the log that say that the trap is set (``set NAME``) and sprung (``trapped NAME``)."""
 
@@ -62,6 +65,28 @@ class Traps:
     def __init__(self, log: LogWriter) -> None:
         self._log = log
         self.trap: Trap | None = None
+        self._change = threading.Condition()
+        self._is_held = False
+        self._under_way = 0
+
+    @contextlib.contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Count a call to the store as under way, once no trap holds calls."""
+        with self._change:
+            self._change.wait_for(lambda: not self._is_held)
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._under_way -= 1
+                self._change.notify_all()
+
+    def disarm(self) -> None:
+        """Remove the trap, and let calls go on that it holds."""
+        with self._change:
+            self.trap, self._is_held = None, False
+            self._change.notify_all()
 
     def spring(self, call: str, when: str) -> None:
         """Send the signal if the trap is for this call."""
@@ -72,9 +97,14 @@ class Traps:
             self.trap = attrs.evolve(trap, skip=trap.skip - 1)
             return
         self.trap = None
+        if trap.holds:
+            with self._change:
+                self._is_held = True
+                self._change.wait_for(lambda: not (self._is_held and self._under_way))
+                if not self._is_held:
+                    return
         self._log.write(f'trapped {trap.name}', call=call, when=when)
         os.kill(os.getpid(), trap.signal)
-        time.sleep(trap.late_sec)
 
 
 class TrappedBackend:
@@ -90,7 +120,8 @@ class TrappedBackend:
 
         def call(*args: Any, **rest: Any) -> Any:
             self._traps.spring(name, 'before')
-            result = found(*args, **rest)
+            with contextlib.nullcontext() if name == 'wait' else self._traps.under_way():
+                result = found(*args, **rest)
             self._traps.spring(name, 'after')
             return result
 

@@ -51,7 +51,7 @@ class Commands(threading.Thread):
 
     def do_disarm(self) -> None:
         """Remove the trap."""
-        self._traps.trap = None
+        self._traps.disarm()
 
     def do_locks(self, seconds: float) -> None:
         """Register and clear task locks in a loop."""
@@ -88,8 +88,9 @@ def serve(order: FaultOrder, log: LogWriter) -> bool:
     job = Job(order.node, coordination_config=config, wait_on_enter=60, handle_signals=True)
     job._session.instrument = lambda backend: TrappedBackend(TracedBackend(backend, log) if order.traced else backend, traps)
     token_of = tokenizer(config.hash_function, config.total_tokens)
-    answers = (job, token_of, config.total_tokens, log, order.answers_sec, over)
-    threading.Thread(target=log_answers, args=answers, daemon=True).start()
+    answers = (job, token_of, config.total_tokens, log, over)
+    pace = {'every_sec': order.answers_sec, 'late_sec': order.late_sec}
+    threading.Thread(target=log_answers, args=answers, kwargs=pace, daemon=True).start()
     has_entered = False
     try:
         with job:

@@ -231,9 +231,9 @@ def stop_before_acknowledging(scene: Scene) -> Iterator[float]:
     """A newcomer makes the leader request tokens; an owner is stopped as it is about to read that, its lease just renewed."""
     owner = scene.follower()
     trapping = Trapping(scene, owner, call='read_assignment', signal=signal.SIGSTOP)
-    yield from until(scene, lambda: trapping.is_set, 5.0)
+    yield from until(scene, lambda: trapping.is_set, WAIT_SEC)
     newcomer = scene.start()
-    yield from until(scene, lambda: trapping.is_sprung, 20.0)
+    yield from until(scene, lambda: trapping.is_sprung, WAIT_SEC)
     owner.is_stopped = trapping.is_sprung
     yield 1.5 * scene.longest_timeout
     trapping.disarm()
@@ -249,13 +249,13 @@ def wake_while_evicted(scene: Scene) -> Iterator[float]:
     if leader is victim:
         return
     trapping = Trapping(scene, leader, call='commit', signal=signal.SIGSTOP)
-    yield from until(scene, lambda: trapping.is_set, 5.0)
+    yield from until(scene, lambda: trapping.is_set, WAIT_SEC)
     victim.stop()
-    yield from until(scene, lambda: trapping.is_sprung, 3 * scene.longest_timeout, look_sec=0.02)
+    yield from until(scene, lambda: trapping.is_sprung, 6 * scene.longest_timeout, look_sec=0.02)
     leader.is_stopped = trapping.is_sprung
     before = victim.owns_until
     victim.go_on()
-    yield from until(scene, lambda: victim.owns_until > max(before, now()), 1.0, look_sec=0.02)
+    yield from until(scene, lambda: victim.owns_until > max(before, now()), WAIT_SEC, look_sec=0.02)
     victim.stop()
     trapping.disarm()
     yield 1.5 * scene.longest_timeout

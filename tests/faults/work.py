@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -104,7 +103,11 @@ class Traps:
                 if not self._is_held:
                     return
         self._log.write(f'trapped {trap.name}', call=call, when=when)
-        os.kill(os.getpid(), trap.signal)
+        # t=0    os.kill() sends SIGSTOP to the process, and the kernel chooses another thread, which sleeps, to take it
+        # t=0.6  ms: this thread has made the call that it was to be stopped before
+        # t=1    ms: the other thread has the processor, and all threads are stopped
+        # So this thread takes it.
+        signal.pthread_kill(threading.get_ident(), trap.signal)
 
 
 class TrappedBackend:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ __all__ = ['AwaitedThread', 'Interrupted', 'interruptible', 'run_interruptible']
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _POLL_SEC = 0.5
+_AGAIN_SEC = 0.05
 
 
 class Interrupted(KeyboardInterrupt):
@@ -42,16 +44,33 @@ def run_interruptible(action: Callable[[], object]) -> NoReturn:
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Make the first signal raise ``Interrupted`` in the main thread. Later signals are ignored during the clean-up."""
+    timers, hook = list[threading.Timer](), sys.unraisablehook
 
     def stop(number: int, _frame: FrameType | None) -> None:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted(number)
 
+    def send_again(dropped: sys.UnraisableHookArgs) -> None:
+        # t=0  an object is freed, and Python calls its ``__del__``, or what a weak reference to it calls
+        # t=1  the handler raises in there, where Python drops exceptions: the run would go on, and ignore each later signal
+        if not isinstance(dropped.exc_value, Interrupted):
+            hook(dropped)
+            return
+        for each in _SIGNALS:
+            signal.signal(each, stop)
+        timers.append(threading.Timer(_AGAIN_SEC, os.kill, (os.getpid(), dropped.exc_value.signal)))
+        timers[-1].start()
+
     before = {each: signal.signal(each, stop) for each in _SIGNALS}
+    sys.unraisablehook = send_again
     try:
         yield
     finally:
+        for timer in timers:
+            timer.cancel()
+            timer.join()  # its signal would end the process once the handlers are put back
+        sys.unraisablehook = hook
         for each, handler in before.items():
             signal.signal(each, handler)
 

@@ -190,6 +190,21 @@ def test_a_second_signal_does_not_disturb_the_end() -> None:
     assert done
 
 
+def test_a_signal_while_an_object_is_freed() -> None:
+    """Python drops what the handler raises then. The signal counts all the same."""
+
+    class Freed:
+        def __del__(self) -> None:
+            interrupt()
+            time.sleep(0.05)
+
+    freed = [Freed()]
+    with pytest.raises(Interrupted), interruptible():
+        freed.clear()
+        time.sleep(60)
+        pytest.fail('the signal was lost')
+
+
 def test_handlers_are_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with interruptible():

@@ -276,14 +276,23 @@ def test_a_token_that_could_be_guessed_is_refused() -> None:
 def test_another_name_is_refused(store: MemoryStore) -> None:
     """A page of another site whose name leads to this machine reads nothing; a probe is answered, and so is the network."""
     local = TestClient(cluster_app(lambda: Cluster(MemoryBackend(store))), base_url='http://evil.example')
-    assert local.get('/').status_code == local.get('/api/state').status_code == 400
+    refused = local.get('/'), local.get('/api/state'), local.get('/', headers={'Host': '[::1'})
+    assert [(answer.status_code, list(answer.json())) for answer in refused] == [(400, ['error'])] * 3
+    assert '--allow-host' in refused[0].json()['error']
     assert local.get('/health/live').status_code == local.get('/health/ready').status_code == 200
-    for name in ('localhost:8787', '127.0.0.1', '[::1]:8787'):
+    for name in ('localhost:8787', 'LOCALHOST', '127.0.0.1', '[::1]:8787'):
         assert local.get('/', headers={'Host': name}).status_code == 200
     hosts = allowed_hosts('0.0.0.0')  # noqa: S104 - nothing listens
     anywhere = TestClient(cluster_app(lambda: Cluster(MemoryBackend(store)), hosts), base_url='http://pod-7.local')
     assert anywhere.get('/').status_code == 200
     assert allowed_hosts('0.0.0.0', ['ops.example']) == ['ops.example']  # noqa: S104 - nothing is bound to it
+
+
+@pytest.mark.parametrize('name', ['', 'ops.example:8443', 'https://ops.example', 'ops*', '*.ops.example', '::1'])
+def test_a_name_that_no_request_could_have_is_refused(name: str) -> None:
+    """What is no name of a host would be allowed in vain, or have each request fail."""
+    with pytest.raises(ConfigError, match=re.escape(f'allowed host is {name!r}')):
+        allowed_hosts('127.0.0.1', [name])
 
 
 def config(store: MemoryStore) -> CoordinationConfig:

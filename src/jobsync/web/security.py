@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 
+from jobsync._core.redact import safe_repr
 from jobsync.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ['LOCAL', 'HostCheck', 'SafeHeaders', 'allowed_hosts', 'checked_token', 'refusal']
 
 LOCAL = ('localhost', '127.0.0.1', '[::1]')
+_NAME = r'\[[^\s/\[\]]+\]|[^\s/:*\[\]]+'
+"""The name or address of a host in a URL: an address of IPv6 stands in brackets."""
+_REFUSED = {'error': 'this server is not to be reached by this name: jobsync web --allow-host NAME allows another one'}
 _SHORTEST_TOKEN = 16
 _POLICY = (
     "default-src 'none'; connect-src 'self'; img-src 'self'; script-src 'self'; style-src 'self'; "
@@ -38,7 +44,16 @@ def allowed_hosts(host: str, names: Sequence[str] = ()) -> list[str]:
     """Return the names by which a server that listens on ``host`` may be addressed: any, unless it listens on this machine only.
 
     A page of another site, whose name leads to this machine, could read everything otherwise.
+
+    Raises:
+        ConfigError: A name is not what stands in a URL between the scheme and the port.
     """
+    for name in names:
+        if not re.fullmatch(rf'\*|{_NAME}', name):
+            raise ConfigError(
+                f'the allowed host is {safe_repr(name)}: must be a name without scheme and port, an address of IPv6 in brackets, '
+                'or * for any'
+            )
     if host in ('127.0.0.1', '::1', 'localhost'):
         return [*LOCAL, *names]
     return list(names) or ['*']
@@ -73,12 +88,20 @@ class HostCheck:
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
         self._app = app
-        self._checked = TrustedHostMiddleware(app, allowed_hosts=list(hosts), www_redirect=False)
+        self._hosts = {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
+        is_allowed = scope['type'] == 'lifespan' or '*' in self._hosts
         is_probe = scope['type'] == 'http' and scope['path'].startswith('/health/')
-        await (self._app if is_probe else self._checked)(scope, receive, send)
+        if is_allowed or is_probe or self._is_addressed(Headers(scope=scope).get('host', '')):
+            await self._app(scope, receive, send)
+        else:
+            await JSONResponse(_REFUSED, 400)(scope, receive, send)
+
+    def _is_addressed(self, host: str) -> bool:
+        found = re.fullmatch(rf'({_NAME})(:\d*)?', host)
+        return found is not None and found[1].lower() in self._hosts
 
 
 class SafeHeaders:

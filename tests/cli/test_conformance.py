@@ -165,6 +165,8 @@ def test_trouble_around_a_test_that_cannot_be_tried(tmp_path: Path) -> None:
         ('my_harness:Nosuch', 'must be module:Class'),
         ('my_harness', 'must be module:Class'),
         ('my_harness:nothing', 'must give a jobsync.testing.Harness, and gave 3'),
+        ('jobsync.testing:BackendSuite', 'must be called with the URL alone'),
+        ('my_harness:__doc__', 'must be called with the URL alone'),
     ],
 )
 def test_a_harness_that_is_none(tmp_path: Path, harness: str, said: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -73,6 +74,10 @@ def _maker(url: str, commands: dict[str, str], name: str | None, *, quick: bool)
     if commands:
         raise ConfigError('--harness says what can be done to the store: leave out the commands')
     kind = _named(name)
+    try:
+        inspect.signature(kind).bind(url)
+    except TypeError as error:
+        raise ConfigError(f'--harness is {name!r}: must be called with the URL alone ({error})') from error
 
     def make() -> Harness:
         harness = kind(url_of_a_test(url))

@@ -314,8 +314,10 @@ def test_a_store_that_does_not_answer_shows_as_old(screens: Screens) -> None:
         backend.faults.append(Fault('snapshot', times=1_000_000))
         screen.expect('#live-text').to_contain_text('the store does not answer, stale since')
         screen.expect('#nodes tr').to_have_count(1)
+        assert screen.page.title() == '? jobsync'  # of a tab that is not seen this is all that people see
         backend.faults.clear()
         screen.expect('#live').to_have_text('live')
+        assert screen.page.title() == '!! jobsync'  # no token has an owner
         screen.page.evaluate(SEEN, False)
         namespace.join('b')
         screen.page.evaluate(SEEN, True)

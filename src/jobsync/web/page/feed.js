@@ -69,8 +69,8 @@ export function follow(whenChanged) {
       const { error, ...state } = await get('api/state');
       take(state, true);
       cluster.error = error ?? null;
-    } catch {
-      // The page says so itself when it is seen again.
+    } catch (problem) {
+      cluster.error = problem.message;
     }
   }, HIDDEN_MS);
   open();

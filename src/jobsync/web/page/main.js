@@ -22,7 +22,6 @@ function showHealth() {
   if (health.total > health.problems.length) at('problems').append(make('li', {}, `and ${number(health.total - health.problems.length)} more`));
   const words = `${verdict}. ${counted(status.nodes, 'node')} at work, leader ${text(status.leader ?? 'none')}. ${text(health.problems[0] ?? '')}`;
   if (words !== spoken) say('spoken', spoken = words);
-  document.title = { ok: 'jobsync', warn: '! jobsync', bad: '!! jobsync' }[health.level];
 }
 
 function figure(term, value, more, href, level = '') {
@@ -73,6 +72,9 @@ function showFreshness() {
   const since = known ? `stale since ${duration(age)}` : 'nothing is known yet';
   say('live-text', lost ? `no connection to the server, ${since}` : error ? `the store does not answer, ${since}` : !known ? 'connecting' : stale ? since : 'live');
   at('live').title = text(error ?? '');
+  // A tab that is not seen reads so seldom that its state is always old.
+  const isOld = document.hidden ? error : stale;
+  document.title = isOld ? '? jobsync' : { ok: 'jobsync', warn: '! jobsync', bad: '!! jobsync' }[cluster.parts?.health.level] ?? 'jobsync';
   document.body.classList.toggle('stale', Boolean(known && stale));
   if (error && !known) {
     at('health').dataset.level = 'bad';

@@ -95,9 +95,10 @@ class TestUrl:
         with closing(connect(f'sqlite:///{tmp_path}/jobs.db', BackendOptions())) as backend:
             backend.open(SETTINGS, create=True)
 
-    def test_any_file_name_works(self, tmp_path: Path) -> None:
-        """Characters that mean something in a URI are part of the name."""
-        path = tmp_path / 'my jobs %41 &ü.db'
+    @pytest.mark.parametrize('name', ['my jobs %41 &ü.db', os.fsdecode(b'f\xfcr Latin-1.db')])
+    def test_any_file_name_works(self, tmp_path: Path, name: str) -> None:
+        """Characters that mean something in a URI are part of the name, and so are bytes that are no text."""
+        path = tmp_path / name
         with closing(connect(f'sqlite:///{path}', BackendOptions())) as backend:
             backend.open(SETTINGS, create=True)
         assert path.is_file()

@@ -144,7 +144,7 @@ class DatabaseFile:
 
         ``sqlite3.OperationalError`` if there is no file.
         """
-        uri = f'file:{quote(str(self.path))}?mode=rw'
+        uri = f'file:{quote(os.fsencode(self.path))}?mode=rw'
         # t=0  this reads the identity of file 1
         # t=1  a backup, file 2, is moved to the path
         # t=2  the connection opens file 2, and would be taken for one to file 1

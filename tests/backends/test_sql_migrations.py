@@ -211,3 +211,17 @@ def test_tables_that_are_not_in_the_first_schema(newest_postgres: PostgresServer
         with closing(connect(harness.url.replace(harness.schema, f'{own},{harness.schema}'), BackendOptions())) as backend:
             assert backend.open(SETTINGS, create=True) == harness.connect().open(SETTINGS, create=False)
         harness.execute(f'DROP SCHEMA {own}')
+
+
+@pytest.mark.postgres
+def test_tables_that_were_moved_to_another_schema(newest_postgres: PostgresServer) -> None:
+    """Their triggers went with them, and run functions of the schema that they left: those are replaced all the same."""
+    with closing(postgresql(newest_postgres, 3)) as harness, closing(PostgresqlHarness(newest_postgres)) as other:
+        tables = "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"
+        harness.execute(*(f'ALTER TABLE {table} SET SCHEMA {other.schema}' for (table,) in harness.query(tables)))
+        Namespace(other.connect()).join('c')
+        functions = (
+            'SELECT DISTINCT pronamespace::regnamespace::text FROM pg_proc WHERE oid IN (SELECT tgfoid FROM pg_trigger '
+            "WHERE tgrelid = 'sync_token'::regclass)"
+        )
+        assert other.query(functions) == [(other.schema,)]

@@ -69,6 +69,13 @@ WHERE relkind = 'r' AND length(relname) > 5 AND right(relname, 5) = 'state' AND 
 FIRST_SCHEMA = f'SELECT quote_ident(nspname) {SEARCH_PATH} ORDER BY place LIMIT 1'
 """Returns the first schema of the search_path that exists, whether this user may use it or not, quoted where it has to be."""
 
+TRIGGERS = """
+SELECT 'DROP TRIGGER ' || quote_ident(tgname) || ' ON ' || tgrelid::regclass
+FROM pg_catalog.pg_trigger JOIN pg_catalog.pg_class ON pg_class.oid = tgrelid JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
+WHERE relname IN ({tables}) AND pg_catalog.pg_table_is_visible(tgrelid) AND proname IN ({functions})
+"""
+"""Returns the statements that drop the triggers of tables."""
+
 
 def connect(url: str, options: BackendOptions) -> Backend:
     """Return the backend for a URL, without connecting."""
@@ -272,12 +279,16 @@ class PostgresqlStore(SqlStore):
         tx.execute_texts(statement.replace('%', '%%') for statement in statements)
 
     def unwatch(self, tx: SqlTransaction) -> None:
-        """See ``SqlStore.unwatch``: the triggers go with their functions."""
-        schema = self._schema(tx)
+        """See ``SqlStore.unwatch``. The functions stay, and are replaced by ``watch``."""
         # A step would make a new table in the first schema of the search_path, which may be another one than that of the tables.
-        here = f'SET LOCAL search_path = {schema}'
-        start = f'DROP FUNCTION IF EXISTS {schema}.{self.tables.namespace}'
-        tx.execute_texts([here, *(f'{start}{name}() CASCADE' for name in FUNCTIONS)])
+        tx.execute_text(f'SET LOCAL search_path = {self._schema(tx)}')
+        # t=0  an operator moves the tables to another schema: their functions, which triggers know by their oids, stay behind
+        # t=1  the tables of another namespace are made where those were. They share the functions
+        # So nothing is dropped but the triggers of these tables.
+        functions = [self.tables.namespace + name for name in FUNCTIONS]
+        names = {'tables': ', '.join(map(repr, self.tables.names().values())), 'functions': ', '.join(map(repr, functions))}
+        for (drop,) in tx.execute_text(TRIGGERS.format(**names)).all():
+            tx.execute_text(drop)
 
     def _schema(self, tx: SqlTransaction) -> str:
         """Return the schema of the tables, quoted."""

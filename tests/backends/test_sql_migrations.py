@@ -193,6 +193,19 @@ def test_rights_follow(newest_postgres: PostgresServer) -> None:
         newest_postgres.psql('DROP ROLE old_worker', 'DROP ROLE old_reader')
 
 
+@pytest.mark.postgres
+def test_rights_of_an_owner_follow(newest_postgres: PostgresServer) -> None:
+    """The role that owns the tables can work with items, though another one, as a superuser, has migrated them."""
+    with closing(postgresql(newest_postgres, 3)) as harness:
+        newest_postgres.psql('CREATE ROLE old_owner')
+        tables = "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"
+        harness.execute(*(f'ALTER TABLE {table} OWNER TO old_owner' for (table,) in harness.query(tables)))
+        harness.connect().open(SETTINGS, create=True)
+        found = harness.query("SELECT has_table_privilege('old_owner', 'sync_item', 'SELECT, INSERT, UPDATE, DELETE')")
+    newest_postgres.psql('DROP ROLE old_owner')
+    assert found == [('t',)]
+
+
 def test_views_of_ones_own(old: SqliteHarness | PostgresqlHarness) -> None:
     """They do not stand in the way, and read the tables as they are now."""
     for table in ('node', 'claim'):

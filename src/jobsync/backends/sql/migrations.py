@@ -29,15 +29,14 @@ DECLARE
 BEGIN
     FOR one IN
         SELECT a.privilege_type AS may, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS role
-        FROM pg_class c, aclexplode(c.relacl) a
-        WHERE c.oid = '{old}'::regclass AND a.grantee <> c.relowner
-        AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
+        FROM pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
+        WHERE c.oid = '{old}'::regclass AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
     LOOP
         EXECUTE format('GRANT %s ON {new} TO %s', one.may, one.role);
     END LOOP;
 END
 $body$"""
-"""A role with rights on the table of locks gets the same rights on that of items."""
+"""A role with rights on the table of locks gets the same rights on that of items, which belongs to the role that migrates."""
 
 
 def add_missing(tx: SqlTransaction) -> None:

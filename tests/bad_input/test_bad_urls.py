@@ -16,7 +16,7 @@ from tests.support.servers import free_port
 
 from jobsync import Cluster, CoordinationConfig, plugins
 from jobsync.backend import BackendOptions, Settings
-from jobsync.errors import BackendUnavailable, JobsyncError
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
 pytestmark = pytest.mark.filterwarnings('ignore::hypothesis.errors.HypothesisWarning')  # of a long text that is shown
 
@@ -71,6 +71,14 @@ def test_bad_urls(count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     attempt()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('url', ['postgresql://u@{}/jobs', 'redis://{}', 'redis+sentinel://{}/main', 'etcd://{}'])
+@pytest.mark.parametrize('hosts', ['.internal', 'db1.internal,db2..internal', f'{"x" * 64}.internal'])
+def test_a_host_that_no_name_can_be(url: str, hosts: str) -> None:
+    """As where a variable was empty. Python has no error of an outage for it."""
+    with pytest.raises(ConfigError, match='host in the URL'):
+        connected(url.format(hosts), BackendOptions())
 
 
 def test_no_url_shows_its_password(count: int) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, unquote
 
 import attrs
 
+from jobsync.backends._common.hosts import checked_host
 from jobsync.errors import ConfigError
 
 __all__ = ['EtcdCluster', 'Login', 'Tls', 'cluster_of']
@@ -75,7 +76,7 @@ def _endpoint_of(part: str) -> str:
     port = int(found['port'] or PORT) if found else 0
     if found is None or not 0 < port < 2**16:
         raise ConfigError(f'a host in the URL cannot be read; {HOW}')
-    return f'{found["host"]}:{port}'
+    return f'{checked_host(found["host"])}:{port}'
 
 
 def _login_of(part: str) -> Login:

@@ -10,6 +10,7 @@ import attrs
 import redis
 import redis.connection
 
+from jobsync.backends._common.hosts import checked_host
 from jobsync.backends._common.paths import absolute
 from jobsync.backends.redis.connection import PARAMETERS
 from jobsync.errors import ConfigError
@@ -101,7 +102,7 @@ def _server(kind: str, parts: SplitResult) -> RedisServer:
             raise ValueError
         address: dict[str, Any] = {'path': unquote(parts.path)}
     else:
-        address = {'host': unquote(parts.hostname or 'localhost'), 'port': parts.port or 6379, **KEEPALIVE}
+        address = {'host': checked_host(unquote(parts.hostname or 'localhost')), 'port': parts.port or 6379, **KEEPALIVE}
         options |= _database(parts.path.strip('/'), options)
     connection_class, typed = _typed(kind, options)
     return RedisServer({**address, **_credentials(parts), **typed}, connection_class, durable)
@@ -122,7 +123,7 @@ def _sentinel_server(kind: str, parts: SplitResult) -> RedisServer:
     addresses = []
     for host in hosts:
         each = urlsplit(f'//{host}')
-        addresses.append((unquote(each.hostname or 'localhost'), each.port or SENTINEL_PORT))
+        addresses.append((checked_host(unquote(each.hostname or 'localhost')), each.port or SENTINEL_PORT))
     connection_class, typed = _typed(kind, options)
     secured = {name: value for name, value in typed.items() if name.startswith('ssl_')}
     sentinels = Sentinels(tuple(addresses), unquote(service), {**own, **secured, **KEEPALIVE})

@@ -9,6 +9,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
+from jobsync.backends._common.hosts import checked_host
 from jobsync.backends._common.paths import absolute
 from jobsync.errors import ConfigError
 
@@ -17,6 +18,9 @@ __all__ = ['PostgresqlServer', 'server_of']
 _LAST_PORT = 65_535
 SHOWN = ('host', 'port', 'dbname', 'user')
 """The parameters that messages show. A password is not among them, wherever in the URL it stands."""
+
+SOCKETS = ('/', '@')
+"""How the name of a socket begins, which takes the place of a host's."""
 
 PATHS = ('passfile', 'sslcert', 'sslkey', 'sslrootcert', 'sslcrl', 'sslcrldir')
 """The parameters that are paths, which libpq reads for each connection."""
@@ -36,7 +40,7 @@ class PostgresqlServer:
     def address(self) -> tuple[str, int] | None:
         """Host and port; None if there are several, or a socket, or what only libpq knows."""
         host, port = str(self.parameters.get('host') or ''), str(self.parameters.get('port') or '5432')
-        if not host or host.startswith(('/', '@')) or ',' in host or not port.isdecimal() or self.parameters.get('hostaddr'):
+        if not host or host.startswith(SOCKETS) or ',' in host or not port.isdecimal() or self.parameters.get('hostaddr'):
             return None
         return host, int(port)
 
@@ -92,6 +96,9 @@ def server_of(url: str, timeout_sec: float) -> PostgresqlServer:
             "libpq's options may follow, and characters such as @ : / ? % # in a name or password are written as %40 and so on"
         )
     wanted = max(SHORTEST_SEC, round(timeout_sec))
+    for host in str(given.get('host') or '').split(','):
+        if not host.startswith(SOCKETS):
+            checked_host(host)
     parameters: dict[str, Any] = {'application_name': 'jobsync', **keepalive(wanted), **given}
     parameters |= {name: _fixed(str(path)) for name in PATHS if (path := given.get(name))}
     # libpq's own default is to wait for as long as the network does.

@@ -54,6 +54,10 @@ def parse(row: sa.Row[Any]) -> TaskLock:
 
     A row written manually may have ``node_pattern`` and no ``patterns``.
     """
+    # t=0  an operator inserts a lock with the id 2**63 - 1
+    # t=1  the leader is to write its pin, whose number is higher: no column takes that, at each commit of every leader
+    if row.id > states.MOST:
+        raise ValueError(f'id is {row.id}, which is too high')
     patterns = load_patterns(row.patterns) if row.patterns else (row.node_pattern,)
     if not isinstance(row.task_id, str):
         raise ValueError(f'task_id is {row.task_id!r}, which is no text')  # noqa: TRY004 - a value of the store's
@@ -108,17 +112,18 @@ def edit_locks(tx: SqlTransaction, change: LockEdit) -> int:
     row = tx.execute(numbered_state).one_or_none()
     state, lock = states.parse(row), table_of(tx.dialect, is_item=bool(change.group))
     assert row is not None
-    if not isinstance(row.last_lock, int):
-        raise states.unreadable(f'last_lock is {row.last_lock!r}')
     revision = states.raised(state)
     wanted = {request.task_id: request for request in change.put}
+    if wanted and not (isinstance(row.last_lock, int) and 0 <= row.last_lock <= states.MOST):
+        raise states.unreadable(f'last_lock is {row.last_lock!r}')
     removed = matching(tx, lock, change, state.now)
     gone = [lock_id for task, lock_id in removed.items() if task not in wanted]
     if gone:
         tx.enqueue(sa.delete(lock).where(tx.dialect.among(lock.c.id, 'ids')), {'ids': tx.dialect.listed(gone)})
     added, changed = put(tx, change.group, wanted, state, revision, row.last_lock) if wanted else (0, 0)
     if gone or added or changed:
-        states.save(tx, revision, (), locks_revision=revision.number, last_lock=row.last_lock + len(wanted))
+        numbered = {'last_lock': row.last_lock + len(wanted)} if wanted else {}
+        states.save(tx, revision, (), locks_revision=revision.number, **numbered)
     return len(gone)
 
 

@@ -20,6 +20,7 @@ from jobsync.backends.sql.types import Spoilt
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
 __all__ = [
+    'MOST',
     'SqlState',
     'check_version',
     'columns',

@@ -215,6 +215,32 @@ def test_views_of_ones_own(old: SqliteHarness | PostgresqlHarness) -> None:
     assert sorted(old.query('SELECT item FROM my_claim')) == sorted(old.query('SELECT item FROM sync_claim'))
 
 
+def test_triggers_and_indexes_of_ones_own(old: SqliteHarness | PostgresqlHarness) -> None:
+    """They are there afterwards, on tables that are made again too, and have not run for the rows that were there before."""
+    old.execute('CREATE TABLE mine (item text)')
+    if isinstance(old, PostgresqlHarness):
+        body = 'LANGUAGE plpgsql AS $body$ BEGIN INSERT INTO mine VALUES (NEW.item); RETURN NULL; END $body$'
+        old.execute(f'CREATE FUNCTION mine() RETURNS trigger {body}')
+    for table in ('claim', 'audit'):
+        each = 'FOR EACH ROW EXECUTE FUNCTION mine()'
+        if isinstance(old, SqliteHarness):
+            each = 'BEGIN INSERT INTO mine VALUES (NEW.item); END'
+        old.execute(
+            f'CREATE TRIGGER my_{table} AFTER INSERT ON sync_{table} {each}',
+            f'CREATE INDEX my_{table}_nodes ON sync_{table} (node)',
+        )
+    backend = old.connect()
+    backend.open(SETTINGS, create=True)
+    for table in ('claim', 'audit'):
+        old.execute(
+            f"INSERT INTO sync_{table} (item, node, date, created_on) VALUES ('{table}', 'a', '2026-03-02', '2026-03-02 10:00')"
+        )
+    assert old.query('SELECT item FROM mine ORDER BY 1') == [('audit',), ('claim',)]
+    if isinstance(old, SqliteHarness):
+        indexes = old.query("SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE 'my\\_%' ESCAPE '\\' ORDER BY 1")
+        assert indexes == [('my_audit_nodes',), ('my_claim_nodes',)]
+
+
 @pytest.mark.postgres
 def test_tables_that_are_not_in_the_first_schema(newest_postgres: PostgresServer) -> None:
     """A new table is made beside the others, though the search_path begins with another schema, such as the user's own."""

@@ -72,8 +72,10 @@ def add_columns(tx: SqlTransaction, table: sa.Table, new: list[sa.Column[object]
 
 
 def make_again(tx: SqlTransaction, table: sa.Table, present: set[str]) -> None:
-    """Make a SQLite table again with its rows, because conditions cannot be added to a table."""
+    """Make a SQLite table again with its rows, and the user's indexes and triggers: no conditions can be added to a table."""
     old, columns = f'{table.name}_old', ', '.join(column.name for column in table.columns if column.name in present)
+    beside = tx.execute_text("SELECT name, sql, lower(tbl_name) AS its FROM sqlite_master WHERE type IN ('index', 'trigger')")
+    dependents = {row.name: row.sql for row in beside if row.its == table.name and row.sql is not None}
     # SQLite would have the user's views and references follow the old table, and refuse the next renaming once that is gone.
     run(tx, 'PRAGMA legacy_alter_table = ON')
     try:
@@ -82,9 +84,12 @@ def make_again(tx: SqlTransaction, table: sa.Table, present: set[str]) -> None:
         run(tx, 'PRAGMA legacy_alter_table = OFF')
     for index in table.indexes:
         run(tx, f'DROP INDEX {index.name}')
+        del dependents[str(index.name)]
     table.create(tx.connection, checkfirst=False)
     run(tx, f'INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {old}')  # noqa: S608 - the names are our own
     run(tx, f'DROP TABLE {old}')
+    for sql in dependents.values():
+        run(tx, sql)
 
 
 def run(tx: SqlTransaction, statement: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from jobsync.backends.sql.schema import Tables
 
-__all__ = ['triggers']
+__all__ = ['MANUAL', 'triggers']
 
 NODE_COLUMNS = 'name, created_on, state, incarnation, replaces, weight, timeout_sec'
 LOCK_COLUMNS = 'id, token_id, task_id, node_pattern, patterns, reason, created_by, expires_at'
@@ -36,6 +36,7 @@ UNOWNED = """
 KEEP_ROW = 'SELECT raise(IGNORE);'
 
 MANUAL = '(SELECT writer FROM {state}) = 0'
+"""In each of these triggers, and in no other."""
 
 
 def triggers(tables: Tables) -> Iterator[str]:

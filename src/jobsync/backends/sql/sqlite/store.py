@@ -22,7 +22,7 @@ from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.schema import Tables, tables_for
 from jobsync.backends.sql.sqlite.connections import SqliteConnections
-from jobsync.backends.sql.sqlite.ddl import triggers
+from jobsync.backends.sql.sqlite.ddl import MANUAL, triggers
 from jobsync.backends.sql.sqlite.dialect import SqliteDialect
 from jobsync.backends.sql.sqlite.errors import translated
 from jobsync.backends.sql.sqlite.file import DatabaseFile
@@ -159,10 +159,10 @@ class SqliteStore(SqlStore):
         tx.execute_texts(triggers(self.tables))
 
     def unwatch(self, tx: SqlTransaction) -> None:
-        rows = tx.connection.exec_driver_sql("SELECT name, lower(tbl_name) FROM sqlite_master WHERE type = 'trigger'").all()
-        for name, table in rows:
-            if table in self.tables.names().values():
-                tx.connection.exec_driver_sql(f'DROP TRIGGER "{name}"')
+        ours = MANUAL.format(state=self.tables.state.name)
+        for row in tx.execute_text("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").all():
+            if ours in row.sql:
+                tx.execute_text(f'DROP TRIGGER "{row.name}"')
 
     def _current(self, deadline: float, *, create: bool = False) -> SqliteConnections:
         """Return the connections to the file that is at the path now.

@@ -193,6 +193,19 @@ class TestPage:
         with closing(connect(user(server, *RULES, '+select', db=1), BackendOptions())) as backend:
             everything(backend)
 
+    def test_durable_without_a_log(self, server: RedisServer) -> None:
+        """A user who may not read the settings learns from what each may read that the server keeps nothing."""
+        server.ask('CONFIG', 'SET', 'appendonly', 'no')
+        try:
+            with (
+                closing(connect(f'{user(server, *RULES)}?durable=yes', BackendOptions())) as backend,
+                pytest.raises(ConfigError, match='appendonly no'),
+            ):
+                backend.open(SETTINGS, create=True)
+        finally:
+            server.ask('CONFIG', 'SET', 'appendonly', 'yes')
+            eventually(lambda: 'aof_rewrite_in_progress:0' in server.ask('INFO', 'persistence'))
+
     def test_fences(self, harness: RedisHarness, server: RedisServer) -> None:
         """The rules for the fence helper are enough for it."""
         rules = ['~result:*', '~fence:{result:*}', '+eval', '+get', '+set']

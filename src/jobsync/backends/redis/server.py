@@ -72,7 +72,7 @@ def _info(call: Callable[..., Any], *sections: str) -> dict[str, str]:
 
 
 def _check_durable(name: str, call: Callable[..., Any]) -> None:
-    """Raise ``ConfigError`` if the server's settings are not those of a durable one; believe the URL if they cannot be read.
+    """Raise ``ConfigError`` if the server's settings are not those of a durable one; believe the URL about what cannot be read.
 
     Raise ``BackendUnavailable`` if it is not durable yet.
     """
@@ -85,14 +85,17 @@ def _check_durable(name: str, call: Callable[..., Any]) -> None:
             f'{name} is writing its first log since appendonly was set to yes, and would lose everything in a crash until that '
             'is done (aof_rewrite_in_progress in INFO)'
         )
+    # Any user of jobsync's may read INFO, which says whether there is a log; only CONFIG says when it is flushed.
+    found = {'appendonly': 'no' if info.get('aof_enabled') == '0' else 'yes'}
     # With the last one, a server flushes nothing while it saves or writes its log anew.
-    for setting, wanted in (('appendonly', 'yes'), ('appendfsync', 'always'), ('no-appendfsync-on-rewrite', 'no')):
-        try:
+    wanted = {'appendonly': 'yes', 'appendfsync': 'always', 'no-appendfsync-on-rewrite': 'no'}
+    with contextlib.suppress(redis.ResponseError):
+        for setting in wanted.keys() - found.keys():
             answer = call('CONFIG', 'GET', setting)
-        except redis.ResponseError:
-            return
-        found = dict(zip(answer[::2], answer[1::2], strict=True)).get(setting.encode(), b'').decode()
-        if found and found != wanted:
+            found |= {key.decode(): value.decode() for key, value in zip(answer[::2], answer[1::2], strict=True)}
+    for setting, value in wanted.items():
+        if found.get(setting, value) != value:
             raise ConfigError(
-                f'the URL says durable=yes, but {name} has {setting} {found}: set {setting} {wanted}, or leave durable out'
+                f'the URL says durable=yes, but {name} has {setting} {found[setting]}: set {setting} {value}, '
+                'or leave durable out'
             )

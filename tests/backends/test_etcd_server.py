@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -461,6 +462,19 @@ class TestTls:
         url = encrypted.url() + options.format(certificates)
         with closing(connect(url, BackendOptions(op_timeout_sec=2.0))) as backend, pytest.raises(BackendUnavailable):
             backend.open(SETTINGS, create=True)
+
+    def test_files_that_are_replaced(self, encrypted: EtcdServer, certificates: Path, tmp_path: Path) -> None:
+        """A worker goes on with renewed certificates, and with what it has where it may not read the files any more."""
+        for name, source in (('ca.pem', 'other.pem'), ('client.pem', 'client.pem'), ('client.key', 'client.key')):
+            shutil.copy(certificates / source, tmp_path / name)
+        url = f'{encrypted.url("root:" + quote(PASSWORD, safe=""))}?{self.options(tmp_path)}'
+        with closing(connect(url, BackendOptions())) as backend:
+            assert not succeeds(lambda: backend.open(SETTINGS, create=True))
+            shutil.copy(certificates / 'ca.pem', tmp_path / 'ca.pem')
+            eventually(lambda: succeeds(lambda: backend.open(SETTINGS, create=True)))
+            shutil.rmtree(tmp_path)
+            raw(backend).store.connection.hang_up()
+            assert succeeds(lambda: backend.open(SETTINGS, create=True))
 
 
 class TestContent:

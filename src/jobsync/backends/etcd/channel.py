@@ -53,6 +53,7 @@ class Client(etcd3.Etcd3Client):  # type: ignore[misc]
 
     def __init__(self, endpoint: str, tls: Tls | None) -> None:
         self._tls = tls or Tls()
+        self._files = self._tls.read()
         host, _, port = endpoint.rpartition(':')
         options: dict[str, Any] = dict(CHANNEL_OPTIONS)
         if self._tls.server_name:
@@ -61,7 +62,11 @@ class Client(etcd3.Etcd3Client):  # type: ignore[misc]
 
     def _get_secure_creds(self, *_: object) -> Any:
         """Return credentials from the contents of files, which python-etcd3 would read itself."""
-        return grpc.ssl_channel_credentials(self._tls.ca, self._tls.key, self._tls.cert)
+        return grpc.ssl_channel_credentials(*self._files)
+
+    def is_outdated(self) -> bool:
+        """Return whether a file was replaced since the channel was made."""
+        return self._tls.read() != self._files
 
 
 class EtcdChannel:
@@ -142,6 +147,12 @@ class EtcdChannel:
                 # So the connection is given up: a new one may be answered.
                 with GATE.passed():
                     self.hang_up()
+            # t=0  the client's certificate is renewed, in the files that the URL names
+            # t=1  the one that this channel has read before expires, and the server refuses each new connection
+            client = self._client
+            if error.code() == grpc.StatusCode.UNAVAILABLE and client is not None and client.is_outdated():
+                with GATE.passed():
+                    self.hang_up()
             raise
         except ValueError as error:  # gRPC's error for a closed channel
             raise BackendUnavailable(f'etcd at {self.name}: {error}') from error
@@ -208,5 +219,5 @@ def channel_of_client(client: Any) -> EtcdChannel:
             f'a client of type {type(client).__name__} has no channel of gRPC: give one such as etcd3.client() makes'
         )
     token = dict(getattr(client, 'metadata', None) or ()).get('token', '')
-    kept_open = SimpleNamespace(channel=channel, close=lambda: None)
+    kept_open = SimpleNamespace(channel=channel, close=lambda: None, is_outdated=lambda: False)
     return EtcdChannel('the server of the given client', lambda: kept_open, token=token)

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote
 import attrs
 
 from jobsync.backends._common.hosts import checked_host
+from jobsync.backends._common.paths import absolute
 from jobsync.errors import ConfigError
 
 __all__ = ['EtcdCluster', 'Login', 'Tls', 'cluster_of']
@@ -31,17 +32,28 @@ class Login:
     password: str = attrs.field(repr=False)
 
 
-@attrs.frozen
+@attrs.define
 class Tls:
-    """What a channel is encrypted with; PEM."""
+    """What a channel is encrypted with: files in PEM, which may be replaced at any time."""
 
-    ca: bytes | None = attrs.field(default=None, repr=False)
+    ca: str | None = None
     """Certificates to trust; None for those that gRPC brings."""
-    cert: bytes | None = attrs.field(default=None, repr=False)
+    cert: str | None = None
     """The client's certificate."""
-    key: bytes | None = attrs.field(default=None, repr=False)
+    key: str | None = None
     server_name: str | None = None
     """The name to expect in the server's certificate, if not the host's."""
+
+    _last: tuple[bytes | None, ...] = attrs.field(default=(), init=False, repr=False)
+
+    def read(self) -> tuple[bytes | None, ...]:
+        """Return what ``ca``, ``key`` and ``cert`` have now, or had when they could last be read; ``ConfigError`` if never."""
+        try:
+            self._last = tuple(_content(name, getattr(self, name)) for name in ('ca', 'key', 'cert'))
+        except ConfigError:
+            if not self._last:  # a process may give up its right to read them
+                raise
+        return self._last
 
 
 @attrs.frozen
@@ -101,14 +113,16 @@ def _options_of(query: str) -> dict[str, str]:
 
 
 def _tls_of(options: dict[str, str]) -> Tls:
-    """Return the content of the files that the options name."""
+    """Return the files that the options name; ``ConfigError`` if one of them cannot be read."""
     if ('cert' in options) != ('key' in options):
         raise ConfigError(f'the options cert and key go together; {HOW}')
-    files = {}
-    for name in ('ca', 'cert', 'key'):
-        if path := options.get(name):
-            try:
-                files[name] = Path(path).read_bytes()
-            except OSError as error:
-                raise ConfigError(f'{name}={path!r} in the etcd URL: {error.strerror or error}') from error
-    return Tls(**files, server_name=options.get('server_name'))
+    tls = Tls(**{name: value if name == 'server_name' else absolute(value) for name, value in options.items()})
+    tls.read()
+    return tls
+
+
+def _content(name: str, path: str | None) -> bytes | None:
+    try:
+        return Path(path).read_bytes() if path else None
+    except OSError as error:
+        raise ConfigError(f'{name}={path!r} in the etcd URL: {error.strerror or error}') from error

@@ -15,7 +15,7 @@ from tests.support.servers import RedisServer
 from jobsync.backend import BackendOptions
 from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.url import server_of
-from jobsync.errors import BackendUnavailable
+from jobsync.errors import BackendUnavailable, ConfigError
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 pytestmark = pytest.mark.redis
@@ -100,3 +100,9 @@ def test_a_client_that_nobody_knows(certificates: Path, forgetful_redis_server: 
         with pytest.raises(BackendUnavailable):
             backend.open(SETTINGS, create=True)
         assert front.served == 0
+
+
+def test_a_key_without_its_certificate() -> None:
+    """It would be of no use, and redis-py raises an error of Python's for it at each connection."""
+    with pytest.raises(ConfigError, match='as ssl_certfile'):
+        connect('rediss://h/0?ssl_keyfile=client.key', BackendOptions())

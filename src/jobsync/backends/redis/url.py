@@ -164,6 +164,8 @@ def _typed(kind: str, options: dict[str, str]) -> tuple[type[redis.connection.Ab
     for name, value in options.items():
         parse = parsers.get(name)
         typed[name] = absolute(value) if name in PATHS and value else parse(value) if parse else value
+    if typed.get('ssl_keyfile') and not typed.get('ssl_certfile'):
+        raise ConfigError('ssl_keyfile in the Redis URL is the key of a certificate: give that too, as ssl_certfile')
     if kind == 'rediss' and typed.get('ssl_cert_reqs') != 'none':
         typed.setdefault('ssl_check_hostname', True)  # the default since redis-py 6
     typed['db'] = int(typed.get('db', 0))

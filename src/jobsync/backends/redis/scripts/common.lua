@@ -85,9 +85,9 @@ local function enter(is_view)
         -- t=0  a replica is promoted: its id is new and its second one is not empty, so ``store`` becomes another one
         -- t=1  the id changes again without a failover, in one of the two cases above
         -- t=2  a node that was paused reads ``store``. Had t=0 not stored it, the node would read the identity from before.
-        -- Who may only read is no node, and leaves it to the nodes.
+        -- Who may only read is no node, and leaves it to the nodes. A server that refuses writes still answers readings.
         if not is_view or may('HSET') then
-            redis.call('HSET', key.state, 'replication', id, 'run', run, 'store', state.store)
+            (is_view and redis.pcall or redis.call)('HSET', key.state, 'replication', id, 'run', run, 'store', state.store)
         end
     end
     return state

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 from tests.backends.proxy import SilentProxy
@@ -176,6 +177,36 @@ def test_a_server_that_never_answers_is_named() -> None:
             pytest.raises(BackendUnavailable, match=f'^redis 127.0.0.1:{port} db 0: '),
         ):
             backend.open(Settings(9, 'xxh3'), create=True)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='others refuse what a full queue does not take')
+def test_a_host_with_two_addresses(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that swallows everything leaves time for the other: such is a host's IPv6 where the network lets only IPv4 through."""
+    find = socket.getaddrinfo
+
+    def find_two(host: str, *rest: object, **options: object) -> list[object]:
+        hosts = ('127.0.0.2', '127.0.0.1') if host == 'two.example' else (host,)
+        return [found for each in hosts for found in find(each, *rest, **options)]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, 'getaddrinfo', find_two)
+    with ExitStack() as stack:
+        swallowing, *queue = (stack.enter_context(socket.socket()) for _ in range(4))
+        swallowing.bind(('127.0.0.2', server.port))
+        swallowing.listen(0)
+        for waiting in queue:  # more than it takes
+            waiting.setblocking(False)
+            waiting.connect_ex(swallowing.getsockname())
+        url = server.url().replace('127.0.0.1', 'two.example')
+        backend = stack.enter_context(closing(connect(url, BackendOptions(op_timeout_sec=2.0))))
+        eventually(lambda: succeeds(lambda: backend.open(Settings(9, 'xxh3'), create=True)))
+
+
+def succeeds(call: Callable[[], object]) -> bool:
+    """Make a call, and return whether the store was there."""
+    with suppress(BackendUnavailable):
+        call()
+        return True
+    return False
 
 
 def test_the_system_watches_connections(server: RedisServer) -> None:

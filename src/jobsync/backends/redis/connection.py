@@ -59,12 +59,19 @@ class Deadline:
 def opened(kind: type[AbstractConnection], parameters: dict[str, Any], deadline: Deadline) -> AbstractConnection:
     """Return a new connection, on which the user has logged in."""
     left = deadline.left
-    timeouts: dict[str, Any] = {'socket_timeout': left, 'socket_connect_timeout': left}
+    timeouts: dict[str, Any] = {'socket_timeout': left, 'socket_connect_timeout': left / _count_addresses(parameters)}
     if parameters.get('socket_keepalive'):
         timeouts['socket_keepalive_options'] = keepalive_options(deadline.silence_sec)
     connection: Any = kind(**{**PARAMETERS, **parameters, **timeouts})
     connection.connect()
     return connection  # type: ignore[no-any-return]
+
+
+def _count_addresses(parameters: dict[str, Any]) -> int:
+    """Return how many addresses the host has, at least 1. redis-py gives each of them ``socket_connect_timeout``, in turn."""
+    with suppress(OSError, KeyError):  # redis-py finds the same, and a socket has no host
+        return len(socket.getaddrinfo(parameters['host'], parameters['port'], type=socket.SOCK_STREAM))
+    return 1
 
 
 def keepalive_options(silence_sec: float) -> dict[int, int]:

@@ -8,19 +8,23 @@ back, so the exception is raised at each of these points in turn.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from tests.job.stores import Store, kinds
+from tests.job.waiting import wait_until
 from tests.signals import AlarmError, Interruption
 from tests.support.timings import DEADLINE_SEC
 
 import jobsync.database as db
-from jobsync import AsyncJob, Job, NotOwned
+from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job, NotOwned
 from jobsync._core.agent.lease import Lease
+from jobsync._event_log import event_log
 from jobsync._worker.task_log import TaskLog
 
 _POINTS = 60
@@ -162,6 +166,31 @@ def test_no_place_stays_behind_on_an_event_loop(
                 assert await asyncio.create_task(take(job)), point
 
     asyncio.run(work())
+
+
+def test_a_schedule_begins_wherever_it_was_interrupted(points: Callable[[int], range], caplog: pytest.LogCaptureFixture) -> None:
+    """The function can be scheduled again, and one thread runs it, also if the exception came as a thread had begun already."""
+    config = CoordinationConfig(enabled=False)
+
+    def is_alone(name: str) -> bool:
+        return [thread.name for thread in threading.enumerate()].count(name) == 1
+
+    def interrupted(job: Job, point: int | None = None) -> int:
+        with suppress(AlarmError), Interruption(point) as interruption:
+            job.every(3600, name='work')(id)
+        return interruption.count
+
+    for _ in range(2):  # the first time there is more to do
+        with Job('counted', coordination_config=config) as job:
+            count = interrupted(job)
+    for point in points(count):
+        with Job(f'p{point}', coordination_config=config) as job:
+            interrupted(job, point)
+            with suppress(ConfigError):  # the function was scheduled before the exception came
+                job.every(3600, name='work')(id)
+            wait_until(partial(is_alone, f'jobsync-every-p{point}'), f'one thread: {point}')
+    event_log.flush()
+    assert [record.getMessage() for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 @pytest.mark.filterwarnings('ignore:unclosed database:ResourceWarning')  # Python 3.13: the exception came before it had an owner

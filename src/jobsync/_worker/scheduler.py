@@ -39,46 +39,56 @@ class Scheduler:
         self.clock = StoreClock(session)
         self._all: dict[str, Scheduled] = {}
         self._starting = threading.Lock()
-        self._is_started = False
+        self._turn: object = None
+        """The turn of the thread that checks what is due: each has one of its own. None before the first."""
         self._grace = dt.timedelta(seconds=session.config.heartbeat_timeout_sec + _TAKEOVER_SEC)
 
     def add(self, scheduled: Scheduled) -> None:
         """Add a function. Raise ``ConfigError`` if there is one of its name."""
-        if self._all.setdefault(scheduled.name, scheduled) is not scheduled:
-            raise ConfigError(
-                f'name is {scheduled.name!r}: must be another one, since a function of that name is scheduled already'
-            )
         # t=0  the function is in the table, and no thread can be started now, which is an error
         # t=1  it tries again: the name would be taken, by a function that no thread runs
         try:
-            self.start()
+            if is_new := self._all.setdefault(scheduled.name, scheduled) is scheduled:
+                self.start()
         except BaseException:
-            self._all.pop(scheduled.name, None)
+            if self._all.get(scheduled.name) is scheduled:
+                self._all.pop(scheduled.name, None)
             raise
+        if not is_new:
+            raise ConfigError(
+                f'name is {scheduled.name!r}: must be another one, since a function of that name is scheduled already'
+            )
 
     def start(self) -> None:
         """Start the thread, if there is a function and the job is inside its block."""
         with self._starting:
-            if self._all and not self._is_started and self._session.stages.stage is Stage.INSIDE:
-                self._is_started = True
+            if self._all and self._turn is None and self._session.stages.stage is Stage.INSIDE:
+                # t=0  the thread begins; a signal's handler raises before that is known here, and the program goes on
+                # t=1  the next function starts another thread: the first one finds that it is not its turn, and ends
                 try:
+                    turn = self._turn = object()
                     if self._session.runtime is None:
-                        threads.start(self._session.node_name, 'every', self._run)
+                        threads.start(self._session.node_name, 'every', partial(self._run, turn))
                     else:
-                        self._session.runtime.start_thread('every', self._step_all)
-                except RuntimeError as error:  # the next function tries again
-                    self._is_started = False
+                        self._session.runtime.start_thread('every', partial(self._step_all, turn))
+                except BaseException as error:  # the next function tries again
+                    self._turn = None
+                    if not isinstance(error, RuntimeError):
+                        raise
                     raise JobsyncError(f'job {self._session.node_name!r}: no thread for the schedule: {error}') from error
 
-    def _run(self) -> None:
-        threads.keep_on(self._session.node_name, 'the schedule thread', self._step_all, _AGAIN_SEC)
+    def _run(self, turn: object) -> None:
+        threads.keep_on(self._session.node_name, 'the schedule thread', partial(self._step_all, turn), _AGAIN_SEC)
 
-    def _step_all(self) -> bool:
-        """Begin the ticks that are due, and sleep until the next, for a short time at most; return False once the job leaves."""
-        if self._session.is_leaving:
+    def _step_all(self, turn: object) -> bool:
+        """Begin the ticks that are due, and sleep until the next, for a short time at most.
+
+        Return False once the job leaves, or it is the turn of another thread.
+        """
+        if self._session.is_leaving or turn is not self._turn:
             return False
         try:
-            until = min(self.step(each) for each in list(self._all.values()))
+            until = min((self.step(each) for each in list(self._all.values())), default=math.inf)
         except JobsyncError:  # the job is over
             until = clock.now() + POLL_SEC
         time.sleep(min(max(until - clock.now(), 0.0), POLL_SEC))

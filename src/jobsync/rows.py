@@ -211,6 +211,7 @@ class ClusterStatus(TypedDict):
     version: int
     """The assignment's version."""
     leader: str | None
+    """The node that leads. None also when it has left, until another node leads."""
     epoch: int
     """How often the leadership has changed."""
     leader_changes: list[LeaderRow]

@@ -12,6 +12,7 @@ from tests.cluster.conftest import Clock, Nodes, acknowledge, task_of
 from jobsync import Cluster
 from jobsync._cluster.reading import ClusterReading
 from jobsync._core.patterns import Choice, NodeNames
+from jobsync._worker.status import node_rows
 from jobsync.backend import NOBODY, Member, Pin, TokenGroup
 from jobsync.backends.memory import MemoryStore
 from jobsync.errors import ConfigError, SchemaMismatch
@@ -79,6 +80,17 @@ def test_a_leader_that_is_silent(cluster: Cluster, namespace: Namespace, nodes: 
     clock.advance(20)
     namespace.beat(nodes['b'], namespace.snapshot().version)
     assert any("the leader 'a' is not at work" in problem for problem in cluster.status()['problems'])
+
+
+def test_a_leader_that_has_left(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """No node is shown as the leader until another one has taken the leadership, whose record still names it."""
+    namespace.backend.deregister(nodes['a'])
+    status = cluster.status()
+    assert (status['leader'], status['problems'][0]) == (None, 'no node leads')
+    assert {row['name']: row['is_leader'] for row in cluster.nodes()} == {'a': False, 'b': False}
+    assert not any(row['is_leader'] for row in node_rows(namespace.snapshot(), 15))
+    namespace.lead(nodes['b'])
+    assert (cluster.status()['leader'], [row['is_leader'] for row in cluster.nodes()]) == ('b', [False, True])
 
 
 def test_a_node_that_has_left(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:

@@ -22,14 +22,14 @@ __all__ = ['hand_overs', 'item_rows', 'lock_rows', 'node_rows', 'status']
 
 def node_rows(reading: ClusterReading) -> list[ClusterNode]:
     """Return every node's record with its load, oldest first."""
-    assignment, leadership, drained = reading.assignment, reading.snapshot.leadership, reading.drained
+    assignment, leader, drained = reading.assignment, reading.snapshot.leader, reading.drained
     tokens, pins = _loads(reading), Counter(pin.owner for pin in assignment.pins.values())
     settings = {text: settings_of(text) for text in {node.settings for node in reading.snapshot.nodes}}
     return [
         {
             'name': node.name,
             'state': _state(reading, node),
-            'is_leader': node.ref == leadership.node,
+            'is_leader': node is leader,
             'tokens': tokens.get(node.name, 0),
             'pins': pins[node.name],
             'holding': len(node.holding),
@@ -140,16 +140,15 @@ def _in_force(lock: TaskLock, pin: Pin | None) -> str:
 def status(reading: ClusterReading) -> ClusterStatus:
     """Return the cluster at a glance."""
     snapshot, live = reading.snapshot, reading.live
-    leadership = snapshot.leadership
     owned = sum(_loads(reading).values())
-    leader = None if leadership.node is None else leadership.node.name
+    leader = None if snapshot.leader is None else snapshot.leader.name
     return {
         'total_tokens': reading.settings.total_tokens,
         'hash_function': reading.settings.hash_function,
         'timeline': snapshot.timeline.generation,
         'version': snapshot.version.number,
         'leader': leader,
-        'epoch': leadership.epoch,
+        'epoch': snapshot.leadership.epoch,
         'leader_changes': leader_changes(reading.locks.locks),
         'nodes': len(live),
         'silent': sorted(node.name for node in snapshot.nodes if reading.is_silent(node)),

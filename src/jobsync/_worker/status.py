@@ -138,14 +138,14 @@ def _state(session: Session) -> str:
 
 def node_rows(snapshot: Snapshot, timeout_sec: float) -> list[NodeRow]:
     """Return every node's record, oldest first. ``active`` goes by the store's clock, and is for people only."""
-    limit = dt.timedelta(seconds=timeout_sec)
+    limit, leader = dt.timedelta(seconds=timeout_sec), snapshot.leader
     return [
         {
             'name': node.name,
             'created_on': node.created_on,
             'last_heartbeat': (seen := node.last_heartbeat),
             'active': node.state is NodeState.JOINED and seen is not None and snapshot.now - seen < limit,
-            'is_leader': node.ref == snapshot.leadership.node,
+            'is_leader': node is leader,
             'weight': node.weight,
             'stalled': node.stalled,
             'host': node.host,

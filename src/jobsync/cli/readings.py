@@ -100,7 +100,7 @@ def _watch(cluster: Cluster, every: float) -> None:
 
 
 def _glance(found: ClusterStatus, nodes: Sequence[ClusterNode], width: int) -> RenderableType:
-    leader = plain(found['leader'] or 'no leader')
+    leader = plain(found['leader'] or 'none')
     moving = f', {found["tokens_moving"]:,} moving' if found['tokens_moving'] else ''
     since = next((f' since {row["since"]:%Y-%m-%d %H:%M:%S} UTC' for row in found['leader_changes'][:1]), '')
     tokens, locks = counted(found['total_tokens'], 'token', spec=','), counted(found['locks'], 'task lock', spec=',')

@@ -193,3 +193,9 @@ class Snapshot:
     number."""
     unreadable: tuple[Unreadable, ...] = ()
     """The records of nodes that could not be read in full."""
+
+    @property
+    def leader(self) -> Node | None:
+        """The record of the node that leads; None if there is none, as when the leader has left and has no successor yet."""
+        joined = (node for node in self.nodes if node.state is NodeState.JOINED)
+        return next((node for node in joined if node.ref == self.leadership.node), None)

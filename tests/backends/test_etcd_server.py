@@ -57,6 +57,7 @@ from jobsync.backends.etcd import channel, errors, forks, from_client, requests,
 from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.plugin import connect
+from jobsync.backends.etcd.url import cluster_of
 from jobsync.backends.etcd.watcher import Watcher
 from jobsync.errors import BackendUnavailable, ConfigError, Conflict, Evicted, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
@@ -1126,6 +1127,7 @@ for name, package, message in (('kv.proto', 'mvccpb', 'KeyValue'), ('rpc.proto',
 import jobsync
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.etcd.plugin import connect
+from jobsync.backends.etcd.url import cluster_of
 from jobsync.backends.etcd.watcher import Watcher
 from jobsync._core.records import Settings
 backend = connect({etcd_server.url()!r}, BackendOptions())
@@ -1200,6 +1202,15 @@ class TestForks:
             with pytest.raises(AlarmError), Interruption(at):
                 call()
             assert not gate._inside, f'interrupted at point {at} of {points.count}'
+
+    def test_a_handler_that_raises_as_a_channel_is_opened(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The next call opens another one, and finds its method."""
+        (opening,) = channel.channels_to(cluster_of('etcd://127.0.0.1:1'))
+        with monkeypatch.context() as patched, pytest.raises(AlarmError):
+            patched.setattr(channel, 'calls_on', Mock(side_effect=AlarmError))
+            opening._method('KV.Range')
+        assert callable(opening._method('KV.Range'))
+        opening.close('closed')
 
     def test_a_handler_that_forks(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """Wherever it interrupts a call of its own thread, the fork comes about at once, and the call is answered.

@@ -162,15 +162,18 @@ class EtcdChannel:
             if self.refusal:
                 raise BackendUnavailable(f'etcd at {self.name}: this backend is {self.refusal}')
             if self._client is None:
-                self._client = self._make_client()
-                self._calls = calls_on(self._client.channel)
+                # t=0  the client is made; a signal's handler raises, or there is no memory for the next step
+                # t=1  the next call: with a client that is stored and no table of calls, it and all later ones would fail
+                client = self._make_client()
+                calls = calls_on(client.channel)
                 # etcd keeps a watch whose stream of requests has ended.
-                self._calls['Watch.Watch'] = self._client.channel.unary_stream(
+                calls['Watch.Watch'] = client.channel.unary_stream(
                     '/etcdserverpb.Watch/Watch',
                     request_serializer=MESSAGES['WatchRequest'].SerializeToString,
                     response_deserializer=MESSAGES['WatchResponse'].FromString,
                 )
                 prepare_for_forks()
+                self._client, self._calls = client, calls
             return self._calls[name]
 
     def _metadata(self, token: str) -> Sequence[tuple[str, str]]:

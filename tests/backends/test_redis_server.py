@@ -247,7 +247,7 @@ class TestServer:
             other.ask('CONFIG', 'SET', 'appendfsync', 'always')
             other.ask('CONFIG', 'SET', 'appendonly', 'yes')
             with closing(connect(other.url(query='durable=yes'), BackendOptions())) as backend:
-                with pytest.raises(BackendUnavailable, match='writing its first log'):
+                with pytest.raises(BackendUnavailable, match='rewriting its log for the first time'):
                     backend.open(SETTINGS, create=True)
                 other.ask('CONFIG', 'SET', 'rdb-key-save-delay', '0')
                 other.ask('CONFIG', 'SET', 'appendonly', 'no')

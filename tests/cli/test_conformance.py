@@ -218,8 +218,10 @@ def test_a_run_that_is_cut_short_is_not_success(tmp_path: Path, what: str, said:
 
 
 def test_nothing_tried_is_not_success() -> None:
-    """A selection that matches no test does not pass."""
-    assert conformance('memory://', '--select', 'nosuchtest').returncode == 1
+    """A selection that matches no test does not pass, and says so."""
+    done = conformance('memory://', '--select', 'nosuchtest')
+    assert (done.returncode, done.stdout) == (1, '')
+    assert "--select is 'nosuchtest': no test of the suite matches that" in done.stderr
 
 
 def test_an_unknown_scheme() -> None:

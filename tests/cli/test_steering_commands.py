@@ -233,6 +233,8 @@ def test_a_configuration_file(url: str, namespace: Namespace, tmp_path: Path) ->
     assert run(JOBSYNC_CONFIG=str(path), JOBSYNC_BACKEND=f'{url}-other') == 1
     assert run('--backend', url, JOBSYNC_CONFIG=str(path), JOBSYNC_BACKEND=f'{url}-other') == 0
     assert run('--appname', 'other_', JOBSYNC_CONFIG=str(path)) == 1
+    path.write_text(path.read_text(encoding='utf-8'), encoding='utf-8-sig')
+    assert run('--config', str(path)) == 0
 
 
 @pytest.mark.parametrize(

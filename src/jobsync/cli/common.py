@@ -170,7 +170,7 @@ def config_of(path: Path) -> Mapping[str, str]:
         ConfigError: the file cannot be read, or has something else.
     """
     try:
-        found = tomllib.loads(path.read_text(encoding='utf-8'))
+        found = tomllib.loads(path.read_text(encoding='utf-8-sig'))  # editors of Windows write a mark of byte order
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f'{path}: no TOML, in which text is in quotes (backend = "…"): {error}') from error
     except (OSError, ValueError) as error:

@@ -55,6 +55,8 @@ def check(url: str, commands: dict[str, str], *, harness: str | None, quick: boo
         results = run(_maker(url, commands, harness, quick=quick), report_progress, select)
     except BackendUnavailable as error:
         raise NoStore(f'the store at {redact_url(url)} does not answer: {error}') from error
+    if not results:
+        raise ConfigError(f'--select is {select!r}: no test of the suite matches that (an expression as for pytest -k)')
     count = Counter(result.verdict for result in results)
     if as_json:
         print_json([{**attrs.asdict(result), 'verdict': result.verdict.value} for result in results])

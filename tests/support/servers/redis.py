@@ -71,7 +71,9 @@ class RedisServer(ServerProcess):
         keeping = ('yes', 'always') if self.is_durable else ('no', 'no')
         following = [] if self._master is None else ['--replicaof', f'127.0.0.1 {self._master.port}']
         places = ['--port', str(self.port), '--bind', '127.0.0.1', '--dir', str(self.folder), '--unixsocket', str(self.socket)]
-        persistence = ['--save', '', '--appendonly', keeping[0], '--appendfsync', keeping[1]]
+        # A newcomer waits while a server rewrites its log for the first time, as this one would in the middle of the tests.
+        rewriting = ['--auto-aof-rewrite-percentage', '0']
+        persistence = ['--save', '', '--appendonly', keeping[0], '--appendfsync', keeping[1], *rewriting]
         (self.folder / 'secrets').write_text(f'requirepass {quoted(self.password)}\nmasterauth {quoted(self.password)}\n')
         return [str(self.program), str(self.folder / 'secrets'), *places, *persistence, *following, *self._options]
 

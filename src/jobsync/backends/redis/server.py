@@ -79,11 +79,12 @@ def _check_durable(name: str, call: Callable[..., Any]) -> None:
     # t=0  an operator sets appendonly yes: the server begins to write the log that a restart would read
     # t=1  a node registers, and is given tokens; t=2  the log is not complete yet, and the server crashes
     # t=3  restarted with the setting, it finds no log and is empty, which a newcomer takes for a namespace that is new
+    # INFO says the same of a server that had a log from its start, while it rewrites that for the first time.
     info = _info(call, 'persistence')
     if info.get('aof_base_size') == '0' and '1' in (info.get('aof_rewrite_in_progress'), info.get('aof_rewrite_scheduled')):
         raise BackendUnavailable(
-            f'{name} is writing its first log since appendonly was set to yes, and would lose everything in a crash until that '
-            'is done (aof_rewrite_in_progress in INFO)'
+            f'{name} is rewriting its log for the first time (aof_rewrite_in_progress in INFO): if appendonly was set to yes '
+            'only now, it would lose everything in a crash until that is done'
         )
     # Any user of jobsync's may read INFO, which says whether there is a log; only CONFIG says when it is flushed.
     found = {'appendonly': 'no' if info.get('aof_enabled') == '0' else 'yes'}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 from tests.support import forks
-from tests.support.compiling import share_compiled_statements
+from tests.support.compiling import share_statements
 from tests.support.servers import EtcdServer, PostgresServer, RedisServer, find_postgres, find_redis
 from tests.support.stores import many_databases
 
@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if not config.getoption('full'):
         Harness.examples, Harness.rounds = 5, 6
-        share_compiled_statements()
+        share_statements()
         forks.prefer(True)
     Harness.modules = MODULES
     # A simulation makes millions of objects that live on for a while: searching them all for cycles takes an eighth of its time.

@@ -12,7 +12,7 @@ from jobsync.backend import Node, NodeState, Revision, Unreadable
 from jobsync.backends._common.values import LAST, LONGEST_TIMEOUT_SEC, MOST_WEIGHT
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.sound import is_readable, is_text, text_bytes
-from jobsync.backends.sql.state import SqlState
+from jobsync.backends.sql.state import SqlState, is_upto
 from jobsync.backends.sql.types import Spoilt
 
 __all__ = ['columns', 'read_nodes']
@@ -84,8 +84,3 @@ def parse(row: sa.Row[Any], state: SqlState, problems: list[str]) -> Node:
 def listed(text: str) -> frozenset[Any]:
     """Return the values of a list in JSON, which is empty in most records."""
     return NONE if text == '[]' else frozenset(json.loads(text))
-
-
-def is_upto(value: object, most: float) -> bool:
-    """Return whether a value is a number from 0 to ``most``, which NaN is not."""
-    return isinstance(value, (int, float)) and 0 <= value <= most

@@ -26,6 +26,7 @@ __all__ = [
     'columns',
     'dump_members',
     'dump_revisions',
+    'is_upto',
     'load_members',
     'load_revisions',
     'parse',
@@ -99,7 +100,7 @@ def parse(row: sa.Row[Any] | None) -> SqlState:
     for name, number in zip(NUMBERS, numbers_of(row), strict=True):
         if not (isinstance(number, int) and 0 <= number <= MOST):
             raise unreadable(f'{name} is {number!r}')
-    if not is_timeout(row.state_longest_timeout_sec):
+    if not is_upto(row.state_longest_timeout_sec, LONGEST_TIMEOUT_SEC):
         raise unreadable(f'longest_timeout_sec is {row.state_longest_timeout_sec!r}')
     last = row.state_last_created
     if last is not None and (isinstance(last, Spoilt) or last > LAST):
@@ -193,12 +194,14 @@ def load_members(text: str) -> dict[str, Member | None]:
         raise unreadable(error) from error
     for name, member in members.items():
         if member and not (
-            isinstance(member.incarnation, str) and is_timeout(member.timeout_sec) and isinstance(member.since, int)
+            isinstance(member.incarnation, str)
+            and is_upto(member.timeout_sec, LONGEST_TIMEOUT_SEC)
+            and isinstance(member.since, int)
         ):
             raise unreadable(f'{name!r} is {member} in members')
     return members
 
 
-def is_timeout(value: object) -> bool:
-    """Return whether a value is a timeout that a node may have, or 0."""
-    return isinstance(value, (int, float)) and 0 <= value <= LONGEST_TIMEOUT_SEC
+def is_upto(value: object, most: float) -> bool:
+    """Return whether a value is a number from 0 to ``most``, which NaN is not."""
+    return isinstance(value, (int, float)) and 0 <= value <= most

@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks.scenarios import plans
+from benchmarks.scenarios.steps import peak_mb
 from jobsync_bench.bench import Bench, Rounds
 from jobsync_bench.figures import Figure, Unit
 from jobsync_bench.scenario import Needs, Scenario
 from jobsync_bench.targets import Pick, Target
+from jobsync_bench.timing import seconds
 
 __all__ = ['SCENARIO', 'SIZES', 'case_of']
 
@@ -33,13 +35,13 @@ def play(bench: Bench) -> None:
             task = make(nodes, tokens)
             case = case_of(name, tokens, nodes)
             bench.in_turns(
-                'plan', case, {'ours': partial(plans.seconds, task)}, Rounds(5 if bench.quick else 15, least=3, seconds=2)
+                'plan', case, {'ours': partial(seconds, task.plan)}, Rounds(5 if bench.quick else 15, least=3, seconds=2)
             )
             if tokens == max(SIZES)[0] and not bench.quick:
-                bench.record('memory', case, [plans.peak_mb(task)])
+                bench.record('memory', case, [peak_mb(task.plan)])
     tokens, nodes = _ITEMS
     for name, make in plans.ITEMS.items():
-        ours = {'ours': partial(plans.seconds, make(nodes, tokens))}
+        ours = {'ours': partial(seconds, make(nodes, tokens).plan)}
         bench.in_turns('items', case_of(name, tokens, nodes), ours, Rounds(15, least=3, seconds=2))
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import time
-import tracemalloc
 from array import array
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
 
+from benchmarks.libraries.placing import names_of
 from jobsync._core.planner.rebalance import FREE, PinRequest, Placement, rebalance
 
 
@@ -38,10 +37,6 @@ class Task:
                 place[token] = position[name]
         pins = [pin._replace(place=plan.pins[pin.id]) for pin in self.pins]
         return attrs.evolve(self, place=place, pins=pins)
-
-
-def names_of(nodes: int) -> list[str]:
-    return [f'node-{number:04}' for number in range(nodes)]
 
 
 def everyone(nodes: int, tokens: int, pins: Sequence[PinRequest] = ()) -> Task:
@@ -180,17 +175,3 @@ TASKS: dict[str, Callable[[int, int], Task]] = {
     'new pins in 20 groups': pinned(group_pins, settled=False),
     'crowded pins, few tokens': crowded_pins,
 }
-
-
-def seconds(task: Task) -> float:
-    start = time.perf_counter()
-    task.plan()
-    return time.perf_counter() - start
-
-
-def peak_mb(task: Task) -> float:
-    tracemalloc.start()
-    task.plan()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return peak / 1e6

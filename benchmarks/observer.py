@@ -15,47 +15,25 @@ import sys
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import Any, cast
 
 from tests.support.stores import KINDS
 
 from jobsync import Cluster, plugins
 from jobsync._cluster import rows
-from jobsync.backend import Backend, BackendOptions
+from jobsync.backend import BackendOptions
+from jobsync.testing import FaultyBackend
 from jobsync_bench.leader_driver import LeaderDriver
+from jobsync_bench.timing import seconds
 
-__all__ = ['Counted', 'timed']
+__all__ = ['timed']
 
 _TASK = 'invoice-4711'
 _WATCH_SEC = 10.0
 
 
-class Counted:
-    """A backend that counts the calls to it."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend, self.calls = backend, 0
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._backend, name)
-        if not callable(found):
-            return found
-
-        def call(*values: Any, **named: Any) -> Any:
-            self.calls += 1
-            return found(*values, **named)
-
-        return call
-
-
 def timed(rounds: int, call: Callable[[], object]) -> float:
     """Return the median of the seconds that a call takes."""
-    took = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        call()
-        took.append(time.perf_counter() - started)
-    return median(took)
+    return median(seconds(call) for _ in range(rounds))
 
 
 def anew(url: str, options: BackendOptions) -> None:
@@ -72,17 +50,18 @@ def command(url: str, options: BackendOptions) -> None:
 
 def watched(url: str, options: BackendOptions) -> float:
     """Return the calls in a second of an observer that reads once a second: ``status --watch --every 1``."""
-    backend = Counted(plugins.connect(url, options))
-    cluster = Cluster(cast('Backend', backend))
+    backend = FaultyBackend(plugins.connect(url, options))
+    cluster = Cluster(backend)
     cluster.status()
-    backend.calls, begins = 0, time.monotonic()
+    backend.calls.clear()
+    begins = time.monotonic()
     while time.monotonic() < begins + _WATCH_SEC:
         reading = cluster._reader.read()
         rows.status(reading)
         rows.node_rows(reading)
         time.sleep(1)
-    backend._backend.close()
-    return backend.calls / (time.monotonic() - begins)
+    backend.close()
+    return len(backend.calls) / (time.monotonic() - begins)
 
 
 def main() -> None:

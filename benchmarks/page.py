@@ -17,14 +17,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 from tests.web.conftest import LIMIT_MS
 from tests.web.test_feed import big
 
-from benchmarks.observer import Counted
 from jobsync import Cluster
-from jobsync.backend import Backend, TokenGroup
+from jobsync.backend import TokenGroup
+from jobsync.testing import FaultyBackend
 from jobsync.web import Server, cluster_app
 
 __all__ = ['Load', 'percentile', 'summary']
@@ -104,16 +104,18 @@ def main() -> None:
     from playwright.sync_api import sync_playwright
 
     load = Load(chosen.nodes, chosen.tokens, chosen.locks)
-    counted = Counted(load.namespace.backend)
+    counted = FaultyBackend(load.namespace.backend)
     print(f'{chosen.nodes} nodes, {chosen.tokens} tokens, {chosen.locks} task locks, {chosen.seconds} s each')
-    with Server(cluster_app(lambda: Cluster(cast('Backend', counted)), token=None), 0) as server, sync_playwright() as playwright:
+    with Server(cluster_app(lambda: Cluster(counted), token=None), 0) as server, sync_playwright() as playwright:
         options = ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu']
         browser = playwright.chromium.launch(executable_path=program, args=options, timeout=LIMIT_MS)
         for number in (1, chosen.pages):
             pages = [Watched(browser, f'http://127.0.0.1:{server.port}/') for _ in range(number)]
-            counted.calls = 0
+            counted.calls.clear()
             found = pages[0].watch(load, chosen.seconds)
-            print(f'{number} open: the store is called {counted.calls / chosen.seconds:.1f} times a second, by the page alone')
+            print(
+                f'{number} open: the store is called {len(counted.calls) / chosen.seconds:.1f} times a second, by the page alone'
+            )
             for name, words in found.items():
                 print(f'  {name}: {words}')
             for page in pages:

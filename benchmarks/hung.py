@@ -33,6 +33,7 @@ import attrs
 from tests.support.stores import KINDS
 
 import jobsync.job
+from benchmarks.items import wait_for
 from benchmarks.libraries.process import ROOT
 from jobsync import CoordinationConfig, Job
 from jobsync_bench.formatting import table
@@ -169,23 +170,14 @@ def workers(url: str, timeout_sec: float) -> Iterator[list[Worker]]:
 
 def settle(made: Sequence[Worker]) -> None:
     """Wait until all have equal shares."""
-    wait_until(lambda: all(worker.tokens == TOKENS // len(made) for worker in made), 'shares are not even')
-
-
-def wait_until(condition: Callable[[], bool], complaint: str) -> None:
-    """Wait for a condition; ``TimeoutError`` after two minutes."""
-    until = time.monotonic() + _PATIENCE_SEC
-    while not condition():
-        if time.monotonic() > until:
-            raise TimeoutError(complaint)
-        time.sleep(_SAMPLE_SEC)
+    wait_for(lambda: all(worker.tokens == TOKENS // len(made) for worker in made), 'shares are not even')
 
 
 def hang(victim: Worker, others: Sequence[Worker]) -> tuple[float, float]:
     """Have a worker hang; return how long it took until others had its share, and until it had it back."""
     victim.send('hang')
     hung = victim.moments.get(timeout=_PATIENCE_SEC)['hung']
-    wait_until(lambda: sum(worker.tokens for worker in others) >= TOKENS - 1, 'the share is not handed over')
+    wait_for(lambda: sum(worker.tokens for worker in others) >= TOKENS - 1, 'the share is not handed over')
     handed_over = max(worker.samples[-1]['at'] for worker in others) - hung
     victim.send('go')
     back = victim.moments.get(timeout=_PATIENCE_SEC)['back']

@@ -22,7 +22,7 @@ from tests.support.stores import KINDS
 
 from jobsync import CoordinationConfig, Job
 
-__all__ = ['Outcome', 'run']
+__all__ = ['Outcome', 'run', 'wait_for']
 
 GROUP = 'feeds'
 TIMINGS: Mapping[str, Any] = {'heartbeat_interval_sec': 2, 'heartbeat_timeout_sec': 15, 'rebalance_delay_sec': 0.2}

@@ -47,7 +47,7 @@ STORES = ('sqlite', 'postgresql', 'redis', 'etcd')
 TOKENS, NAMES = 300, ('w1', 'w2', 'w3')
 _PATIENCE_SEC, _SAMPLE_SEC, _STEP_SEC = 120.0, 0.02, 0.1
 _STDIN = 0
-_MARK = 'lease.has_stirred = True'
+_MARK = 'lease.has_progressed = True'
 
 
 # --- a worker -----------------------------------------------------------------------------------------------------------------

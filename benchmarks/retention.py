@@ -58,7 +58,7 @@ REQUESTS = {
     'sqlite': ('jobsync.backends.sql.store.SqlTransaction', ('execute', 'execute_text', 'conclude')),
     'postgresql': ('jobsync.backends.sql.store.SqlTransaction', ('execute', 'execute_text', 'conclude')),
     'redis': ('jobsync.backends.redis.namespace.RedisNamespace', ('run',)),
-    'etcd': ('jobsync.backends.etcd.connection.Connection', ('_call',)),
+    'etcd': ('jobsync.backends.etcd.connection.EtcdConnection', ('_call',)),
 }
 """The methods, of a class and its subclasses, that send one request."""
 STEP_SEC, EVERY = 0.5, 20

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pkgutil
 import random
 import re
 from pathlib import Path
 
 import pytest
 from benchmarks import hung, rows
-from benchmarks.retention import Appended
+from benchmarks.retention import REQUESTS, Appended
 from tests.support.stores import KINDS
 
 FOLDER = Path(__file__).parents[2] / 'benchmarks'
@@ -20,6 +21,13 @@ def test_each_script_is_in_the_readme() -> None:
     scripts = {name for name in found if not name.endswith('_worker')}
     _, _, section = (FOLDER / 'README.md').read_text().partition('## Scripts\n')
     assert set(re.findall(r'^\| `(\w+)` \|', section, re.MULTILINE)) == scripts
+
+
+def test_the_code_that_scripts_change_or_time_is_there() -> None:
+    """``can_claim_task`` has the mark that ``hung`` leaves out, and what ``retention`` times has that name."""
+    assert callable(hung.without_mark())
+    for path, names in REQUESTS.values():
+        assert all(hasattr(pkgutil.resolve_name(path), name) for name in names), path
 
 
 def test_a_table_as_large_as_its_window() -> None:

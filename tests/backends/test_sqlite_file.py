@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from tests.backends.handles import beat_beside_a_fork
+from tests.job.waiting import wait_until
 from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync._core.assignment import Plan, TokenGroup
@@ -46,14 +47,6 @@ def harness(tmp_path: Path) -> Iterator[SqliteHarness]:
     harness = SqliteHarness(tmp_path)
     yield harness
     harness.close()
-
-
-def eventually(condition: object) -> None:
-    """Wait for a condition that a thread or process brings about."""
-    deadline = time.monotonic() + 200
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class TestUrl:
@@ -444,7 +437,7 @@ class TestChangingFiles:
             return True
 
         # Within a process SQLite shares the old log between connections: both handles must have let go of it.
-        eventually(lambda: [reached(namespace.backend), reached(other)] == [True, True])
+        wait_until(lambda: [reached(namespace.backend), reached(other)] == [True, True], 'both are reached', 200)
         namespace.timeline = other.snapshot().timeline
         namespace.join('a')
         assert [node.name for node in other.snapshot().nodes] == ['a']
@@ -675,7 +668,7 @@ class TestClosing:
         threads = [threading.Thread(target=beat) for _ in range(6)]
         for thread in threads:
             thread.start()
-        eventually(lambda: namespace.node('a').heartbeat > 20)
+        wait_until(lambda: namespace.node('a').heartbeat > 20, 'node a goes on', 200)
         namespace.backend.close()
         for thread in threads:
             thread.join(200)

@@ -9,12 +9,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.waiting import eventually
 
 from jobsync.testing.worker_log import LoggedEvent, LogTail
 
@@ -40,13 +40,6 @@ def _make_files(tmp_path: Path, count: int) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f'line of {number}\n' * (number + 1))
     return root
-
-
-def wait_for(condition: Callable[[], object], limit_sec: float = 30) -> None:
-    deadline = time.monotonic() + limit_sec
-    while not condition():
-        assert time.monotonic() < deadline, 'the condition did not come about'
-        time.sleep(0.05)
 
 
 def is_alive(pid: int) -> bool:
@@ -139,7 +132,7 @@ def test_an_interrupted_demo_leaves_no_process_behind(files: Path, tmp_path: Pat
     """Ctrl-C and SIGTERM end all workers before the command ends."""
     keep = tmp_path / 'keep'
     with started('--path', str(files), '--workers', '2', '--keep', str(keep)) as process:
-        wait_for(lambda: len({event['t'] for event in events(keep, 'begin')}) > 4)
+        eventually(lambda: len({event['t'] for event in events(keep, 'begin')}) > 4)
         pids = [event['pid'] for event in events(keep, 'start')]
         assert len(pids) == 2
         process.send_signal(number)
@@ -154,10 +147,10 @@ def test_workers_leave_when_the_demo_itself_is_killed(files: Path, tmp_path: Pat
     """Even SIGKILL to the command leaves no worker behind for longer than it takes to finish a file."""
     keep = tmp_path / 'keep'
     with started('--path', str(files), '--workers', '2', '--keep', str(keep)) as process:
-        wait_for(lambda: len({event['t'] for event in events(keep, 'begin')}) > 4)
+        eventually(lambda: len({event['t'] for event in events(keep, 'begin')}) > 4)
         pids = [event['pid'] for event in events(keep, 'start')]
         process.kill()
-    wait_for(lambda: not any(is_alive(pid) for pid in pids))
+    eventually(lambda: not any(is_alive(pid) for pid in pids))
     assert len(events(keep, 'left')) == 2
 
 

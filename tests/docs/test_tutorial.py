@@ -8,15 +8,14 @@ import shlex
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.docs.pages import DOCS, blocks
+from tests.job.waiting import wait_until
 
-DEADLINE_SEC = 100.0
 PAGE = DOCS / 'tutorial.md'
 NAMES = ('ann', 'bob', 'cat')
 
@@ -35,13 +34,6 @@ def workers(tmp_path: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     for process in started.values():
         process.kill()
         process.wait()
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_SEC
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
 
 
 def query(folder: Path, statement: str) -> list[tuple[object, ...]]:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.harnesses.sql import SqlHarness
+from tests.support.harnesses.sqlite import SqliteHarness
+
+from jobsync.testing import Harness, Namespace
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -28,3 +34,24 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
             '-CA', 'ca.pem', '-CAkey', 'ca.key', '-addext', f'subjectAltName={names}',
             '-addext', 'basicConstraints=critical,CA:FALSE', '-addext', 'extendedKeyUsage=serverAuth,clientAuth')  # fmt: skip
     return folder
+
+
+@pytest.fixture(params=['sqlite', pytest.param('postgresql', marks=pytest.mark.postgres)])
+def kind(request: pytest.FixtureRequest) -> str:
+    """The name of an SQL database."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def harness(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlHarness]:
+    """An empty store in each SQL database, for tests whose file has no other harness."""
+    harness = SqliteHarness(tmp_path) if kind == 'sqlite' else PostgresqlHarness(request.getfixturevalue('newest_postgres'))
+    yield harness
+    harness.close()
+
+
+@pytest.fixture
+def namespace(harness: Harness) -> Namespace:
+    """A namespace in the store of the harness."""
+    return Namespace(harness.connect())

@@ -77,11 +77,6 @@ def harness(etcd_server: EtcdServer) -> Iterator[EtcdHarness]:
     harness.close()
 
 
-@pytest.fixture
-def namespace(harness: EtcdHarness) -> Namespace:
-    return Namespace(harness.connect())
-
-
 def succeeds(call: Callable[[], object]) -> bool:
     """Make a call, and return whether the store was there."""
     with contextlib.suppress(BackendUnavailable):

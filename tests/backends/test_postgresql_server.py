@@ -68,11 +68,6 @@ def harness(server: PostgresServer) -> Iterator[PostgresqlHarness]:
     harness.close()
 
 
-@pytest.fixture
-def namespace(harness: PostgresqlHarness) -> Namespace:
-    return Namespace(harness.connect())
-
-
 def beat_once(namespace: Namespace, ref: NodeRef, answers: list[object]) -> None:
     """Send a heartbeat, and append its answer, or the error if the run is registered no more."""
     try:

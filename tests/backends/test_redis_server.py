@@ -53,11 +53,6 @@ def harness(server: RedisServer) -> Iterator[RedisHarness]:
     harness.close()
 
 
-@pytest.fixture
-def namespace(harness: RedisHarness) -> Namespace:
-    return Namespace(harness.connect())
-
-
 def clients(server: RedisServer, name: str) -> int:
     """How many connections have a name."""
     return len(re.findall(rf'\bname={name}\b', server.ask('CLIENT', 'LIST')))

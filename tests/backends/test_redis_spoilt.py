@@ -59,11 +59,6 @@ def harness(server: RedisServer) -> Iterator[RedisHarness]:
     harness.close()
 
 
-@pytest.fixture
-def namespace(harness: RedisHarness) -> Namespace:
-    return Namespace(harness.connect())
-
-
 def unreadable(backend: Backend) -> list[tuple[str, str]]:
     """What is reported of the nodes."""
     reports = backend.snapshot().unreadable

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.harnesses.sql import SqlHarness
 from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync.backend import Assignment, Backend, NodeRef, Pin, TokenGroup
@@ -18,30 +17,13 @@ from jobsync.backends.sql.dialect import Dialect
 from jobsync.testing import Namespace
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS
 
-Sql = SqliteHarness | PostgresqlHarness
-
-
-@pytest.fixture(params=['sqlite', pytest.param('postgresql', marks=pytest.mark.postgres)])
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sql]:
-    """An empty store."""
-    sqlite = request.param == 'sqlite'
-    harness = SqliteHarness(tmp_path) if sqlite else PostgresqlHarness(request.getfixturevalue('newest_postgres'))
-    yield harness
-    harness.close()
-
-
-@pytest.fixture
-def namespace(harness: Sql) -> Namespace:
-    """A namespace of that store."""
-    return Namespace(harness.connect())
-
 
 def pin(number: int, owner: str | None = 'a', target: str | None = None) -> Pin:
     """Return a pin of this number."""
     return Pin(TOKENS + number, f't{number}', owner, target, pattern='%')
 
 
-def populated(namespace: Namespace, harness: Sql) -> tuple[NodeRef, Backend, Assignment]:
+def populated(namespace: Namespace, harness: SqlHarness) -> tuple[NodeRef, Backend, Assignment]:
     """Write twenty pins, two of them without an owner; return the leader, a reader, and what the reader has read."""
     leader = namespace.leader()
     namespace.commit(leader, pins=tuple(pin(number, None if number < 3 else 'a') for number in range(1, 21)))
@@ -56,7 +38,7 @@ def read_all(_: Dialect) -> sa.Executable:
 
 
 def test_a_difference_reads_the_pins_that_were_written(
-    namespace: Namespace, harness: Sql, monkeypatch: pytest.MonkeyPatch
+    namespace: Namespace, harness: SqlHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pins that are new, changed, released, given an owner and removed come by their ids, over one commit or several."""
     leader, reader, known = populated(namespace, harness)
@@ -79,7 +61,7 @@ def test_a_difference_reads_the_pins_that_were_written(
     assert [*known.pins] == sorted(known.pins)
 
 
-def test_pins_of_locks_with_large_ids(namespace: Namespace, harness: Sql) -> None:
+def test_pins_of_locks_with_large_ids(namespace: Namespace, harness: SqlHarness) -> None:
     """A difference has the pin of a lock that an operator has inserted with an id beyond 32 bits, or the removal of the pin."""
     leader, reader, known = populated(namespace, harness)
     harness.execute("INSERT INTO sync_lock (id, task_id, node_pattern) VALUES (3000000000, 'x', '%')")
@@ -95,7 +77,7 @@ def test_pins_of_locks_with_large_ids(namespace: Namespace, harness: Sql) -> Non
 
 
 def test_a_commit_that_lists_no_pins_is_followed_by_a_reading_of_all(
-    namespace: Namespace, harness: Sql, monkeypatch: pytest.MonkeyPatch
+    namespace: Namespace, harness: SqlHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A leader of an older version of jobsync does not say which pins it writes."""
     leader, reader, known = populated(namespace, harness)
@@ -113,7 +95,7 @@ def test_a_commit_that_lists_no_pins_is_followed_by_a_reading_of_all(
     assert known.apply(reader.read_assignment(known.version)).pins == namespace.pins()
 
 
-def test_another_base_than_that_of_the_last_reading_reads_all(namespace: Namespace, harness: Sql) -> None:
+def test_another_base_than_that_of_the_last_reading_reads_all(namespace: Namespace, harness: SqlHarness) -> None:
     """A handle that several callers share does not take the pins of one caller's version for those of another's.
 
     The reading of the older version may be over after that of the newer one.
@@ -126,7 +108,7 @@ def test_another_base_than_that_of_the_last_reading_reads_all(namespace: Namespa
     assert known.apply(reader.read_assignment(known.version)).pins == namespace.pins()
 
 
-def read_on(reader: Backend, known: Assignment, harness: Sql) -> Assignment:
+def read_on(reader: Backend, known: Assignment, harness: SqlHarness) -> Assignment:
     """Read on from what is known, which must give what a handle reads that knows nothing."""
     found = known.apply(reader.read_assignment(known.version))
     fresh = harness.connect()
@@ -146,7 +128,7 @@ def read_on(reader: Backend, known: Assignment, harness: Sql) -> Assignment:
         'DELETE FROM sync_lock',
     ],
 )
-def test_pins_that_are_edited_manually_are_read(namespace: Namespace, harness: Sql, edit: str) -> None:
+def test_pins_that_are_edited_manually_are_read(namespace: Namespace, harness: SqlHarness, edit: str) -> None:
     """After a manual edit, alone or between commits, a handle reads what a new one reads."""
     leader, reader, known = populated(namespace, harness)
     harness.execute(edit)
@@ -184,7 +166,7 @@ def test_a_store_that_goes_back_takes_its_pins_along(tmp_path: Path, is_read_at_
     harness.close()
 
 
-def test_a_new_timeline_has_no_pins(namespace: Namespace, harness: Sql) -> None:
+def test_a_new_timeline_has_no_pins(namespace: Namespace, harness: SqlHarness) -> None:
     """A handle keeps none of those of the timeline before."""
     _, reader, known = populated(namespace, harness)
     namespace.renew_timeline()

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from tests.support.harnesses.postgresql import PostgresqlHarness
-from tests.support.harnesses.sqlite import SqliteHarness
+from tests.support.harnesses.sql import SqlHarness
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import Eviction, LockEdit, LockRequest, Member, NodeRef, Pin, Settings
@@ -26,20 +22,14 @@ NODE = (
     'candidate'
 )
 
-Sql = SqliteHarness | PostgresqlHarness
 
-
-@pytest.fixture(params=['sqlite', pytest.param('postgresql', marks=pytest.mark.postgres)])
-def harness(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sql]:
-    """An empty store, which gives a process much time between two statements: on a starved machine it may need that."""
+@pytest.fixture(autouse=True)
+def much_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a process much time between two statements: on a starved machine it may need that."""
     monkeypatch.setattr(store, 'IDLE_SEC', 600.0)
-    sqlite = request.param == 'sqlite'
-    harness = SqliteHarness(tmp_path) if sqlite else PostgresqlHarness(request.getfixturevalue('newest_postgres'))
-    yield harness
-    harness.close()
 
 
-def test_many_of_everything_in_one_commit(harness: Sql) -> None:
+def test_many_of_everything_in_one_commit(harness: SqlHarness) -> None:
     """Ten thousand evictions and as many members, a token for each, and twenty thousand pins of locked tasks."""
     namespace = Namespace(harness.connect(op_timeout_sec=100.0, bulk_timeout_sec=600.0), Settings(MANY, 'xxh3'))
     leader = namespace.leader()

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.harnesses.sql import SqlHarness
 from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync.backend import TokenGroup
 from jobsync.errors import SchemaMismatch
 from jobsync.testing import Namespace
 
-Sql = SqliteHarness | PostgresqlHarness
 
-
-@pytest.fixture(params=['sqlite', pytest.param('postgresql', marks=pytest.mark.postgres)])
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sql]:
-    """An empty store."""
-    sqlite = request.param == 'sqlite'
-    harness = SqliteHarness(tmp_path) if sqlite else PostgresqlHarness(request.getfixturevalue('newest_postgres'))
-    yield harness
-    harness.close()
-
-
-def skip(harness: Sql, event: str, table: str) -> None:
+def skip(harness: SqlHarness, event: str, table: str) -> None:
     """Have a trigger skip rows; on PostgreSQL one that returns NEW, as it should for all but DELETE, where NEW is null."""
     if isinstance(harness, SqliteHarness):
         harness.execute(f'CREATE TRIGGER mine BEFORE {event} ON {table} BEGIN SELECT RAISE(IGNORE); END')
@@ -38,7 +24,7 @@ def skip(harness: Sql, event: str, table: str) -> None:
     )
 
 
-def test_a_node_whose_row_stays_is_not_evicted(harness: Sql) -> None:
+def test_a_node_whose_row_stays_is_not_evicted(harness: SqlHarness) -> None:
     """Its next heartbeat would succeed: it would have a lease while others own its tokens."""
     namespace = Namespace(harness.connect())
     leader, ref = namespace.leader(), namespace.join('b')
@@ -51,7 +37,7 @@ def test_a_node_whose_row_stays_is_not_evicted(harness: Sql) -> None:
 
 
 @pytest.mark.parametrize('event', ['INSERT', 'UPDATE'])
-def test_tokens_whose_rows_are_not_written_are_not_given_away(harness: Sql, event: str) -> None:
+def test_tokens_whose_rows_are_not_written_are_not_given_away(harness: SqlHarness, event: str) -> None:
     """A node that reads what has changed would own them, and one that reads everything would not."""
     namespace = Namespace(harness.connect())
     leader = namespace.leader()

@@ -6,14 +6,13 @@ import datetime as dt
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import attrs
 import pytest
 from tests.job.stores import Store
 from tests.job.waiting import wait_until
 from tests.seed.clusters import wait_until_whole
-from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.harnesses.sql import SqlHarness
 from tests.support.harnesses.sqlite import SqliteHarness
 from tests.support.timings import FAST
 
@@ -30,33 +29,16 @@ NO_NUMBERS = {'sqlite': ('9e999', '-1', "'heavy'"), 'postgresql': ("'Infinity'",
 NO_DAYS = {'sqlite': ("'infinity'", "'10000-01-01'", "'2026-02-31'", "'today'"), 'postgresql': ("'infinity'", "'10000-01-01'")}
 NO_PATTERNS = ("'w%'", """'[["w%"]]'""", "'[]'", "'[1]'", """'{"a": 1}'""", "'null'", "''")
 
-Sql = SqliteHarness | PostgresqlHarness
-
-
-@pytest.fixture(params=['sqlite', pytest.param('postgresql', marks=pytest.mark.postgres)])
-def kind(request: pytest.FixtureRequest) -> str:
-    """The name of a database."""
-    name: str = request.param
-    return name
-
 
 @pytest.fixture
-def harness(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sql]:
-    """An empty store."""
-    harness = SqliteHarness(tmp_path) if kind == 'sqlite' else PostgresqlHarness(request.getfixturevalue('newest_postgres'))
-    yield harness
-    harness.close()
-
-
-@pytest.fixture
-def store(harness: Sql) -> Iterator[Store]:
+def store(harness: SqlHarness) -> Iterator[Store]:
     """The store for jobs."""
-    store = Store(f'sqlite:///{harness.path}' if isinstance(harness, SqliteHarness) else harness.url)
+    store = Store(harness.url)
     yield store
     store.close()
 
 
-def refused(harness: Sql, statement: str) -> None:
+def refused(harness: SqlHarness, statement: str) -> None:
     """Run a statement that the tables must refuse."""
     with pytest.raises((sqlite3.Error, RuntimeError), match=r'_is_sound|CHECK|non-deterministic|invalid'):
         harness.execute(statement)
@@ -65,7 +47,7 @@ def refused(harness: Sql, statement: str) -> None:
 class TestRefused:
     """An operator's slip is refused where it is made."""
 
-    def test_nodes(self, kind: str, harness: Sql) -> None:
+    def test_nodes(self, kind: str, harness: SqlHarness) -> None:
         """Weights, timeouts and times that mean nothing, and lists that are none."""
         namespace = Namespace(harness.connect())
         namespace.join('a')
@@ -82,7 +64,7 @@ class TestRefused:
                 for value in bad:
                     refused(harness, f'UPDATE sync_node SET {column} = {value}')
 
-    def test_locks(self, kind: str, harness: Sql) -> None:
+    def test_locks(self, kind: str, harness: SqlHarness) -> None:
         """Times that mean nothing, and patterns that are no list of texts."""
         namespace = Namespace(harness.connect())
         namespace.lock('x')
@@ -93,7 +75,7 @@ class TestRefused:
                     refused(harness, f'UPDATE sync_lock SET {column} = {value}')
                     refused(harness, f"INSERT INTO sync_lock (task_id, node_pattern, {column}) VALUES ('y', 'a', {value})")
 
-    def test_trails(self, kind: str, harness: Sql) -> None:
+    def test_trails(self, kind: str, harness: SqlHarness) -> None:
         """Days and times that mean nothing."""
         namespace = Namespace(harness.connect())
         with namespace.unchanged():
@@ -104,7 +86,7 @@ class TestRefused:
                 for moment in (*NO_MOMENTS[kind], "'infinity'"):
                     refused(harness, f"{insert} ('x', 'a', '2026-03-02', {moment})")
 
-    def test_what_people_write_is_accepted(self, kind: str, harness: Sql) -> None:
+    def test_what_people_write_is_accepted(self, kind: str, harness: SqlHarness) -> None:
         """Shorter times, other zones, patterns with blanks; on PostgreSQL a lock that expires at infinity does not expire."""
         namespace = Namespace(harness.connect())
         namespace.lock('x')
@@ -129,7 +111,7 @@ class TestRefused:
 class TestAllTheSame:
     """Rows that were written while the conditions were off."""
 
-    def test_the_cluster_goes_on(self, kind: str, harness: Sql, store: Store) -> None:
+    def test_the_cluster_goes_on(self, kind: str, harness: SqlHarness, store: Store) -> None:
         """With every kind of spoilt node and lock in the tables, jobs join, leave and take over under every leader."""
         with ExitStack() as running:
             jobs = {name: running.enter_context(ExitStack()) for name in ('a', 'b', 'c')}
@@ -157,7 +139,7 @@ class TestAllTheSame:
             jobs['b'].close()
             wait_until_whole(c)
 
-    def test_a_lock_whose_number_is_too_high(self, kind: str, harness: Sql) -> None:
+    def test_a_lock_whose_number_is_too_high(self, kind: str, harness: SqlHarness) -> None:
         """Left out, since its pin would have a still higher one. No other lock is made until both numbers are put right."""
         namespace = Namespace(harness.connect())
         highest = 2**63 - 1 - (SETTINGS.total_tokens if kind == 'postgresql' else 0)  # PostgreSQL refuses a higher one
@@ -173,7 +155,7 @@ class TestAllTheSame:
         assert namespace.locks()['y'].id == 1
 
     @pytest.mark.parametrize('table', ['claim', 'audit', 'rebalance'])
-    def test_trails(self, kind: str, harness: Sql, table: str) -> None:
+    def test_trails(self, kind: str, harness: SqlHarness, table: str) -> None:
         """What anybody can read is read by everybody, whatever else is there; what is asked for is given in full."""
         namespace = Namespace(harness.connect())
         ref = namespace.leader()
@@ -199,7 +181,7 @@ class TestAllTheSame:
         assert namespace.backend.open(SETTINGS, create=True).settings == SETTINGS
 
 
-def unconditionally(harness: Sql, table: str, statement: str) -> None:
+def unconditionally(harness: SqlHarness, table: str, statement: str) -> None:
     """Run a statement with the table's conditions off."""
     if isinstance(harness, SqliteHarness):
         harness.execute('PRAGMA ignore_check_constraints = ON', statement)
@@ -208,7 +190,7 @@ def unconditionally(harness: Sql, table: str, statement: str) -> None:
     harness.execute(*(f'ALTER TABLE sync_{table} DROP CONSTRAINT {name}' for (name,) in named), statement)
 
 
-def test_errors_of_the_driver_are_told_apart(harness: Sql) -> None:
+def test_errors_of_the_driver_are_told_apart(harness: SqlHarness) -> None:
     """A refusal by a condition is for good: it is never called unavailable."""
     namespace = Namespace(harness.connect())
     with pytest.raises(JobsyncError) as caught:
@@ -235,7 +217,7 @@ NO_STATE = {
 """What the columns take, and no node can count on from, or compare with what it has read."""
 
 
-def test_a_state_that_cannot_be_read(kind: str, harness: Sql) -> None:
+def test_a_state_that_cannot_be_read(kind: str, harness: SqlHarness) -> None:
     """What a person has changed there is an outage for a node, and an error that says why for others; put back, all goes on."""
     namespace = Namespace(harness.connect())
     leader = namespace.leader()
@@ -275,7 +257,7 @@ def test_a_state_that_cannot_be_read(kind: str, harness: Sql) -> None:
 
 
 @pytest.mark.parametrize('text', ['', 'x', '{}', '[1]', '[["a", 2]]', 'null'])
-def test_what_differences_build_on_cannot_be_read(harness: Sql, text: str) -> None:
+def test_what_differences_build_on_cannot_be_read(harness: SqlHarness, text: str) -> None:
     """Commits write it anew; until then everything is read."""
     namespace = Namespace(harness.connect())
     leader = namespace.leader()

@@ -22,11 +22,6 @@ def harness(tmp_path: Path) -> Iterator[SqliteHarness]:
     harness.close()
 
 
-@pytest.fixture
-def namespace(harness: SqliteHarness) -> Namespace:
-    return Namespace(harness.connect())
-
-
 def work(namespace: Namespace, name: str) -> None:
     """Do what each leader must be able to do: read, let a node join, commit, remove it."""
     leader = namespace.leader(f'leader-{name}')

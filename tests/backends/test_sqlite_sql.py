@@ -27,11 +27,6 @@ def harness(tmp_path: Path) -> Iterator[SqliteHarness]:
     harness.close()
 
 
-@pytest.fixture
-def namespace(harness: SqliteHarness) -> Namespace:
-    return Namespace(harness.connect())
-
-
 def lock(task: str, *patterns: str, by: str = 'me', hours: float | None = None) -> LockRequest:
     return LockRequest(task, patterns, by, 'why', None if hours is None else dt.timedelta(hours=hours))
 

@@ -6,9 +6,10 @@ import functools
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
+from tests.support.harnesses.sql import SqlHarness
 from tests.support.servers import PostgresServer
 from tests.support.timings import PATIENT
 
@@ -19,7 +20,7 @@ from jobsync.backends.sql.postgresql.ddl import WRITER
 from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.backends.sql.schema import tables_for
 from jobsync.backends.sql.store import Mode
-from jobsync.testing import Ability, Harness
+from jobsync.testing import Ability
 
 __all__ = ['PostgresqlHarness']
 
@@ -52,7 +53,7 @@ def connect_to(url: str, namespace: str, **options: float) -> Backend:
     return connect(url, BackendOptions(namespace, **{**PATIENT, **options}))
 
 
-class PostgresqlHarness(Harness):
+class PostgresqlHarness(SqlHarness):
     """A schema of its own on a server that tests share.
 
     To make and drop the tables of a namespace costs more than most tests. So a test that begins with ``connect_to_empty`` gets
@@ -154,22 +155,6 @@ class PostgresqlHarness(Harness):
     def query(self, statement: str) -> list[tuple[str, ...]]:
         """What an operator sees."""
         return [tuple(line.split('|')) for line in self.server.psql(f'SET search_path = {self.schema}', statement)]
-
-    def delete_node_row(self, namespace: str, name: str) -> None:
-        """See ``Harness``."""
-        self._delete(namespace + 'node', 'name', [f"'{name}'"])
-
-    def delete_token_rows(self, namespace: str, tokens: Iterable[int]) -> None:
-        """See ``Harness``."""
-        self._delete(namespace + 'token', 'token_id', tokens)
-
-    def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:
-        """See ``Harness``."""
-        for table in ('lock', 'item'):
-            self._delete(namespace + table, 'id', ids)
-
-    def _delete(self, table: str, key: str, values: Iterable[object]) -> None:
-        self.execute(f'DELETE FROM {table} WHERE {key} IN ({", ".join(map(str, values))})')
 
     def spoil_node(self, namespace: str, name: str, way: str) -> None:
         """See ``Harness``."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from tests.support.harnesses.sql import SqlHarness
 from tests.support.timings import PATIENT
 
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.sqlite.plugin import connect
 from jobsync.backends.sql.sqlite.store import SqliteStore
-from jobsync.testing import Ability, Harness
+from jobsync.testing import Ability
 
 __all__ = ['SqliteHarness']
 
@@ -45,7 +46,7 @@ def connect_to(path: Path, namespace: str, **options: float) -> Backend:
     return connect(f'sqlite:///{path}', BackendOptions(namespace, **{**PATIENT, **options}))
 
 
-class SqliteHarness(Harness):
+class SqliteHarness(SqlHarness):
     """The file ``jobs.db`` in a folder of the test."""
 
     abilities = frozenset(Ability) - {Ability.CRASH, Ability.OUTAGE}
@@ -57,6 +58,11 @@ class SqliteHarness(Harness):
         self.path = folder / 'jobs.db'
         self._ahead = dt.timedelta(0)
         self._backends: list[SqlBackend] = []
+
+    @property
+    def url(self) -> str:
+        """Of the file."""
+        return f'sqlite:///{self.path}'
 
     def connect(self, namespace: str = 'sync_', **options: float) -> Backend:
         """See ``Harness``."""
@@ -98,22 +104,6 @@ class SqliteHarness(Harness):
         """What an operator sees."""
         with closing(sqlite3.connect(self.path)) as connection:
             return connection.execute(statement).fetchall()
-
-    def delete_node_row(self, namespace: str, name: str) -> None:
-        """See ``Harness``."""
-        self._delete(namespace + 'node', 'name', [f"'{name}'"])
-
-    def delete_token_rows(self, namespace: str, tokens: Iterable[int]) -> None:
-        """See ``Harness``."""
-        self._delete(namespace + 'token', 'token_id', tokens)
-
-    def delete_lock_rows(self, namespace: str, ids: Iterable[int]) -> None:
-        """See ``Harness``."""
-        for table in ('lock', 'item'):
-            self._delete(namespace + table, 'id', ids)
-
-    def _delete(self, table: str, key: str, values: Iterable[object]) -> None:
-        self.execute(f'DELETE FROM {table} WHERE {key} IN ({", ".join(map(str, values))})')
 
     def spoil_node(self, namespace: str, name: str, way: str) -> None:
         """See ``Harness``."""

@@ -67,9 +67,9 @@ def members(slots: Slots, url: str) -> Iterator[Values]:
         for _ in range(_TOOZ_ROUNDS):
             slots.bench.check()
             join, leave = group.come_and_go()
-            values['settled', 'join'].append(join.seen_sec)
-            values['settled', 'leave'].append(leave.seen_sec)
-            values['unowned', 'leave'].append(leave.seen_sec)
+            values['settled', 'join'].append(join)
+            values['settled', 'leave'].append(leave)
+            values['unowned', 'leave'].append(leave)
     yield values
 
 

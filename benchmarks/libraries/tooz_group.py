@@ -7,38 +7,20 @@ they have it no more, nobody does for those that were its own.
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import time
 from contextlib import ExitStack
 
-import attrs
 from benchmarks.libraries.catalogue import service
 from benchmarks.libraries.process import LibraryProcess
 from tests.support.servers import EtcdServer, RedisServer
 
-__all__ = ['Change', 'Group', 'admitted', 'tooz_url']
+__all__ = ['Group', 'admitted', 'tooz_url']
 
 _OTHERS = 3
 _TOOZ = 'tooz'
 _POLL_SEC = 0.005
 _LONGEST_SEC = 90.0
-
-
-@attrs.frozen
-class Change:
-    """One join or leave of a member, in seconds from the request."""
-
-    own_sec: float
-    """Until the member itself had finished."""
-    seen_sec: float
-    """Until the last of the others had read it."""
-
-    @property
-    def wrong_sec(self) -> float:
-        """How long members disagreed."""
-        return self.seen_sec - self.own_sec
 
 
 def admitted(redis: RedisServer) -> str:
@@ -88,21 +70,17 @@ class Group:
         """Wait for a random time, so that the event falls between two readings of the others."""
         time.sleep(self._random.uniform(0, self._watch_sec))
 
-    def come_and_go(self, *, killed: bool = False) -> tuple[Change, Change]:
-        """Let a member join, and leave or be killed."""
+    def come_and_go(self) -> tuple[float, float]:
+        """Let a member join and leave; return for both how many seconds after the request the last of the others had read it."""
         self._came += 1
         name = f'comes-{self._came}'
         newcomer = self._start(name)
         try:
             self._pause()
-            began, joined = newcomer.ask('join')
-            join = Change(joined - began, self._seen_by_all({*self._names, name}) - began)
+            began, _ = newcomer.ask('join')
+            join = self._seen_by_all({*self._names, name}) - began
             self._pause()
-            if killed:
-                began = left = time.monotonic()
-                os.kill(newcomer.pid, signal.SIGKILL)
-            else:
-                began, left = newcomer.ask('leave')
-            return join, Change(left - began, self._seen_by_all(self._names) - began)
+            began, _ = newcomer.ask('leave')
+            return join, self._seen_by_all(self._names) - began
         finally:
             newcomer.__exit__(None, None, None)

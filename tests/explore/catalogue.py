@@ -12,7 +12,7 @@ from tests.traces.breaks import no_commit_guard
 __all__ = ['LARGE', 'RULES', 'UNREACHED', 'WORLDS', 'Rule']
 
 A, B, B_AGAIN = ProcessSpec('a'), ProcessSpec('b'), ProcessSpec('b', is_there=False)
-LATER_B, LATER_C = ProcessSpec('b', is_there=False), ProcessSpec('c', is_there=False)
+LATER_C = ProcessSpec('c', is_there=False)
 PATIENT = ProcessSpec('b', timeout=7.0)
 C = ProcessSpec('c')
 _COMMIT = ('commit',)

@@ -117,15 +117,6 @@ class VirtualHost:
         """Return the process of the thread that makes a step now."""
         return self._outside if self.thread is None else self.thread.process
 
-    @contextmanager
-    def as_process(self, process: VirtualProcess) -> Iterator[None]:
-        """Have code outside of all threads read the clock of a process, within the block."""
-        before, self._outside = self._outside, process
-        try:
-            yield
-        finally:
-            self._outside = before
-
     # --- for virtual threads ------------------------------------------------------------------------------------------------
 
     def step(self) -> None:

@@ -123,13 +123,12 @@ def assigned(
     homes: Mapping[int, str] | None = None,
     pins: Iterable[Pin] = (),
     members: str = '',
-    runs: Mapping[str, int] | None = None,
 ) -> Assignment:
     """An assignment from a letter for each token: its owner, ``.`` for nobody, ``-`` for no row.
 
-    Whoever owns anything is a member, and so are ``members``; ``runs`` gives the run of those that are not at their first.
+    Whoever owns anything is a member, and so are ``members``.
     """
-    targets, homes, runs, pins = targets or {}, homes or {}, runs or {}, tuple(pins)
+    targets, homes, pins = targets or {}, homes or {}, tuple(pins)
     names = {*owners, *members, *(pin.owner for pin in pins if pin.owner)} - {UNOWNED, ABSENT}
     groups = tuple(
         TokenGroup([token], None if owner == UNOWNED else owner, targets.get(token), homes.get(token), version)
@@ -137,7 +136,7 @@ def assigned(
         if owner != ABSENT
     )
     return Assignment.empty(len(owners)).apply(
-        Changes(revision(version), None, {name: member(name, runs.get(name, 1)) for name in sorted(names)}, groups, pins)
+        Changes(revision(version), None, {name: member(name) for name in sorted(names)}, groups, pins)
     )
 
 

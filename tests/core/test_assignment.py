@@ -13,9 +13,9 @@ from jobsync.errors import TimelineChanged
 PIN = Pin(9, 't1', 'a', 'b', 4, 'b%')
 
 
-def changes(*groups: TokenGroup, base: int | None = 5, version: int = 6, pins: tuple[Pin, ...] = ()) -> Changes:
+def changes(*groups: TokenGroup, base: int | None = 5, version: int = 6) -> Changes:
     members = {'a': member('a'), 'b': member('b')}
-    return Changes(revision(version), None if base is None else revision(base), members, groups, pins)
+    return Changes(revision(version), None if base is None else revision(base), members, groups, ())
 
 
 def test_an_empty_assignment_has_no_rows() -> None:

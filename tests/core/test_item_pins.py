@@ -12,8 +12,8 @@ from jobsync._core.agent.ownership import Ownership
 from jobsync._core.records import NOBODY, NodeRef, Pin, TaskLock
 
 
-def item(number: int, task: str, *patterns: str, group: str = 'g', cost: float = 1.0) -> TaskLock:
-    return attrs.evolve(lock(number, task, *(patterns or ('%',))), group=group, cost=cost)
+def item(number: int, task: str, *patterns: str, group: str = 'g') -> TaskLock:
+    return attrs.evolve(lock(number, task, *(patterns or ('%',))), group=group)
 
 
 def scene(owners: str, *locks: TaskLock, pins: tuple[Pin, ...] = ()) -> Scene:

@@ -23,9 +23,9 @@ def removed(plan: Plan) -> list[str]:
     return sorted([eviction.ref.name for eviction in plan.evictions] + [gone.name for gone in (*plan.departed, *plan.absent)])
 
 
-def choose(*records: Node, absent: Collection[str] = (), alive: Collection[str] = (), most: int) -> Removals:
+def choose(*records: Node, absent: Collection[str] = (), most: int) -> Removals:
     nodes = {record.name: record for record in records}
-    return Removals.choose(nodes, alive, (), {name: member(name) for name in absent}, most)
+    return Removals.choose(nodes, (), (), {name: member(name) for name in absent}, most)
 
 
 def losing_five() -> Scene:

@@ -191,13 +191,13 @@ def sparing(fault: Fault, lasting: Sequence[Worker]) -> Fault:
     return attrs.evolve(fault, run=steps)
 
 
-def endure(store: str, seed: int, seconds: float, *, environment: dict[str, str] | None = None) -> Endured:
+def endure(store: str, seed: int, seconds: float) -> Endured:
     """Play faults for so many seconds, and judge what grew and what was owned twice."""
     random = Random(f'endurance {store} {seed}')
     stage = Stage(workers=LASTING + 2, tokens=60, kind='everything', timeouts=(TIMEOUT_SEC,), traced=False)
     happenings: list[Happening] = []
     deaths: list[str] = []
-    with open_place(store, disks=DISKS) as place, LongScene(store, place, stage, seed, environment) as scene:
+    with open_place(store, disks=DISKS) as place, LongScene(store, place, stage, seed) as scene:
         scene.form()
         lasting = scene.workers[:LASTING]
         gauges = Gauges(scene, lasting)

@@ -75,8 +75,8 @@ SEEN = """seen => {
 """Bring the tab to the front, or put another one there."""
 
 
-def serving(backend: Any, token: str | None = None, port: int = 0) -> Server:
-    return Server(cluster_app(lambda: Cluster(backend), token=token), port)
+def serving(backend: Any, port: int = 0) -> Server:
+    return Server(cluster_app(lambda: Cluster(backend)), port)
 
 
 def test_the_page_follows_a_cluster_through_a_death(screens: Screens, workers: Workers) -> None:

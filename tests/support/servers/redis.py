@@ -96,9 +96,9 @@ class RedisServer(ServerProcess):
             return f'unix://{user}{self.socket}?db={db}{query and "&" + query}'
         return f'redis://{user}127.0.0.1:{self.port}/{db}{query and "?" + query}'
 
-    def ask(self, *words: str, db: int = 0) -> str:
+    def ask(self, *words: str) -> str:
         """Send a command as an operator would; the answer as lines. Not by redis-py, whose use is under test."""
-        with self.session(db) as ask:
+        with self.session() as ask:
             return ask(*words)
 
     @contextlib.contextmanager
@@ -148,9 +148,8 @@ class SentinelServer(RedisServer):
     name = 'sentinel'
     service = 'service one'
 
-    def __init__(self, master: RedisServer, down_after_ms: int = 1000) -> None:
+    def __init__(self, master: RedisServer) -> None:
         self._watched = master
-        self._down_after_ms = down_after_ms
         super().__init__(master.program)
 
     def command(self) -> Sequence[str]:
@@ -162,7 +161,7 @@ class SentinelServer(RedisServer):
                 f'port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n'
                 f'sentinel monitor {service} 127.0.0.1 {self._watched.port} 1\n'
                 f'sentinel auth-pass {service} {quoted(self._watched.password)}\n'
-                f'sentinel down-after-milliseconds {service} {self._down_after_ms}\n'
+                f'sentinel down-after-milliseconds {service} 1000\n'
                 f'sentinel failover-timeout {service} 5000\n'
             )
         return [str(self.program), str(rules), '--sentinel']

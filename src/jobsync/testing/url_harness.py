@@ -71,7 +71,6 @@ class UrlHarness(Harness):
         info = self.connect().info
         if quick:
             self.hurry()
-        self.pool_sizes = tuple(size for size in self.pool_sizes if size <= info.max_tokens) or (info.max_tokens,)
         able = {ability for ability, needed in OFFERED.items() if needed <= self.commands.keys()}
         if info.reach is not Reach.PROCESS:
             able.add(Ability.PROCESSES)

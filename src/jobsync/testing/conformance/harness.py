@@ -56,7 +56,7 @@ class Harness:
     proves_declarations: bool = True
     """Whether a test fails whose ability is missing although a declaration of the backend calls for it."""
     pool_sizes: tuple[int, ...] = (10_000, 100_000)
-    """Numbers of tokens to test, besides the largest pool that the backend declares."""
+    """Numbers of tokens to test, besides the largest pool that the backend declares; larger ones are cut down to that."""
     lock_counts: tuple[int, ...] = (2_000, 10_000)
     """Numbers of task locks to test."""
     examples: int = 25

@@ -15,7 +15,7 @@ from tests.backends.mutants import MUTANTS
 from tests.backends.mutants.base import Hands, Mutant
 from tests.backends.mutants.page import rows
 
-from jobsync.testing.conformance import BackendSuite, Harness, outages, repeated_writes, waiting
+from jobsync.testing.conformance import BackendSuite, Harness, outages, processes, repeated_writes, waiting
 from jobsync.testing.conformance.call_history import CallHistoryTests
 from jobsync.testing.conformance.concurrency import ConcurrencyTests
 from jobsync.testing.conformance.concurrent_readings import ConcurrentReadingTests
@@ -110,9 +110,10 @@ ARGUMENTS = [
 
 def shorten(set_: Callable[[object, str, float], object], seconds: float = 2.5) -> None:
     """Wait less for what never comes."""
-    deadlines = ((waiting, 'DEADLINE_SEC'), (outages, 'DEADLINE_SEC'), (outages, 'LIMIT_SEC'), (repeated_writes, 'LIMIT_SEC'))
-    for module, limit in deadlines:
-        set_(module, limit, seconds)
+    for module in (waiting, outages):
+        set_(module, 'DEADLINE_SEC', seconds)
+    for module in (outages, processes, repeated_writes):
+        set_(module, 'LIMIT_SEC', seconds)
 
 
 def main() -> None:

@@ -137,6 +137,16 @@ class LockOutlivesItsHolder(TransactionTaken):
 
 
 @mutant
+class HeartbeatsWaitLong(OnFiles):
+    """Gives every call the limit of a large one: a node learns too late that its heartbeat hangs."""
+
+    @contextlib.contextmanager
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[files.FilesTransaction]:
+        with super().transaction(bulk=True, create=create) as tx:
+            yield tx
+
+
+@mutant
 class RefusalKeepsTheLock(OnFiles):
     """Keeps the lock after a call that was refused, until the next call of the handle: all others wait."""
 

@@ -20,7 +20,7 @@ from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace
 from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 from jobsync.testing.conformance.waiting import Waiting
 
-__all__ = ['LIMIT_SEC', 'OutageTests', 'eventually', 'outage', 'outcome_within']
+__all__ = ['LIMIT_SEC', 'SHORT_SEC', 'OutageTests', 'eventually', 'outage', 'outcome_within']
 
 LIMIT_SEC = DEADLINE_SEC / 4
 """The limit for a call that has one second. It ends a test that hangs."""

@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 import pytest
 
-from jobsync.backend import INITIAL, Backend, Member, NodeRef, Revision, TokenGroup, TokenRow
+from jobsync.backend import INITIAL, Backend, Member, NodeRef, Pulse, Revision, TokenGroup, TokenRow
 from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.interruption import CallCounter, kill, spread, stop, stopped
-from jobsync.testing.conformance.namespace import NAMESPACE, TOKENS, Namespace
-from jobsync.testing.conformance.outages import eventually
+from jobsync.testing.conformance.namespace import NAMESPACE, SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.outages import LIMIT_SEC, SHORT_SEC, eventually, outcome_within
 from jobsync.testing.conformance.threads import DEADLINE_SEC
 from jobsync.testing.conformance.write_history import COMMON, WriteHistory, prepare
 
@@ -244,7 +244,8 @@ class ProcessTests:
     @pytest.mark.parametrize('what', ['commit', 'audit', 'heartbeat'])
     def test_a_process_stopped_in_the_middle_of_a_write(self, harness: Harness, what: str) -> None:
         """A process that was stopped at any point of a write, for longer than any lock or session of the store lasts, overwrites
-        no later write when it wakes: its own write is present as a whole, or refused.
+        no later write when it wakes: its own write is present as a whole, or refused. A heartbeat of another node meanwhile ends
+        within the limit of its handle.
         """
         if not hasattr(os, 'waitid'):
             pytest.skip('this system does not report that a process has stopped (no os.waitid)')
@@ -253,6 +254,8 @@ class ProcessTests:
         namespace.join('stopped')
         limit = min(1.0, harness.stopped_sec)
         backend = Namespace(harness.connect(NAMESPACE, op_timeout_sec=limit, bulk_timeout_sec=limit)).backend
+        hurried = harness.connect(NAMESPACE, op_timeout_sec=SHORT_SEC, bulk_timeout_sec=2 * LIMIT_SEC)
+        eventually(partial(hurried.open, SETTINGS, True))
         with processes(harness, partial(write_in_steps, what), count=1, method='spawn') as ((process, pipe),):
             pid = process.pid or 0
             pipe.send('go')
@@ -261,6 +264,8 @@ class ProcessTests:
                 number = next(numbers)
                 pipe.send((number, at))
                 if at and stopped(pid, partial(pipe.poll, 0)):
+                    beat = outcome_within(LIMIT_SEC, partial(hurried.heartbeat, observer, INITIAL, frozenset()))
+                    assert isinstance(beat, Pulse | BackendUnavailable), beat
                     writes.go_on(backend, observer, numbers, harness.stopped_sec)
                     os.kill(pid, signal.SIGCONT)
                 calls: int

@@ -289,6 +289,15 @@ class HearsItselfOnly(Hands):
 
 
 @mutant
+class QuietLocks(Hands):
+    """An edit of locks ends no wait: the leader notices it with its next heartbeat."""
+
+    def current_revision(self) -> int | None:
+        number = super().current_revision()
+        return None if number and number == self.state.locks_revision else number
+
+
+@mutant
 class CloseLeaves(Hands):
     """To close a handle is to leave the cluster."""
 

@@ -64,12 +64,19 @@ class WaitTests:
         assert namespace.backend.wait(number + 5, 0.05) <= number + 5
 
     def test_wait_wakes_on_a_change(self, namespace: Namespace, harness: Harness) -> None:
-        """A structural change by another handle ends a ``wait``, with a revision above the argument."""
+        """Each structural change by another handle ends a ``wait``, with a revision above the argument."""
         waiter = Namespace(harness.connect()).backend
-        number = namespace.revision.number
-        waiting = Waiting(waiter.wait, number, 2 * DEADLINE_SEC)
-        namespace.join('a')
-        assert waiting.answer() > number
+        ref = namespace.join('a')
+        for change in (
+            lambda: namespace.join('b'),
+            lambda: namespace.backend.set_weight(ref, 2.0),
+            lambda: namespace.lock('x'),
+            lambda: namespace.backend.deregister(ref),
+        ):
+            number = namespace.revision.number
+            waiting = Waiting(waiter.wait, number, 2 * DEADLINE_SEC)
+            change()
+            assert waiting.answer() > number
 
     def test_push_is_prompt(self, namespace: Namespace, harness: Harness) -> None:
         """A backend with push ends a ``wait`` sooner than a poll would; a backend without push ends it too."""

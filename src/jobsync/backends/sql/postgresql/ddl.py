@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from jobsync.backends.sql.schema import Tables
 
-__all__ = ['CHANNEL', 'CONCERNED', 'FUNCTIONS', 'WRITER', 'functions_and_triggers']
+__all__ = ['CHANNEL', 'CONCERNED', 'FUNCTIONS', 'WRITER', 'drops_of_triggers', 'functions_and_triggers']
 
 WRITER = 'jobsync.writer'
 CONCERNED = 'jobsync.concerned'
@@ -143,6 +143,18 @@ CREATE TRIGGER {prefix}revised AFTER UPDATE OF revision ON {schema}.{prefix}stat
 WHEN (OLD.revision <> NEW.revision) EXECUTE FUNCTION {schema}.{prefix}announce()"""
 ALWAYS = 'ALTER TABLE {schema}.{prefix}state ENABLE ALWAYS TRIGGER {prefix}revised'
 """A role or a database with session_replication_role = replica, which switches triggers off, announces its changes too."""
+
+TRIGGERS = """
+SELECT 'DROP TRIGGER ' || quote_ident(tgname) || ' ON ' || tgrelid::regclass
+FROM pg_catalog.pg_trigger JOIN pg_catalog.pg_class ON pg_class.oid = tgrelid JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
+WHERE relname IN ({tables}) AND pg_catalog.pg_table_is_visible(tgrelid) AND proname IN ({functions})
+"""
+
+
+def drops_of_triggers(tables: Tables) -> str:
+    """Return the query for the statements that drop the triggers of tables."""
+    functions = [tables.namespace + name for name in FUNCTIONS]
+    return TRIGGERS.format(tables=', '.join(map(repr, tables.names().values())), functions=', '.join(map(repr, functions)))
 
 
 def functions_and_triggers(tables: Tables, schema: str) -> Iterator[str]:

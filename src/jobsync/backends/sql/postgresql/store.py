@@ -25,7 +25,7 @@ from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.postgresql.checking import SEARCH_PATH, Hosts, SchemaCheck
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, in_one_line, refused, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
-from jobsync.backends.sql.postgresql.ddl import CONCERNED, FUNCTIONS, WRITER, functions_and_triggers
+from jobsync.backends.sql.postgresql.ddl import CONCERNED, WRITER, drops_of_triggers, functions_and_triggers
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.listener import PostgresqlListener
 from jobsync.backends.sql.postgresql.purging import portion
@@ -68,13 +68,6 @@ WHERE relkind = 'r' AND length(relname) > 5 AND right(relname, 5) = 'state' AND 
 
 FIRST_SCHEMA = f'SELECT quote_ident(nspname) {SEARCH_PATH} ORDER BY place LIMIT 1'
 """Returns the first schema of the search_path that exists, whether this user may use it or not, quoted where it has to be."""
-
-TRIGGERS = """
-SELECT 'DROP TRIGGER ' || quote_ident(tgname) || ' ON ' || tgrelid::regclass
-FROM pg_catalog.pg_trigger JOIN pg_catalog.pg_class ON pg_class.oid = tgrelid JOIN pg_catalog.pg_proc ON pg_proc.oid = tgfoid
-WHERE relname IN ({tables}) AND pg_catalog.pg_table_is_visible(tgrelid) AND proname IN ({functions})
-"""
-"""Returns the statements that drop the triggers of tables."""
 
 
 def connect(url: str, options: BackendOptions) -> Backend:
@@ -285,9 +278,7 @@ class PostgresqlStore(SqlStore):
         # t=0  an operator moves the tables to another schema: their functions, which triggers know by their oids, stay behind
         # t=1  the tables of another namespace are made where those were. They share the functions
         # So nothing is dropped but the triggers of these tables.
-        functions = [self.tables.namespace + name for name in FUNCTIONS]
-        names = {'tables': ', '.join(map(repr, self.tables.names().values())), 'functions': ', '.join(map(repr, functions))}
-        for (drop,) in tx.execute_text(TRIGGERS.format(**names)).all():
+        for (drop,) in tx.execute_text(drops_of_triggers(self.tables)).all():
             tx.execute_text(drop)
 
     def _schema(self, tx: SqlTransaction) -> str:

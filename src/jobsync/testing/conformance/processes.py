@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import pytest
 
-from jobsync.backend import INITIAL, Backend, Member, NodeRef, Pulse, Revision, TokenGroup, TokenRow
+from jobsync.backend import INITIAL, Backend, NodeRef, Pulse, Revision, TokenGroup
 from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.interruption import CallCounter, kill, spread, stop, stopped
@@ -30,7 +30,8 @@ __all__ = ['ProcessTests']
 PROCESSES = 4
 ROUNDS = 10
 STOPS = 10
-WAVES = 4
+WAVES = 3
+KILLS = 8
 START_SEC = 4 * DEADLINE_SEC
 """The limit for processes to start. Each imports the modules that it needs and that are not in ``Harness.modules``."""
 
@@ -123,17 +124,6 @@ def rival_commits(namespace: Namespace, number: int, _pipe: Connection) -> objec
     return done
 
 
-def commit_forever(namespace: Namespace, _number: int, pipe: Connection) -> object:
-    """Commit one state after another, and report each commit that was acknowledged."""
-    step = 0
-    while True:
-        step += 1
-        name = f'v{step}'
-        members = {f'v{step - 1}': None, name: Member(name, 1.0)}
-        version = namespace.commit(COMMON, TokenGroup(range(TOKENS), name, name, name), members=members, moved=step)
-        pipe.send((step, version))
-
-
 def write(what: str, backend: Backend, number: int) -> Callable[[], object]:
     """Return a write of one kind, which the number distinguishes from others."""
     if what == 'heartbeat':
@@ -141,12 +131,12 @@ def write(what: str, backend: Backend, number: int) -> Callable[[], object]:
     return prepare(what, backend, number)
 
 
-def write_in_steps(what: str, namespace: Namespace, _number: int, pipe: Connection) -> object:
-    """Make the writes that are ordered, stop before the function call named, and send the number of calls and the outcome."""
+def write_in_steps(what: str, action: Callable[[], None], namespace: Namespace, _number: int, pipe: Connection) -> object:
+    """Make the writes that are ordered, stop or end before the function call named; send the number of calls and the outcome."""
     while (order := pipe.recv()) is not None:
         number, at = order
         call = write(what, namespace.backend, number)
-        with CallCounter(at, stop) as counter:
+        with CallCounter(at, action) as counter:
             try:
                 result: object = call()
             except JobsyncError as error:
@@ -218,29 +208,6 @@ class ProcessTests:
         assert len(state.rebalances) == namespace.node('common').heartbeat == PROCESSES * ROUNDS
         assert len({(row.owner, row.home) for row in state.rows}) == 1
 
-    def test_a_process_killed_at_work(self, harness: Harness) -> None:
-        """After a process is killed, its acknowledged commits are present, and the commit under way is whole or absent."""
-        namespace = common(harness)
-        with processes(harness, commit_forever, count=1) as ((process, pipe),):
-            pipe.send('go')
-            for _ in range(ROUNDS):
-                acknowledged: tuple[int, Revision] = receive(pipe)
-            process.kill()
-            process.join(DEADLINE_SEC)
-            with contextlib.suppress(EOFError):
-                while pipe.poll(0):
-                    acknowledged = pipe.recv()
-        step, version = acknowledged
-        state = namespace.state()
-        found = len(state.rebalances)
-        assert found in (step, step + 1)
-        assert state.snapshot.version.number >= version.number
-        name, number = f'v{found}', state.snapshot.version.number
-        assert set(state.rows) == {TokenRow(name, name, name, number)}
-        assert list(state.members) == [name]
-        assert namespace.node('common').heartbeat == found
-        assert namespace.backend.heartbeat(COMMON, INITIAL, frozenset()).heartbeat == found + 1
-
     @pytest.mark.parametrize('what', ['commit', 'audit', 'heartbeat'])
     def test_a_process_stopped_in_the_middle_of_a_write(self, harness: Harness, what: str) -> None:
         """A process that was stopped at any point of a write, for longer than any lock or session of the store lasts, overwrites
@@ -256,7 +223,7 @@ class ProcessTests:
         backend = Namespace(harness.connect(NAMESPACE, op_timeout_sec=limit, bulk_timeout_sec=limit)).backend
         hurried = harness.connect(NAMESPACE, op_timeout_sec=SHORT_SEC, bulk_timeout_sec=2 * LIMIT_SEC)
         eventually(partial(hurried.open, SETTINGS, True))
-        with processes(harness, partial(write_in_steps, what), count=1, method='spawn') as ((process, pipe),):
+        with processes(harness, partial(write_in_steps, what, stop), count=1, method='spawn') as ((process, pipe),):
             pid = process.pid or 0
             pipe.send('go')
 
@@ -281,6 +248,27 @@ class ProcessTests:
             order(0)  # what is made at the first time only
             for at in spread(Random(1), order(0), STOPS):
                 order(at)
+
+    def test_a_process_killed_in_the_middle_of_a_commit(self, harness: Harness) -> None:
+        """A commit is whole or absent if its process is killed at any point of it, while no other process writes."""
+        namespace, writes, numbers, random = common(harness), WriteHistory(), itertools.count(1), Random(1)
+        moments: Iterator[int] | None = None
+        for _ in range(KILLS // PROCESSES):
+            with processes(harness, partial(write_in_steps, 'commit', kill)) as started:
+                for _, pipe in started:
+                    pipe.send('go')
+                    for _ in range(2):  # what is made at the first time only may be most of the calls
+                        number = next(numbers)
+                        pipe.send((number, 0))
+                        calls, result = receive(pipe)
+                        writes.note('commit', number, result)
+                    moments, number = moments or spread(random, calls, KILLS), next(numbers)
+                    pipe.send((number, next(moments)))
+                    result = BackendUnavailable()
+                    with contextlib.suppress(EOFError):  # a commit that makes fewer calls is not killed
+                        _, result = receive(pipe)
+                    writes.note('commit', number, result)
+                    writes.check(namespace)
 
     def test_processes_killed_at_any_moment(self, harness: Harness) -> None:
         """After processes are killed in the middle of writes, acknowledged writes are present, refused ones are not, and other

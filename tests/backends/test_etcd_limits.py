@@ -29,6 +29,7 @@ from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.plugin import connect
 from jobsync.errors import BackendUnavailable
 from jobsync.testing import Namespace
+from jobsync.testing.conformance.namespace import SETTINGS
 
 pytestmark = pytest.mark.etcd
 
@@ -179,6 +180,15 @@ class TestRequests:
         with pytest.raises(BackendUnavailable, match='too large'):
             namespace.join('x', replaces=replaces)
         assert namespace.snapshot().nodes == before.nodes
+
+
+def test_a_server_that_takes_smaller_requests() -> None:
+    """The error names the option that limits requests, not the space, of which there is enough."""
+    with closing(EtcdServer('--max-request-bytes=20000')) as server, closing(connect(server.url(), BackendOptions())) as backend:
+        backend.open(SETTINGS, create=True)
+        with pytest.raises(BackendUnavailable, match=r'larger than max.*--max-request-bytes') as caught:
+            backend.append_audits('a', ['x' * 1_200_000], DAY)
+        assert '--quota-backend-bytes' not in str(caught.value)
 
 
 class TestSpace:

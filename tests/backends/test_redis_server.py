@@ -139,7 +139,13 @@ class TestUrl:
         assert caught.value.__cause__ is None
 
     @pytest.mark.parametrize(
-        ('query', 'told'), [('retry_on_timeout=1', 'no others'), ('durable=maybe', 'must be yes or no'), ('x=1', 'no others')]
+        ('query', 'told'),
+        [
+            ('retry_on_timeout=1', 'no others'),
+            ('durable=maybe', 'must be yes or no'),
+            ('x=1', 'no others'),
+            ('client_name=a%20b', 'spaces'),
+        ],
     )
     def test_unknown_options_are_refused(self, query: str, told: str) -> None:
         """An option that there is not, or a value that it does not have, is refused; what there is, is told."""

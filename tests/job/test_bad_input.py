@@ -106,6 +106,8 @@ def test_a_backend_that_is_no_url() -> None:
     with pytest.raises(ConfigError, match=r'backend is .*must be a URL such as sqlite:///jobsync\.db') as caught:
         CoordinationConfig(backend='jobs.db password=secret')
     assert 'secret' not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"backend is '' \(str\): must be a URL"):  # an empty variable of the environment
+        CoordinationConfig(backend='')
 
 
 def test_unknown_field() -> None:

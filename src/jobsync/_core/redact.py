@@ -82,7 +82,7 @@ def redact_url(url: str) -> str:
     """
     found = _URL.fullmatch(url)
     if found is None:
-        if _FILE.fullmatch(url):
+        if not url or _FILE.fullmatch(url):
             return url
         scheme = _SCHEME.match(url)
         return f'{scheme[0] if scheme else ""}***'

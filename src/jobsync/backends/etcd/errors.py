@@ -23,9 +23,10 @@ REFUSED = {
 }
 PROXIES = ('grpc_proxy', 'https_proxy', 'http_proxy')
 """The variables of the environment that may give gRPC a proxy, in its order."""
-FULL = (
-    'if its space is used up: compact it, defragment its members and disarm the alarm with etcdctl, or give it more with '
-    '--quota-backend-bytes; if an answer is too large for a client of your own: raise its grpc.max_receive_message_length'
+FULL = 'compact it, defragment its members and disarm the alarm with etcdctl, or give it more with --quota-backend-bytes'
+LARGE = (
+    'raise --max-request-bytes of the server if it is below its default of 1.5 MiB, or grpc.max_receive_message_length of a '
+    'client of your own'
 )
 
 
@@ -52,7 +53,7 @@ def translate(error: grpc.RpcError, server: str) -> JobsyncError:
     if code in REFUSED:
         return ConfigError(f'etcd at {server} {REFUSED[code]} ({details})')
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return TooLarge(f'etcd at {server}: {details}; {FULL}')
+        return TooLarge(f'etcd at {server}: {details}; {LARGE if "larger than max" in str(details) else FULL}')
     if code == grpc.StatusCode.INVALID_ARGUMENT:
         return Refused(f'etcd at {server} refuses this request ({details})')
     if code == grpc.StatusCode.OUT_OF_RANGE:

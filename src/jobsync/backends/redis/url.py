@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -28,6 +29,7 @@ HOW = (
     'redis+sentinel://user:password@host:port,host:port/service/db; ?options may be db, client_name, ssl_..., durable=yes, '
     'sentinel_username and sentinel_password; characters such as @ : / ? % # in a name or password are written as %40 and so on'
 )
+CLIENT_NAME = re.compile('[!-~]*')
 YES_OR_NO = {'yes': True, 'true': True, '1': True, 'no': False, 'false': False, '0': False}
 
 
@@ -136,6 +138,8 @@ def _options(parts: SplitResult, allowed: set[str]) -> tuple[dict[str, str], boo
     durable = given.pop('durable', 'no').lower()
     if durable not in YES_OR_NO:
         raise ConfigError('durable in the Redis URL must be yes or no')
+    if not CLIENT_NAME.fullmatch(given.get('client_name', '')):
+        raise ConfigError('client_name in the Redis URL may have only visible characters of ASCII, and no spaces')
     for name in given:
         if name not in allowed and not name.startswith('ssl_'):
             # The message does not show the name: it may be a part of a password.

@@ -344,8 +344,13 @@ class Assignment:
 
 
 def _in_use(names: tuple[str, ...], owner: array[int], home: array[int]) -> tuple[tuple[str, ...], array[int], array[int]]:
-    """Return the names that own anything or are a home, and ``owner`` and ``home`` with their positions among these."""
+    """Return the names that own anything or are a home, and ``owner`` and ``home`` with their positions among these.
+
+    Where most names are in use, as after many nodes have joined, everything stays as it is.
+    """
     used = sorted(at for at in {*owner, *home} if at >= 0)
+    if 2 * len(used) > len(names):
+        return names, owner, home
     places = [*range(len(names)), ABSENT, UNOWNED]  # the last two are at -2 and -1
     for place, at in enumerate(used):
         places[at] = place

@@ -211,6 +211,12 @@ class TestUrl:
         Namespace(harness.connect('App_')).join('a')
         assert list(Namespace(harness.connect('aPP_')).nodes()) == ['a']
 
+    @pytest.mark.parametrize('zone', ['%25eth0', '%eth0', '%254'])
+    def test_an_address_on_one_link(self, zone: str) -> None:
+        """Its zone is the name or the number of an interface."""
+        (endpoint,) = cluster_of(f'etcd://[fe80::1{zone}]:1').endpoints
+        assert endpoint == f'[fe80::1{zone.replace("%25", "%")}]:1'
+
     def test_the_servers_show(self) -> None:
         """In the repr, in their order, with their ports; user and password do not."""
         backend = connect('etcd://user:secret@h1,h2:1', BackendOptions('app_'))

@@ -21,7 +21,8 @@ HOW = (
     'etcds://…?ca=file&cert=file&key=file&server_name=name; user, password and all options may be left out, and characters '
     'such as @ : / ? % # in a name or password are written as %40 and so on'
 )
-ENDPOINT = re.compile(r'(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s\[\]:/?#@,]+)(?::(?P<port>[0-9]{1,5}))?')
+ENDPOINT = re.compile(r'(?P<host>\[[0-9A-Fa-f:.]+(?:%[^\s\[\]:/?#@,]+)?\]|[^\s\[\]:/?#@,]+)(?::(?P<port>[0-9]{1,5}))?')
+"""An address in brackets may have a zone, the interface of a link-local address, whose ``%`` a URL writes as ``%25``."""
 
 
 @attrs.frozen
@@ -88,7 +89,7 @@ def _endpoint_of(part: str) -> str:
     port = int(found['port'] or PORT) if found else 0
     if found is None or not 0 < port < 2**16:
         raise ConfigError(f'a host in the URL cannot be read; {HOW}')
-    return f'{checked_host(found["host"])}:{port}'
+    return f'{checked_host(found["host"].replace("%25", "%"))}:{port}'
 
 
 def _login_of(part: str) -> Login:

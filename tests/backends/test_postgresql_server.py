@@ -725,6 +725,18 @@ class TestHints:
                 assert answers == [revision + 1]
             assert event_log.flush(120)
         assert len([record for record in caplog.records if 'announcements do not come through' in record.message]) == 1
+        assert isinstance(namespace.backend, SqlBackend)
+        connection = namespace.backend.store._listener._connection  # type: ignore[attr-defined]
+        assert connection.execute('SELECT pg_listening_channels()').fetchall() == []
+
+    def test_a_session_that_listens_behind_a_pooler(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
+        """One that another client has used before: what it receives does not pile up."""
+        assert isinstance(namespace.backend, SqlBackend)
+        with namespace.backend.store._engine.connect() as connection:  # type: ignore[attr-defined]
+            raw = connection.connection.dbapi_connection
+            for statement in ('LISTEN changes', 'NOTIFY changes'):
+                raw.execute(statement)
+            assert not raw._notifies_backlog
 
     def test_behind_a_proxy_that_passes_them_on(self, harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:
         """A proxy is tried out before it is distrusted."""

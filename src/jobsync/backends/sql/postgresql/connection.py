@@ -155,6 +155,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         # where what a signal's handler raises is lost, a sys.exit too.
         self._unconfirmed: list[psycopg.errors.Diagnostic] = []
         self.add_notice_handler(functools.partial(_keep_unconfirmed, self._unconfirmed))
+        self.add_notify_handler(_ignore)
 
     def check_confirmed(self) -> None:
         """Raise ``Unconfirmed`` if the last commit did not wait for its standby."""
@@ -228,6 +229,13 @@ def _keep_unconfirmed(unconfirmed: list[psycopg.errors.Diagnostic], notice: psyc
     # Known by the place in the server, for the text is in the server's language.
     if notice.source_function == STANDBY_WAIT:
         unconfirmed.append(notice)
+
+
+def _ignore(announcement: psycopg.Notify) -> None:
+    """Receive an announcement: psycopg keeps those that no handler receives, for as long as the connection exists.
+
+    A pooler in transaction mode lends sessions that listen, for a node on its first try.
+    """
 
 
 def connect(server: PostgresqlServer) -> BoundedConnection:

@@ -54,6 +54,10 @@ class PostgresqlListener(listening.Listener):
             # So LISTEN comes first, and ``Listener`` reads the revision after ``_open``.
             connection.execute(sql.SQL('LISTEN {}').format(sql.Identifier(self._channel)))
             self._listens = self._is_direct(connection) or self._proved(connection)
+            if not self._listens:
+                # The pooler lends the session to any client, which would receive our announcements. As a rule, UNLISTEN is sent
+                # to the session of LISTEN, since that was used last.
+                connection.execute('UNLISTEN *')
             if not self._listens and not self._logged:
                 self._logged = True
                 log.info(

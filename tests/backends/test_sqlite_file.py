@@ -279,6 +279,22 @@ backend.close()
                     backend.open(SETTINGS, create=create)
         assert not (tmp_path / 'no').exists()
 
+    def test_a_path_that_is_too_long(self, tmp_path: Path) -> None:
+        """The length is named, and nothing is made. A path of the longest kind is as good as any."""
+        folder = tmp_path.resolve()
+        while len(os.fsencode(folder)) < 300:
+            folder /= 'd' * 99
+        folder.mkdir(parents=True)
+        longest = folder / ('f' * (503 - len(os.fsencode(folder))))
+        with closing(connect(f'sqlite:///{longest}', BackendOptions())) as backend:
+            backend.open(SETTINGS, create=True)
+        with (
+            closing(connect(f'sqlite:///{longest}f', BackendOptions())) as backend,
+            pytest.raises(ConfigError, match='the path has 505 bytes, and SQLite takes 504'),
+        ):
+            backend.open(SETTINGS, create=True)
+        assert not Path(f'{longest}f').exists()
+
     def test_a_folder_in_place_of_the_file(self, tmp_path: Path) -> None:
         """The path of a folder is told from that of a database."""
         with (

@@ -43,6 +43,8 @@ LOCK = '-lock'
 OURS = 0o600
 WAL_LIMIT = 16 * 2**20
 """Bytes to which the ``-wal`` is cut back after a commit that needed more."""
+LONGEST_PATH = 504
+"""Bytes of the path, without links: SQLite has room for 512, with ``-journal`` behind it."""
 POLL_SEC = 0.01
 MAPS = Path('/proc/self/maps')
 """The files that this process has mapped into its memory, by the paths that they have now. Only Linux has it."""
@@ -274,7 +276,9 @@ class DatabaseFile:
                 beside.unlink(missing_ok=True)
 
     def check_writable(self) -> None:
-        """Raise ``ConfigError`` if this user may not write the file, or the folder for the files beside it."""
+        """Raise ``ConfigError`` if SQLite, or this user, cannot write the file, or the folder for the files beside it."""
+        if (length := len(os.fsencode(os.path.realpath(self.path)))) > LONGEST_PATH:
+            raise ConfigError(f'{self.path}: the path has {length} bytes, and SQLite takes {LONGEST_PATH} at most')
         if not self.path.parent.is_dir():
             raise ConfigError(f'{self.path}: there is no folder {self.path.parent}; make it, or name another file')
         if self.path.is_dir():

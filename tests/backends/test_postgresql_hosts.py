@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -52,6 +54,32 @@ def test_two_that_accept_writes(
             pytest.raises(ConfigError, match=f'{hosts[0]} and {hosts[1]} both accept writes'),
         ):
             backend.open(SETTINGS, create=False)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
+def test_a_name_of_two_that_accept_writes(
+    harness: PostgresqlHarness, other: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name has the addresses of all servers, as that of a headless service in Kubernetes."""
+    find = socket.getaddrinfo
+
+    def find_two(host: str, *rest: object, **options: object) -> list[object]:
+        hosts = ('127.0.0.2', '127.0.0.1') if host == 'two.example' else (host,)
+        return [found for each in hosts for found in find(each, *rest, **options)]  # type: ignore[arg-type]
+
+    Namespace(harness.connect())
+    monkeypatch.setattr(socket, 'getaddrinfo', find_two)
+    port = harness.server.port
+    with closing(connect_to(url_of(harness, f'two.example:{port}'), 'sync_')) as backend:
+        backend.open(SETTINGS, create=False)
+    other.kill()
+    other.port, other.settings = port, ('listen_addresses=127.0.0.2',)
+    other.start()
+    with (
+        closing(connect_to(url_of(harness, f'two.example:{port}'), 'sync_')) as backend,
+        pytest.raises(ConfigError, match=f'127.0.0.2:{port} and 127.0.0.1:{port} both accept writes'),
+    ):
+        backend.open(SETTINGS, create=False)
 
 
 def test_a_node_at_work_that_turns_to_another(harness: PostgresqlHarness, other: PostgresServer) -> None:

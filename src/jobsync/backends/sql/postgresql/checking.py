@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import psycopg
 
 from jobsync.backends.sql.postgresql.connection import ENCODING, BoundedConnection
-from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, PostgresqlServer
+from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, SOCKETS, PostgresqlServer
 from jobsync.errors import ConfigError, SchemaMismatch
 
 __all__ = ['SEARCH_PATH', 'Hosts', 'SchemaCheck']
@@ -118,7 +119,10 @@ class SchemaCheck:
 
 
 class Hosts:
-    """The hosts of a URL, of which one accepts writes. Compared when a connection is to another one than the last."""
+    """The hosts of a URL, or the addresses of one, of which one accepts writes.
+
+    Compared when a connection is to another address than the last.
+    """
 
     def __init__(self, server: PostgresqlServer) -> None:
         self._server = server
@@ -126,32 +130,44 @@ class Hosts:
 
     def check(self, connection: psycopg.Connection[Any]) -> None:
         """Raise ``ConfigError`` if another host accepts writes too, and is not the same server."""
-        here = (connection.info.host, connection.info.port)
+        here = (connection.info.hostaddr or connection.info.host, connection.info.port)
         if here == self._last:
             return
         # t=0  the primary fails, and its standby is promoted, to which all nodes turn
         # t=1  the old primary is started again, as a primary. It comes first in the URL
         # t=2  node a connects to it, finds none of the others alive there, and owns all tokens after a timeout
         place = None
-        for parameters in self._others(*here):
+        for (address, port), parameters in self._others(*here):
             with contextlib.suppress(psycopg.Error), BoundedConnection.connect(**parameters) as other:
                 other.deadline = time.monotonic() + SHORTEST_SEC
                 found = other.execute(SERVER).fetchall()
                 place = place or connection.execute(SERVER).fetchall()
                 if found != place:
                     raise ConfigError(
-                        f'{self._server}: {here[0]}:{here[1]} and {parameters["host"]}:{parameters["port"]} both accept writes, '
+                        f'{self._server}: {here[0]}:{here[1]} and {address}:{port} both accept writes, '
                         'and are not the same server: end the one that is not the primary any more'
                     )
         self._last = here
 
-    def _others(self, host: str, port: int) -> Iterator[dict[str, Any]]:
-        """Yield the parameters of a connection to each other host that accepts writes."""
+    def _others(self, host: str, port: int) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
+        """Yield each other address that may accept writes, and the parameters of a connection to it if it does."""
         given = self._server.parameters
         hosts, ports = str(given.get('host') or '').split(','), str(given.get('port') or '5432').split(',')
         if given.get('hostaddr') or len(ports) not in (1, len(hosts)):
             return
         for other, its in zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=True):
-            if (other, int(its or '5432')) != (host, port):
-                attributes = {'target_session_attrs': 'read-write', 'connect_timeout': SHORTEST_SEC, 'client_encoding': ENCODING}
-                yield {**given, 'host': other, 'port': its or '5432', **attributes, 'autocommit': True}
+            for address in _addresses(other):
+                place = address or other, int(its or '5432')
+                if place != (host, port):
+                    at = {'host': other, 'hostaddr': address, 'port': place[1], 'target_session_attrs': 'read-write'}
+                    attributes = {'connect_timeout': SHORTEST_SEC, 'client_encoding': ENCODING}
+                    yield place, {**given, **at, **attributes, 'autocommit': True}
+
+
+def _addresses(host: str) -> Sequence[str]:
+    """Return the addresses of a host; one that is empty for a socket."""
+    if not host or host.startswith(SOCKETS):
+        return ('',)
+    with contextlib.suppress(OSError):
+        return [*dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))]
+    return ()

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from typing import ClassVar
 
 import pytest
+import redis
 from redis._parsers.base import BaseParser
 from tests.backends.redis_jobs import Cluster
 from tests.backends.test_redis_rights import RULES, user
@@ -260,6 +261,18 @@ class TestStart:
             namespace.join('a')
             revision = namespace.snapshot().revision.number
             assert backend.wait(revision - 1, 10.0) == revision
+
+    def test_a_proxy_without_announcements(self, harness: RedisHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It refuses to subscribe in words of its own. Nodes poll there too."""
+
+        def refuse(*_: object) -> None:
+            raise redis.ResponseError("command 'SUBSCRIBE' is not allowed")
+
+        monkeypatch.setattr('jobsync.backends.redis.listener.exchange', refuse)
+        namespace = Namespace(harness.connect())
+        namespace.join('a')
+        revision = namespace.snapshot().revision.number
+        assert namespace.backend.wait(revision - 1, 10.0) == revision
 
     def test_a_server_that_starts(self, server: RedisServer) -> None:
         """A server that has not read all of its data yet is away."""

@@ -24,7 +24,7 @@ from jobsync.errors import (
     TimelineChanged,
 )
 
-__all__ = ['OLDER', 'SCHEMA', 'code_of', 'refusal', 'translate']
+__all__ = ['OLDER', 'OUTAGES', 'SCHEMA', 'code_of', 'refusal', 'translate']
 
 SCHEMA, OLDER = '4', '3'
 """The form of the keys and their content, and the form that can be brought to it while no node is registered."""

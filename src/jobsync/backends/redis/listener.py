@@ -13,9 +13,9 @@ from jobsync.backend import EventLogger
 from jobsync.backends._common import listening
 from jobsync.backends._common.forks import abandon
 from jobsync.backends.redis.connection import Deadline, can_read, close, exchange
-from jobsync.backends.redis.errors import translate
+from jobsync.backends.redis.errors import OUTAGES, code_of
 from jobsync.backends.redis.namespace import RedisNamespace
-from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
+from jobsync.errors import BackendUnavailable, JobsyncError
 
 __all__ = ['RedisListener']
 
@@ -80,9 +80,10 @@ class RedisListener(listening.Listener):
             exchange(connection, deadline, 'SUBSCRIBE', self._namespace.channel)
         except redis.ResponseError as error:
             close(connection)
-            if not isinstance(translate(error, self._namespace.server), ConfigError):
+            if code_of(error) in OUTAGES:
                 raise
-            self.poll('this user may not subscribe to announcements, or the server has no SUBSCRIBE', AGAIN_SEC)
+            # A server without SUBSCRIBE says so in words that are known; each proxy has words of its own.
+            self.poll(f'this user may not subscribe to announcements, or the server has no SUBSCRIBE ({error})', AGAIN_SEC)
         except BaseException:
             close(connection)
             raise

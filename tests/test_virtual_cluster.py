@@ -532,10 +532,11 @@ def test_an_event_loop_of_its_own_is_refused(cluster: VirtualCluster) -> None:
 
 
 def test_the_end_of_a_cluster_logs_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    """Nodes that are at work, killed or paused when the block ends are over without a traceback in the log."""
+    """Nodes that are at work, killed or paused when the block ends are over without a traceback in the log; schedules too."""
     with VirtualCluster() as cluster:
+        cluster.join('alone', coordination_config=CoordinationConfig(enabled=False)).every(60, name='poll')(lambda: None)
         for name in 'abc':
-            cluster.join(name)
+            cluster.join(name).every(60, name='poll')(lambda: None)
         cluster.kill('a')
         cluster.pause('b')
         cluster.advance(1)

@@ -125,8 +125,11 @@ class VirtualCluster:
         self._is_inside = False
         for process in [*self._ended, *self._processes.values()]:
             process.state = ProcessState.KILLED
-            if process.job is not None and (runtime := process.job._session.runtime) is not None:
-                runtime.close()
+            if process.job is not None:
+                session = process.job._session
+                session.stop(SessionEvent.STOP)  # or its schedule would go on
+                if session.runtime is not None:
+                    session.runtime.close()
         self._time.__exit__()
         random.setstate(self._random_before)
 

@@ -332,7 +332,7 @@ class Job:
         """Record the claims of tasks without marking them in flight.
 
         Args:
-            tasks: One task (a ``Task`` or a bare id), or a list, tuple or set of tasks.
+            tasks: One task (a ``Task`` or a bare id), or a list, tuple, set or range of tasks.
 
         Returns:
             False, with nothing recorded, if this node does not own all of them. Also if one is in quarantine, or the lease ended
@@ -575,7 +575,7 @@ class Job:
         """Allow tasks in quarantine to be claimed again, with no attempt counted.
 
         Args:
-            tasks: One task (a ``Task`` or a bare id), or a list, tuple or set of tasks.
+            tasks: One task (a ``Task`` or a bare id), or a list, tuple, set or range of tasks.
 
         Raises:
             ConfigError: An id cannot be a task's.
@@ -1020,4 +1020,4 @@ class Job:
 
 
 def _several(tasks: object) -> Collection[object]:
-    return tasks if isinstance(tasks, (list, tuple, set, frozenset)) else [tasks]
+    return tasks if isinstance(tasks, (list, tuple, set, frozenset, range)) else [tasks]

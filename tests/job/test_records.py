@@ -83,8 +83,9 @@ def test_set_claim(store: Store) -> None:
     with store.job() as job:
         assert job.set_claim(1)
         assert job.set_claim([2, Task('x')])
+        assert job.set_claim(range(3, 5))
         job.write_audit()
-        assert sorted(store.claims) == ['1', '2', 'x']
+        assert sorted(store.claims) == ['1', '2', '3', '4', 'x']
         assert store.audits == []
 
 

@@ -292,7 +292,7 @@ def test_a_wrong_environment() -> None:
         resolve(None, CoordinationConfig(backend=URL), {'JOBSYNC_APPNAME': 'my-app'})
 
 
-@pytest.mark.parametrize('config', ['config.py', 5, [1], b'x'])
+@pytest.mark.parametrize('config', ['config.py', Path('config.py'), 5, [1], b'x'])
 def test_config_of_no_use(config: object) -> None:
     """What cannot hold settings is refused, not passed over."""
     with pytest.raises(ConfigError, match=r'^config is .*must be a section'):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from os import PathLike
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -205,7 +206,7 @@ def _plain(section: object, known: tuple[str, ...], where: str, closed: bool = F
         return {}
     if isinstance(section, Mapping):
         found = dict(section)
-    elif isinstance(section, (str, bytes, int, float, Sequence, Set)):
+    elif isinstance(section, (str, bytes, int, float, Sequence, Set, PathLike)):
         raise ConfigError(f'{where} is {safe_repr(section)}: must be a section with names for its values')
     else:
         own = getattr(section, '__dict__', {})

@@ -406,7 +406,7 @@ class Cluster:
             BackendUnavailable: The store does not answer.
         """
         who = self._actor(actor)
-        keys = None if tasks is None else frozenset(map(key_of, checks.tasks.of('tasks', tasks)))
+        keys = None if tasks is None else frozenset(map(key_of, checks.task_ids.of('tasks', tasks)))
         created_by = None if creator is None else checks.creator.of('creator', creator)
         removed = self._backend.edit_locks(LockEdit(remove=LockFilter(created_by=created_by, task_ids=keys)))
         if removed:
@@ -457,7 +457,7 @@ class Cluster:
             BackendUnavailable: The store does not answer.
         """
         who, day = self._actor(actor), checks.day_of_work(date)
-        keys = list(map(key_of, checks.tasks.of('tasks', tasks)))
+        keys = list(map(key_of, checks.task_ids.of('tasks', tasks)))
         self._backend.forget_attempts(keys, day)
         self._record(who, 'release', keys, f'for {day}')
 

@@ -228,6 +228,13 @@ def test_a_text_that_not_every_store_takes(cluster: Cluster, namespace: Namespac
                 call()
 
 
+def test_one_task_in_place_of_several_is_refused(cluster: Cluster) -> None:
+    """The letters of an id are not taken for ids, and the error advises nothing that an observer has not."""
+    for call in (cluster.clear_locks, cluster.release):
+        with pytest.raises(ConfigError, match=r"^tasks is 'x' \(str\): must be an iterable of tasks, such as a list$"):
+            call('x')
+
+
 @pytest.mark.parametrize('error', [KeyboardInterrupt, BackendUnavailable])
 def test_a_purge_that_is_interrupted_is_on_record(
     namespace: Namespace, cluster: Cluster, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]

@@ -60,6 +60,7 @@ __all__ = [
     'seconds',
     'site',
     'store',
+    'task_ids',
     'tasks',
     'text',
     'token',
@@ -278,8 +279,9 @@ group = Check(
 cost = Check(lambda value: _is_number(value) and 0 < value <= 1_000_000, 'a number above 0, at most 1000000')
 """How much an item takes of a node's share, relative to the other items of its group."""
 items = Check(_is_iterable, 'an iterable of ids, such as a list; an empty one removes the group')
+task_ids = Check(_is_iterable, 'an iterable of tasks, such as a list')
 _NO_LOOP = '; for one task there is task(…)'
-tasks = Check(_is_iterable, f'an iterable of tasks, such as a list{_NO_LOOP}, and for an asynchronous iterable AsyncJob')
+tasks = Check(_is_iterable, f'{task_ids.allowed}{_NO_LOOP}, and for an asynchronous iterable AsyncJob')
 batch_tasks = Check(
     _is_iterable,
     f'an iterable of tasks, such as a list{_NO_LOOP}; read an asynchronous iterable into a list first',

@@ -112,7 +112,7 @@ def test_what_is_given_is_kept(fields: dict[str, Any]) -> None:
         *[('retention_days', value, 'a number of days from 0.0001') for value in (0, -1, True, '30', math.nan, 1e9)],
         *[('hash_function', value, 'one of xxh3, md5, sha256, double_sha256') for value in ('sha1', '', None, 3, ['md5'])],
         *[('appname', v, 'an identifier prefix') for v in ('', '1a', 'a-b', 'a b', 'a.', 'é', 'a\n', 'x' * 33, 3, 'a";--')],
-        *[('backend', value, 'URL') for value in ('', 'jobs.db', 3, {}, {'open': 1}, object(), b'sqlite://')],
+        *[('backend', value, 'URL') for value in ('', ' \n', 'jobs.db', 3, {}, {'open': 1}, object(), b'sqlite://')],
         *[('port', value, 'an integer from 1 to 65535') for value in (0, 65536, '5432', True)],
         *[(name, value, 'printable text') for name in ('host', 'dbname', 'user', 'known_death_dir') for value in ('', 3, 'a\0')],
     ],
@@ -122,9 +122,7 @@ def test_a_bad_value_is_named(name: str, value: object, allowed: str) -> None:
     with pytest.raises(ConfigError) as caught:
         config(**{name: value})
     message = str(caught.value)
-    is_hidden = name == 'backend' and value == ''  # it may hold a password
-    value_shown = '***' if is_hidden else value
-    assert message.startswith(f'{name} is {value_shown!r} ({type(value).__name__})') or len(repr(value)) > 120
+    assert message.startswith(f'{name} is {value!r} ({type(value).__name__})') or len(repr(value)) > 120
     assert allowed in message
 
 

@@ -28,6 +28,8 @@ WORDS = st.text(st.characters(exclude_categories=['Cs']), min_size=1)
         ('e.db', 'e.db'),
         ('../data/jobs.sqlite3', '../data/jobs.sqlite3'),
         ('sqlite:e.db', 'sqlite:e.db'),
+        ('', ''),
+        (' \n', ' \n'),
     ],
 )
 def test_a_password_is_masked(url: str, masked: str) -> None:
@@ -51,7 +53,6 @@ def test_a_password_is_masked(url: str, masked: str) -> None:
         ('sqlite:secret', '***'),
         ('sqlite:u:secret.db', '***'),
         ('secret', '***'),
-        ('', '***'),
     ],
 )
 def test_nothing_of_a_malformed_url_is_shown(url: str, masked: str) -> None:

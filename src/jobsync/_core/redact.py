@@ -75,14 +75,14 @@ def no_url(value: object) -> str:
 def redact_url(url: str) -> str:
     """Return what may be shown of a URL: ``***`` for its password and options, or for all but the scheme if it is malformed.
 
-    The plain path of a database file, as in ``jobs.db`` or ``sqlite:jobs.db``, is shown.
+    The plain path of a database file, as in ``jobs.db`` or ``sqlite:jobs.db``, is shown, and so is a blank text.
 
     In a malformed URL no part is what it seems to be: in ``postgresql://u:pw/secret@host/db`` a parser finds the host ``u`` and
     the database ``secret@host/db``.
     """
     found = _URL.fullmatch(url)
     if found is None:
-        if not url or _FILE.fullmatch(url):
+        if _FILE.fullmatch(url) or not url.strip():
             return url
         scheme = _SCHEME.match(url)
         return f'{scheme[0] if scheme else ""}***'

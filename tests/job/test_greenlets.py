@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.job.stores import Store
 
 WORK = """
 import sys, warnings
@@ -13,7 +14,7 @@ warnings.simplefilter('ignore')
 {patch}
 from jobsync import CoordinationConfig, Job, UnsupportedOperation
 try:
-    config = CoordinationConfig(backend='memory://greenlets', minimum_nodes=1, enabled={enabled})
+    config = CoordinationConfig(backend=sys.argv[1], minimum_nodes=1, enabled={enabled})
     with Job('a', coordination_config=config) as job:
         print(job.can_claim_task(1) and job.add_task(1))
         job.write_audit()
@@ -24,36 +25,50 @@ GEVENT = 'from gevent import monkey; monkey.patch_all({})'
 EVENTLET = 'import eventlet; eventlet.monkey_patch({})'
 
 
-def outcome(patch: str, enabled: bool = True) -> str:
+def outcome(patch: str, url: str = 'memory://greenlets', enabled: bool = True) -> str:
     """What a process says that is patched, and then runs a job."""
     done = subprocess.run(
-        [sys.executable, '-c', WORK.format(patch=patch, enabled=enabled)],
+        [sys.executable, '-c', WORK.format(patch=patch, enabled=enabled), url],
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert not done.stderr
     return done.stdout.strip()
 
 
 @pytest.mark.parametrize(
     ('patch', 'by'),
-    [(GEVENT.format(''), 'gevent'), (GEVENT.format('thread=False'), 'gevent'), (EVENTLET.format(''), 'eventlet')],
+    [
+        (GEVENT.format(''), 'gevent'),
+        (GEVENT.format('thread=False'), 'gevent'),
+        (GEVENT.format('thread=False, queue=False'), 'gevent'),
+        (GEVENT.format('thread=False, queue=False, socket=False'), 'gevent'),
+        (EVENTLET.format(''), 'eventlet'),
+        (EVENTLET.format('thread=False'), 'eventlet'),
+    ],
 )
 def test_refused(patch: str, by: str) -> None:
-    """Where threads or queues are for greenlets, entering is refused, with the reason and what to do."""
+    """Where threads, or what they wait with, are for greenlets, entering is refused, with the reason and what to do."""
     said = outcome(patch)
     assert said.startswith(f"node 'a': {by} has replaced the threads of this process by greenlets")
-    assert 'monkey.patch_all(thread=False, queue=False)' in said
+    assert 'monkey.patch_all(thread=False, queue=False, socket=False, ssl=False)' in said
 
 
+@pytest.mark.any_store
 @pytest.mark.parametrize(
-    'patch', [GEVENT.format('thread=False, queue=False'), EVENTLET.format('thread=False'), 'import gevent, eventlet']
+    'patch',
+    [
+        GEVENT.format('thread=False, queue=False, socket=False, ssl=False'),
+        EVENTLET.format('thread=False, select=False'),
+        'import gevent, eventlet',
+    ],
 )
-def test_allowed(patch: str) -> None:
+def test_allowed(shared_store: Store, patch: str) -> None:
     """Where threads are threads, a job does its work."""
-    assert outcome(patch) == 'True'
+    assert outcome(patch, shared_store.url) == 'True'
 
 
 def test_without_coordination() -> None:

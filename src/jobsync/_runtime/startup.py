@@ -36,20 +36,22 @@ def refuse_patched_threads(node_name: str) -> None:
     """Raise ``UnsupportedOperation`` if gevent or eventlet has put greenlets in the place of this process's threads."""
     if by := _patched_by():
         raise UnsupportedOperation(
-            f'node {node_name!r}: {by} has replaced the threads of this process by greenlets, or its queues by others. '
+            f'node {node_name!r}: {by} has replaced the threads of this process by greenlets, or what threads wait with. '
             'jobsync sends its heartbeats from threads, and a greenlet runs only while all others wait: a task that computes for '
-            'longer than the lease would lose its tokens in the midst of its work. Keep threads and queues as they are (gevent: '
-            'monkey.patch_all(thread=False, queue=False); eventlet: monkey_patch(thread=False)), or run workers as processes or '
-            'threads (celery --pool=prefork or threads, gunicorn --worker-class=sync or gthread)'
+            'longer than the lease would lose its tokens in the midst of its work. Keep threads, queues and sockets as they are '
+            '(gevent: monkey.patch_all(thread=False, queue=False, socket=False, ssl=False); eventlet: monkey_patch(thread=False, '
+            'select=False)), or run workers as processes or threads (celery --pool=prefork or threads, gunicorn '
+            '--worker-class=sync or gthread)'
         )
 
 
 def _patched_by() -> str | None:
-    # A program that has patched its threads has imported these modules.
+    # A program that has patched its threads has imported these modules. gevent's sockets belong to the thread that has made them:
+    # where a driver's next call comes from another one, the process crashes. eventlet's select has no ``poll``.
     gevent, eventlet = sys.modules.get('gevent.monkey'), sys.modules.get('eventlet.patcher')
-    if gevent is not None and any(gevent.is_module_patched(name) for name in ('threading', '_thread', 'queue')):
+    if gevent is not None and any(gevent.is_module_patched(name) for name in ('threading', '_thread', 'queue', 'socket', 'ssl')):
         return 'gevent'
-    return 'eventlet' if eventlet is not None and eventlet.is_monkey_patched('thread') else None
+    return 'eventlet' if eventlet is not None and any(map(eventlet.is_monkey_patched, ('thread', 'select'))) else None
 
 
 def refuse_unlocked_threads(node_name: str) -> None:

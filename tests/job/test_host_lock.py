@@ -9,6 +9,7 @@ import resource
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -426,29 +427,41 @@ def test_a_file_that_goes_again_and_again_is_not_made_for_ever(tmp_path: Path, m
 def wakers() -> set[int]:
     """The descriptors of this process by which a thread can be woken."""
     kinds = {file.name: os.path.realpath(file) for file in Path('/proc/self/fd').iterdir()}
-    return {int(name) for name, kind in kinds.items() if '/socket:' in kind or 'eventfd' in kind}
+    return {int(name) for name, kind in kinds.items() if any(each in kind for each in ('/socket:', 'eventfd', 'pidfd'))}
 
 
-def test_a_program_that_closes_every_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize('kind', ['file', 'socket'])
+def test_a_program_that_closes_every_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """What the program then opens under their numbers stays as it is, and the node goes on to watch others."""
     monkeypatch.setattr(death_watch, '_TEND_SEC', 0.05)
-    before = wakers()
-    observer = Observer(tmp_path)
-    alarm = wakers() - before
-    assert alarm
-    (tmp_path / 'data').write_text('of the program')
-    with (tmp_path / 'data').open('r+b') as data, holder(tmp_path, 'n') as (process, _):
-        for number in alarm:
-            os.dup2(data.fileno(), number)
+    with contextlib.ExitStack() as stack:
+        (tmp_path / 'data').write_text('of the program')
+        mine, peer = map(stack.enter_context, socket.socketpair())
+        data = mine if kind == 'socket' else stack.enter_context((tmp_path / 'data').open('r+b'))
+        process = stack.enter_context(holder(tmp_path, 'n'))[0]
+        other = stack.enter_context(holder(tmp_path, 'o'))[0]
+        before = wakers()
+        observer = Observer(tmp_path)
         observer.see('m', 'n')
         observer.watches('n')
-        kill(process)
-        wait_until(lambda: bool(observer.reported), 'the death is found')
-        assert all(os.path.samestat(os.fstat(number), os.fstat(data.fileno())) for number in alarm)
+        theirs = wakers() - before
+        assert len(theirs) == 3
+        for number in theirs:
+            os.dup2(data.fileno(), number)
+            stack.callback(os.close, number)
+        peer.send(b'to the program')
+        observer.see('m', 'n', 'o')
+        observer.watches('n', 'o')
+        for each in (process, other):
+            kill(each)
+        wait_until(lambda: len(observer.reported) == 2, 'the deaths are found')
+        observer.watch.close(has_left=True)
+        assert all(os.path.samestat(os.fstat(number), os.fstat(data.fileno())) for number in theirs)
+        assert mine.recv(100) == b'to the program'
+        peer.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            peer.recv(100)
     assert (tmp_path / 'data').read_text() == 'of the program'
-    observer.watch.close(has_left=True)
-    for number in alarm:
-        os.close(number)
 
 
 def test_a_file_that_goes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

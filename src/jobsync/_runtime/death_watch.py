@@ -20,6 +20,7 @@ import threading
 import time
 from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import attrs
 
@@ -47,19 +48,44 @@ _MOST_FILES = 100
 """How many files are made for one incarnation. Each that has gone costs a mapping, of which a process may have 65,530."""
 
 
+@attrs.frozen
+class _Descriptor:
+    """A descriptor of this module's own. A program may close every one, and open its own files under their numbers."""
+
+    number: int
+    _file: Path = attrs.field(init=False)
+
+    @_file.default
+    def _read_file(self) -> Path:
+        return Path(f'/proc/self/fd/{self.number}').readlink()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is still open, and not one of the program's."""
+        try:
+            return self._read_file() == self._file
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Close it, if it is still to be closed."""
+        if self.is_own:
+            os.close(self.number)
+
+
 @attrs.define
 class _Watched:
     """A process that holds its lock."""
 
     ref: NodeRef
-    bell: int | None
+    bell: _Descriptor | None
     rung_at: float = -math.inf
 
     def close(self) -> None:
         """Close the bell."""
         bell, self.bell = self.bell, None
         if bell is not None:
-            os.close(bell)
+            bell.close()
 
 
 class DeathWatch:
@@ -101,13 +127,10 @@ class DeathWatch:
         self._known: Mapping[str, Member] | None = None
         self._closed = False
         self._tend_at = time.monotonic() + _TEND_SEC
-        self._alarm: tuple[socket.socket, socket.socket] | None = None
-        """What wakes the thread: it reads from the first, others write to the second.
-
-        Sockets, for a program may close every descriptor, and open its own files under their numbers. Nothing is sent to a file.
-        """
+        self._alarm: tuple[_Descriptor, _Descriptor] | None = None
+        """What wakes the thread: it reads from the first, others write to the second."""
         self._alarm_lock = threading.Lock()
-        """Guards ``_alarm``, and is held for no longer than a system call that never blocks: the threads of the node take it."""
+        """Guards ``_alarm``, and is held for no longer than system calls that never block: the threads of the node take it."""
 
     def start(self, start_thread: Callable[[str, Callable[[], bool]], object]) -> None:
         """Start the thread, if there is anything to watch for. ``start_thread`` is that of ``NodeRuntime``."""
@@ -164,9 +187,9 @@ class DeathWatch:
 
     def _wake(self) -> None:
         with self._alarm_lock:
-            if self._alarm is not None:
-                with contextlib.suppress(OSError):  # it has not been read since, or was closed
-                    self._alarm[1].send(b'!', socket.MSG_NOSIGNAL)
+            if self._alarm is not None and _are_own(self._alarm):
+                with contextlib.suppress(OSError):  # it has not been read since
+                    os.write(self._alarm[1].number, b'!')
 
     def close(self, has_left: bool) -> None:
         """End the thread. Release the lock if the node has left; otherwise it is held until the process ends."""
@@ -204,36 +227,31 @@ class DeathWatch:
     def _sleep(self, until: float) -> None:
         """Wait until a bell rings, new members come, or a lock is to be tried."""
         now, poll = time.monotonic(), select.poll()
-        assert self._alarm is not None
-        alarm = self._alarm[0]
-        poll.register(alarm, select.POLLIN)
+        alarm = self._sound_alarm()
+        poll.register(alarm.number, select.POLLIN)
         for watched in self._watched.values():
             if watched.bell is not None:
-                poll.register(watched.bell, select.POLLIN)
+                poll.register(watched.bell.number, select.POLLIN)
             else:
                 until = min(until, now + (_SOON_SEC if now < watched.rung_at + _RUNG_SEC else _TRY_SEC))
         rung = {descriptor for descriptor, _ in poll.poll(max(0.0, 1000 * (until - now)))}
-        if alarm.fileno() in rung:
-            self._silence(alarm)
+        if alarm.number in rung and alarm.is_own:
+            os.read(alarm.number, _PAGE)
         for watched in self._watched.values():
-            if watched.bell in rung:
+            if watched.bell is not None and watched.bell.number in rung:
                 watched.close()
                 watched.rung_at = time.monotonic()
 
-    def _silence(self, alarm: socket.socket) -> None:
-        """Read what has rung the alarm, or take another one if the program has closed it."""
-        try:
-            if alarm.recv(_PAGE):
-                return
-        except BlockingIOError:
-            return
-        except OSError:
-            pass
-        another = _new_alarm()
-        with self._alarm_lock:
-            before, self._alarm = self._alarm, another
-        for end in before or ():
-            end.detach()  # the numbers may be those of other files now
+    def _sound_alarm(self) -> _Descriptor:
+        """Return what the thread reads from; take another alarm first if the program has closed an end of it."""
+        assert self._alarm is not None
+        if not _are_own(self._alarm):
+            another = _new_alarm()
+            with self._alarm_lock:
+                before, self._alarm = self._alarm, another
+            for end in before:
+                end.close()
+        return self._alarm[0]
 
     def _tend(self) -> None:
         """Make this process's own file again if it has gone, and look again for files that were not there."""
@@ -293,7 +311,7 @@ class DeathWatch:
             # t=2  the bell is that of the other process
             # So the lock is tried once more: if it is held still, the process that the bell belongs to was its holder at t=2.
             try:
-                bell = os.pidfd_open(finding.pid)
+                bell = _Descriptor(os.pidfd_open(finding.pid))
             except (OSError, OverflowError):
                 bell = None  # it has just ended, there are too many open files, or the file was edited
             finding = self._examine(ref)
@@ -301,16 +319,20 @@ class DeathWatch:
             self._watched[ref] = _Watched(ref, bell)
             return True
         if bell is not None:
-            os.close(bell)
+            bell.close()
         self._take_finding(ref, finding)
         return False
 
 
-def _new_alarm() -> tuple[socket.socket, socket.socket]:
-    ends = socket.socketpair()
-    for end in ends:
+def _new_alarm() -> tuple[_Descriptor, _Descriptor]:
+    reading, writing = socket.socketpair()
+    for end in (reading, writing):
         end.setblocking(False)
-    return ends
+    return _Descriptor(reading.detach()), _Descriptor(writing.detach())
+
+
+def _are_own(alarm: tuple[_Descriptor, _Descriptor]) -> bool:
+    return all(end.is_own for end in alarm)
 
 
 def _successors(name: str, members: Mapping[str, Member]) -> Iterator[NodeRef]:

@@ -44,12 +44,20 @@ def run_interruptible(action: Callable[[], object]) -> NoReturn:
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Make the first signal raise ``Interrupted`` in the main thread. Later signals are ignored during the clean-up."""
-    timers, hook = list[threading.Timer](), sys.unraisablehook
+    senders, over, hook = list[threading.Thread](), threading.Event(), sys.unraisablehook
 
-    def stop(number: int, _frame: FrameType | None) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code is send_again.__code__:
+                return  # raised in there it would be dropped as well, and it is sent again
+            frame = frame.f_back
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted(number)
+
+    def send(number: int) -> None:
+        while not over.wait(_AGAIN_SEC):
+            os.kill(os.getpid(), number)
 
     def send_again(dropped: sys.UnraisableHookArgs) -> None:
         # t=0  an object is freed, and Python calls its ``__del__``, or what a weak reference to it calls
@@ -59,20 +67,22 @@ def interruptible() -> Iterator[None]:
             return
         for each in _SIGNALS:
             signal.signal(each, stop)
-        timers.append(threading.Timer(_AGAIN_SEC, os.kill, (os.getpid(), dropped.exc_value.signal)))
-        timers[-1].start()
+        senders.append(threading.Thread(target=send, args=(dropped.exc_value.signal,), daemon=True))
+        senders[-1].start()
 
     before = {each: signal.signal(each, stop) for each in _SIGNALS}
     sys.unraisablehook = send_again
     try:
         yield
     finally:
-        for timer in timers:
-            timer.cancel()
-            timer.join()  # its signal would end the process once the handlers are put back
-        sys.unraisablehook = hook
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        try:
+            over.set()
+            for sender in senders:
+                sender.join()  # its signal would end the process once the handlers are put back
+        finally:
+            sys.unraisablehook = hook
+            for each, handler in before.items():
+                signal.signal(each, handler)
 
 
 class AwaitedThread:

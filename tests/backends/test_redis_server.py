@@ -615,15 +615,7 @@ class TestConnections:
 
     def test_a_deaf_server_costs_the_time_for_the_call(self, harness: RedisHarness) -> None:
         """A server that is stopped with its connections open answers nothing, on old connections or on new ones."""
-        namespace = Namespace(harness.connect(op_timeout_sec=0.5))
-        ref = namespace.join('a')
-        harness.stop()
-        try:
-            for _ in range(3):
-                with pytest.raises(BackendUnavailable):
-                    namespace.beat(ref)
-        finally:
-            harness.start()
+        ref, namespace = Namespace(harness.connect()).join('a'), Namespace(harness.connect(op_timeout_sec=0.5))
 
         def beats() -> bool:
             try:
@@ -631,6 +623,14 @@ class TestConnections:
             except BackendUnavailable:
                 return False
 
+        eventually(beats)
+        harness.stop()
+        try:
+            for _ in range(3):
+                with pytest.raises(BackendUnavailable):
+                    namespace.beat(ref)
+        finally:
+            harness.start()
         eventually(beats)
 
     @pytest.mark.filterwarnings('ignore::DeprecationWarning')

@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import NodeRef, Settings
-from jobsync.backend import Backend, BackendOptions
+from jobsync.backend import Backend, BackendOptions, Changes
 from jobsync.backends.redis.connection import Deadline, keepalive_options
 from jobsync.backends.redis.plugin import connect
 from jobsync.errors import BackendUnavailable
@@ -88,11 +88,13 @@ def test_a_bulk_reading(harness: RedisHarness, backend: Backend, proxy: SilentPr
     """A reading whose connection goes silent ends long before its own time is over, and succeeds on another connection."""
     own = Namespace(harness.connect(), Settings(TOKENS, 'xxh3'))
     own.commit(own.leader(), TokenGroup(range(TOKENS), 'a'))
-    backend.snapshot()
+    eventually(lambda: succeeds(backend.snapshot))
     proxy.fall_silent(for_all=for_all, after_bytes=after_bytes)
     assert isinstance(ended(backend.read_assignment), BackendUnavailable)
     proxy.speak()
-    (group,) = backend.read_assignment().groups
+    found: list[Changes] = []
+    eventually(lambda: succeeds(lambda: found.append(backend.read_assignment())))
+    (group,) = found[0].groups
     assert len(group.tokens) == TOKENS
 
 

@@ -190,14 +190,23 @@ def test_a_second_signal_does_not_disturb_the_end() -> None:
     assert done
 
 
-def test_a_signal_while_an_object_is_freed() -> None:
-    """Python drops what the handler raises then. The signal counts all the same."""
+@pytest.mark.parametrize('comes_again', [False, True], ids=['once', 'again meanwhile'])
+def test_a_signal_while_an_object_is_freed(monkeypatch: pytest.MonkeyPatch, comes_again: bool) -> None:
+    """Python drops what the handler raises then, and what it raises while that is made good. The signal counts all the same."""
 
     class Freed:
         def __del__(self) -> None:
             interrupt()
             time.sleep(0.05)
 
+    def start(thread: threading.Thread) -> None:
+        start_thread(thread)
+        interrupt()
+        time.sleep(0.05)
+
+    start_thread = threading.Thread.start
+    if comes_again:
+        monkeypatch.setattr(threading.Thread, 'start', start)
     freed = [Freed()]
     with pytest.raises(Interrupted), interruptible():
         freed.clear()

@@ -273,7 +273,8 @@ def test_a_fork_that_ends_as_programs_do(shared_store: Store) -> None:
     """A child that leaves the block and the program, with all that Python tidies up there, closes nothing of the parent's."""
     command = [sys.executable, '-W', 'error', '-W', 'ignore::DeprecationWarning', '-c', FORKING, shared_store.url]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
-    assert (done.returncode, done.stderr) == (0, '')
+    told = [line for line in done.stderr.splitlines() if 'a heartbeat took' not in line]  # as on a starved machine
+    assert (done.returncode, told) == (0, [])
     assert shared_store.audits == ['1']
 
 

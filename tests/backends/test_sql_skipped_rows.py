@@ -6,9 +6,10 @@ import pytest
 from tests.support.harnesses.sql import SqlHarness
 from tests.support.harnesses.sqlite import SqliteHarness
 
-from jobsync.backend import TokenGroup
+from jobsync.backend import Pin, TokenGroup
 from jobsync.errors import SchemaMismatch
 from jobsync.testing import Namespace
+from jobsync.testing.conformance.namespace import TOKENS
 
 
 def skip(harness: SqlHarness, event: str, table: str) -> None:
@@ -45,4 +46,20 @@ def test_tokens_whose_rows_are_not_written_are_not_given_away(harness: SqlHarnes
     skip(harness, event, 'sync_token')
     with namespace.refused(SchemaMismatch) as caught:
         namespace.commit(leader, TokenGroup(range(12) if event == 'INSERT' else range(9), 'b'))
+    assert 'rows of sync_token are skipped' in str(caught.value)
+
+
+@pytest.mark.parametrize('what', ['tokens', 'pins'])
+def test_rows_that_stay_are_not_taken_for_gone(harness: SqlHarness, what: str) -> None:
+    """Every node would go by the pin, which no node owns any more, and the leader would remove it again and again."""
+    namespace = Namespace(harness.connect())
+    leader = namespace.leader()
+    pin = Pin(TOKENS + 1, 'x', 'a', None, 0)
+    namespace.commit(leader, TokenGroup(range(9), 'a'), pins=(pin,))
+    skip(harness, 'DELETE', 'sync_token')
+    with namespace.refused(SchemaMismatch) as caught:
+        if what == 'pins':
+            namespace.commit(leader, unpinned=frozenset({pin.id}))
+        else:
+            namespace.commit(leader, TokenGroup(range(9), None))
     assert 'rows of sync_token are skipped' in str(caught.value)

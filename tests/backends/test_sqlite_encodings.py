@@ -9,7 +9,8 @@ import pytest
 from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync.backend import TokenGroup, Unreadable
-from jobsync.testing.conformance.namespace import Namespace
+from jobsync.errors import ConfigError
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 LATIN = "CAST(x'636166e9' AS TEXT)"
 """The word "café" in Latin-1."""
@@ -78,3 +79,11 @@ def test_announcements(harness: SqliteHarness, namespace: Namespace, value: str)
     assert watcher.wait(0, 100) == namespace.revision.number
     work(namespace, 'x')
     assert watcher.wait(0, 100) == namespace.revision.number
+
+
+def test_a_file_in_utf_16(harness: SqliteHarness) -> None:
+    """No node could read the record of another one, or its own: it would register without end."""
+    harness.execute('PRAGMA encoding = "UTF-16"', 'CREATE TABLE mine (x)')
+    backend = harness.connect()
+    with pytest.raises(ConfigError, match=r'jobs\.db was made with the encoding UTF-16'):
+        backend.open(SETTINGS, create=True)

@@ -43,6 +43,7 @@ LOCK = '-lock'
 OURS = 0o600
 WAL_LIMIT = 16 * 2**20
 """Bytes to which the ``-wal`` is cut back after a commit that needed more."""
+ENCODING = 'UTF-8'
 LONGEST_PATH = 504
 """Bytes of the path, without links: SQLite has room for 512, with ``-journal`` behind it."""
 POLL_SEC = 0.01
@@ -179,6 +180,8 @@ class DatabaseFile:
         try:
             connection.text_factory = readable
             is_ours = only_with is None or _has_table(connection, only_with)
+            if is_ours:
+                self._check_encoding(connection)
             if in_wal := is_ours or _is_wal(connection):
                 self._ensure_wal(connection, deadline)
             # The first reading opens the -wal and the -shm.
@@ -190,6 +193,15 @@ class DatabaseFile:
             connection.close()
             raise
         return Anchor(connection, sidecars, in_wal, is_ours), identity
+
+    def _check_encoding(self, connection: sqlite3.Connection) -> None:
+        # By its bytes a text is compared with what was read (``sound.is_text``). In UTF-16 no node's name has those of UTF-8.
+        (encoding,) = connection.execute('PRAGMA encoding').fetchone()
+        if encoding != ENCODING:
+            raise ConfigError(
+                f'{self.path} was made with the encoding {encoding}, and jobsync needs {ENCODING}, as SQLite makes files by '
+                'default: name another file'
+            )
 
     def _check_shm(self) -> None:
         """Raise ``BackendUnavailable`` if SQLite uses, in this process, a ``-shm`` that was removed, where that can be known.

@@ -45,6 +45,19 @@ def test_a_call_reports_it(harness: EtcdHarness, call: str) -> None:
         CALLS[call](namespace, node)
 
 
+@pytest.mark.parametrize('is_node_left_over', [False, True])
+def test_a_newcomer_waits_for_leases_of_before(harness: EtcdHarness, is_node_left_over: bool) -> None:
+    """Nodes that have not noticed yet own their tokens: only generation 0 of a durable store is given away at once."""
+    namespace = Namespace(harness.connect())
+    if is_node_left_over:
+        namespace.join('a', timeout_sec=99.0)
+    harness.server.ctl('del', STATE)
+    made = Namespace(harness.connect())
+    assert made.timeline.generation == is_node_left_over
+    assert made.snapshot().longest_timeout_sec == 99.0 * is_node_left_over
+    assert not made.nodes()
+
+
 def test_nodes_make_it_anew(harness: EtcdHarness) -> None:
     """A node that runs does what it does after an emptied store: it begins anew, and owns the tokens again."""
     config = CoordinationConfig(backend=harness.server.url(), **FAST)

@@ -379,3 +379,19 @@ class TestJobs:
 def runs(backend: Backend) -> dict[str, str]:
     """The run of each node that can be read."""
     return {node.name: node.incarnation for node in backend.snapshot().nodes}
+
+
+@pytest.mark.parametrize('is_node_left_over', [False, True])
+def test_a_newcomer_waits_for_leases_of_before_the_state_was_deleted(harness: RedisHarness, is_node_left_over: bool) -> None:
+    """Nodes that have not noticed yet own their tokens: only generation 0 of a durable store is given away at once."""
+    namespace = Namespace(harness.connect())
+    if is_node_left_over:
+        namespace.join('a', timeout_sec=99.5)
+        namespace.join('b', timeout_sec=2.0)
+    else:
+        harness.server.ask('DEL', key('versions'))
+    harness.server.ask('DEL', key('state'))
+    made = Namespace(harness.connect())
+    assert made.timeline.generation == is_node_left_over
+    assert made.snapshot().longest_timeout_sec == 99.5 * is_node_left_over
+    assert not made.nodes()

@@ -114,7 +114,13 @@ class EtcdBackend:
                 if not create or settings is None:
                     how = 'a worker without skip_db_init=True makes it' if settings is None else 'skip_db_init forbids to make it'
                     raise SchemaMismatch(f'{self._shown} has no namespace {keys.namespace!r}; {how}')
-                return self._all_anew(reading, EtcdState(settings, Timeline(0, draw_id(), reading.cluster)))
+                # t=0  a person deletes the key of the state; nodes a and b have leases, and their records are left over
+                # t=1  a newcomer makes the namespace. In a generation 0 it would own all tokens at once
+                # So the first commit waits for the longest timeout in what is left over.
+                left_over = self.store.read_cluster(deadline)
+                timeline = Timeline(1 if left_over.values else 0, draw_id(), reading.cluster)
+                longest = max((record.node.timeout_sec for record in left_over.records()[0]), default=0.0)
+                return self._all_anew(reading, EtcdState(settings, timeline, longest_timeout_sec=longest))
             state = reading.state
             if settings is None or dead is None or state.settings == settings:
                 return Opened(state.settings, state.timeline)

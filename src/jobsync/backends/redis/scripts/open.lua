@@ -12,16 +12,24 @@ if not state then
         return {'SchemaMismatch'}
     end
     local _, id = replication()
-    -- Records that are left over although the state is gone, deleted manually perhaps, belong to nothing.
-    redis.call('DEL', key.nodes, key.members, key.base, key.log, key.versions, key.pins, key.locks)
+    -- t=0  a person deletes the state, or the server drops it; nodes a and b have leases, and their records are left over
+    -- t=1  a newcomer makes the namespace. In a generation 0 of a durable server it would own all tokens at once
+    -- What is left over belongs to nothing, and the first commit waits for the longest timeout in it.
+    local longest = '0'
+    for _, name in ipairs(redis.call('HKEYS', key.nodes)) do
+        local node = node_of(name)
+        longest = node and longer(longest, tostring(cjson.decode(node.record)[2])) or longest
+    end
+    local left_over = redis.call('DEL', key.nodes, key.members, key.base, key.log, key.versions, key.pins, key.locks)
+    local generation = left_over > 0 and '1' or '0'
     redis.call('RPUSH', key.versions, '0:0')
     redis.call('HSET', key.state, 'schema', given.schema, 'replication', id, 'run', run_id(), 'store', id,
         'total_tokens', given.total_tokens, 'hash_function', given.hash_function, 'format', given.format,
-        'generation', '0', 'timeline', given.id, 'timeline_store', id,
+        'generation', generation, 'timeline', given.id, 'timeline_store', id,
         'revision', '0', 'stamp', '0', 'version', '0', 'version_stamp', '0', 'pins', '0:0',
         'epoch', '0', 'leader', '', 'leader_run', '', 'last_created', '0', 'locks_revision', '0', 'lock_ids', '0',
-        'base_size', '0', 'log_size', '0', 'member_count', '0', 'pin_count', '0', 'longest_timeout', '0', 'position', '0')
-    return {'ok', given.total_tokens, given.hash_function, given.format, '0', given.id, id}
+        'base_size', '0', 'log_size', '0', 'member_count', '0', 'pin_count', '0', 'longest_timeout', longest, 'position', '0')
+    return {'ok', given.total_tokens, given.hash_function, given.format, generation, given.id, id}
 end
 if state.schema == given.older and given.create == '1' then
     -- What the records of the older schema lack is added when they are read. Its nodes cannot read what this one's write.

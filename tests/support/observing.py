@@ -68,6 +68,7 @@ def changes_nothing(cluster: Cluster, namespace: Namespace) -> None:
     actions: list[Callable[[], object]] = [
         lambda: cluster.add_lock('z', 'a', reason='test'),
         cluster.clear_locks,
+        lambda: cluster.clear_locks(['absent']),
         lambda: cluster.drain(LEADER),
         lambda: cluster.evict(LEADER),
         lambda: cluster.release(['x'], date=DAY),

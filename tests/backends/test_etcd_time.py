@@ -15,6 +15,7 @@ from tests.job.waiting import wait_until
 from tests.support.servers import EtcdServer
 from tests.support.timings import FAST, TOKENS
 
+from jobsync import Cluster as Observer
 from jobsync import CoordinationConfig, Job
 from jobsync._core.records import LockEdit, LockFilter, NodeRef, NodeState, Registration, Settings
 from jobsync.backend import BackendOptions
@@ -155,6 +156,15 @@ class TestStoreTime:
         leader.beat()
         assert leader.error()[0] <= SLACK
 
+    def test_a_handle_without_a_node(self) -> None:
+        """Nodes that it has seen to be dead stay so, though nobody has asked it for anything for a while."""
+        cluster = Cluster(NONE, NONE, NONE)
+        outside = StoreTime(lambda: START + cluster.now * SECOND, lambda: cluster.now)
+        for pause in (DAY.total_seconds(), *3 * [INTERVAL_SEC], 60.0, DAY.total_seconds()):
+            cluster.now += pause
+            outside.read_all([machine.record for machine in cluster.machines])
+        assert outside.earliest() == START + cluster.now * SECOND
+
     def test_a_clock_that_is_set_right(self) -> None:
         """A large step back is taken, for it corrects an error; a small one is not."""
         cluster = Cluster(MONTH)
@@ -261,6 +271,30 @@ class TestLocks:
             for job in jobs[1:]:
                 job.register_task_lock('by a worker', 'a%', 'test', expires_in_days=7)
                 assert 'by a worker' in namespace.locks()
+
+
+@pytest.mark.etcd
+class TestObserver:
+    """What a command says of nodes."""
+
+    def test_all_have_died(self, url: str) -> None:
+        """Each is silent, though none is left whose clock goes on."""
+        with closing(handle(url, -DAY)) as dead, closing(handle(url, NONE)) as outside:
+            namespace = Namespace(dead)
+            for name in 'abc':
+                namespace.join(name, timeout_sec=0.5)
+            status = Observer(outside).status()
+        assert status['silent'] == ['a', 'b', 'c']
+        assert 'no node is at work' in status['problems']
+
+    @pytest.mark.parametrize('off', [MONTH, -MONTH])
+    def test_a_wrong_clock(self, url: str, off: dt.timedelta) -> None:
+        """On a machine whose clock is wrong no node that lives is silent."""
+        with closing(handle(url, NONE)) as right, closing(handle(url, off)) as outside:
+            namespace = Namespace(right)
+            refs = [namespace.join(name, timeout_sec=60.0) for name in 'abc']
+            with beating(namespace, refs):
+                assert Observer(outside).status()['silent'] == []
 
 
 @pytest.mark.etcd

@@ -20,6 +20,7 @@ from tests.cli.conftest import invoke
 from jobsync import Cluster, plugins
 from jobsync._runtime.leader_record import record_leader
 from jobsync.backend import BackendOptions, Pin, Snapshot, Space, TokenGroup
+from jobsync.backends.memory import MemoryBackend
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.cli.commands import cli
 from jobsync.cli.common import cluster_command
@@ -320,6 +321,21 @@ def test_doctor_sees_leaders_change_that_move_nothing(url: str, namespace: Names
     result = invoke(url, 'doctor')
     assert result.exit_code == 3
     assert re.search(r'warn +leader +has changed 5 times while this command ran', result.stdout)
+
+
+def test_doctor_does_not_measure_how_long_connecting_takes(
+    url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On etcd the first reading may watch the nodes for a while."""
+    now, opened = itertools.count(), MemoryBackend.open
+
+    def slow(self: MemoryBackend, *values: Any, **named: Any) -> object:
+        sum(itertools.islice(now, 100))
+        return opened(self, *values, **named)
+
+    monkeypatch.setattr(MemoryBackend, 'open', slow)
+    monkeypatch.setattr('jobsync.cli.doctor.time', SimpleNamespace(perf_counter=lambda: next(now)))
+    assert 'the slowest of 5 1000 ms' in invoke(url, 'doctor').stdout
 
 
 def test_watching_makes_one_call_a_reading_and_counts_leaders(

@@ -72,9 +72,10 @@ def _examine(cluster: Cluster) -> Iterator[DoctorFinding]:
     push = 'announces changes' if info.push else 'is polled, which makes a hand-over slower'
     yield DoctorFinding('ok', 'store', f'{info.name}: {durable}; {push}; at most {info.max_tokens:,} tokens')
     try:
+        nodes = cluster.nodes()  # connects, and on etcd may watch the nodes first: no part of how long a reading takes
         epochs = list[int]()
         took = sorted(_timed(lambda: epochs.append(cluster.status()['epoch'])) for _ in range(_READINGS))
-        nodes, status = cluster.nodes(), cluster.status()
+        status = cluster.status()
     except JobsyncError as error:
         hint = absence(cluster) if isinstance(error, SchemaMismatch) else ''
         yield DoctorFinding('bad', 'reach', f'{type(error).__name__}: {error}{hint and "; "}{hint}')

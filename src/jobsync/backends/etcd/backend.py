@@ -136,12 +136,18 @@ class EtcdBackend:
             return attrs.evolve(write, compares=[*write.compares, unwritten])
 
         try:
-            return self.store.change([requests.get(keys.state)], decide, deadline)[0]
+            opened = self.store.change([requests.get(keys.state)], decide, deadline)[0]
         except BackendUnavailable:
             self._refuse_other_server(deadline - time.monotonic())
             raise
         finally:
             self._endpoints = ()
+        if settings is None:
+            # t=0  all nodes die
+            # t=1  a command reads their records: the time that they bring is t=0, at which none was silent
+            # So a handle that is opened for reading watches them first, if its own clock says that they are old.
+            self.store.read_time(self.store.later(), until_sure=True)
+        return opened
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         """See ``Backend.renew_timeline``."""

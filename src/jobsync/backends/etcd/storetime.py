@@ -55,14 +55,14 @@ class Sample:
         """Return whether the node may still be alive (rule R2)."""
         return at - self.first_read <= self.timeout_sec
 
-    def after(self, before: Sample | None) -> Sample:
-        """Return this sample, given the one that was read before."""
+    def after(self, before: Sample | None, *, has_node: bool) -> Sample:
+        """Return this sample, given the one that was read before, by a handle that has a node or has none."""
         if before is None or before.beat[0] != self.beat[0]:
             return self
         was_blind = self.first_read - before.last_read > self.timeout_sec / 2
         if before.beat != self.beat:
             return attrs.evolve(self, is_followed=not was_blind)
-        if was_blind:
+        if was_blind and has_node:  # without one it reads when it is called: a pause is no outage
             return attrs.evolve(self, earliest=before.earliest, latest=before.latest)
         return attrs.evolve(before, last_read=self.last_read)
 
@@ -88,6 +88,8 @@ class StoreTime:
         self.forget()
         forget_in_child(self)
         self._nodes: dict[str, Sample] = {}
+        self._has_node = False
+        """Whether this handle has sent a heartbeat."""
         self._leader: Sample | None = None
         """The leader's record, if the leader is not a node of this handle."""
         self._read_at = -math.inf
@@ -133,7 +135,8 @@ class StoreTime:
         at = self._monotonic()
         found = {record.node.name: Sample.of(record, at) for record in records if record.node.state is NodeState.JOINED}
         with self._lock:
-            self._nodes = {name: sample.after(self._nodes.get(name)) for name, sample in found.items()}
+            before, has_node = self._nodes, self._has_node
+            self._nodes = {name: sample.after(before.get(name), has_node=has_node) for name, sample in found.items()}
             self._read_at = at
 
     def read_own(self, record: NodeRecord) -> None:
@@ -141,6 +144,7 @@ class StoreTime:
         sample = attrs.evolve(Sample.of(record, self._monotonic()), is_followed=True)
         with self._lock:
             self._nodes[record.node.name] = sample
+            self._has_node = True
 
     def read_leader(self, leader: NodeRecord | None) -> None:
         """Take in the leader's record, as it was read just now; None if the leader is a node of this handle, or there is none."""
@@ -150,7 +154,8 @@ class StoreTime:
                 self._leader = None
             else:
                 earliest, latest = leader.node.last_heartbeat.timestamp() - at, leader.latest.timestamp() - at
-                self._leader = attrs.evolve(Sample.of(leader, at), earliest=earliest, latest=latest).after(self._leader)
+                sample = attrs.evolve(Sample.of(leader, at), earliest=earliest, latest=latest)
+                self._leader = sample.after(self._leader, has_node=True)
 
     def _fresh_leader(self, at: float) -> Sample | None:
         return self._leader if self._leader and self._leader.is_followed and self._leader.is_fresh(at) else None

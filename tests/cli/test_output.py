@@ -26,6 +26,7 @@ from jobsync.cli.commands import cli
 from jobsync.cli.output import table_of
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing import Namespace
+from jobsync.testing.conformance.namespace import DAY
 
 
 def at_width(url: str, monkeypatch: pytest.MonkeyPatch, width: int, *command: str) -> str:
@@ -47,6 +48,15 @@ def test_a_narrow_terminal(url: str, namespace: Namespace, monkeypatch: pytest.M
     assert 'tokens     12' in narrow
     namespace.lock('b', group='#drained')
     assert 'drained' in at_width(url, monkeypatch, 80, command)
+
+
+def test_no_line_is_folded_where_there_is_no_terminal(url: str, namespace: Namespace) -> None:
+    """A program finds a task by its id, however long that is."""
+    task = 'https://files.example/' + 1500 * 'x'
+    namespace.backend.append_claims(namespace.node('a').ref, [task], DAY)
+    namespace.lock(task, reason='large')
+    assert task in invoke(url, 'claims').stdout
+    assert task in invoke(url, 'locks', 'list').stdout
 
 
 @pytest.mark.parametrize('target', ['&-', '/dev/full'])

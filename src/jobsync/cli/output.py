@@ -21,7 +21,7 @@ _SHORT = 12
 """Characters of a word that a table does not fold."""
 _MANY = 1000
 """From so many rows on, laying a table out for a terminal takes seconds."""
-_WIDE = 400
+_WIDE = 1_000_000
 """The width of the output, in characters, where it is not a terminal: nothing is cut off that a program may search for."""
 
 

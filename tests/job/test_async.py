@@ -556,6 +556,27 @@ def test_a_task_block_that_is_cancelled_before_a_thread_has_ended_it(store: Stor
     assert store.audits == ['1']
 
 
+@pytest.mark.parametrize('end', ['complete', 'write_audit'])
+def test_a_completion_that_is_cancelled_before_a_thread_has_begun_it(store: Store, end: str) -> None:
+    """All threads are busy: it is made once one is free, so that what has been done stays neither in flight nor incomplete."""
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+
+            async def attempt(body: Callable[[], Awaitable[None]]) -> None:
+                await job.add_task(1)
+                await body()
+                await (job.complete(1) if end == 'complete' else job.write_audit())
+
+            async with cancelled_at_its_end(job, attempt) as may_go_on:
+                may_go_on.set()
+                async with asyncio.timeout(600):
+                    while in_flight(job) or store.audits != ['1']:
+                        await asyncio.sleep(0.01)
+
+    run(work())
+
+
 @pytest.mark.parametrize('begin', ['add_task', 'claim', 'task'])
 def test_cancelled_while_it_begins(store: Store, begin: str) -> None:
     """Cancelled while the store takes its time, it ends at once; the task is claimed, but in flight only until then."""

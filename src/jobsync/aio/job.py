@@ -10,7 +10,7 @@ import asyncio
 import datetime as dt
 import functools
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
@@ -53,11 +53,22 @@ def _here(method: Callable[Concatenate[Job, P], R]) -> Callable[Concatenate[Asyn
     return functools.update_wrapper(call, method)
 
 
-def _in_thread(method: Callable[Concatenate[Job, P], R]) -> Callable[Concatenate[AsyncJob, P], Coroutine[Any, Any, R]]:
+def _in_thread(
+    method: Callable[Concatenate[Job, P], R], *, made_if_cancelled: bool = False
+) -> Callable[Concatenate[AsyncJob, P], Coroutine[Any, Any, R]]:
     """Make a coroutine method of a method of ``Job`` that reaches the store."""
 
     async def call(self: AsyncJob, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await self._call(functools.partial(method, self._job, *args, **kwargs))
+        action = functools.partial(method, self._job, *args, **kwargs)
+
+        # t=0  the program has done a task, and calls ``complete``; all threads are busy
+        # t=1  the call is cancelled before a thread has begun it
+        # t=2  never made, it would leave the task in flight, whose work is done: its token would wait for handover_timeout_sec
+        def make_later(_: BaseException) -> None:
+            with suppress(RuntimeError):  # the process can start no thread now
+                self._threads.submit(action)
+
+        return await self._call(action, drop=make_later if made_if_cancelled else None)
 
     return functools.update_wrapper(call, method)
 
@@ -251,8 +262,8 @@ class AsyncJob:
 
     can_claim_task = _here(Job.can_claim_task)
     set_claim = _in_thread(Job.set_claim)
-    complete = _in_thread(Job.complete)
-    write_audit = _in_thread(Job.write_audit)
+    complete = _in_thread(Job.complete, made_if_cancelled=True)
+    write_audit = _in_thread(Job.write_audit, made_if_cancelled=True)
     get_audit = _in_thread(Job.get_audit)
     get_incomplete_tasks = _in_thread(Job.get_incomplete_tasks)
     purge = _in_thread(Job.purge)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from array import array
+from collections.abc import Iterator
 
 import attrs
 import pytest
@@ -187,6 +189,33 @@ def test_a_name_that_returns_has_its_own_again() -> None:
     scene.nodes['c'] = attrs.evolve(scene.nodes['c'], incarnation=ref('c', 2).incarnation)
     settle(scene)
     assert {spelled(scene.assignment)[token] for token in lost} == {'c'}
+
+
+class _Scanned(array):  # type: ignore[type-arg]  # Python 3.11 takes no argument here
+    """An array that counts how often it is read as a whole."""
+
+    scans = 0
+
+    def __contains__(self, value: object) -> bool:
+        _Scanned.scans += 1
+        return bool(super().__contains__(value))
+
+    def __iter__(self) -> Iterator[int]:
+        _Scanned.scans += 1
+        return super().__iter__()
+
+
+def test_newcomers_do_not_each_take_a_look_at_every_token() -> None:
+    """Names that the assignment still knows, as in a deployment that keeps the names: a pool may have a million tokens."""
+    scene = rolling()
+    names = tuple('uvwxyz')
+    home = _Scanned('i', scene.assignment.home)
+    scene.assignment = attrs.evolve(scene.assignment, names=(*scene.assignment.names, *names), home=home)
+    for name in names:
+        join(scene, name)
+    _Scanned.scans = 0
+    scene.decide()
+    assert _Scanned.scans == 1
 
 
 def test_a_newcomer_that_leaves_lets_nobody_in() -> None:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Mapping, Set
+from functools import cached_property
 
 import attrs
 
@@ -211,7 +212,12 @@ class _Decision:
 
     def _has_home(self, name: str) -> bool:
         """Return whether this name has lost tokens by leaving, which it is to have back."""
-        return name in self.old.names and self.old.names.index(name) in self.old.home
+        return name in self._homes
+
+    @cached_property
+    def _homes(self) -> frozenset[str]:
+        """The names that have. Found once for a decision: a thousand nodes may be newcomers, and the pool has a million tokens."""
+        return frozenset(self.old.names[at] for at in frozenset(self.old.home) if at >= 0)
 
     def _weights(
         self, members: Mapping[str, Member], stuck: frozenset[str]

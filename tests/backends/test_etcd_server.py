@@ -51,11 +51,12 @@ from jobsync._core.records import (
     Settings,
 )
 from jobsync._event_log import event_log
-from jobsync.backend import Backend, BackendOptions, Unclaimed
+from jobsync.backend import Backend, BackendOptions, Claim, Unclaimed
 from jobsync.backends._common.backoff import Backoff
 from jobsync.backends.etcd import channel, errors, forks, from_client, requests, watcher
 from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
+from jobsync.backends.etcd.item_records import place_of
 from jobsync.backends.etcd.plugin import connect
 from jobsync.backends.etcd.url import cluster_of
 from jobsync.backends.etcd.watcher import Watcher
@@ -590,6 +591,36 @@ class TestContent:
             namespace.backend.append_claims(ref, ['x', 'y'], DAY)
             namespace.backend.append_audits('a', ['x', 'y'], DAY)
         assert len(keys_of(namespace.backend, b'history/claim/')) == len(keys_of(namespace.backend, b'history/audit/')) == 1
+
+    def test_the_claims_of_an_item_are_read_without_those_of_all_others(
+        self, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each tick of a schedule is a claim, and reads its own; claims with others, and of an older jobsync, are found too."""
+        ref, backend = namespace.join('a'), raw(namespace.backend)
+        for number in range(60):
+            backend.append_claims(ref, [f'tick {number}'], DAY)
+            backend.append_audits('a', [f'tick {number}'], DAY)
+        backend.append_claims(ref, ['x', 'tick 7'], DAY)
+        place = b'jobsync/sync_/history/claim/2026-03-02/'
+        (key,) = [each for each in keys_of(backend, b'history/claim/') if each.startswith(place + place_of('tick 8'))]
+        older = place + key.removeprefix(place + place_of('tick 8'))
+        value, soon = keys_of(backend, b'history/claim/')[key], time.monotonic() + DEADLINE_SEC
+        backend.store.connection.write('KV.Txn', requests.when((), [requests.delete(key), requests.put(older, value)]), soon)
+        read = list[bytes]()
+        pages = backend.store._pages
+
+        def counted(*args: Any, **options: Any) -> Iterator[Any]:
+            for answer in pages(*args, **options):
+                read.extend(found.key for found in answer.kvs)
+                yield answer
+
+        monkeypatch.setattr(backend.store, '_pages', counted)
+        for number, rows in ((7, 1), (8, 1), (9, 1), (60, 0)):
+            found = backend.history(HistoryKind.CLAIM, date=DAY, item=f'tick {number}')
+            assert [isinstance(row, Claim) and row.item for row in found] == [f'tick {number}'] * rows
+            assert len(backend.history(HistoryKind.AUDIT, date=DAY, item=f'tick {number}')) == rows
+        assert len(read) < 20
+        assert namespace.purge(HistoryKind.CLAIM, namespace.snapshot().now + dt.timedelta(hours=1)) == 60
 
     def test_an_audit_may_follow_a_purge(self, namespace: Namespace) -> None:
         """What was purged in part can be recorded again under what it was recorded with before."""

@@ -6,14 +6,16 @@ import contextlib
 import datetime as dt
 import threading
 from random import Random
+from typing import Any
 
 import pytest
 from tests.signals import AlarmError, Interruption
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import NodeRef
-from jobsync.backend import BackendOptions
+from jobsync.backend import BackendOptions, Claim, HistoryKind
 from jobsync.backends.memory import MemoryBackend, connect, shared_store
+from jobsync.backends.single_writer import History
 from jobsync.errors import ConfigError, Conflict, Evicted
 from jobsync.testing import Namespace
 from jobsync.testing.editable_store import EditableStore
@@ -150,3 +152,30 @@ def test_an_exception_at_any_step_keeps_no_other_thread_waiting() -> None:
         other.start()
         other.join(DEADLINE_SEC)
         assert not other.is_alive(), f'a thread waits after point {point}'
+
+
+class _Read(dict[tuple[str, dt.date, str], Claim]):
+    """Claims that count how many of them are read."""
+
+    read = 0
+
+    def values(self) -> Any:
+        """Return them, to be read from the last."""
+        return self
+
+    def __reversed__(self) -> Any:
+        for key in super().__reversed__():
+            _Read.read += 1
+            yield self[key]
+
+
+def test_the_claims_of_an_item_are_found_without_those_of_all_others() -> None:
+    """Each tick of a schedule reads its own, and is the newest; of a new one there are none."""
+    history = History(claims=_Read())
+    history.add(Claim(f'item {number}', 'a', DAY, NOON + dt.timedelta(seconds=number)) for number in range(1000))
+    (found,) = history.history(HistoryKind.CLAIM, None, DAY, 'item 998')
+    assert isinstance(found, Claim)
+    assert found.item == 'item 998'
+    assert history.history(HistoryKind.CLAIM, None, DAY, 'item 1000') == ()
+    assert history.history(HistoryKind.CLAIM, None, DAY - dt.timedelta(days=1), 'item 1') == ()
+    assert _Read.read == 2

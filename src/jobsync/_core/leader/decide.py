@@ -216,7 +216,7 @@ class _Decision:
 
     @cached_property
     def _homes(self) -> frozenset[str]:
-        """The names that have. Found once for a decision: a thousand nodes may be newcomers, and the pool has a million tokens."""
+        """The names that have. Found once for a decision: there may be a thousand newcomers, and a million tokens."""
         return frozenset(self.old.names[at] for at in frozenset(self.old.home) if at >= 0)
 
     def _weights(

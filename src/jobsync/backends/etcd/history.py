@@ -23,7 +23,7 @@ from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.attempts import AttemptLog, DateAttempts
 from jobsync.backends.etcd.chunked_log import KeyValue
 from jobsync.backends.etcd.completed_items import CompletedItems, Seen, unchanged
-from jobsync.backends.etcd.item_records import joined, record_chunks, record_name
+from jobsync.backends.etcd.item_records import ALONE, joined, place_of, record_chunks, record_name
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form
 from jobsync.backends.etcd.packing import unpacked
 from jobsync.backends.etcd.reading import KeyReading
@@ -181,7 +181,7 @@ class EtcdHistory:
     ) -> Sequence[Row]:
         """See ``Backend.history``."""
         day = None if kind is HistoryKind.REBALANCE else date  # rebalances have no date
-        return self._read([kind], day, self._store.later()).history(kind, limit, date, item)
+        return self._read([kind], day, self._store.later(), item).history(kind, limit, date, item)
 
     def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
         """See ``Backend.incomplete``."""
@@ -190,16 +190,24 @@ class EtcdHistory:
         before = self._store.time.earliest() - older_than
         return self._read([HistoryKind.CLAIM, HistoryKind.AUDIT], date, deadline).incomplete(date, before)
 
-    def _read(self, kinds: Sequence[HistoryKind], date: dt.date | None, deadline: float) -> History:
-        """Return the history of some kinds, of one date or all, at one moment."""
-        return self._store.with_state(lambda reading: self._at(kinds, date, reading, deadline), deadline)
+    def _read(self, kinds: Sequence[HistoryKind], date: dt.date | None, deadline: float, item: str | None = None) -> History:
+        """Return the history of some kinds, of one date or all, at one moment; see ``_at`` for ``item``."""
+        return self._store.with_state(lambda reading: self._at(kinds, date, reading, deadline, item), deadline)
 
-    def _at(self, kinds: Sequence[HistoryKind], date: dt.date | None, reading: KeyReading, deadline: float) -> History:
-        """Return the history of some kinds, of one date or all, at the moment of a reading."""
+    def _at(
+        self, kinds: Sequence[HistoryKind], date: dt.date | None, reading: KeyReading, deadline: float, item: str | None = None
+    ) -> History:
+        """Return the history of some kinds, of one date or all, at the moment of a reading.
+
+        Given an item and a date, records that have another item alone are not read.
+        """
         reading.check_namespace()
         history = History()
         for kind in kinds:
-            chunks = self._store.range(self._keys.history(kind, date), reading.at, deadline)
+            prefix = self._keys.history(kind, date)
+            chunks = self._store.range(prefix, reading.at, deadline, end=b'' if item is None or date is None else prefix + ALONE)
+            if item is not None and date is not None:
+                chunks = chain(chunks, self._store.range(prefix + place_of(item), reading.at, deadline))
             records = (rows_of(kind, name, joined(parts)) for name, parts in groupby(chunks, key=record_name))
             rows: list[Row] = list(chain.from_iterable(records))
             if kind is not HistoryKind.REBALANCE:  # whose keys are in the order of their revisions

@@ -10,15 +10,26 @@ from jobsync.backends.etcd.chunked_log import KeyValue, chunks
 from jobsync.backends.etcd.json_form import to_json
 from jobsync.backends.etcd.packing import packed
 
-__all__ = ['FIRST', 'joined', 'record_chunks', 'record_name']
+__all__ = ['ALONE', 'FIRST', 'joined', 'place_of', 'record_chunks', 'record_name']
 
 FIRST = b'/000000'
 """How the key of a record's first chunk ends, which is written last."""
 
+ALONE = b'item-'
+"""How the name of a record begins that has one item. Others have hexadecimal names, as records of one item had before."""
+
+
+def place_of(item: str) -> bytes:
+    """Return how the name of a record begins that has this item alone."""
+    # t=0  a function runs every second: each tick is a claim of its own
+    # t=1  the next tick reads its claims: by the end of the day it would read 86,400 records for that
+    return ALONE + hashlib.sha256(item.encode()).hexdigest()[:16].encode() + b'-'
+
 
 def record_chunks(prefix: bytes, of: str, head: object, items: Sequence[str], *, is_new: bool = False) -> list[KeyValue]:
     """Return the keys and values of a record, in the place of one with the same items and the same ``of``, unless ``is_new``."""
-    content = to_json(list(dict.fromkeys(items)))
+    items = list(dict.fromkeys(items))
+    content = to_json(items)
     parts = chunks(b'', packed(content))
     name = hashlib.sha256(f'{of}\0'.encode() + content).hexdigest()[:32]
     if is_new or len(parts) > 1:
@@ -27,6 +38,7 @@ def record_chunks(prefix: bytes, of: str, head: object, items: Sequence[str], *,
         # t=2  the node puts the first chunk: the record is spoilt
         # So a record of several chunks never takes another one's place.
         name = secrets.token_hex(16)
+    prefix += place_of(items[0]) if len(items) == 1 else b''
     first = to_json(head) + b'\n' + parts[0][1]
     return [(prefix + name.encode() + key, value) for key, value in [(parts[0][0], first), *parts[1:]]]
 

@@ -107,13 +107,13 @@ class EtcdStore:
                 return KeyReading(values, self.keys, _identity(header), at or header.revision)
 
     def range(
-        self, prefix: bytes, at: int, deadline: float, first: bytes = b'', since: int = 0, page: int = PAGE
+        self, prefix: bytes, at: int, deadline: float, first: bytes = b'', since: int = 0, page: int = PAGE, end: bytes = b''
     ) -> Iterator[KeyValue]:
-        """Yield all keys with a prefix, from ``first`` on, in order, and their values, at etcd's revision ``at``.
+        """Yield all keys with a prefix, from ``first`` on, before ``end``, in order, and their values, at etcd's revision ``at``.
 
         Only those that were written after the revision ``since``. ``page``: how many keys one request reads.
         """
-        for answer in self._pages(first or prefix, requests.end_of(prefix), at, deadline, since, page):
+        for answer in self._pages(first or prefix, end or requests.end_of(prefix), at, deadline, since, page):
             yield from ((found.key, found.value) for found in answer.kvs)
 
     def written(self, prefix: bytes, at: int, deadline: float, since: int) -> Iterator[tuple[int, bytes, bytes]]:

@@ -129,7 +129,12 @@ class History:
         if kind is HistoryKind.REBALANCE:
             # In the order of their commits, whatever the clocks of the leaders said.
             return tuple(islice(found, limit))
-        return tuple(sorted(found, key=_when, reverse=True)[:limit])
+        # t=0  a function runs every second, and each tick reads its claims
+        # t=1  a month later it would search millions for them. What is new is found first, and behind the last one there is none.
+        count = (
+            None if item is None or date is None else (self.claimed if kind is HistoryKind.CLAIM else self.audited)[item, date]
+        )
+        return tuple(sorted(islice(found, count), key=_when, reverse=True)[:limit])
 
     def incomplete(self, date: dt.date | None, before: dt.datetime) -> tuple[Claim, ...]:
         """Return what ``Backend.incomplete`` returns, for claims made at ``before`` or earlier."""

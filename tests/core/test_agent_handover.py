@@ -13,6 +13,7 @@ from tests.core.builders import token_of
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.events import OwnershipChanged
+from jobsync._core.agent.in_flight import InFlight
 from jobsync._core.agent.lease import Clock, Lease
 from jobsync._core.agent.ownership import Ownership
 
@@ -214,6 +215,30 @@ def test_only_the_busy_tokens_wait() -> None:
     bench.run(2.0)
     assert bench.record('a').holding == {min(lost)}
     assert bench.agents[1].lease.ownership.tokens == lost - {min(lost)}
+
+
+def test_the_end_of_one_task_does_not_go_through_all_others() -> None:
+    """Of thousands in flight during a hand-over, all that end within a moment are noticed together, and the last in time."""
+    count, gone_through, now = 2000, list[str](), 10.0
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    lost, assignment = taken_from(bench, agent), agent.lease.assignment
+
+    def token(key: str) -> int:
+        gone_through.append(key)
+        return int(key) % len(TASKS)
+
+    tasks = InFlight(token, 60.0)
+    tasks.keys.update({f'{number}': 1 for number in range(count)})
+    tasks.reported = tasks.holding(assignment, agent.ref, now)
+    assert tasks.reported == lost
+    for number in range(100):
+        del tasks.keys[f'{number}']
+        now += 0.0001
+        tasks.due(assignment, agent.ref, now)
+    assert len(gone_through) < 3 * count
+    tasks.keys.clear()
+    assert tasks.due(assignment, agent.ref, now + 0.1) == now + 0.1
 
 
 def test_a_hand_over_waits_no_longer_than_its_timeout() -> None:

@@ -122,7 +122,7 @@ STATE: dict[type, dict[str, Kind]] = {
     },
     InFlight: {
         '_token_of': K.SAME, '_handover_timeout_sec': K.SAME, 'keys': K.VALUE, 'unrecorded': K.VALUE, 'attempts': K.NONE,
-        '_announced': K.VALUE, 'reported': K.VALUE, '_asked_at': K.TIME,
+        '_announced': K.VALUE, 'reported': K.VALUE, '_asked_at': K.TIME, '_look_at': K.DUE,
     },
     RollbackDetector: {
         'longest_timeout_sec': K.AMOUNT, 'top': K.VALUE, 'timeline': K.VALUE, 'heartbeat': K.BEAT, 'writes': K.BEAT,

@@ -14,6 +14,9 @@ from jobsync._core.records import NodeRef
 
 __all__ = ['InFlight']
 
+_MANY, _REST_SEC = 1000, 0.02
+"""How long the tasks in flight are not gone through again after they were, for each so many of them."""
+
 
 class InFlight:
     """The tasks in flight and the announced tokens of one node.
@@ -36,6 +39,8 @@ class InFlight:
         self.reported: frozenset[int] = frozenset()
         """The tokens that the last acknowledged heartbeat said were held."""
         self._asked_at: dict[int, float] = {}
+        self._look_at = -math.inf
+        """Before this moment ``due`` does not go through the tasks in flight."""
 
     def begin_session(self) -> None:
         """Begin as a new incarnation, which has no token to hand over."""
@@ -73,6 +78,12 @@ class InFlight:
         """Return when ``holding`` differs from ``reported``: now, or when the first hand-over's time is up."""
         if not self.reported:
             return math.inf
+        # t=0  ten thousand asyncio tasks are in flight, and some tokens are to be handed over
+        # t=1  one of them ends, and wakes the agent, which goes through all others; so does each that ends
+        # The agent would do nothing else, and the event loop would wait for it at every step.
+        if now < self._look_at:
+            return self._look_at
+        self._look_at = now + (len(self.keys) + len(self.unrecorded)) // _MANY * _REST_SEC
         holding = self.holding(assignment, ref, now)
         if holding != self.reported:
             return now

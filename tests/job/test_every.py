@@ -605,6 +605,31 @@ def test_a_clock_that_is_set_back_far(store: Store, caplog: pytest.LogCaptureFix
 
 
 @pytest.mark.any_store
+def test_few_of_many_ticks_are_begun_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a connection to the store until its function is called: of hundreds at midnight a server refuses most."""
+    begun, ran, release = list[TickRecord](), list[str](), threading.Event()
+    read_claims = TickRecord.read_claims
+
+    def slow(record: TickRecord, *, is_unbegun_here: bool) -> list[Claim]:
+        begun.append(record)
+        release.wait(DEADLINE_SEC)
+        return read_claims(record, is_unbegun_here=is_unbegun_here)
+
+    monkeypatch.setattr(TickRecord, 'read_claims', slow)
+    with store.job('a') as job:
+        clock = Clock(job, NOON)
+        for number in range(20):
+            job.every(3600, name=f'work {number}')(lambda tick: ran.append(tick.id))
+        wait_until(lambda: len(begun) >= 8, 'eight are begun')
+        for each in job._scheduler._all.values():
+            job._scheduler.step(each)
+        assert sum(each.is_busy for each in job._scheduler._all.values()) == 8
+        release.set()
+        clock.settle(NOON)
+    assert len(set(ran)) == len(ran) == 20
+
+
+@pytest.mark.any_store
 def test_a_tick_that_takes_longer_than_the_next(store: Store) -> None:
     """No tick begins while one is run; afterwards the latest does."""
     ran: list[dt.datetime] = []

@@ -27,6 +27,8 @@ _TAKEOVER_SEC = 2.0
 """How long the change of an owner may take beyond ``heartbeat_timeout_sec`` (promise P3)."""
 _AGAIN_SEC = 1.0
 """How long to wait before a tick is tried again that could not begin."""
+_MOST_BEGINNING, _ROOM_SEC = 8, 0.01
+"""How many ticks are begun at a time, at most, and after how long to try again. Each takes a connection to the store for that."""
 _CHECK_SEC = 60.0
 """How often, at least, the store's clock is read for the next tick."""
 
@@ -38,6 +40,8 @@ class Scheduler:
         self._session = session
         self.clock = StoreClock(session)
         self._all: dict[str, Scheduled] = {}
+        self._beginning: dict[Scheduled, None] = {}
+        """The functions with a tick whose thread has not called the function yet, and is not over as far as is known."""
         self._starting = threading.Lock()
         self._turn: object = None
         """The turn of the thread that checks what is due: each has one of its own. None before the first."""
@@ -105,6 +109,13 @@ class Scheduler:
             return clock.now() + POLL_SEC
         if clock.now() < each.check_at:
             return each.check_at
+        # t=0  it is midnight, and this node has the places of a thousand functions: a thread of each is to record its tick
+        # t=1  each has a connection of its own: the server refuses those of all other nodes, and their heartbeats
+        if len(self._beginning) >= _MOST_BEGINNING:
+            for other in list(self._beginning):
+                if not other.is_busy:
+                    self._beginning.pop(other, None)
+            return clock.now() + _ROOM_SEC
         moment = self.clock.read()
         if moment is None:
             return clock.now() + POLL_SEC
@@ -124,9 +135,11 @@ class Scheduler:
     def _begin(self, each: Scheduled, moment: dt.datetime, late: dt.timedelta) -> float:
         try:
             attempt = object()
+            self._beginning[each] = None
             each.thread = threads.start(self._session.node_name, 'tick', partial(self._attempt, each, attempt, moment, late))
             each.attempt = attempt
         except RuntimeError:  # the process cannot start another thread now
+            self._beginning.pop(each, None)
             each.check_at = clock.now() + _AGAIN_SEC
         return clock.now() + POLL_SEC
 
@@ -168,6 +181,7 @@ class Scheduler:
             check_at = clock.now() + _AGAIN_SEC
             _logger.exception('node %r: a tick of %r is tried again', self._session.node_name, each.name)
         finally:
+            self._beginning.pop(each, None)
             each.check_at = check_at
 
     def _decide(self, each: Scheduled, moment: dt.datetime, record: TickRecord, ref: NodeRef | None, *, is_late: bool) -> Start:
@@ -198,6 +212,7 @@ class Scheduler:
 
     def _call(self, each: Scheduled, tick: Tick) -> bool:
         """Call the function; return whether it has returned."""
+        self._beginning.pop(each, None)
         try:
             with tick_span(self._session.node_name, tick.id):
                 each.function(tick)

@@ -177,7 +177,7 @@ class TestRequests:
         with pytest.raises(BackendUnavailable, match='too many operations'):
             namespace.backend.commit(leader, plan, namespace.guard())
         replaces = frozenset(f'run-{number:064}' for number in range(50_000))
-        with pytest.raises(BackendUnavailable, match='too large'):
+        with pytest.raises(BackendUnavailable, match='larger than max'):
             namespace.join('x', replaces=replaces)
         assert namespace.snapshot().nodes == before.nodes
 

@@ -112,7 +112,7 @@ def test_a_slow_store(store: Store, runbook: Runbook, monkeypatch: pytest.Monkey
     connect = plugins.connect
 
     def slow(url: str, options: BackendOptions) -> Backend:
-        return FaultyBackend(connect(url, options), Fault('snapshot', When.NEVER, delay_sec=1.3))
+        return FaultyBackend(connect(url, options), Fault('snapshot', When.NEVER, skip=1, delay_sec=1.3))
 
     with store.job('w1'):
         monkeypatch.setattr('jobsync.plugins.connect', slow)

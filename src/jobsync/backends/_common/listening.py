@@ -183,6 +183,7 @@ class Listener(abc.ABC):
 
     def _close_pipe(self) -> None:
         for descriptor in (self._wake, self._woken):
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+            if descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
         self._wake = self._woken = -1

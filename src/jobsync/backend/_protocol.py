@@ -47,7 +47,7 @@ class Backend(Protocol):
         Stores ``settings`` if the namespace has none. Replaces other settings only if no node is JOINED except those in ``dead``,
         unless that is None, and renews the timeline with them, because the tokens of the old pool mean nothing in the new one.
         Otherwise changes nothing: the caller compares the settings returned with its own. May be repeated at any time, also by
-        several callers at once.
+        several callers at once. A *bulk* call if ``settings`` is None: a store without a clock may have to watch the nodes.
 
         Args:
             settings: the settings that the caller wants; None, with ``create`` False, to read those in force and change nothing.

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import pytest
 
-from jobsync.backend import INITIAL, Backend, NodeRef, Pulse, Revision, TokenGroup
+from jobsync.backend import INITIAL, Backend, Member, NodeRef, Pulse, Revision, TokenGroup, TokenRow
 from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.interruption import CallCounter, kill, spread, stop, stopped
@@ -30,7 +30,7 @@ __all__ = ['ProcessTests']
 PROCESSES = 4
 ROUNDS = 10
 STOPS = 10
-WAVES = 3
+WAVES = 4
 KILLS = 8
 START_SEC = 4 * DEADLINE_SEC
 """The limit for processes to start. Each imports the modules that it needs and that are not in ``Harness.modules``."""
@@ -124,6 +124,17 @@ def rival_commits(namespace: Namespace, number: int, _pipe: Connection) -> objec
     return done
 
 
+def commit_forever(namespace: Namespace, _number: int, pipe: Connection) -> object:
+    """Commit one state after another, and report each commit that was acknowledged."""
+    step = 0
+    while True:
+        step += 1
+        name = f'v{step}'
+        members = {f'v{step - 1}': None, name: Member(name, 1.0)}
+        version = namespace.commit(COMMON, TokenGroup(range(TOKENS), name, name, name), members=members, moved=step)
+        pipe.send((step, version))
+
+
 def write(what: str, backend: Backend, number: int) -> Callable[[], object]:
     """Return a write of one kind, which the number distinguishes from others."""
     if what == 'heartbeat':
@@ -207,6 +218,29 @@ class ProcessTests:
         assert state.snapshot.revision.number == before + PROCESSES * ROUNDS
         assert len(state.rebalances) == namespace.node('common').heartbeat == PROCESSES * ROUNDS
         assert len({(row.owner, row.home) for row in state.rows}) == 1
+
+    def test_a_process_killed_at_work(self, harness: Harness) -> None:
+        """After a process is killed, its acknowledged commits are present, and the commit under way is whole or absent."""
+        namespace = common(harness)
+        with processes(harness, commit_forever, count=1) as ((process, pipe),):
+            pipe.send('go')
+            for _ in range(ROUNDS):
+                acknowledged: tuple[int, Revision] = receive(pipe)
+            process.kill()
+            process.join(DEADLINE_SEC)
+            with contextlib.suppress(EOFError):
+                while pipe.poll(0):
+                    acknowledged = pipe.recv()
+        step, version = acknowledged
+        state = namespace.state()
+        found = len(state.rebalances)
+        assert found in (step, step + 1)
+        assert state.snapshot.version.number >= version.number
+        name, number = f'v{found}', state.snapshot.version.number
+        assert set(state.rows) == {TokenRow(name, name, name, number)}
+        assert list(state.members) == [name]
+        assert namespace.node('common').heartbeat == found
+        assert namespace.backend.heartbeat(COMMON, INITIAL, frozenset()).heartbeat == found + 1
 
     @pytest.mark.parametrize('what', ['commit', 'audit', 'heartbeat'])
     def test_a_process_stopped_in_the_middle_of_a_write(self, harness: Harness, what: str) -> None:

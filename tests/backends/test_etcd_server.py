@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -995,6 +996,20 @@ class TestWatch:
         namespace.join('b')
         waiting.join(DEADLINE_SEC)
         assert answers == [2]
+
+    def test_a_silent_connection_is_noticed_without_any_call(
+        self, etcd_server: EtcdServer, harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A handle that only waits opens its watch anew long before gRPC's own limit for the answer to a ping, a minute."""
+        for option in [name for name in channel.CHANNEL_OPTIONS if re.search('keepalive_time_ms|_timeout_ms', name)]:
+            monkeypatch.setitem(channel.CHANNEL_OPTIONS, option, 1000)
+        with relayed(etcd_server.port) as relay, closing(connect(f'etcd://127.0.0.1:{relay.port}', BackendOptions())) as backend:
+            other = Namespace(harness.connect())
+            other.join('a')
+            assert backend.wait(0, DEADLINE_SEC) == 1
+            relay.silence()
+            other.join('b')
+            assert backend.wait(1, 45.0) == 2
 
     def test_nobody_is_busy_while_the_server_is_away(self) -> None:
         """Someone who listens in the server's place is asked a few times a second at most; ``close`` ends that at once."""

@@ -31,8 +31,9 @@ CHANNEL_OPTIONS = {
     'grpc.min_reconnect_backoff_ms': 1000,
     'grpc.max_reconnect_backoff_ms': 1000,
     # A watch notices within 15 seconds that its server is gone without a word. A server tolerates a ping every five seconds.
+    # ``keepalive_timeout_ms`` would bound nothing here: what gRPC waits for is the answer to the ping, for a minute by itself.
     'grpc.keepalive_time_ms': 10_000,
-    'grpc.keepalive_timeout_ms': 5_000,
+    'grpc.http2.ping_timeout_ms': 5_000,
     'grpc.http2.max_pings_without_data': 0,
     # Measuring the bandwidth keeps gRPC's threads awake. Without it, the window for a whole assignment must be set.
     'grpc.http2.bdp_probe': 0,

@@ -12,12 +12,13 @@ from jobsync.testing import Namespace
 from jobsync.testing.conformance.namespace import TOKENS
 
 
-def skip(harness: SqlHarness, event: str, table: str) -> None:
+def skip(harness: SqlHarness, event: str, table: str, answer: str = 'NULL') -> None:
     """Have a trigger skip rows; on PostgreSQL one that returns NEW, as it should for all but DELETE, where NEW is null."""
     if isinstance(harness, SqliteHarness):
         harness.execute(f'CREATE TRIGGER mine BEFORE {event} ON {table} BEGIN SELECT RAISE(IGNORE); END')
         return
-    answer = 'NEW' if event == 'DELETE' else 'NULL'
+    if event == 'DELETE':
+        answer = 'NEW'
     body = f'$$BEGIN RETURN {answer}; END$$'
     harness.execute(
         f'CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS {body}',
@@ -35,6 +36,17 @@ def test_a_node_whose_row_stays_is_not_evicted(harness: SqlHarness) -> None:
         namespace.evict(leader, ref)
     assert 'rows of sync_node are skipped' in str(caught.value)
     assert namespace.beat(ref).heartbeat == 1
+
+
+@pytest.mark.parametrize('answer', ['NULL', 'OLD'])
+def test_a_heartbeat_whose_row_stays_is_no_eviction(harness: SqlHarness, answer: str) -> None:
+    """The node would register anew without a pause, or take the store for one that went back in time."""
+    namespace = Namespace(harness.connect())
+    ref = namespace.join('b')
+    skip(harness, 'UPDATE', 'sync_node', answer)
+    with namespace.refused(SchemaMismatch) as caught:
+        namespace.beat(ref)
+    assert 'rows of sync_node are skipped' in str(caught.value)
 
 
 @pytest.mark.parametrize('event', ['INSERT', 'UPDATE'])

@@ -12,9 +12,10 @@ from jobsync.backend import NodeRef, NodeState, Pulse, Revision, Snapshot, evict
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.node_records import columns, read_nodes
-from jobsync.backends.sql.nodes import is_joined, run_of
+from jobsync.backends.sql.nodes import is_joined, joined_query, run_of
 from jobsync.backends.sql.sound import is_readable
 from jobsync.backends.sql.store import SqlTransaction
+from jobsync.backends.sql.token_rows import skipped
 
 __all__ = ['heartbeat', 'snapshot']
 
@@ -32,6 +33,10 @@ def heartbeat(tx: SqlTransaction, ref: NodeRef, seen: Revision, holding: frozens
     row = tx.conclude(pulse, {'run_name': ref.name}).one_or_none()
     if row is None:
         states.read(tx)
+        # t=0  an operator's trigger BEFORE UPDATE returns OLD, or null: the row stays as it was, and no error is raised
+        # t=1  this node takes itself for evicted, or the store for one that went back, and registers anew: without a pause
+        if tx.execute(joined_query, run_of(ref)).first() is not None:
+            raise skipped(tx.tables.node)
         raise evicted(ref)
     found = states.parse(row)
     leader_heartbeat, leader_is_candidate, leader_age = row.leader_heartbeat, row.leader_candidate is not False, None

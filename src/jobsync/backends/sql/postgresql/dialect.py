@@ -47,8 +47,9 @@ class PostgresqlDialect(Dialect):
         return sa.func.clock_timestamp(type_=UtcDateTime)
 
     def is_written_here(self, table: sa.Table) -> sa.ColumnElement[bool]:
-        """See ``Dialect.is_written_here``: this transaction has made the version of the row."""
-        return sa.literal_column(f'{table.name}.xmin = pg_current_xact_id_if_assigned()::xid', sa.Boolean)
+        """See ``Dialect.is_written_here``: this transaction has made the version of the row, with a new time."""
+        written = '{0}.xmin = pg_current_xact_id_if_assigned()::xid AND {0}.last_heartbeat >= transaction_timestamp()'
+        return sa.literal_column(written.format(table.name), sa.Boolean)
 
     def moment(self, moment: dt.datetime) -> str:
         """See ``Dialect.moment``. The text has its distance from UTC: without one it would be local time of the session."""

@@ -13,13 +13,16 @@ from jobsync.testing.conformance.namespace import TOKENS
 
 
 def skip(harness: SqlHarness, event: str, table: str, answer: str = 'NULL') -> None:
-    """Have a trigger skip rows; on PostgreSQL one that returns NEW, as it should for all but DELETE, where NEW is null."""
+    """Have a trigger skip rows; on PostgreSQL one that returns NEW, as it should for all but DELETE, where NEW is null.
+
+    The answer ``small`` writes the name of a node in small letters.
+    """
     if isinstance(harness, SqliteHarness):
         harness.execute(f'CREATE TRIGGER mine BEFORE {event} ON {table} BEGIN SELECT RAISE(IGNORE); END')
         return
     if event == 'DELETE':
         answer = 'NEW'
-    body = f'$$BEGIN RETURN {answer}; END$$'
+    body = '$$BEGIN NEW.node = lower(NEW.node); RETURN NEW; END$$' if answer == 'small' else f'$$BEGIN RETURN {answer}; END$$'
     harness.execute(
         f'CREATE FUNCTION mine() RETURNS trigger LANGUAGE plpgsql AS {body}',
         f'CREATE TRIGGER mine BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION mine()',
@@ -49,15 +52,17 @@ def test_a_heartbeat_whose_row_stays_is_no_eviction(harness: SqlHarness, answer:
     assert 'rows of sync_node are skipped' in str(caught.value)
 
 
-@pytest.mark.parametrize('event', ['INSERT', 'UPDATE'])
-def test_tokens_whose_rows_are_not_written_are_not_given_away(harness: SqlHarness, event: str) -> None:
+@pytest.mark.parametrize(
+    ('event', 'answer'), [('INSERT', 'NULL'), ('INSERT', 'small'), ('UPDATE', 'NULL'), ('UPDATE', 'OLD'), ('UPDATE', 'small')]
+)
+def test_tokens_whose_rows_are_not_written_are_not_given_away(harness: SqlHarness, event: str, answer: str) -> None:
     """A node that reads what has changed would own them, and one that reads everything would not."""
     namespace = Namespace(harness.connect())
     leader = namespace.leader()
     namespace.commit(leader, TokenGroup(range(9), 'a'))
-    skip(harness, event, 'sync_token')
+    skip(harness, event, 'sync_token', answer)
     with namespace.refused(SchemaMismatch) as caught:
-        namespace.commit(leader, TokenGroup(range(12) if event == 'INSERT' else range(9), 'b'))
+        namespace.commit(leader, TokenGroup(range(12) if event == 'INSERT' else range(9), 'B'))
     assert 'rows of sync_token are skipped' in str(caught.value)
 
 

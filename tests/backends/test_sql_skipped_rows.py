@@ -46,6 +46,7 @@ def test_a_heartbeat_whose_row_stays_is_no_eviction(harness: SqlHarness, answer:
     """The node would register anew without a pause, or take the store for one that went back in time."""
     namespace = Namespace(harness.connect())
     ref = namespace.join('b')
+    harness.execute("UPDATE sync_node SET last_heartbeat = '2026-01-01'")
     skip(harness, 'UPDATE', 'sync_node', answer)
     with namespace.refused(SchemaMismatch) as caught:
         namespace.beat(ref)

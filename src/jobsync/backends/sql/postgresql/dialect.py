@@ -48,8 +48,10 @@ class PostgresqlDialect(Dialect):
 
     def is_written_here(self, table: sa.Table) -> sa.ColumnElement[bool]:
         """See ``Dialect.is_written_here``: this transaction has made the version of the row, with a new time."""
-        written = '{0}.xmin = pg_current_xact_id_if_assigned()::xid AND {0}.last_heartbeat >= transaction_timestamp()'
-        return sa.literal_column(written.format(table.name), sa.Boolean)
+        ours = f'{table.name}.xmin = pg_current_xact_id_if_assigned()::xid'
+        # To the second, for an operator may have made the column one of whole seconds.
+        new = f"{table.name}.last_heartbeat >= date_trunc('second', transaction_timestamp())"
+        return sa.literal_column(f'{ours} AND {new}', sa.Boolean)
 
     def moment(self, moment: dt.datetime) -> str:
         """See ``Dialect.moment``. The text has its distance from UTC: without one it would be local time of the session."""

@@ -22,20 +22,29 @@ __all__ = ['heartbeat', 'snapshot']
 
 def heartbeat(tx: SqlTransaction, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
     """See ``Backend.heartbeat``."""
-    values = {'new_seen': seen.number, 'new_seen_stamp': seen.stamp, 'new_holding': json.dumps(sorted(holding))}
+    values = {
+        'new_seen': seen.number,
+        'new_seen_stamp': seen.stamp,
+        'new_holding': json.dumps(sorted(holding)),
+        'new_candidate': candidate,
+        **run_of(ref),
+    }
     # t=0  the leader has read heartbeat 7, and its commit evicts this node; the row is locked
     # t=1  this node sends heartbeat 8: the update waits for the commit, then finds no row
     # t=2  the query, which comes after the update, finds no row either: Evicted, and no new lease
     # Without the lock both could succeed: the node would take a new lease for tokens that the commit has given away.
     # If a row of this run comes back between update and query, inserted manually, the query finds it. So the query also tests
     # that this transaction wrote the row: no heartbeat is acknowledged that is not counted.
-    tx.enqueue(beat, {**values, 'new_candidate': candidate, **run_of(ref)})
+    tx.enqueue(beat, values)
     row = tx.conclude(pulse, {'run_name': ref.name}).one_or_none()
     if row is None:
         states.read(tx)
         # t=0  an operator's trigger BEFORE UPDATE returns OLD, or null: the row stays as it was, and no error is raised
         # t=1  this node takes itself for evicted, or the store for one that went back, and registers anew: without a pause
-        if tx.execute(joined_query, run_of(ref)).first() is not None:
+        # A row that came back in the meantime is written now; the error below takes that back.
+        tx.enqueue(beat, values)
+        is_written = tx.execute(pulse, {'run_name': ref.name}).first() is not None
+        if not is_written and tx.execute(joined_query, run_of(ref)).first() is not None:
             raise skipped(tx.tables.node)
         raise evicted(ref)
     found = states.parse(row)

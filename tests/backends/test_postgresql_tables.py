@@ -11,7 +11,7 @@ import pytest
 from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
 
-from jobsync.backend import TokenGroup
+from jobsync.backend import Eviction, TokenGroup
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.backends.sql.store import Mode, SqlTransaction
@@ -186,6 +186,28 @@ def test_a_sequence_that_is_behind(harness: PostgresqlHarness) -> None:
     for token in range(3):
         namespace.commit(leader, TokenGroup([token], 'leader'), reason=f'new {token}', moved=1)
     assert [found.trigger_reason for found in namespace.rebalances(limit=4)] == ['new 2', 'new 1', 'new 0', 'old']
+
+
+@pytest.mark.parametrize('action', ['NO ACTION', 'CASCADE'])
+def test_a_foreign_key_to_the_names_of_nodes(harness: PostgresqlHarness, action: str) -> None:
+    """Nodes come back and are evicted as without it, and nobody who reads everything reads less than the others."""
+    namespace = Namespace(harness.connect())
+    leader, ref = namespace.leader(), namespace.join('b')
+
+    def owners() -> dict[str | None, int]:
+        return {group.owner: len(group.tokens) for group in namespace.backend.read_assignment().groups}
+
+    namespace.commit(leader, TokenGroup(range(9), 'b'))
+    reference = 'FOREIGN KEY (node) REFERENCES sync_node (name)'
+    harness.execute(f'ALTER TABLE sync_token ADD {reference} ON DELETE {action}')
+    namespace.backend.deregister(ref)
+    back = namespace.join('b')
+    assert owners() == {'b': 9}
+    eviction = Eviction(back, namespace.node('b').heartbeat)
+    namespace.commit(leader, TokenGroup(range(9), 'leader'), evictions=(eviction,))
+    assert owners() == {'leader': 9}
+    namespace.renew_timeline()
+    assert not namespace.snapshot().nodes
 
 
 def test_a_trigger_that_refuses(harness: PostgresqlHarness) -> None:

@@ -42,7 +42,7 @@ def commit(tx: SqlTransaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revisi
         store=state.store,
         version=state.version,
     )
-    remove_nodes(tx, plan, state)
+    check_removed(tx, plan, state)
     revision = states.raised(state, plan.number - 1)
     before = states.load_revisions(row.builds_on)
     builds_on = [*before, revision]
@@ -53,6 +53,7 @@ def commit(tx: SqlTransaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revisi
     write_groups(tx, [group for group in plan.groups if group.tokens], revision)
     remove_pins(tx, plan.unpinned)
     write_pins(tx, plan.pins, revision)
+    remove_nodes(tx, plan)
     # The leader's record is written last: its heartbeats wait for this row, and the writes before may take seconds.
     members = {'new_number': revision.number, 'new_members': states.dump_members(plan.members)}
     pins = plan.unpinned.union(pin.id for pin in plan.pins)
@@ -78,10 +79,9 @@ def forget(dialect: Dialect) -> sa.Delete:
     return sa.delete(change).where(change.c.revision <= sa.bindparam('oldest', type_=BigInteger))
 
 
-def remove_nodes(tx: SqlTransaction, plan: Plan, state: states.SqlState) -> None:
-    """Remove the evicted and the departed nodes; ``Conflict`` if one of them, or of the absent, is not as the plan saw it."""
-    gone = {ref.name for ref in (*(eviction.ref for eviction in plan.evictions), *plan.departed)}
-    names = gone | {ref.name for ref in plan.absent}
+def check_removed(tx: SqlTransaction, plan: Plan, state: states.SqlState) -> None:
+    """Raise ``Conflict`` if a node that goes, or one of the absent, is not as the plan saw it; they stay so until the end."""
+    names = {ref.name for ref in (*gone(plan), *plan.absent)}
     if not names:
         return
     # t=0  the leader suspects node b, whose heartbeat is 7
@@ -91,10 +91,20 @@ def remove_nodes(tx: SqlTransaction, plan: Plan, state: states.SqlState) -> None
     # FOR UPDATE makes t=2 wait for the end of this transaction, and fail with Evicted. If t=2 comes before t=1, 8 is a Conflict.
     nodes, _ = read_nodes(tx.execute(named, {'names': tx.dialect.listed(names)}), state)
     check_nodes(plan, {node.name: node for node in nodes}.get)
+
+
+def gone(plan: Plan) -> tuple[NodeRef, ...]:
+    """Return the nodes that a plan removes: the evicted and the departed."""
+    return (*(eviction.ref for eviction in plan.evictions), *plan.departed)
+
+
+def remove_nodes(tx: SqlTransaction, plan: Plan) -> None:
+    """Remove the nodes that go. Their tokens have other owners by now, as an operator's foreign key may want it."""
+    names = {ref.name for ref in gone(plan)}
     # t=0  an operator's trigger BEFORE DELETE returns NEW, which is null there: the row of b stays, and no error is raised
     # t=1  the commit gives b's tokens away
     # t=2  b, which was only paused, sends a heartbeat, and takes a new lease from its success: b and their new owners claim them
-    if gone and tx.execute(delete_nodes, {'names': tx.dialect.listed(gone)}).rowcount < len(gone):
+    if names and tx.execute(delete_nodes, {'names': tx.dialect.listed(names)}).rowcount < len(names):
         raise skipped(tx.tables.node)
 
 

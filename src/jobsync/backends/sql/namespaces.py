@@ -81,7 +81,7 @@ def renew(tx: SqlTransaction, expected: Timeline, at_least: int, longest_timeout
     if state.timeline != expected:
         return
     revision = states.raised(state, at_least)
-    for table in (tx.tables.node, tx.tables.token, tx.tables.unowned, tx.tables.change):
+    for table in (tx.tables.token, tx.tables.node, tx.tables.unowned, tx.tables.change):
         tx.enqueue(sa.delete(table))
     states.save(
         tx,

@@ -79,10 +79,12 @@ def register(
         if not node.may_replace(before, replacing):
             raise NameTaken(before)
         replaces |= {before.incarnation}
-    if readable or unreadable:
-        tx.enqueue(sa.delete(table).where(table.c.name == node.ref.name))
     created_on = next_created_on(state.last_created or BEFORE_ANY, state.now)
-    row = sa.insert(table).values(
+    # t=0  an operator adds a foreign key from the owners of tokens to the names of nodes, ON DELETE CASCADE
+    # t=1  node a is started again. If its row were deleted and inserted anew, those of its tokens would go, past the trigger
+    # t=2  the leader has read them before, and leaves them to a; a, which reads everything, finds none: they have no owner
+    write = sa.update(table).where(table.c.name == node.ref.name) if readable or unreadable else sa.insert(table)
+    row = write.values(
         name=node.ref.name,
         incarnation=node.ref.incarnation,
         heartbeat=0,

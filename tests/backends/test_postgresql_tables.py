@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,10 +14,11 @@ from tests.support.servers import PostgresServer
 
 from jobsync.backend import Eviction, TokenGroup
 from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.history import append_claims
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
-from jobsync.backends.sql.store import Mode, SqlTransaction
+from jobsync.backends.sql.store import Busy, Mode, SqlTransaction
 from jobsync.errors import BackendUnavailable, ConfigError, Evicted, SchemaMismatch
-from jobsync.testing.conformance.namespace import SETTINGS, Namespace
+from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace
 
 pytestmark = pytest.mark.postgres
 
@@ -208,6 +210,19 @@ def test_a_foreign_key_to_the_names_of_nodes(harness: PostgresqlHarness, action:
     assert owners() == {'leader': 9}
     namespace.renew_timeline()
     assert not namespace.snapshot().nodes
+
+
+def test_an_index_that_allows_one_claim_of_an_item(harness: PostgresqlHarness) -> None:
+    """The error names it, and says what to do: a claim of another node is refused for as long as it is there."""
+    backend = harness.connect()
+    namespace = Namespace(backend)
+    first, second = namespace.join('a'), namespace.join('b')
+    harness.execute('CREATE UNIQUE INDEX mine ON sync_claim (item, date)')
+    namespace.claim(first, 'x')
+    assert isinstance(backend, SqlBackend)
+    once = backend.store.transaction(Mode.WRITE, time.monotonic() + 600)
+    with pytest.raises(Busy, match='"mine"; if this goes on, drop the unique index'), once as tx:
+        append_claims(tx, second, ['x'], DAY)
 
 
 def test_a_trigger_that_refuses(harness: PostgresqlHarness) -> None:

@@ -35,7 +35,7 @@ ENDING_SEC = 1.0
 BUSY = {'40001', '40P01', '23505', '25P03', '55P03'}
 """Serialization failure, deadlock, a row that another transaction has inserted, a transaction idle for too long, a lock that
 another one keeps: rolled back; another attempt may succeed."""
-LOCKED = '55P03'
+LOCKED, DUPLICATE = '55P03', '23505'
 RIGHTS = '42501'
 OTHER_RIGHTS = 'tables are made and changed by their owner; row-level security on them needs BYPASSRLS; a schema needs USAGE'
 """What a user may lack that has every right on the tables it finds."""
@@ -55,6 +55,7 @@ CANCELED = '57014'
 READ_ONLY = '25006'
 READ_ONLY_HINT = 'default_transaction_read_only is on here, for this server, database or role, or the server is a standby'
 CANCELED_HINT = 'if this goes on, another session may hold a lock that is needed here: pg_blocking_pids(pid) finds it'
+DUPLICATE_HINT = 'if this goes on, drop the unique index or constraint of this name that jobsync has not made'
 ABSENT = {'42P01', '42703', '3F000', '42883'}
 """Undefined table, column, schema, function."""
 RAISED = 'P0'
@@ -289,7 +290,8 @@ def translate(error: psycopg.Error, server: PostgresqlServer) -> JobsyncError:
     """Return the error to raise instead."""
     code, said = error.sqlstate or '', in_one_line(error)
     if code in BUSY:
-        return Busy(f'{server}: rolled back: {said}{f"; {CANCELED_HINT}" * (code == LOCKED)}')
+        hint = {LOCKED: f'; {CANCELED_HINT}', DUPLICATE: f'; {DUPLICATE_HINT}'}.get(code, '')
+        return Busy(f'{server}: rolled back: {said}{hint}')
     if code == RIGHTS:
         return refused(said, server)
     if code == READ_ONLY:

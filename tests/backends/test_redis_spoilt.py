@@ -28,6 +28,7 @@ NUMBERS = (
     'total_tokens', 'format', 'generation', 'revision', 'stamp', 'version', 'version_stamp', 'epoch', 'last_created',
     'locks_revision', 'lock_ids', 'base_size', 'log_size', 'longest_timeout', 'position',
 )  # fmt: skip
+COUNTS = ('member_count', 'pin_count')
 TEXTS = ('hash_function', 'timeline', 'timeline_store', 'store', 'leader', 'leader_run', 'pins')
 WRONG: list[object] = [None, '', 'x', 'Infinity', -1, 10**400, [], {}]
 
@@ -69,12 +70,13 @@ def unreadable(backend: Backend) -> list[tuple[str, str]]:
 class TestState:
     """The one key without a seal."""
 
-    @pytest.mark.parametrize('field', NUMBERS + TEXTS)
+    @pytest.mark.parametrize('field', NUMBERS + COUNTS + TEXTS)
     def test_any_field(self, namespace: Namespace, server: RedisServer, harness: RedisHarness, field: str) -> None:
         """What cannot be read is an outage for a node, and an error that says why for others; put back, all goes on."""
         ref, before = namespace.join('a'), server.ask('HGET', key('state'), field)
         newcomer = harness.connect()
-        for value in (None, '', 'x', 'nan', 'inf', '-1', '1' + '0' * 400) if field in NUMBERS else (None,):
+        values = ('', 'x', 'nan', 'inf', '-1', '1' + '0' * 400)
+        for value in values if field in COUNTS else (None, *values) if field in NUMBERS else (None,):
             server.ask(*(('HDEL', key('state'), field) if value is None else ('HSET', key('state'), field, value)))
             for call in (
                 namespace.snapshot,

@@ -96,6 +96,8 @@ end
 -- What scripts count on from, and what they only pass on.
 local NUMBERS = {'total_tokens', 'format', 'generation', 'revision', 'version', 'epoch', 'position', 'last_created',
     'locks_revision', 'lock_ids', 'base_size', 'log_size'}
+-- These are missing where an older jobsync has made the namespace.
+local COUNTS = {'member_count', 'pin_count'}
 local STAMPS = {'stamp', 'version_stamp'}
 local TEXTS = {'hash_function', 'timeline', 'timeline_store', 'store', 'leader', 'leader_run', 'pins'}
 local EXACT, WEEK = 2 ^ 53, 7 * 24 * 3600
@@ -112,9 +114,14 @@ local function check_state(state)
             error({err = 'SPOILT the field ' .. field .. ' was changed manually'})
         end
     end
-    for _, field in ipairs(NUMBERS) do
-        local found = state[field] or ''
+    local function check_number(field, found)
         check(field, string.find(found, '^%d+$') and tonumber(found) < EXACT)
+    end
+    for _, field in ipairs(NUMBERS) do
+        check_number(field, state[field] or '')
+    end
+    for _, field in ipairs(COUNTS) do
+        check_number(field, state[field] or '0')
     end
     for _, field in ipairs(STAMPS) do
         local found = state[field] or ''

@@ -181,6 +181,15 @@ def test_a_server_that_never_answers_is_named() -> None:
             backend.open(Settings(9, 'xxh3'), create=True)
 
 
+def test_a_server_that_hangs_before_a_bulk_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new connection to a server that accepts it and says nothing is given up long before the time of the call is over."""
+    monkeypatch.setattr('jobsync.backends.redis.pool.BUSY_SEC', 0.1)
+    with socket.create_server(('127.0.0.1', 0)) as silent:
+        options = BackendOptions(op_timeout_sec=0.1, bulk_timeout_sec=FOREVER)
+        with closing(connect(f'redis://127.0.0.1:{silent.getsockname()[1]}', options)) as backend:
+            assert isinstance(ended(backend.read_assignment), BackendUnavailable)
+
+
 @pytest.mark.skipif(sys.platform != 'linux', reason='others refuse what a full queue does not take')
 def test_a_host_with_two_addresses(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that swallows everything leaves time for the other: such is a host's IPv6 where the network lets only IPv4 through."""

@@ -98,7 +98,7 @@ class RedisPool:
 
         Raises the errors of any call if the server does not answer there.
         """
-        deadline = Deadline(min(call.left, max(call.silence_sec, BUSY_SEC)), call.silence_sec)
+        deadline = _brief(call)
         try:
             connection = self.connect(deadline)
             try:
@@ -173,7 +173,7 @@ class RedisPool:
             if not is_usable:
                 connection = None
         if connection is None:
-            connection = self.connect(deadline)
+            connection = self.connect(_brief(deadline))
         try:
             answer = call(connection)
         except BaseException as error:
@@ -207,6 +207,11 @@ class RedisPool:
         """Close idle connections until at most ``count`` are left."""
         while len(self._idle) > count and (spare := self._taken()) is not None:
             close(spare)
+
+
+def _brief(call: Deadline) -> Deadline:
+    """Return the end of a step that takes no time: also within a bulk call it ends if the server has hung or is gone."""
+    return Deadline(min(call.left, max(call.silence_sec, BUSY_SEC)), call.silence_sec)
 
 
 class Moved(redis.ResponseError):

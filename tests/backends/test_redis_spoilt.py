@@ -16,10 +16,21 @@ from tests.support.servers import RedisServer
 from tests.support.waiting import eventually
 
 from jobsync._core.assignment import TokenGroup
-from jobsync._core.records import HistoryKind, LockEdit, LockFilter, Member, NodeRef, Pin, Registration, Settings, Unreadable
+from jobsync._core.records import (
+    Eviction,
+    HistoryKind,
+    LockEdit,
+    LockFilter,
+    Member,
+    NodeRef,
+    Pin,
+    Registration,
+    Settings,
+    Unreadable,
+)
 from jobsync.backend import Backend
 from jobsync.backends.redis.records import sealed
-from jobsync.errors import BackendUnavailable, Evicted
+from jobsync.errors import BackendUnavailable, Evicted, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
 pytestmark = pytest.mark.redis
@@ -314,6 +325,27 @@ class TestAssignment:
         namespace.backend.commit(leader, plan, guard)
         with pytest.raises(BackendUnavailable, match='new timeline'):
             namespace.backend.read_assignment(known)
+
+    @pytest.mark.parametrize('kind', ['members', 'pins', 'log', 'versions', 'rebalances'])
+    def test_a_commit_is_written_as_a_whole_or_not_at_all(self, namespace: Namespace, server: RedisServer, kind: str) -> None:
+        """A plan that fails at a key of another program's leaves nothing: once the key is put right, nobody reads of it."""
+        leader, dead = namespace.leader(), namespace.join('dead')
+        pins = tuple(Pin(TOKENS + number, f'task {number}', 'a') for number in (1, 2))
+        members = {name: Member('run', 15.0) for name in 'abc'}
+        known = namespace.commit(leader, TokenGroup(range(TOKENS), 'a'), members=members, pins=pins[:1], moved=1)
+        evictions, guard = (Eviction(dead, 0),), namespace.guard()
+        plan = namespace.plan(TokenGroup([1], 'b'), evictions=evictions, members={'b': None}, pins=pins[1:], moved=1)
+        server.ask('RENAME', key(kind), key('kept'))
+        server.ask('SET', key(kind), 'x')
+        with pytest.raises(SchemaMismatch, match='WRONGTYPE'):
+            namespace.backend.commit(leader, plan, guard)
+        server.ask('RENAME', key('kept'), key(kind))
+        assert 'dead' in namespace.nodes()
+        namespace.commit(leader, TokenGroup([2], 'c'))
+        changes = namespace.backend.read_assignment(known)
+        assert [(group.owner, [*group.tokens]) for group in changes.groups] == [('c', [2])]
+        assert (changes.members, [pin.id for pin in changes.pins]) == ({}, [pins[0].id])
+        assert len(namespace.rebalances()) == 1
 
     def test_all_members_and_pins_go(self, namespace: Namespace) -> None:
         """Parts that the leader has emptied are not missing."""

@@ -51,6 +51,15 @@ for _, absent in ipairs(cjson.decode(given.absent)) do
         return {'Conflict', 'node ' .. absent[1] .. ' is registered again'}
     end
 end
+-- t=0  a person replaces the key of the rebalances: ZADD fails below, when the plan is in the log already, and the version is not
+-- t=1  the key is put right, and the next commit writes its own plan, and its version
+-- t=2  a node reads both plans. By the first one token 42 is b's, and the leader, which knows only the second one, gives it to c
+-- So a key that is not from jobsync fails here.
+redis.call('HGET', key.members, '')
+redis.call('HGET', key.pins, '')
+redis.call('LRANGE', key.log, 0, 0)
+redis.call('LRANGE', key.versions, 0, 0)
+redis.call('ZSCORE', key.rebalances, '')
 
 local number = math.max(state.revision + 1, tonumber(given.number))
 local version = text(number) .. ':' .. given.stamp

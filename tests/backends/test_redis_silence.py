@@ -6,6 +6,7 @@ import datetime as dt
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 
@@ -188,6 +189,27 @@ def test_a_server_that_hangs_before_a_bulk_call(monkeypatch: pytest.MonkeyPatch)
         options = BackendOptions(op_timeout_sec=0.1, bulk_timeout_sec=FOREVER)
         with closing(connect(f'redis://127.0.0.1:{silent.getsockname()[1]}', options)) as backend:
             assert isinstance(ended(backend.read_assignment), BackendUnavailable)
+
+
+def test_a_server_that_is_slow_with_each_answer() -> None:
+    """The time of a call is for all that its new connection asks, not for each answer anew."""
+    heard: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = slow.accept()
+        with suppress(OSError), connection, connection.makefile('rb') as stream:
+            while line := stream.readline():
+                words = [stream.readline() and stream.readline() for _ in range(int(line[1:]))]
+                heard.append(b' '.join(map(bytes.strip, words)))
+                time.sleep(0.2)
+                connection.sendall(b'+OK\r\n')
+
+    with socket.create_server(('127.0.0.1', 0)) as slow:
+        url = f'redis://:password@127.0.0.1:{slow.getsockname()[1]}/1'
+        threading.Thread(target=serve, daemon=True).start()
+        with closing(connect(url, BackendOptions(op_timeout_sec=0.25))) as backend, pytest.raises(BackendUnavailable):
+            backend.snapshot()
+        assert len(heard) <= 2, heard
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='others refuse what a full queue does not take')

@@ -63,7 +63,18 @@ def opened(kind: type[AbstractConnection], parameters: dict[str, Any], deadline:
     if parameters.get('socket_keepalive'):
         timeouts['socket_keepalive_options'] = keepalive_options(deadline.silence_sec)
     connection: Any = kind(**{**PARAMETERS, **parameters, **timeouts})
-    connection.connect()
+    read = connection.read_response
+
+    def read_in_time(*arguments: Any, **options: Any) -> Any:
+        connection._sock.settimeout(max(deadline.remaining, 0.001))
+        return read(*arguments, **options)
+
+    # Up to five answers are read before a connection serves, and redis-py would wait for each as long as for all.
+    connection.read_response = read_in_time
+    try:
+        connection.connect()
+    finally:
+        del connection.read_response
     return connection  # type: ignore[no-any-return]
 
 

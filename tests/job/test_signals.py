@@ -13,9 +13,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 import pytest
 from tests.job.processes import Worker, workers
@@ -714,6 +715,39 @@ def test_a_handler_installed_in_the_block_stays(store: Store, former: list[int])
     assert own == [signal.SIGTERM]
     signal.signal(signal.SIGTERM, former_handler := signal.getsignal(signal.SIGINT))
     assert before is not former_handler
+
+
+@pytest.mark.any_store
+@one_store
+@pytest.mark.parametrize('blocks', [1, 2])
+@pytest.mark.parametrize('ignored', [False, True])
+def test_a_handler_installed_in_the_block_calls_the_one_before(
+    store: Store, former: list[int], ignored: bool, blocks: int
+) -> None:
+    """In the block that stops the job. After it what there was before the block has its turn, also after a second block."""
+    own: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        own.append(number)
+        before(number, frame)
+
+    first = signal.getsignal(signal.SIGTERM)
+    if ignored:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with store.job('one', handle_signals=True) as job:
+        before = cast('Callable[[int, FrameType | None], object]', signal.signal(signal.SIGTERM, handler))
+        signal.raise_signal(signal.SIGTERM)
+        assert job.is_leaving
+    for _ in range(blocks - 1):
+        with store.job('two', handle_signals=True):
+            pass
+    assert (own, former) == ([signal.SIGTERM], [])
+    try:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, first)
+    assert (own, former) == ([signal.SIGTERM] * 3, [] if ignored else [signal.SIGTERM] * 2)
 
 
 @pytest.mark.any_store

@@ -144,8 +144,8 @@ class _Process:
             is_not_meant = number == signal.SIGINT and signal.getsignal(number) is signal.SIG_IGN
             if number not in self._former and not is_not_meant:
                 # The former handler is stored before ours is installed: a signal in between can be passed on to it.
-                self._former[number] = _Disposition(number)
-                signal.signal(number, _handle)
+                former = self._former[number] = _Disposition(number)
+                signal.signal(number, former.handle)
         # Read when the job is in ``jobs``: an earlier signal has stopped the others, and a later one stops this one too.
         if not job.have_come and any(each.have_come for each in tuple(self.jobs)):
             job.stop(signal.SIGTERM)
@@ -200,7 +200,7 @@ class _Process:
 
 
 class _Disposition:
-    """What a signal did before the handler was installed, for Python and for the operating system.
+    """What a signal did before the handler was installed, for Python and for the operating system; and that handler.
 
     The two differ if C code has installed a handler: then Python returns another one, or None, which ``signal.signal`` refuses.
     """
@@ -215,17 +215,29 @@ class _Disposition:
 
     def restore(self) -> None:
         """Put it back, unless the program has installed another handler meanwhile."""
-        if signal.getsignal(self._number) is _handle:
-            signal.signal(self._number, signal.SIG_DFL if self._of_python is None else self._of_python)
-            self._libc.sigaction(self._number, self._of_system, None)
+        if signal.getsignal(self._number) == self.handle:
+            self._put_back()
+
+    def _put_back(self) -> None:
+        signal.signal(self._number, signal.SIG_DFL if self._of_python is None else self._of_python)
+        self._libc.sigaction(self._number, self._of_system, None)
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Be the handler."""
+        # t=0  in the block, the program installs a handler that calls the one before it, which is this one
+        # t=1  the last job has left; a signal comes, and the program's handler calls this one
+        # Sent once more the signal would come back here, and again, until Python allows no deeper calls.
+        if _process.jobs or signal.getsignal(number) == self.handle:
+            _process.handle(number)
+        elif callable(self._of_python):
+            self._of_python(number, frame)
+        elif self._of_python != signal.SIG_IGN:
+            self._put_back()
+            signal.raise_signal(number)
 
 
 def _name(number: int) -> str:
     return signal.Signals(number).name
-
-
-def _handle(number: int, _: FrameType | None) -> None:
-    _process.handle(number)
 
 
 _process = _Process()

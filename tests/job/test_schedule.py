@@ -111,6 +111,36 @@ def test_what_is_no_time_zone(zone: object) -> None:
     assert parse_zone('Europe/Berlin') == BERLIN == parse_zone(BERLIN)
 
 
+class ZoneOfPytz(dt.tzinfo):
+    """A zone whose offset, until ``fromutc`` has chosen another object, is the mean time of the place, as those of pytz."""
+
+    def __init__(self, offset: dt.timedelta = dt.timedelta(minutes=53)) -> None:
+        """Store the offset."""
+        self._offset = offset
+
+    def utcoffset(self, _: dt.datetime | None) -> dt.timedelta:
+        """Return the offset, whatever the date."""
+        return self._offset
+
+    def dst(self, _: dt.datetime | None) -> None:
+        """Return that it is not known."""
+
+    def tzname(self, _: dt.datetime | None) -> str:
+        """Return a name."""
+        return 'Pytz'
+
+    def fromutc(self, time: dt.datetime) -> dt.datetime:
+        """Return the time with a zone that has the offset of this date."""
+        offset = dt.timedelta(hours=1)
+        return (time + offset).replace(tzinfo=ZoneOfPytz(offset))
+
+
+def test_time_zone_that_does_not_know_its_offset() -> None:
+    """It is refused: a tick of "0 0 3 * * *" would come at another time than 3 o'clock."""
+    with pytest.raises(ConfigError, match=r'tz is .*must be .*pytz.*give the name'):
+        parse_zone(ZoneOfPytz())
+
+
 def test_cron_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says what to install."""
     inner = builtins.__import__

@@ -20,6 +20,8 @@ _SHORTEST_SEC, _LONGEST_SEC = 0.1, 366 * 86_400.0
 _EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 _SECOND = dt.timedelta(seconds=1)
+_MOMENTS = tuple(dt.datetime(2000, month, 1, tzinfo=dt.UTC) for month in (1, 4, 7))
+"""Moments that have different offsets in a time zone with daylight saving."""
 _FOLD = dt.timedelta(hours=3)
 """More than any time zone sets its clocks back by."""
 
@@ -123,6 +125,11 @@ def parse_schedule(schedule: object, zone: dt.tzinfo) -> Schedule:
 def parse_zone(zone: object) -> dt.tzinfo:
     """Return the time zone of a name, or the time zone as given. Raise ``ConfigError`` for anything else."""
     if isinstance(zone, dt.tzinfo):
+        if any(moment.astimezone(zone).replace(tzinfo=zone) != moment for moment in _MOMENTS):
+            raise ConfigError(
+                f'tz is {safe_repr(zone)}: must be a tzinfo that knows the time of a date by itself, as those of pytz do not; '
+                'give the name of the time zone'
+            )
         return zone
     try:
         if isinstance(zone, str):

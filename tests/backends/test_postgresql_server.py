@@ -36,7 +36,7 @@ from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockFilter, Lo
 from jobsync._event_log import event_log
 from jobsync.backend import BackendOptions
 from jobsync.backends._common import listening
-from jobsync.backends.sql import nodes
+from jobsync.backends.sql import locks, nodes
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.commits import REMEMBERED
@@ -490,6 +490,22 @@ class TestConnections:
         backend.store.run(Mode.WRITE, 100, work)
         assert attempts == [0, 1]
         assert harness.query('SELECT count(*) FROM other') == [('2',)]
+
+    def test_locks_are_parsed_after_their_transaction(
+        self, harness: PostgresqlHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The server would end it: to parse very many locks takes longer than a transaction may be idle."""
+        namespace.backend.edit_locks(LockEdit(put=(LockRequest('task', ('a',), 'a'),)))
+        idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+        parse, seen = locks.parse, []
+
+        def parse_and_look(*values: Any, **named: Any) -> Any:
+            seen.append(harness.query(idle))
+            return parse(*values, **named)
+
+        monkeypatch.setattr(locks, 'parse', parse_and_look)
+        assert [lock.task_id for lock in namespace.backend.read_locks().locks] == ['task']
+        assert seen == [[('0',)]]
 
     def test_a_connection_lost_while_idle(self, harness: PostgresqlHarness, namespace: Namespace, server: PostgresServer) -> None:
         """Another one is made, and no call fails, whether it is one message or several."""

@@ -49,8 +49,8 @@ def load_patterns(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def parse(row: sa.Row[Any]) -> TaskLock:
-    """Return a lock from its row; ``ValueError`` if it cannot be read.
+def parse(row: sa.Row[Any], *, is_item: bool) -> TaskLock:
+    """Return a lock or an item from its row; ``ValueError`` if it cannot be read.
 
     A row written manually may have ``node_pattern`` and no ``patterns``.
     """
@@ -77,8 +77,8 @@ def parse(row: sa.Row[Any]) -> TaskLock:
         created_at=row.created_at if isinstance(row.created_at, dt.datetime) else UNKNOWN,
         expires_at=expires_at,
         registered=row.registered,
-        group=getattr(row, 'item_group', ''),
-        cost=getattr(row, 'cost', 1.0),
+        group=row.item_group if is_item else '',
+        cost=row.cost if is_item else 1.0,
     )
 
 
@@ -88,10 +88,12 @@ def read_locks(tx: SqlTransaction) -> LockReading:
     states.read(tx)  # SchemaMismatch if the namespace is gone
     locks: list[TaskLock] = []
     reports: list[Unreadable] = []
-    for kind, table in (('lock', tx.tables.lock), ('item', tx.tables.item)):
-        for row in tx.execute(every_lock if table is tx.tables.lock else every_item):
+    # The transaction ends before the rows are parsed: the server would end it if that takes long.
+    found = {'lock': tx.execute(every_lock).all(), 'item': tx.conclude(every_item).all()}
+    for kind, rows in found.items():
+        for row in rows:
             try:
-                locks.append(parse(row))
+                locks.append(parse(row, is_item=kind == 'item'))
             except ValueError as error:
                 reports.append(Unreadable(kind, str(row.task_id), f'{error}: left out, as if there were no such {kind}'))
     return LockReading(tuple(sorted(locks, key=attrgetter('id'))), tuple(reports))
@@ -170,7 +172,7 @@ def put(
         values = columns(kind_of(request), state.now)
         if not group and row.node_pattern in request.patterns:  # still in effect: a leader that chooses it again writes nothing
             values['node_pattern'] = row.node_pattern
-        if row.registered != revision.number and differs(row, request, values):
+        if row.registered != revision.number and differs(row, request, values, is_item=bool(group)):
             changed.append({'id': row.id, **values})
     if changed:
         tx.enqueue(change_items if group else change_locks, {'locks': tx.dialect.listed_rows(changed)})
@@ -235,10 +237,10 @@ add_locks, add_items = (functools.partial(insert_of, is_item=is_item) for is_ite
 change_locks, change_items = (functools.partial(update_of, is_item=is_item) for is_item in (False, True))
 
 
-def differs(row: sa.Row[Any], request: LockRequest, values: dict[str, Any]) -> bool:
+def differs(row: sa.Row[Any], request: LockRequest, values: dict[str, Any], *, is_item: bool) -> bool:
     """Return whether a request changes a lock, ``node_pattern`` apart, which follows the pin. An unreadable lock is changed."""
     try:
-        old = parse(row)
+        old = parse(row, is_item=is_item)
     except ValueError:
         return True
     cost = request.cost if old.group else old.cost

@@ -36,6 +36,7 @@ from jobsync._core.records import INITIAL, HistoryKind, LockEdit, LockFilter, Lo
 from jobsync._event_log import event_log
 from jobsync.backend import BackendOptions
 from jobsync.backends._common import listening
+from jobsync.backends.sql import history as histories
 from jobsync.backends.sql import locks, nodes
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
@@ -506,6 +507,23 @@ class TestConnections:
         monkeypatch.setattr(locks, 'parse', parse_and_look)
         assert [lock.task_id for lock in namespace.backend.read_locks().locks] == ['task']
         assert seen == [[('0',)]]
+
+    def test_a_history_is_parsed_after_its_transaction(
+        self, harness: PostgresqlHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A million claims take longer than a transaction may be idle, too."""
+        backend, seen = namespace.backend, list[Any]()
+        idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+
+        def look(rows: Any) -> Any:
+            seen.append(harness.query(idle))
+            return rows
+
+        monkeypatch.setattr(histories, 'readable', look)
+        for kind in HistoryKind:
+            backend.history(kind)
+        backend.incomplete(None, dt.timedelta(0))
+        assert seen == [[('0',)]] * 4
 
     def test_a_connection_lost_while_idle(self, harness: PostgresqlHarness, namespace: Namespace, server: PostgresServer) -> None:
         """Another one is made, and no call fails, whether it is one message or several."""

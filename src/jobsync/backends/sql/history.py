@@ -209,7 +209,7 @@ def history(
         query = sa.select(*(column for column in table.c if column is not table.c.id))
         query = query.where(tx.dialect.is_sound(is_moment, table.c.triggered_at))
         query = query.order_by(table.c.triggered_at.desc(), table.c.id.desc()).limit(limit)
-        return tuple(starmap(Rebalance, readable(tx.execute(query))))
+        return tuple(starmap(Rebalance, readable(tx.conclude(query))))
     record, table = (Claim, tx.tables.claim) if kind is HistoryKind.CLAIM else (Audit, tx.tables.audit)
     query = sa.select(table.c.item, table.c.node, table.c.date, table.c.created_on).where(*are_sound(tx, table))
     if date is not None:
@@ -217,7 +217,7 @@ def history(
     if item is not None:
         query = query.where(table.c.item == item)
     query = query.order_by(table.c.created_on.desc(), table.c.item, table.c.node).limit(limit)
-    return tuple(starmap(record, readable(tx.execute(query))))
+    return tuple(starmap(record, readable(tx.conclude(query))))
 
 
 def are_sound(tx: SqlTransaction, table: Table) -> tuple[sa.ColumnElement[bool], ...]:
@@ -242,7 +242,7 @@ def incomplete(tx: SqlTransaction, date: dt.date | None, older_than: dt.timedelt
         query = query.where(claim.c.date == date)
     ranked = query.subquery()
     newest = sa.select(*list(ranked.c)[:-1]).where(ranked.c.place == 1, ranked.c.created_on <= state.now - older_than)
-    return tuple(starmap(Claim, readable(tx.execute(newest.order_by(ranked.c.created_on, ranked.c.item)))))
+    return tuple(starmap(Claim, readable(tx.conclude(newest.order_by(ranked.c.created_on, ranked.c.item)))))
 
 
 def old_rows(tables: Tables, kind: HistoryKind, before: dt.datetime, limit: int, after: str) -> OldRows:

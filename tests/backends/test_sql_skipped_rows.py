@@ -53,6 +53,18 @@ def test_a_heartbeat_whose_row_stays_is_no_eviction(harness: SqlHarness, answer:
     assert 'rows of sync_node are skipped' in str(caught.value)
 
 
+@pytest.mark.parametrize(('event', 'answer'), [('INSERT', 'NULL'), ('UPDATE', 'NULL'), ('UPDATE', 'OLD')])
+def test_a_node_whose_row_is_not_written_is_not_registered(harness: SqlHarness, event: str, answer: str) -> None:
+    """Its first heartbeat would tell it that it was evicted, and it would register anew without a pause."""
+    namespace = Namespace(harness.connect())
+    if event == 'UPDATE':
+        namespace.backend.deregister(namespace.join('b'))
+    skip(harness, event, 'sync_node', answer)
+    with namespace.refused(SchemaMismatch) as caught:
+        namespace.join('b')
+    assert 'rows of sync_node are skipped' in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ('event', 'answer'), [('INSERT', 'NULL'), ('INSERT', 'small'), ('UPDATE', 'NULL'), ('UPDATE', 'OLD'), ('UPDATE', 'small')]
 )

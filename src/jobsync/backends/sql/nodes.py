@@ -14,6 +14,7 @@ from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.node_records import columns, read_nodes
 from jobsync.backends.sql.sound import is_readable
 from jobsync.backends.sql.store import SqlTransaction
+from jobsync.backends.sql.token_rows import skipped
 from jobsync.errors import NameTaken, TimelineChanged
 
 __all__ = [
@@ -104,6 +105,10 @@ def register(
         stalled=False,
     )
     tx.enqueue(row)
+    # t=0  an operator's trigger on these rows returns OLD, or null: the row stays as it was, and no error is raised
+    # t=1  the first heartbeat finds no row of this run: the node takes itself for evicted, and registers anew without a pause
+    if tx.execute(joined_query, run_of(node.ref)).first() is None:
+        raise skipped(table)
     longest = max(state.longest_timeout_sec, node.timeout_sec, node.longest_timeout_sec)
     states.save(tx, states.raised(state, at_least), (), last_created=created_on, longest_timeout_sec=longest)
 

@@ -83,7 +83,7 @@ def lost_attempts(tx: SqlTransaction, date: dt.date, at_least: int = 1) -> Mappi
     """See ``Backend.lost_attempts``."""
     tx.hold(tx.tables.state, tx.tables.claim, tx.tables.audit, tx.tables.node)
     states.read(tx)
-    rows: Any = tx.execute(find_lost, {'at': date, 'at_least': at_least})
+    rows: Any = tx.conclude(find_lost, {'at': date, 'at_least': at_least})
     return {item: int(lost) for item, lost in rows if isinstance(item, str)}
 
 

@@ -24,10 +24,11 @@ from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job, JobsyncError
 from jobsync._core.records import Claim, HistoryKind, NodeRef, Registration
 from jobsync._runtime import threads
 from jobsync._worker import scheduler, store_clock
+from jobsync._worker.scheduler import Scheduler
 from jobsync._worker.session import Session
 from jobsync._worker.singleton import Place
 from jobsync._worker.store_clock import StoreClock
-from jobsync._worker.ticks import Start, TickRecord, decide
+from jobsync._worker.ticks import Scheduled, Start, TickRecord, decide
 from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.errors import BackendUnavailable
@@ -608,21 +609,27 @@ def test_a_clock_that_is_set_back_far(store: Store, caplog: pytest.LogCaptureFix
 def test_few_of_many_ticks_are_begun_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes a connection to the store until its function is called: of hundreds at midnight a server refuses most."""
     begun, ran, release = list[TickRecord](), list[str](), threading.Event()
-    read_claims = TickRecord.read_claims
+    stepped, step, read_claims = list[Scheduled](), Scheduler.step, TickRecord.read_claims
+
+    def count(scheduler: Scheduler, each: Scheduled) -> float:
+        at = step(scheduler, each)
+        stepped.append(each)
+        return at
 
     def slow(record: TickRecord, *, is_unbegun_here: bool) -> list[Claim]:
         begun.append(record)
         release.wait(DEADLINE_SEC)
         return read_claims(record, is_unbegun_here=is_unbegun_here)
 
+    monkeypatch.setattr(Scheduler, 'step', count)
     monkeypatch.setattr(TickRecord, 'read_claims', slow)
     with store.job('a') as job:
         clock = Clock(job, NOON)
         for number in range(20):
             job.every(3600, name=f'work {number}')(lambda tick: ran.append(tick.id))
         wait_until(lambda: len(begun) >= 8, 'eight are begun')
-        for each in job._scheduler._all.values():
-            job._scheduler.step(each)
+        stepped.clear()
+        wait_until(lambda: len(stepped) > 2 * 20, 'all others are looked at')
         assert sum(each.is_busy for each in job._scheduler._all.values()) == 8
         release.set()
         clock.settle(NOON)

@@ -9,8 +9,9 @@ import pytest
 from tests.job.stores import Store
 
 WORK = """
-import sys, warnings
+import logging, sys, warnings
 warnings.simplefilter('ignore')
+logging.disable(logging.WARNING)  # on a busy machine entering takes long enough to be logged
 {patch}
 from jobsync import CoordinationConfig, Job, UnsupportedOperation
 try:

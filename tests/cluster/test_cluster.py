@@ -207,6 +207,9 @@ def test_a_lock_without_a_match(cluster: Cluster, namespace: Namespace, nodes: N
     assert "bound to 'gpu-%', and no live node matches" in found.verdict
     assert 'Live nodes: a, b.' in found.verdict
     assert any("by 'me'" in line and 'needs a gpu' in line for line in found.details)
+    for name in 'cdefgh':
+        namespace.join(name)
+    assert 'Live nodes: a, b, c, d, e and 3 more.' in cluster.why('x').verdict
 
 
 @pytest.mark.parametrize('reason', ['drained', 'of weight 0', 'stalled'])

@@ -146,7 +146,7 @@ def _unowned(reading: ClusterReading, place: TaskPlace) -> str:
         if pattern is None:
             return (
                 f'Not claimable: it is bound to {patterns}, and no live node matches. Start a node that does, or clear the lock. '
-                f'Live nodes: {", ".join(sorted(live))}.'
+                f'Live nodes: {listed(live)}.'
             )
     if place.is_absent and reading.assignment.members:
         return 'Not claimable yet: the row of its token is missing, so its last owner may still have it. It waits one timeout.'

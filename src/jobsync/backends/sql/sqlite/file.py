@@ -126,15 +126,6 @@ class DatabaseFile:
         """Return whether the files at the path are those that were opened."""
         return self.identity() == identity and self._sidecars() == anchor.sidecars
 
-    def log_written(self) -> tuple[int, int, int] | None:
-        """Return values that nearly every commit changes, at the cost of two system calls; None if there is no log."""
-        try:
-            # A Path takes three times as long, and an idle node does nothing else.
-            found = os.stat(f'{name_of_log(str(self.path))}-wal')  # noqa: PTH116
-        except OSError:
-            return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
-
     def _beside(self, suffix: str) -> Path:
         return Path(name_of_log(str(self.path)) + suffix)
 

@@ -52,8 +52,8 @@ PULSE_OF_NODE_SEC = (0.0005, 0.001)
 """The pauses for each node, where there are so many that these are longer: all of them poll, on the processors of one host."""
 SLOWING = 0.1
 """The pause grows to this share of the time since the last change."""
-THOROUGH_SEC = 1.0
-"""How often a poll reads the database, whether or not the log seems to have been written."""
+CHECK_SEC = 1.0
+"""How often ``wait`` checks whether its file is still the one at the path."""
 PROGRESS_STEPS = 100_000
 """Steps of SQLite's machine, about a millisecond, between two comparisons of the clock with the deadline."""
 NAMESPACES = """
@@ -277,33 +277,31 @@ class SqliteStore(SqlStore):
         deadline = time.monotonic() + timeout_sec
         connections: SqliteConnections | None = None
         seen: int | None = None
-        written: tuple[int, int, int] | None = None
-        thorough = -math.inf
-        number = revision
+        checked = -math.inf
+        number, is_another = revision, False
         while not self._closed.is_set():
-            now, last = time.monotonic(), written
-            written = self.file.log_written()
-            # t=0  a commit writes the log within one tick of the file system's clock
-            # t=1  this poll reads the log's size and time
-            # t=2  a second commit, in the same tick, overwrites the log: size and time stay
-            # So the count of commits is read once a second, whatever size and time say.
-            if written is None or written != last or now >= thorough:
-                thorough = now + THOROUGH_SEC
-                with contextlib.suppress(JobsyncError), in_sqlite(), translated(self.file.path):
+            now = time.monotonic()
+            with contextlib.suppress(JobsyncError), in_sqlite(), translated(self.file.path):
+                if connections is None or now >= checked:
+                    checked = now + CHECK_SEC
                     before, connections = connections, self._current(deadline + 1)
                     if connections is not before:
                         seen = None
-                    is_another = before not in (None, connections)
-                    if is_another:
-                        self._hints.forget()
-                    if (news := connections.peek(self._news, seen)) is not None:
-                        seen, row = news
-                        number = revision if row is None else row[0]
-                        if row is not None:
-                            self._hints.note(row)
-                        if number > revision or is_another:
-                            self._revised = now
-                            return number if is_another else self._hints.hint(number, revision)
+                        if before is not None:
+                            is_another = True
+                            self._hints.forget()
+                # t=0  a commit writes the log, and waits for the disk; no reader sees it yet
+                # t=1  this poll finds the log written, and reads the state of before
+                # t=2  the disk has it: the commit is seen, and nothing is written for that
+                # So what counts is the count of commits, and not the size or the time of the log.
+                if (news := connections.peek(self._news, seen)) is not None:
+                    seen, row = news
+                    number = revision if row is None else row[0]
+                    if row is not None:
+                        self._hints.note(row)
+                    if number > revision or is_another:
+                        self._revised = now
+                        return number if is_another else self._hints.hint(number, revision)
             left = deadline - now
             if left <= 0:
                 break

@@ -30,7 +30,7 @@ def tell_of_a_late_write(folder: Path, url: str) -> None:
     first = LateWorker(store, 'first', url, word=f'{folder}/first', **CRASH)
     with workers(first):
         lower = first.wait_until_said('at work')['fence']
-        first.process.send_signal(signal.SIGSTOP)
+        first.stop()
         second = LateWorker(store, 'second', url, word=f'{folder}/second', **CRASH)
         with workers(second):
             higher = second.wait_until_said('at work')['fence']

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from unittest.mock import Mock
 
+import attrs
 import pytest
 from tests.support.starved_threads import without_first_thread
 
@@ -197,6 +198,30 @@ def test_a_store_that_never_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert error is not None
     assert 'SchemaMismatch' in error
     feed.close()
+
+
+def test_who_follows_in_the_midst_of_an_outage_is_told_the_age_with_the_state(
+    feed: Feed, backend: FaultyBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No browser shows what was read an hour ago as the present, not even for a moment."""
+    asyncio.run(feed.recent())
+    backend.faults.append(Fault('snapshot', times=1_000_000))
+    feed.close()
+    read_at, frame, _ = feed._latest
+    assert frame is not None
+    feed._latest = read_at, attrs.evolve(frame, read_at=frame.read_at - 3600), 'BackendUnavailable: away'
+    monkeypatch.setattr(feed, '_want', lambda: None)
+    monkeypatch.setattr('jobsync.web.feed.asyncio.sleep', Mock(side_effect=AssertionError('it waits before it tells the age')))
+    feed._closing.clear()
+
+    async def follow() -> list[tuple[str, Any]]:
+        events = feed.events()
+        return [(name, json.loads(data)) for name, data in [await anext(events), await anext(events)]]
+
+    (first, _), (second, age) = asyncio.run(follow())
+    assert (first, second) == ('state', 'age')
+    assert age['age_sec'] >= 3600
+    assert age['error'] == 'BackendUnavailable: away'
 
 
 # --- what is sent -----------------------------------------------------------------------------------------------------------

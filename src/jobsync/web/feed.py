@@ -80,8 +80,8 @@ class Feed:
             (_, frame, _), now = self._latest, time.monotonic()
             if frame is not None and frame is not sent:
                 yield ('state', frame.text()) if sent is None else ('change', frame.since(sent))
-                sent, sent_at = frame, now
-            elif now >= sent_at + _QUIET_SEC:
+                sent, sent_at = frame, frame.read_at  # of a store that is slow or away, it was old when it was sent
+            if now >= sent_at + _QUIET_SEC:
                 yield 'age', self.age()
                 sent_at = now
             await asyncio.sleep(_STEP_SEC)

@@ -5,6 +5,7 @@ With ``JOBSYNC_SCREENSHOTS=docs/operate/images`` the pictures of the documentati
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,8 +17,10 @@ from jobsync import Cluster
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.testing import Fault, FaultyBackend, Namespace
 from jobsync.web import Server, cluster_app
+from jobsync.web import feed as feed_module
 
 Screens = Callable[..., Screen]
+KIRITIMATI = dt.timezone(dt.timedelta(hours=14))
 DESK: dict[str, Any] = {'viewport': {'width': 1180, 'height': 1040}}
 PHONE: dict[str, Any] = {'viewport': {'width': 390, 'height': 844}, 'has_touch': True}
 NIGHT: dict[str, Any] = {'color_scheme': 'dark'}
@@ -75,8 +78,8 @@ SEEN = """seen => {
 """Bring the tab to the front, or put another one there."""
 
 
-def serving(backend: Any, port: int = 0) -> Server:
-    return Server(cluster_app(lambda: Cluster(backend)), port)
+def serving(backend: Any, port: int = 0, token: str | None = None) -> Server:
+    return Server(cluster_app(lambda: Cluster(backend), token=token), port)
 
 
 def test_the_page_follows_a_cluster_through_a_death(screens: Screens, workers: Workers) -> None:
@@ -299,6 +302,58 @@ def test_a_slow_answer_takes_no_other_ones_place(screens: Screens, hostile: Serv
     page.evaluate("fetch('api/history?task=slow').then(answer => answer.text())")
     assert (page.locator('#answer').inner_text(), page.locator('#node-settings').text_content()) == found
     assert screen.complaints == []
+
+
+@pytest.mark.full
+def test_a_dialog_that_stays_open_shows_the_present(screens: Screens) -> None:
+    """A node's dialog follows it to its end; the late answer to a question that was closed is not that to the next question."""
+    namespace = Namespace(MemoryBackend(MemoryStore()))
+    leader, b = namespace.leader('a'), namespace.join('b')
+    namespace.lock('x')
+    with serving(namespace.backend, token=TOKEN) as server:
+        screen = screens(f'#token={TOKEN}', of=server, **DESK)
+        page, held = screen.page, list[Any]()
+        page.fill('#steer-name', 'ann')
+        page.keyboard.press('Enter')
+        page.route('**/api/locks/clear', lambda route: held.append(route))
+        page.click('#locks-rows button:has-text("Clear")')
+        with page.expect_request('**/api/locks/clear'):
+            page.click('#ask-yes')
+        page.click('#ask button[value=no]')
+        page.click('#nodes button:has-text("b")')
+        page.click('#node button:has-text("Evict")')
+        screen.expect('#ask-yes').to_be_enabled()
+        held[0].fulfill(status=503, json={'error': 'the lock is not cleared'})
+        screen.expect('#spoken').to_have_text('the lock is not cleared')
+        screen.expect('#ask-error').to_be_empty()
+        page.click('#ask button[value=no]')
+        with Cluster(namespace.backend) as cluster:
+            cluster.drain('b', actor='bob', force=True)
+        screen.expect('#node-actions button').to_have_text(['Undrain', 'Evict'])
+        namespace.evict(leader, b)
+        screen.expect('#node-facts').to_contain_text('not registered any more')
+        screen.expect('#node-actions').to_be_empty()
+
+
+@pytest.mark.full
+def test_times_are_those_of_the_browser_and_do_not_age(screens: Screens, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a lock ends and when a task was begun is told in the zone of the rest of the page; groups without room are counted."""
+    monkeypatch.setattr(feed_module, 'INCOMPLETE_SEC', 0)
+    namespace = Namespace(MemoryBackend(MemoryStore()))
+    namespace.backend.append_claims(namespace.leader('a'), ['begun'], namespace.snapshot().now.date())
+    for number in range(101):
+        namespace.lock('item', group=f'group {number}')
+    with serving(namespace.backend) as server, Cluster(namespace.backend) as cluster:
+        cluster.add_lock('x', 'a', expires_in_days=100)
+        (lock,), (begun,) = cluster.locks(), cluster.incomplete(older_than=0)
+        screen = screens(of=server, timezone_id='Pacific/Kiritimati', **DESK)  # UTC+14
+        assert lock['expires_at'] is not None
+        ends, since = lock['expires_at'].astimezone(KIRITIMATI), begun['created_on'].astimezone(KIRITIMATI)
+        screen.expect('#locks-rows').to_contain_text(f'until {ends:%b} {ends.day}, {ends:%Y, %H:%M}')
+        screen.expect('#incomplete-rows').to_contain_text(f'{since:%b} {since.day}, {since:%H:%M:%S}')
+        screen.expect('#groups li').to_have_count(101)
+        screen.expect('#groups').to_contain_text('and 1 more group')
+        screen.expect('#numbers').to_contain_text('101 on no node')
 
 
 @pytest.mark.full

@@ -92,7 +92,7 @@ def test_the_api_has_what_cluster_has(client: TestClient, namespace: Namespace) 
     assert (state['nodes']['a']['tokens'], state['nodes']['a']['is_leader']) == (TOKENS // 2, True)
     assert state['beats']['a'] <= state['now'] + 0.01  # it is rounded
     assert state['rebalances'][0]['tokens_moved'] == TOKENS // 2
-    assert state['items'] == {'total': 1, 'rows': [{'group': 'rows', 'items': 2, 'unplaced': 2, 'owners': 0}]}
+    assert state['items'] == {'total': 1, 'unplaced': 2, 'rows': [{'group': 'rows', 'items': 2, 'unplaced': 2, 'owners': 0}]}
     assert state['about']['appname'] == 'sync_'
     assert [row['name'] for row in client.get('/api/nodes').json()] == ['a']
     assert client.get('/api/nodes', params={'name': 'b'}).json() == []

@@ -202,4 +202,4 @@ def _groups(reading: ClusterReading) -> Mapping[str, Any]:
         {'group': group, 'items': items[group], 'unplaced': owners[group][None], 'owners': len(owners[group].keys() - {None})}
         for group in sorted(items)
     ]
-    return {'total': len(found), 'rows': found[:_MOST]}
+    return {'total': len(found), 'unplaced': sum(group['unplaced'] for group in found), 'rows': found[:_MOST]}

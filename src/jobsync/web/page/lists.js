@@ -1,11 +1,11 @@
 // Task locks and items, of which there may be a hundred thousand: the server is asked for a page of them. Incomplete and quarantined tasks.
 
-import { at, counted, duration, fill, make, name, number, pages, say, text } from './dom.js';
-import { cluster, get, storeNow } from './feed.js';
+import { at, clock, counted, fill, make, name, number, pages, say, text } from './dom.js';
+import { cluster, get } from './feed.js';
 import { clearButton, releaseButton } from './steer.js';
 import { explain } from './task.js';
 
-const SIZE = 20;
+const SIZE = 20, UNTIL = { dateStyle: 'medium', timeStyle: 'short', hourCycle: 'h23' };
 
 // A list that is fetched a page at a time, again when the cluster's structure has changed.
 class Fetched {
@@ -34,7 +34,7 @@ class Fetched {
 export const taskLink = task => make('button', { kind: 'link', click: () => explain(task) }, name(task));
 
 function lockRow(lock) {
-  const last = lock.expires_at ? ` until ${lock.expires_at.slice(0, 16).replace('T', ' ')}` : '';
+  const last = lock.expires_at ? ` until ${new Date(lock.expires_at).toLocaleString('en', UNTIL)}` : '';
   return make('li', { kind: lock.is_unmatched ? 'warn' : '' }, taskLink(lock.task_id), make('span', { kind: 'arrow' }, '→'),
     name(lock.patterns.join(', '), 'code'),
     lock.is_unmatched ? make('span', { kind: 'badge warn' }, 'no live node matches') : lock.owner ? make('span', { kind: 'quiet' }, 'on ', name(lock.owner)) : null,
@@ -58,7 +58,7 @@ export function startLists() {
 export const reloadLists = () => { seen = ''; };
 
 export function showLists() {
-  const { status, items: groups, incomplete, quarantined } = cluster.parts;
+  const { status, items: groups } = cluster.parts;
   say('locks-count', number(status.locks));
   say('items-count', number(status.items));
   const revision = JSON.stringify([status.timeline, status.version, status.locks, status.items, cluster.parts.locks, cluster.parts.about.steering]);
@@ -70,11 +70,17 @@ export function showLists() {
   }
   fill('groups', groups.rows.map(group => make('li', {}, name(group.group), make('span', { kind: 'quiet' },
     `${number(group.items)} on ${counted(group.owners, 'node')}`), group.unplaced ? make('span', { kind: 'badge warn' }, `${number(group.unplaced)} on no node`) : null)));
-  showTasks('incomplete', incomplete, row => [make('span', { kind: 'quiet' }, 'begun by ', name(row.node), ` ${duration(storeNow() - row.created_on)} ago`)]);
-  showTasks('quarantined', quarantined, row => [make('span', { kind: 'badge bad' }, `${counted(row.attempts, 'worker')} lost`), releaseButton(row.item)]);
+  if (groups.total > groups.rows.length) at('groups').append(make('li', { kind: 'quiet' }, `and ${counted(groups.total - groups.rows.length, 'more group')}`));
 }
 
-function showTasks(id, { total, rows }, more) {
+// They have buttons: made anew only when they change, since a click on one that is replaced meanwhile is lost.
+export function showTasks() {
+  const { incomplete, quarantined } = cluster.parts;
+  showPart('incomplete', incomplete, row => [make('span', { kind: 'quiet' }, 'begun by ', name(row.node), `, ${clock(row.created_on)}`)]);
+  showPart('quarantined', quarantined, row => [make('span', { kind: 'badge bad' }, `${counted(row.attempts, 'worker')} lost`), releaseButton(row.item)]);
+}
+
+function showPart(id, { total, rows }, more) {
   say(`${id}-count`, number(total));
   const made = rows.map(row => make('li', {}, taskLink(row.item), ...more(row)));
   if (total > rows.length) made.push(make('li', { kind: 'quiet' }, `and ${number(total - rows.length)} more`));

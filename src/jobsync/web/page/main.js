@@ -3,7 +3,7 @@
 import { at, counted, duration, fill, make, number, say, text } from './dom.js';
 import { cluster, follow, freshness } from './feed.js';
 import { showHistory, showMoves, showTimeline, startHistory } from './history.js';
-import { reloadLists, showLists, startLists } from './lists.js';
+import { reloadLists, showLists, showTasks, startLists } from './lists.js';
 import { showLate, showMap, startMap } from './map.js';
 import { noteLoads, openNode, showNodes, startNodes } from './nodes.js';
 import { showSteering, startSteering } from './steer.js';
@@ -31,14 +31,13 @@ function figure(term, value, more, href, level = '') {
 
 function showNumbers() {
   const { status, locks, items, incomplete, quarantined } = cluster.parts;
-  const unplaced = items.rows.reduce((sum, group) => sum + group.unplaced, 0);
   fill('numbers', [
     figure('Nodes at work', number(status.nodes), cluster.nodes.size > status.nodes ? `of ${number(cluster.nodes.size)} registered` : '', '#nodes-head', status.nodes ? '' : 'bad'),
     figure('Leader', status.leader ?? 'none', `epoch ${number(status.epoch)}`, null, status.leader ? '' : 'bad'),
     figure('Tokens owned', number(status.tokens_owned), `of ${number(status.total_tokens)}`, '#map-head', status.tokens_unowned ? 'bad' : ''),
     figure('Moving', number(status.tokens_moving), '', '#moves-head', status.tokens_moving ? 'warn' : ''),
     figure('Task locks', number(status.locks), locks.unmatched ? `${number(locks.unmatched)} unmatched` : '', '#locks', locks.unmatched ? 'warn' : ''),
-    figure('Items', number(status.items), unplaced ? `${number(unplaced)} on no node` : '', '#items', unplaced ? 'warn' : ''),
+    figure('Items', number(status.items), items.unplaced ? `${number(items.unplaced)} on no node` : '', '#items', items.unplaced ? 'warn' : ''),
     figure('Incomplete', number(incomplete.total), '', '#incomplete'),
     figure('Quarantined', number(quarantined.total), '', '#quarantined', quarantined.total ? 'warn' : ''),
   ]);
@@ -55,7 +54,7 @@ const VIEWS = [
   [['health', 'status'], showHealth], [['status', 'locks', 'items', 'incomplete', 'quarantined', 'nodes'], showNumbers], [['about', 'status'], showAbout],
   [['about'], showSteering], [['moves', 'status'], showMoves], [['rebalances', 'actions'], showHistory],
   [['nodes'], noteLoads], [['nodes', 'moves', 'status'], showMap], [['beats'], showLate], [['nodes', 'beats', 'now'], showNodes],
-  [['about', 'status', 'locks', 'items', 'incomplete', 'quarantined'], showLists],
+  [['about', 'status', 'locks', 'items'], showLists], [['about', 'incomplete', 'quarantined'], showTasks],
 ];
 
 function show() {
@@ -89,7 +88,7 @@ startLists();
 startMap(openNode);
 startSteering(() => {
   reloadLists();
-  if (cluster.parts) showSteering(), showLists();
+  if (cluster.parts) showSteering(), showLists(), showTasks();
 });
 startTask();
 follow(changed => {

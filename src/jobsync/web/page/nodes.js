@@ -54,6 +54,7 @@ function fresh(of) {
 }
 
 export function showNodes() {
+  if (at('node').open) showOpened();
   const wanted = at('nodes-find').value.trim().toLowerCase();
   const found = [...cluster.nodes].filter(([of, node]) => !wanted || [of, node.host, node.state, node.is_drained ? 'drained' : '',
     node.is_leader ? 'leader' : ''].some(each => String(each).toLowerCase().includes(wanted)));
@@ -119,19 +120,30 @@ function showNode(row, [of, node], most) {
 
 let opened = null;
 
-export async function openNode(of) {
-  const node = cluster.nodes.get(of);
-  if (!node) return;
-  opened = of;
-  fill('node-name', [name(of), ...badges(of, node).map(([words, kind]) => make('span', { kind: `badge ${kind}` }, words))]);
-  const left = leaseLeft(of, node);
-  facts('node-facts', {
+// The dialog of a node follows the cluster as long as it is open.
+function showOpened() {
+  const of = opened, node = cluster.nodes.get(of), marks = node ? badges(of, node) : [], left = node ? leaseLeft(of, node) : null;
+  const head = at('node-name'), key = JSON.stringify([of, marks]);
+  if (head.dataset.key !== key) {
+    head.dataset.key = key;
+    fill(head, [name(of), ...marks.map(([words, kind]) => make('span', { kind: `badge ${kind}` }, words))]);
+  }
+  facts('node-facts', node ? {
     State: node.state, Tokens: number(node.tokens), Pins: number(node.pins ?? 0), 'Busy with': number(node.holding ?? 0) + ' that it hands over',
     Lease: left === null ? 'none' : `${left.toFixed(1)} of ${node.timeout_sec} s left`, Weight: node.weight ?? 1, Host: node.host, Process: node.pid,
     Joined: clock(node.since),
-  });
+  } : { State: 'not registered any more' });
+  const actions = node ? nodeActions(of, node) : [];
+  // The others stay: what has the focus keeps it.
+  if (at('node-actions').textContent !== actions.map(button => button.textContent).join('')) fill('node-actions', actions);
+}
+
+export async function openNode(of) {
+  if (!cluster.nodes.has(of)) return;
+  opened = of;
   fill('node-settings', []);
-  fill('node-actions', nodeActions(of, node));
+  fill('node-actions', []);
+  showOpened();
   if (!at('node').open) at('node').showModal();
   try {
     const [row] = await get('api/nodes', { name: of });
@@ -142,6 +154,7 @@ export async function openNode(of) {
 }
 
 function facts(where, values) {
-  fill(where, Object.entries(values).flatMap(([term, value]) => [make('dt', {}, text(term)),
-    make('dd', {}, make('bdi', {}, text(typeof value === 'object' ? JSON.stringify(value) : value)))]));
+  const place = at(where), entries = Object.entries(values);
+  if (place.children.length !== 2 * entries.length) fill(place, entries.flatMap(([term]) => [make('dt', {}, text(term)), make('dd', {}, make('bdi'))]));
+  entries.forEach(([, value], nth) => say(place.children[2 * nth + 1].firstChild, text(typeof value === 'object' ? JSON.stringify(value) : value)));
 }

@@ -63,13 +63,19 @@ function typed(given, kind) {
   return given;
 }
 
+let asked = 0;
+
 // Ask, change, and show why it could not be changed.
 // `fields` are further inputs, by the names of the arguments: `several` is one text in each line, `number` a number.
 function change({ head, words, yes, path, values, reason = false, force = false, fields = {} }) {
+  const mine = ++asked;
+  // A store may answer late: when the dialog is closed, or asks something else.
+  const isShown = () => mine === asked && at('ask').open;
   fill('ask-head', head);
   say('ask-text', words);
   say('ask-yes', yes);
   say('ask-error', '');
+  at('ask-yes').disabled = false;
   fill('ask-fields', Object.entries(fields).map(([key, { label, kind, hint }]) => make('label', {}, label,
     kind === 'several' ? make('textarea', { id: `ask-${key}`, rows: 2, placeholder: hint }) : make('input', { id: `ask-${key}`, autocomplete: 'off', placeholder: hint }))));
   at('ask-reason-label').hidden = !reason;
@@ -83,14 +89,16 @@ function change({ head, words, yes, path, values, reason = false, force = false,
     at('ask-yes').disabled = true;
     try {
       await post(path, { ...values, ...more });
-      at('ask').close();
-      at('node').close();
+      if (isShown()) {
+        at('ask').close();
+        at('node').close();
+      }
       whenDone();
       say('spoken', 'Done.');
     } catch (problem) {
-      say('ask-error', text(problem.message));
+      say(isShown() ? 'ask-error' : 'spoken', text(problem.message));
     } finally {
-      at('ask-yes').disabled = false;
+      if (mine === asked) at('ask-yes').disabled = false;
     }
   };
   at('ask').showModal();

@@ -47,7 +47,7 @@ export async function explain(task) {
     const kind = found.is_complete ? 'done' : found.is_claimable ? 'ok' : 'bad';
     answer([make('div', { kind: `verdict ${kind}` }, make('p', {}, make('bdi', {}, text(found.verdict))),
       make('ul', {}, ...found.details.map(line => make('li', {}, make('bdi', {}, text(line))))),
-      make('p', { kind: 'quiet' }, `${found.is_pinned ? 'Pin' : 'Token'} ${found.token}, since version ${found.version}.`)), await historyOf(task)]);
+      make('p', { kind: 'quiet' }, `${found.is_pinned ? 'Pin' : 'Token'} ${found.token}, since version ${found.version}. Asked on ${clock(Date.now() / 1000)}.`)), await historyOf(task)]);
   } catch (problem) {
     answer([make('div', { kind: 'verdict bad' }, make('p', {}, text(problem.message)))]);
   }

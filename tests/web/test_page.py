@@ -373,15 +373,50 @@ def test_a_store_that_does_not_answer_shows_as_old(screens: Screens) -> None:
         backend.faults.clear()
         screen.expect('#live').to_have_text('live')
         assert screen.page.title() == '!! jobsync'  # no token has an owner
+        screen.page.route('**/api/locks?**', lambda route: route.abort())
+        screen.page.fill('#locks-find', 'x')
+        screen.expect('#locks-rows').to_have_text('Failed to fetch')
+        screen.page.unroute('**/api/locks?**')
         screen.page.evaluate(SEEN, False)
         namespace.join('b')
         screen.page.evaluate(SEEN, True)
         screen.expect('#nodes tr').to_have_count(2)
+        screen.expect('#locks-rows').to_have_text('None.')
     screen.expect('#live-text').to_contain_text('no connection to the server')
     namespace.join('c')
     with serving(backend, port=server_port):
         screen.expect('#live').to_have_text('live')
         screen.expect('#nodes tr').to_have_count(3)
+
+
+@pytest.mark.full
+def test_a_late_answer_to_a_hidden_tab_takes_no_newer_states_place(screens: Screens) -> None:
+    """What was asked while the tab was not seen, and is answered when it is seen again, is not shown."""
+    namespace = Namespace(MemoryBackend(MemoryStore()))
+    namespace.leader('a')
+    with serving(namespace.backend) as server:
+        screen = screens(of=server, **DESK)
+        page, held = screen.page, list[Any]()
+        code = page.request.get(f'http://127.0.0.1:{server.port}/feed.js').text()
+        assert '30_000' in code  # how often a tab that is not seen asks, in ms
+        page.route(
+            '**/feed.js', lambda route: route.fulfill(content_type='text/javascript', body=code.replace('30_000', '1_000'))
+        )
+        page.reload()
+        screen.expect('#live').to_have_text('live')
+        page.route('**/api/state?', lambda route: held.append((route, route.fetch())))
+        page.evaluate(SEEN, False)
+        while not held:
+            page.wait_for_timeout(100)
+        namespace.join('b')
+        page.evaluate(SEEN, True)
+        screen.expect('#nodes tr').to_have_count(2)
+        route, old = held[0]
+        with page.expect_response('**/api/state?'):
+            route.fulfill(response=old)
+        page.evaluate("fetch('api/nodes').then(answer => answer.text())")  # as long as the page takes for its own
+        page.evaluate('new Promise(requestAnimationFrame)')
+        assert page.locator('#nodes tr').count() == 2
 
 
 @pytest.mark.full

@@ -67,6 +67,7 @@ export function follow(whenChanged) {
     if (!document.hidden) return;
     try {
       const { error, ...state } = await get('api/state');
+      if (!document.hidden) return;  // seen again meanwhile: the events have told something newer
       take(state, true);
       cluster.error = error ?? null;
     } catch (problem) {

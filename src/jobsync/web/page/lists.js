@@ -26,6 +26,7 @@ class Fetched {
       fill(`${this.id}-rows`, found.rows.length ? found.rows.map(this.row) : [make('li', { kind: 'quiet' }, this.nothing)]);
       pages(`${this.id}-pages`, this.first, SIZE, found.total, to => { this.first = to; this.load(); });
     } catch (problem) {
+      reloadLists();  // with the next state, such as that of a new connection
       if (asked === this.asked) fill(`${this.id}-rows`, [make('li', { kind: 'bad' }, text(problem.message))]);
     }
   }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -52,6 +53,35 @@ def test_two_that_accept_writes(
         with (
             closing(connect_to(url_of(harness, *hosts), 'sync_')) as backend,
             pytest.raises(ConfigError, match=f'{hosts[0]} and {hosts[1]} both accept writes'),
+        ):
+            backend.open(SETTINGS, create=False)
+
+
+class Copy(PostgresServer):
+    """A server with the data of another one, which is down."""
+
+    def __init__(self, original: PostgresServer) -> None:
+        self._original = original
+        super().__init__()
+
+    def prepare(self) -> None:
+        """See ``ServerProcess``."""
+        shutil.copytree(self._original.folder / 'data', self._data)
+
+
+def test_two_standbys_that_were_both_promoted(other: PostgresServer) -> None:
+    """Like two copies of one cluster, they have one identifier, and timelines of one number."""
+    with closing(connect_to(other.url(), 'sync_')) as backend:
+        Namespace(backend)
+    other.arrange('CHECKPOINT')
+    other.kill()
+    with closing(Copy(other)) as twin:
+        other.start()
+        first, second = f'127.0.0.1:{other.port}', f'127.0.0.1:{twin.port}'
+        url = f'{other.url().replace(first, f"{first},{second}")}?target_session_attrs=read-write'
+        with (
+            closing(connect_to(url, 'sync_')) as backend,
+            pytest.raises(ConfigError, match=f'{first} and {second} both accept writes'),
         ):
             backend.open(SETTINGS, create=False)
 

@@ -42,8 +42,10 @@ CLOSED = f"""
     JOIN pg_catalog.pg_class ON relnamespace = closed.oid AND relkind = 'r' AND relname = '{{state}}'
     ORDER BY place LIMIT 1
 """  # noqa: S608 - all of it is written here
-SERVER = "SELECT system_identifier || ':' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) FROM pg_control_system()"
-"""The cluster and its timeline."""
+SERVER = """
+    SELECT system_identifier, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint FROM pg_control_system()
+"""
+"""The cluster, and when this server of it was started: two standbys that are promoted may begin timelines of one number."""
 
 
 class SchemaCheck:

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from tests.job.waiting import wait_until
@@ -55,6 +56,29 @@ def test_two_that_accept_writes(
             pytest.raises(ConfigError, match=f'{hosts[0]} and {hosts[1]} both accept writes'),
         ):
             backend.open(SETTINGS, create=False)
+
+
+def test_two_that_are_named_elsewhere(
+    harness: PostgresqlHarness, other: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By the environment, a service or addresses, and not by the hosts of the URL."""
+    Namespace(harness.connect())
+    hosts, ports = '127.0.0.1,127.0.0.1', f'{harness.server.port},{other.port}'
+    service = tmp_path / 'services'
+    service.write_text(f'[two]\nhost={hosts}\nport={ports}\n')
+    by_service = {'PGSERVICE': 'two', 'PGSERVICEFILE': str(service)}
+    url = url_of(harness, '')
+    for environment, given in (
+        ({'PGHOST': hosts, 'PGPORT': ports}, url),
+        ({'PGHOSTADDR': hosts, 'PGPORT': ports}, url),
+        (by_service, url),
+        ({}, f'{url}&hostaddr={hosts}&port={ports}'),
+    ):
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            with closing(connect_to(given, 'sync_')) as backend, pytest.raises(ConfigError, match='both accept writes'):
+                backend.open(SETTINGS, create=False)
 
 
 class Copy(PostgresServer):

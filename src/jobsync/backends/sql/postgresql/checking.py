@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import psycopg
+from psycopg.pq import Conninfo
 
 from jobsync.backends.sql.postgresql.connection import ENCODING, BoundedConnection
 from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, SOCKETS, PostgresqlServer
@@ -46,6 +47,9 @@ SERVER = """
     SELECT system_identifier, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint FROM pg_control_system()
 """
 """The cluster, and when this server of it was started: two standbys that are promoted may begin timelines of one number."""
+
+PLACE = (b'host', b'hostaddr', b'port')
+"""The parameters that say where a server is."""
 
 
 class SchemaCheck:
@@ -154,16 +158,29 @@ class Hosts:
     def _others(self, host: str, port: int) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
         """Yield each other address that may accept writes, and the parameters of a connection to it if it does."""
         given = self._server.parameters
-        hosts, ports = str(given.get('host') or '').split(','), str(given.get('port') or '5432').split(',')
-        if given.get('hostaddr') or len(ports) not in (1, len(hosts)):
+        if 'service' not in given:
+            given = {**_defaults(), **given}
+        names = str(given.get('host') or given.get('hostaddr') or '')
+        hosts, places = names.split(','), str(given.get('hostaddr') or names).split(',')
+        ports = str(given.get('port') or '5432').split(',')
+        if not names or len(places) != len(hosts) or len(ports) not in (1, len(hosts)):
             return
-        for other, its in zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=True):
-            for address in _addresses(other):
+        for other, where, its in zip(hosts, places, ports * len(hosts) if len(ports) == 1 else ports, strict=True):
+            for address in _addresses(where):
                 place = address or other, int(its or '5432')
                 if place != (host, port):
                     at = {'host': other, 'hostaddr': address, 'port': place[1], 'target_session_attrs': 'read-write'}
                     attributes = {'connect_timeout': SHORTEST_SEC, 'client_encoding': ENCODING}
                     yield place, {**given, **at, **attributes, 'autocommit': True}
+
+
+def _defaults() -> dict[str, str]:
+    """Return where libpq connects to if the URL does not say: what is in the environment, or in the service named there."""
+    return {
+        option.keyword.decode(): option.val.decode()
+        for option in Conninfo.get_defaults()
+        if option.val and option.keyword in PLACE
+    }
 
 
 def _addresses(host: str) -> Sequence[str]:

@@ -15,6 +15,8 @@ from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
 
 from jobsync.backend import NodeRef
+from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.store import Mode
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
@@ -179,6 +181,18 @@ def test_a_primary_that_is_made_read_only(harness: PostgresqlHarness, other: Pos
             wait_until(lambda: raised_by(namespace, ref) is SchemaMismatch, 'the other host, which has no tables, is called')
         finally:
             harness.accept_writes()
+
+
+def test_a_host_that_is_cut_off(harness: PostgresqlHarness) -> None:
+    """To find that out takes longer than a call may. The call has some time left all the same."""
+    with socket.socket() as silent:
+        silent.bind(('127.0.0.1', 0))
+        silent.listen()
+        url = url_of(harness, f'127.0.0.1:{silent.getsockname()[1]}', f'127.0.0.1:{harness.server.port}')
+        with closing(connect_to(f'{url}&connect_timeout=2', 'sync_')) as backend:
+            assert isinstance(backend, SqlBackend)
+            limit = backend.store.run(Mode.READ, 1.0, lambda tx: tx.execute_text('SHOW statement_timeout').scalar())
+    assert limit != '1ms'
 
 
 def raised_by(namespace: Namespace, ref: NodeRef) -> type[JobsyncError] | None:

@@ -56,6 +56,8 @@ IDLE_SEC = 10.0
 """How long a process that stops in the middle of a transaction may keep its locks. A starved process needs some of it."""
 GRACE_SEC = 0.5
 """The time that the server gets after its statement timeout, to report that it has cancelled."""
+LEAST_SEC = 1.0
+"""The time that a transaction has, if its call had as much, however long it then took to connect."""
 _HOLD_MS = 500
 """How long a reading waits for its tables, and a change of the structure for anything but the state, before it begins anew."""
 NAMESPACES = """
@@ -347,7 +349,9 @@ class PostgresqlStore(SqlStore):
             try:
                 # A COMMIT that announces waits for those of all other databases of the server: all was done but that.
                 before_commit = ['SET LOCAL lock_timeout TO DEFAULT'] if mode is Mode.STRUCTURE else ()
-                transaction = Framed(connection, self.dialect, raw, partial(self._beginning, mode, deadline), before_commit)
+                transaction = Framed(
+                    connection, self.dialect, raw, partial(self._beginning, mode, raw.deadline - GRACE_SEC), before_commit
+                )
                 yield transaction
                 transaction.end()
             except BaseException as error:
@@ -372,9 +376,13 @@ class PostgresqlStore(SqlStore):
     def _connected(self, deadline: float) -> Iterator[tuple[sa.Connection, BoundedConnection]]:
         if self._closed:
             raise BackendUnavailable(f'this backend on {self.server} is closed')
+        begun = time.monotonic()
         connection, raw = self._open_connection()
         try:
-            raw.deadline = deadline + GRACE_SEC
+            # t=0  the first host of the URL is cut off: to find that out, and to connect to the second, takes all the call's time
+            # t=1  the transaction has a millisecond, so the server ends it, or its session: the next call connects anew
+            least = min(LEAST_SEC, deadline - begun)
+            raw.deadline = max(deadline, time.monotonic() + least) + GRACE_SEC
             yield connection, raw
         finally:
             connection.close()

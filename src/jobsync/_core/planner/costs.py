@@ -16,6 +16,7 @@ ratios of the costs given, so no rounding decides.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
@@ -102,11 +103,6 @@ class _Balance:
         self.load[node] -= self.whole[item.cost]
         self.put([item], choice, to)
 
-    def first(self, items: Sequence[PinRequest], node: int) -> PinRequest:
-        """Return the first of some items, by their ids; of those that the node has lost by leaving or dying, if there are any."""
-        homing = [item for item in items if item.home is not None and self.numbers.get(item.home) == node]
-        return min(homing or items, key=_ID)
-
     # --- items without a place ----------------------------------------------------------------------------------------------
 
     def place(self, loose: Iterable[PinRequest], choices: Mapping[frozenset[str], AllowedNodes]) -> None:
@@ -150,15 +146,21 @@ class _Balance:
             if steps.keys().isdisjoint(over):
                 break
             for node in sorted(steps, key=lambda node: (-steps[node], node)):
-                for choice, to in self._ways(node, steps, usable):  # once an item cannot go there, none can
-                    items = self.on[node][choice]
-                    if excess[node] > most:
-                        self._sort(items, to)
-                    while items and excess[node] > most and (steps[to] or excess[to] <= 0):
-                        item = items.pop()
-                        self.move(item, choice, node, to)
-                        excess[node] -= self.whole[item.cost] * whole
-                        excess[to] += self.whole[item.cost] * whole
+                for choice, ways in self._ways(node, steps, usable):
+                    if excess[node] <= most:
+                        break
+                    items, order = self.on[node][choice], None
+                    homes = {item.home for item in items}
+                    for to in ways:  # once an item cannot go there, none can
+                        home = self.names[to] if self.names[to] in homes else ''
+                        if order != home:
+                            self._sort(items, home)
+                            order = home
+                        while items and excess[node] > most and (steps[to] or excess[to] <= 0):
+                            item = items.pop()
+                            self.move(item, choice, node, to)
+                            excess[node] -= self.whole[item.cost] * whole
+                            excess[to] += self.whole[item.cost] * whole
         crowded = self._reached(over, usable)
         within: dict[AllowedNodes, Sequence[int]] = {}
         outside: dict[AllowedNodes, Sequence[int]] = {}
@@ -168,11 +170,11 @@ class _Balance:
         self.relieve([node for node in nodes if node in crowded], within)
         self.relieve([node for node in nodes if node not in crowded], outside)
 
-    def _sort(self, items: list[PinRequest], to: int) -> None:
-        """Sort items so that the last goes first to a node: the dearest, of those one whose home it is, then by their ids."""
-        # t=0  a node that was alone has a hundred thousand items, and another one joins
-        # t=1  if the dearest were searched for before each of the fifty thousand moves, the leader would plan for minutes
-        home = self.names[to]
+    def _sort(self, items: list[PinRequest], home: str) -> None:
+        """Sort items so that the last goes first to a node: the dearest, of those one that has this home, then by their ids."""
+        # t=0  a node that was alone has a hundred thousand items, and others join
+        # t=1  if the dearest were searched for before each of the moves, the leader would plan for minutes; so it would if all
+        #      were sorted anew for each of hundreds of newcomers, where none of the items has its home
         items.sort(key=lambda item: (item.cost, item.home == home, -item.id))
 
     def _steps(self, ends: Sequence[int], nodes: Sequence[int], usable: Mapping[AllowedNodes, Sequence[int]]) -> dict[int, int]:
@@ -192,12 +194,11 @@ class _Balance:
 
     def _ways(
         self, node: int, steps: Mapping[int, int], usable: Mapping[AllowedNodes, Sequence[int]]
-    ) -> Iterator[tuple[AllowedNodes, int]]:
-        """Yield where items of a node can take the next step, with their choice."""
+    ) -> Iterator[tuple[AllowedNodes, Sequence[int]]]:
+        """Yield the choices of a node's items that can take the next step, and where to."""
         for choice in sorted(choice for choice, items in self.on[node].items() if items and choice in usable):
-            for to in usable[choice]:
-                if steps.get(to) == steps[node] - 1:
-                    yield choice, to
+            if ways := [to for to in usable[choice] if steps.get(to) == steps[node] - 1]:
+                yield choice, ways
 
     def _reached(self, start: Iterable[int], usable: Mapping[AllowedNodes, Sequence[int]]) -> set[int]:
         """Return the nodes to which items of these nodes, and what they push aside, can go."""
@@ -213,6 +214,7 @@ class _Balance:
 
     def even_out(self) -> None:
         """Move items from the highest node, as long as one could take the dearest item and stay below it."""
+        in_order: set[tuple[int, AllowedNodes]] = set()
         has_moved = True
         while has_moved:
             has_moved = False
@@ -223,9 +225,16 @@ class _Balance:
                 if height != self._height(node)[0] or not (found := self._lower(node)):
                     continue
                 has_moved = True
-                item, choice, _, to = found
-                self.on[node][choice].remove(item)
-                self.move(*found)
+                choice, to, even = found
+                for place in ((node, choice), (to, choice)):
+                    if place not in in_order:
+                        in_order.add(place)
+                        self.on[place[0]][choice].sort(key=self._order)
+                items = self.on[node][choice]
+                item = items.pop(self._nearest(items, even, to))
+                insort(self.on[to][choice], item, key=self._order)
+                self.load[node] -= self.whole[item.cost]
+                self.load[to] += self.whole[item.cost]
                 heappush(heap, self._height(node))
                 heappush(heap, self._height(to))
 
@@ -233,8 +242,11 @@ class _Balance:
         """Return a number that orders nodes by their load for each unit of weight, the highest first, and the node."""
         return -(self.load[node] * self.unit // self.weights[node]), node
 
-    def _lower(self, node: int) -> tuple[PinRequest, AllowedNodes, int, int] | None:
-        """Return what ``move`` needs: the item of a node that evens out most, and the node to which it goes, if any is so low."""
+    def _lower(self, node: int) -> tuple[AllowedNodes, int, int] | None:
+        """Return the choice of an item that a node is to give, the node to which it goes, and the cost that would even them out.
+
+        None if no node is so low.
+        """
         weights, load = self.weights, self.load
         mine, weight = load[node], weights[node]
         found: tuple[int, AllowedNodes, int] | None = None
@@ -247,8 +259,27 @@ class _Balance:
         if found is None:
             return None
         gap, choice, to = found
-        even = gap // (weight + weights[to])
-        items = self.on[node][choice]
-        off = {cost: abs(self.whole[cost] - even) for cost in set(map(_COST, items))}
+        return choice, to, gap // (weight + weights[to])
+
+    def _order(self, item: PinRequest) -> tuple[float, int, int]:
+        """Return the cost of an item, the node that has lost it by leaving or dying, if that is there, and its id."""
+        return item.cost, self.numbers.get(item.home or '', FREELY), item.id
+
+    def _nearest(self, items: Sequence[PinRequest], cost: int, to: int) -> int:
+        """Return the position of the item, of some in their order, whose cost is nearest to this one.
+
+        Of several it is the first by their ids; of those that the node ``to`` has lost, if there are any.
+        """
+        # t=0  a node has a hundred thousand items, and one of them costs as much as half of the others together
+        # t=1  if each of the thousands that it gives were searched for among all, the leader would plan for minutes
+        above = bisect_left(items, cost, key=lambda item: self.whole[item.cost])
+        off = {item.cost: abs(self.whole[item.cost] - cost) for item in items[max(0, above - 1) : above + 1]}
         least = min(off.values())
-        return self.first([item for item in items if off[item.cost] == least], to), choice, node, to
+        found: list[tuple[bool, int, int]] = []
+        for near in (near for near in off if off[near] == least):
+            at = bisect_left(items, near, key=_COST)
+            while at < len(items) and items[at].cost == near:
+                _, home, item_id = self._order(items[at])
+                found.append((home != to, item_id, at))
+                at = bisect_left(items, (near, home + 1), lo=at, key=lambda item: self._order(item)[:2])
+        return min(found)[2]

@@ -133,6 +133,18 @@ def test_long_tasks_that_report_are_no_false_alarm() -> None:
     assert not [event for agent in (a, b) for event in agent.events if isinstance(event, LogMessage) and 'progress' in event.text]
 
 
+def test_the_time_of_a_suspended_machine_does_not_count() -> None:
+    """Programs that are suspended with their machines go on with what they own; one that hangs after that stalls in time."""
+    bench = Bench()
+    a, b = pair(bench)
+    before = bench.backend.snapshot().version
+    bench.now += 3600.0
+    run(bench, TIMEOUT / 2)
+    assert (shares(a, b), a.is_stalled, b.is_stalled) == ([2, 2], False, False)
+    assert bench.backend.snapshot().version == before
+    assert 1 <= run(bench, 60.0, b, until=lambda: shares(a, b) == [0, 4]) <= TIMEOUT / 2 + 2
+
+
 def test_a_node_that_owns_nothing_does_not_stall() -> None:
     """A node of weight 0 has nothing to make progress with; the time counts from what it gains."""
     bench = Bench()

@@ -17,6 +17,8 @@ __all__ = ['Progress']
 
 _MOST_STEP_SEC = 0.5
 """How often the agent checks for the mark, at the least."""
+_MOST_PART = 0.25
+"""How much of the timeout passes, at the most, from one check to the next. What is beyond that is not counted."""
 
 
 class Progress:
@@ -26,12 +28,16 @@ class Progress:
         self._timeout_sec = math.inf if timeout_sec is None else timeout_sec
         self.is_watched = timeout_sec is not None
         self._step_sec = min(_MOST_STEP_SEC, self._timeout_sec / 8)
-        self._marked_at = now
+        self._marked_at = self._checked_at = now
         self.is_stalled = False
 
     def check(self, is_marked: bool, owns: bool, now: float) -> bool:
         """Take whether there was a mark since the last check; return whether ``is_stalled`` has changed."""
         before = self.is_stalled
+        # t=0     a program is at a task, and its machine is suspended
+        # t=3600  the machine goes on: the program has done nothing for an hour, nor has the agent, which has not checked
+        self._marked_at += max(0.0, now - self._checked_at - _MOST_PART * self._timeout_sec)
+        self._checked_at = now
         if is_marked or not (owns or before):
             self._marked_at, self.is_stalled = now, False
         elif now >= self._marked_at + self._timeout_sec:

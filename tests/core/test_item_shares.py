@@ -252,3 +252,17 @@ def test_a_dear_item_does_not_have_all_others_searched_for_each_that_moves() -> 
     plan = placed(dict.fromkeys(['n0', 'n1'], 1.0), alone)
     assert sum(plan[item.id] == 'n1' for item in alone) > count / 10
     assert _Counted.compared < 100 * count
+
+
+def test_plans_for_items_of_different_costs_come_to_an_end() -> None:
+    """Heavy nodes that have too much, and light ones on which an item is worse off, do not swap items for ever."""
+    weights = {f'n{number}': 6.0 if number < 3 else 1.0 for number in range(6)}
+    at = [('n4', '134'), ('n0', '12345'), ('n4', '1235'), ('n4', '1235'), (None, '12345'), ('n4', '12345'), ('n0', '1235')]
+    pins = [
+        PinRequest(n, place, frozenset(f'n{number}' for number in allowed), None, 'g', 1.0 if n == 5 else 50.0)
+        for n, (place, allowed) in enumerate(at)
+    ]
+    for _ in range(2):
+        plan = placed(weights, pins)
+        before, pins = pins, [pin._replace(place=plan[pin.id]) for pin in pins]
+    assert pins == before

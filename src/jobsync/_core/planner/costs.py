@@ -70,8 +70,7 @@ def share_costs(items: Sequence[PinRequest], numbers: Mapping[str, int], weights
             else:
                 placed.update(dict.fromkeys(map(_ID, there), FREELY))
     balance.place(loose, choices)
-    balance.relieve(range(len(weights)), {choice: choice for choice in unique.values() if choice})
-    balance.even_out()
+    balance.settle({choice: choice for choice in unique.values() if choice})
     for node, on_node in enumerate(balance.on):
         for there in on_node.values():
             placed.update(dict.fromkeys(map(_ID, there), node))
@@ -102,6 +101,28 @@ class _Balance:
         """Put an item on another node that has been taken from ``on`` of its own."""
         self.load[node] -= self.whole[item.cost]
         self.put([item], choice, to)
+
+    def settle(self, usable: Mapping[AllowedNodes, Sequence[int]]) -> None:
+        """Move items until no more moves make the nodes more even."""
+        # t=0  a light node has the least for its weight, and is given a dear item of a heavy node, which is over by more
+        # t=1  that is better off on the heavy node, and goes back; another item has made room for it meanwhile, and stays there
+        # t=2  the next plan finds the heavy node over as before, and moves the other item back, and so on for ever
+        # So moves count only if the highest node gets lower, or of equals the next one. What is then left can go on no circle.
+        while True:
+            on = [{choice: [*items] for choice, items in there.items()} for there in self.on]
+            load, before = [*self.load], self._heights()
+            self.relieve(range(len(load)), usable)
+            self.even_out()
+            if self._heights() > before:
+                continue
+            self.on, self.load = [defaultdict(list, there) for there in on], load
+            self.even_out()
+            if self._heights() == before:
+                return
+
+    def _heights(self) -> list[int]:
+        """Return the negative height of each node, those of the highest first: a greater list is of nodes that are more even."""
+        return sorted(self._height(node)[0] for node in range(len(self.weights)))
 
     # --- items without a place ----------------------------------------------------------------------------------------------
 

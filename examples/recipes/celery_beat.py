@@ -1,5 +1,7 @@
 """Celery without a beat: ``celery -A celery_beat worker`` on each machine, and each of them may send the periodic tasks."""
 
+import sys
+
 from celery import Celery, signals
 from work import refresh
 
@@ -18,4 +20,6 @@ def send_refresh(tick):
 
 
 signals.worker_ready.connect(lambda **_: job.__enter__(), weak=False)
+# Celery only logs what the line above raises: without this one the worker would go on, and never send a task.
+signals.worker_ready.connect(lambda **_: job.is_leaving and sys.exit('could not enter'), weak=False)
 signals.worker_shutdown.connect(lambda **_: job.__exit__(None, None, None), weak=False)

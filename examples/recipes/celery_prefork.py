@@ -1,5 +1,7 @@
 """Celery's prefork pool: ``celery -A celery_prefork worker --concurrency 4``. Each of its processes enters a job of its own."""
 
+import sys
+
 from celery import Celery, signals
 from work import refresh
 
@@ -17,4 +19,6 @@ def enter(**_):
     app.job.__enter__()
 
 
+# Celery only logs what the function above raises, and goes on. When the process ends, Celery starts another one.
+signals.worker_process_init.connect(lambda **_: app.job.is_leaving and sys.exit('could not enter'), weak=False)
 signals.worker_process_shutdown.connect(lambda **_: app.job.__exit__(None, None, None), weak=False)

@@ -211,6 +211,21 @@ def test_celery_prefork(cluster: Cluster) -> None:
     cluster.check_ticks()
 
 
+@pytest.mark.full
+def test_celery_does_not_go_on_without_its_job(cluster: Cluster) -> None:
+    """Where the store cannot be used, a worker ends, and a process of the pool is replaced until it can."""
+    nowhere = f'sqlite:///{cluster.folder / "missing" / "jobs.db"}'
+    options = 'worker --without-mingle --without-gossip'
+    cluster.start(f'celery -A celery_beat {options} --pool solo', JOBSYNC_BACKEND=nowhere)
+    assert cluster.processes.pop().wait(DEADLINE_SEC) == 1
+    assert 'could not enter' in cluster.output
+    cluster.start(f'celery -A celery_prefork {options} --concurrency 1', JOBSYNC_BACKEND=nowhere)
+    wait_until(lambda: cluster.output.count('could not enter') > 1, 'a process of the pool ends')
+    (cluster.folder / 'missing').mkdir()
+    wait_until(lambda: len(cluster.lines) > 0, 'another one works')
+    assert cluster.stop() == [0]
+
+
 def test_apscheduler(cluster: Cluster) -> None:
     """The scheduler runs on one of the processes, and on another one when that ends."""
     for _ in range(cluster.size):

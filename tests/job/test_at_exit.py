@@ -75,3 +75,24 @@ def test_an_event_loop_that_outlives_the_main_thread(tmp_path: Path) -> None:
     command = [sys.executable, '-c', LOOP_IN_A_THREAD, f'sqlite:///{tmp_path}/jobs.db']
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout == 'x\ny\nleft\n', done.stderr
+
+
+ENTERED_LATE = """
+import threading
+from jobsync import plugins
+from jobsync.backend import BackendOptions
+
+def connect():
+    threading.main_thread().join()
+    for url in ('redis://127.0.0.1:1', 'postgresql://127.0.0.1:1/jobs', 'etcd://127.0.0.1:1'):
+        plugins.connect(url, BackendOptions()).close()
+        print(url)
+
+threading.Thread(target=connect).start()
+"""
+
+
+def test_drivers_are_imported_when_the_main_thread_is_over() -> None:
+    """A program may end its main thread and enter in another one: redis-py imports a module that Python then refuses."""
+    done = subprocess.run([sys.executable, '-c', ENTERED_LATE], capture_output=True, text=True, timeout=600, check=True)
+    assert len(done.stdout.splitlines()) == 3, done.stderr

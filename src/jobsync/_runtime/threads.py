@@ -6,6 +6,7 @@ the rest of the package reads them from this module at each use, and never impor
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401 - a driver cannot import it once the main thread is over, and fails
 import threading
 import time
 import weakref

@@ -623,7 +623,7 @@ class Job:
                 late by more than ``heartbeat_timeout_sec`` + 2 seconds. ``'run'``: the latest tick is run however late it
                 is, and again if it was begun and its node is gone.
             name: The name of the schedule. None: that of the function.
-            tz: The time zone of a cron expression, and of the date of each tick.
+            tz: The time zone of a cron expression, and of the date of each tick: its name, or a ``tzinfo``, but none of pytz.
 
         Raises:
             ConfigError: An argument is not allowed, or a function of that name is scheduled already.

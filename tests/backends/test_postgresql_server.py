@@ -27,7 +27,7 @@ import sqlalchemy.exc
 from sqlalchemy import event
 from tests.backends.handles import beat_and_wait, go_on_after_a_fork
 from tests.signals import AlarmError, a_signal_comes
-from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.harnesses.postgresql import NAMESPACE, PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer, free_port
 from tests.support.waiting import eventually
 
@@ -47,7 +47,8 @@ from jobsync.backends.sql.postgresql.connection import BoundedConnection
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.backends.sql.postgresql.rights import grants, needed
-from jobsync.backends.sql.postgresql.store import Framed, PostgresqlStore
+from jobsync.backends.sql.postgresql.store import PostgresqlStore
+from jobsync.backends.sql.postgresql.transaction import Framed
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Mode, SqlTransaction
 from jobsync.errors import BackendUnavailable, ConfigError, Conflict, Evicted, SchemaMismatch, UnsupportedOperation
@@ -950,6 +951,14 @@ class TestOutcomes:
         beating.join(100)
         assert [type(answer) for answer in answers] == [Evicted]
         assert namespace.node('a').heartbeat == 1
+
+    def test_a_clock_that_is_set_back_within_a_heartbeat_loses_none(self, harness: PostgresqlHarness) -> None:
+        """A heartbeat knows by the time of the row that it wrote it; with one of before the transaction, it did not."""
+        now = "$$ SELECT pg_catalog.clock_timestamp() - interval '1 minute' $$"
+        harness.execute(f'CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS {now}')
+        with closing(connect_to(harness.url + ',pg_catalog', NAMESPACE)) as backend:
+            namespace = Namespace(backend)
+            assert namespace.beat(namespace.join('a')).heartbeat == 1
 
     def test_a_heartbeat_counts_a_little_later_than_it_reads(self, harness: PostgresqlHarness, server: PostgresServer) -> None:
         """A commit does not wait for it, and is not in its answer; one that would evict its node waits, and is refused."""

@@ -43,8 +43,11 @@ class PostgresqlDialect(Dialect):
         return sa.literal_column("(pg_current_wal_flush_lsn() - '0/0')::bigint", sa.BigInteger)
 
     def clock(self) -> sa.ColumnElement[Any]:
-        """Return the server's time."""
-        return sa.func.clock_timestamp(type_=UtcDateTime)
+        """Return the server's time, or that of the transaction's beginning if the clock has been set back since.
+
+        By it ``is_written_here`` finds out whether a heartbeat has written its row.
+        """
+        return sa.func.greatest(sa.func.clock_timestamp(), sa.func.transaction_timestamp(), type_=UtcDateTime)
 
     def is_written_here(self, table: sa.Table) -> sa.ColumnElement[bool]:
         """See ``Dialect.is_written_here``: this transaction has made the version of the row, with a new time."""

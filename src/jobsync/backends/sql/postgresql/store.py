@@ -5,35 +5,32 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import attrs
 import psycopg
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
-from jobsync.backends._common.concerned import announcement
 from jobsync.backends._common.forks import abandon
 from jobsync.backends._common.probing import POSTGRESQL, refuse_other_server
 from jobsync.backends.sql.backend import SqlBackend
-from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.engine import IdlePool, PrivatePool, autocommitting
 from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.postgresql.checking import SEARCH_PATH, Hosts, SchemaCheck
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, in_one_line, refused, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
-from jobsync.backends.sql.postgresql.ddl import CONCERNED, WRITER, drops_of_triggers, functions_and_triggers
+from jobsync.backends.sql.postgresql.ddl import WRITER, drops_of_triggers, functions_and_triggers
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.listener import PostgresqlListener
 from jobsync.backends.sql.postgresql.purging import portion
 from jobsync.backends.sql.postgresql.rights import lacking, needed, needed_at_once
+from jobsync.backends.sql.postgresql.transaction import HOLD_MS, Framed
 from jobsync.backends.sql.postgresql.url import PostgresqlServer, server_of
 from jobsync.backends.sql.postgresql.user_connection import connect_for_user
 from jobsync.backends.sql.schema import Tables, tables_for
-from jobsync.backends.sql.store import MAX_REMOVALS, Busy, Mode, SqlStore, SqlTransaction, Statement
+from jobsync.backends.sql.store import MAX_REMOVALS, Mode, SqlStore, SqlTransaction
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 
 __all__ = ['PostgresqlStore', 'connect']
@@ -58,8 +55,6 @@ GRACE_SEC = 0.5
 """The time that the server gets after its statement timeout, to report that it has cancelled."""
 LEAST_SEC = 1.0
 """The time that a transaction has, if its call had as much, however long it then took to connect."""
-_HOLD_MS = 500
-"""How long a reading waits for its tables, and a change of the structure for anything but the state, before it begins anew."""
 NAMESPACES = """
 SELECT left(relname, -5) FROM pg_catalog.pg_class AS state
 WHERE relkind = 'r' AND length(relname) > 5 AND right(relname, 5) = 'state' AND pg_catalog.pg_table_is_visible(oid) AND EXISTS (
@@ -82,88 +77,6 @@ def _raw(connection: sa.Connection) -> BoundedConnection:
     raw = connection.connection.dbapi_connection
     assert isinstance(raw, BoundedConnection)
     return raw
-
-
-def announced(_: Dialect) -> sa.Select[Any]:
-    """Set, for the rest of the transaction, what the announcement of the next revision says besides its number."""
-    return sa.select(sa.func.set_config(CONCERNED, sa.bindparam('names', type_=sa.Text), sa.true()))
-
-
-@attrs.frozen
-class Framed(SqlTransaction):
-    """A transaction that begins in one message with its first statement, and may end in one with its last."""
-
-    raw: BoundedConnection
-    beginning: Callable[[bool], Sequence[str]]
-    """Given whether the transaction also ends in the message that begins it."""
-    before_commit: Sequence[str] = ()
-    """Statements in the message of the COMMIT, directly before it."""
-
-    def execute(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
-        with self._framing():
-            return super().execute(statement, parameters)
-
-    def execute_text(self, statement: str) -> sa.CursorResult[Any]:
-        with self._framing():
-            return super().execute_text(statement)
-
-    def execute_texts(self, statements: Iterable[str]) -> None:
-        self.execute_text('; '.join(statements))
-
-    def hold(self, *tables: sa.Table) -> None:
-        """See ``SqlTransaction.hold``: the statement is sent between the beginning and the first reading."""
-        # t=0  an operator's ALTER TABLE writes all rows of a table anew, and has its lock
-        # t=1  a reading begins, which is to see the state of t=1, and waits for the lock
-        # t=2  the lock is free. All rows are younger than t=1: none of them is found
-        # LOCK TABLE waits for the lock too, but what is read afterwards is the state of after that.
-        # The wait is shorter than the second after which the server searches for deadlocks. Otherwise:
-        # t=0  an operator's DROP SCHEMA has one table, for which a reading waits that has another one
-        # t=1  the server searches for a deadlock of the reading, for the only time, and finds none yet
-        # t=2  DROP SCHEMA comes to the other table, waits for a second, and is ended: at each try, where many nodes read
-        self.raw.before.append(f'SET LOCAL lock_timeout = {_HOLD_MS}')
-        self.raw.before.append(f'LOCK TABLE {", ".join(table.name for table in tables)} IN ACCESS SHARE MODE')
-
-    def announce(self, number: int, concerned: Iterable[str] | None) -> None:  # noqa: ARG002 - the trigger knows the number
-        """See ``SqlTransaction.announce``: the trigger on the state reads the setting."""
-        if names := announcement(concerned):
-            self.enqueue(announced, {'names': names})
-
-    def enqueue(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> None:
-        """See ``SqlTransaction.enqueue``: the statement is sent with the next one, or with the COMMIT of ``end``."""
-        self.raw.is_queueing = True
-        try:
-            super().execute(statement, parameters)
-        finally:
-            self.raw.is_queueing = False
-
-    def conclude(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
-        with self._framing(*self.before_commit, 'COMMIT'):
-            return super().execute(statement, parameters)
-
-    def _begin(self, is_whole: bool) -> None:
-        """Let the next message begin the transaction, unless it has begun; ``is_whole`` if it ends there too."""
-        if not self.raw.is_in_transaction:
-            self.raw.before[:0] = self.beginning(is_whole)
-
-    @contextlib.contextmanager
-    def _framing(self, *after: str) -> Iterator[None]:
-        self._begin(bool(after))
-        self.raw.after = after
-        try:
-            yield
-        except DBAPIError as error:
-            if not after and self.raw.closed:
-                # No COMMIT has been sent, so another attempt on another connection writes nothing twice. The server may have
-                # ended the session for any reason, and what it said of that may be lost.
-                raise Busy(f'the connection was lost: {error.orig}') from error
-            raise
-
-    def end(self) -> None:
-        """Commit, with what is still queued, unless ``conclude`` has."""
-        if self.raw.is_in_transaction or self.raw.before:
-            self._begin(is_whole=True)
-            self.raw.before.extend(self.before_commit)
-            self.raw.execute('COMMIT')
 
 
 class PostgresqlStore(SqlStore):
@@ -340,7 +253,7 @@ class PostgresqlStore(SqlStore):
             # t=1  the leader's commit, which evicts b, has the row of the state, and waits for that of b
             # t=2  no node joins or leaves, for as long as a bulk call may take
             # So the transaction ends after a moment, and begins anew behind those that wait for the state.
-            parts.append(f'SET LOCAL lock_timeout = {_HOLD_MS}')
+            parts.append(f'SET LOCAL lock_timeout = {HOLD_MS}')
         return parts
 
     @contextlib.contextmanager

@@ -536,6 +536,20 @@ class TestConnections:
             call()
         assert namespace.node('a').heartbeat == 1
 
+    def test_a_session_that_ends_as_a_call_begins(self, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The server ends it for being idle (``idle_session_timeout``), and has not run what was sent: another one runs it."""
+        ref, execute = namespace.join('a'), psycopg.ClientCursor.execute
+        answers = [psycopg.errors.IdleSessionTimeout('terminating connection due to idle-session timeout')]
+
+        def end_first(cursor: psycopg.ClientCursor[Any], *args: Any, **options: Any) -> Any:
+            if answers:
+                cursor.connection.close()
+                raise answers.pop()
+            return execute(cursor, *args, **options)
+
+        monkeypatch.setattr(psycopg.ClientCursor, 'execute', end_first)
+        assert namespace.beat(ref).heartbeat == 1
+
     def test_many_claims_that_another_call_is_writing(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """The same call once more, as after an answer that was lost: it waits for the first one, and all is recorded once."""
         ref, items = namespace.join('a'), [f'task {number}' for number in range(500)]

@@ -32,9 +32,9 @@ ENCODING = 'UTF8'
 ENDING_SEC = 1.0
 """How long a rollback may take when the time of its transaction is over already."""
 
-BUSY = {'40001', '40P01', '23505', '25P03', '55P03'}
+BUSY = {'40001', '40P01', '23505', '25P03', '55P03', '57P05'}
 """Serialization failure, deadlock, a row that another transaction has inserted, a transaction idle for too long, a lock that
-another one keeps: rolled back; another attempt may succeed."""
+another one keeps: rolled back; another attempt may succeed. And a session that was idle for too long before the call."""
 LOCKED, DUPLICATE = '55P03', '23505'
 RIGHTS = '42501'
 OTHER_RIGHTS = 'tables are made and changed by their owner; row-level security on them needs BYPASSRLS; a schema needs USAGE'

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 
+import psycopg
 import pytest
 from tests.job.stores import Store
 from tests.job.waiting import wait_until
 from tests.seed.clusters import wait_until_whole
 from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
+from tests.support.waiting import eventually
 
 from jobsync import Job
 from jobsync.backends.sql.backend import SqlBackend
@@ -60,6 +63,20 @@ class Worker:
     def end_sessions(self) -> None:
         """End the sessions that there are. One that is being let in is among them a moment later."""
         self.harness.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{self.role}'")
+
+    def refuse_entry(self, method: str) -> None:
+        """Let the server refuse this role by its rules, which name a method of authentication."""
+        rules = self.harness.server.folder / 'data' / 'pg_hba.conf'
+        rules.write_text(f'host all {self.role} all {method}\n{rules.read_text()}')
+        self.harness.execute('SELECT pg_reload_conf()')
+        eventually(lambda: not self._is_let_in())
+
+    def _is_let_in(self) -> bool:
+        try:
+            psycopg.connect(self.store.url).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def take_tables(self) -> None:
         """Take tables away."""
@@ -123,6 +140,8 @@ FIRST: dict[str, tuple[Callable[[Worker], None], type[Exception], str]] = {
         'sync_state; .*: GRANT SELECT ON sync_node, .* INSERT, DELETE ON sync_change',
     ),
     'password': (Worker.change_password, ConfigError, 'check user, password and database'),
+    'rule': (partial(Worker.refuse_entry, method='reject'), ConfigError, 'check user, password and database'),
+    'method': (partial(Worker.refuse_entry, method='ident'), ConfigError, 'check user, password and database'),
     'tables': (Worker.take_tables, SchemaMismatch, 'has lost sync_lock, sync_node, sync_token'),
 }
 

@@ -41,9 +41,10 @@ OTHER_RIGHTS = 'tables are made and changed by their owner; row-level security o
 """What a user may lack that has every right on the tables it finds."""
 LOGIN = {'28000', '28P01', '3D000'}
 LOGIN_REFUSED = (
-    'password authentication failed',
+    'authentication failed',
     'no password supplied',
     'no pg_hba.conf entry',
+    'pg_hba.conf rejects',
     'does not exist',
     'is not permitted to log in',
     'permission denied for database',

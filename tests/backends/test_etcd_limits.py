@@ -186,9 +186,10 @@ def test_a_server_that_takes_smaller_requests() -> None:
     """The error names the option that limits requests, not the space, of which there is enough."""
     with closing(EtcdServer('--max-request-bytes=20000')) as server, closing(connect(server.url(), BackendOptions())) as backend:
         backend.open(SETTINGS, create=True)
-        with pytest.raises(BackendUnavailable, match=r'larger than max.*--max-request-bytes') as caught:
-            backend.append_audits('a', ['x' * 1_200_000], DAY)
-        assert '--quota-backend-bytes' not in str(caught.value)
+        for size, said in ((1_200_000, 'larger than max'), (100_000, 'request is too large')):
+            with pytest.raises(BackendUnavailable, match=f'{said}.*--max-request-bytes') as caught:
+                backend.append_audits('a', [random.Random(7).randbytes(size).hex()], DAY)
+            assert '--quota-backend-bytes' not in str(caught.value)
 
 
 class TestSpace:

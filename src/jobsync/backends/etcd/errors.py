@@ -28,6 +28,8 @@ LARGE = (
     'raise --max-request-bytes of the server if it is below its default of 1.5 MiB, or grpc.max_receive_message_length of a '
     'client of your own'
 )
+HINTS = {'larger than max': LARGE, 'request is too large': LARGE, 'space exceeded': FULL}
+"""What to do, by what the server or gRPC says. A server that is busy exhausts resources too (``too many requests``)."""
 
 
 class Compacted(BackendUnavailable):
@@ -53,12 +55,17 @@ def translate(error: grpc.RpcError, server: str) -> JobsyncError:
     if code in REFUSED:
         return ConfigError(f'etcd at {server} {REFUSED[code]} ({details})')
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return TooLarge(f'etcd at {server}: {details}; {LARGE if "larger than max" in str(details) else FULL}')
+        return TooLarge(f'etcd at {server}: {details}{_hint(details)}')
     if code == grpc.StatusCode.INVALID_ARGUMENT:
-        return Refused(f'etcd at {server} refuses this request ({details})')
+        return Refused(f'etcd at {server} refuses this request ({details}){_hint(details)}')
     if code == grpc.StatusCode.OUT_OF_RANGE:
         return Compacted(f'etcd at {server}: {details}')
     return BackendUnavailable(f'etcd at {server}: {code.name}: {details}{_proxy() if code in UNREACHED else ""}')
+
+
+def _hint(details: object) -> str:
+    """Return what to add to what the server says."""
+    return next((f'; {hint}' for said, hint in HINTS.items() if said in str(details)), '')
 
 
 def _proxy() -> str:

@@ -41,7 +41,10 @@ OTHER_RIGHTS = 'tables are made and changed by their owner; row-level security o
 """What a user may lack that has every right on the tables it finds."""
 LOGIN = {'28000', '28P01', '3D000'}
 LOGIN_REFUSED = (
-    'authentication failed',
+    'password authentication failed',
+    'Ident authentication failed',
+    'Peer authentication failed',
+    'certificate authentication failed',
     'no password supplied',
     'no pg_hba.conf entry',
     'pg_hba.conf rejects',
@@ -49,8 +52,9 @@ LOGIN_REFUSED = (
     'is not permitted to log in',
     'permission denied for database',
 )
-"""Messages of servers that refuse a login: libpq gives no SQLSTATE for them. A server with messages in another language is taken
-for an outage; only the clear error at the first start is lost."""
+"""Messages of servers that refuse a login: libpq gives no SQLSTATE for them. One that asks another (LDAP, RADIUS) says the
+same while that one is away: not refused. A server with messages in another language is taken for an outage; only the clear error
+at the first start is lost."""
 CANCELED = '57014'
 """A statement that has taken too long, or that an operator has cancelled."""
 READ_ONLY = '25006'

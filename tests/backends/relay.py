@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 __all__ = ['Relay', 'relayed']
 
 
 class Relay:
-    """Forwards connections to a port of the loopback. Those that fell silent stay open; new ones are forwarded as before."""
+    """Forwards connections to a port of the loopback. Those that fell silent stay open; new ones are forwarded as before.
+
+    Each part of an answer waits for ``delay_sec``.
+    """
 
     def __init__(self, port: int) -> None:
         self._to = port
@@ -20,6 +24,7 @@ class Relay:
         self._open: list[socket.socket] = []
         self._era = 0
         self._left: int | None = None
+        self.delay_sec = 0.0
         self.fell_silent = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -54,6 +59,8 @@ class Relay:
     def _forward(self, source: socket.socket, target: socket.socket, counts: bool, era: int) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                if counts:
+                    time.sleep(self.delay_sec)
                 if counts and self._left is not None:
                     self._left -= len(data)
                     if self._left < 0:

@@ -330,6 +330,14 @@ class TestSilence:
                 other.join('b')
                 assert backend.wait(1, DEADLINE_SEC) == 2
 
+    def test_a_server_that_is_far_away(self, etcd_server: EtcdServer) -> None:
+        """A connection may take as long as half of a call, and not only a second."""
+        with relayed(etcd_server.port) as relay:
+            relay.delay_sec = 1.2
+            with closing(connect(f'etcd://127.0.0.1:{relay.port}', BackendOptions(op_timeout_sec=DEADLINE_SEC))) as backend:
+                assert isinstance(backend, EtcdBackend)
+                backend.store.connection.proven(backend.store.soon())
+
 
 def failure_of(call: Callable[[], object]) -> BaseException | None:
     """The error that a call raises."""
@@ -1252,7 +1260,7 @@ class TestForks:
 
     def test_a_handler_that_raises_as_a_channel_is_opened(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The next call opens another one, and finds its method."""
-        (opening,) = channel.channels_to(cluster_of('etcd://127.0.0.1:1'))
+        (opening,) = channel.channels_to(cluster_of('etcd://127.0.0.1:1'), 5.0)
         with monkeypatch.context() as patched, pytest.raises(AlarmError):
             patched.setattr(channel, 'calls_on', Mock(side_effect=AlarmError))
             opening._method('KV.Range')

@@ -46,7 +46,7 @@ INFO = BackendInfo(
 def connect(url: str, options: BackendOptions) -> Backend:
     """Return the backend for a URL, without connecting."""
     cluster, keys = cluster_of(url), EtcdKeys(options.namespace)
-    connection = EtcdConnection(lambda: channels_to(cluster), keys.state, options.op_timeout_sec)
+    connection = EtcdConnection(lambda: channels_to(cluster, options.op_timeout_sec), keys.state, options.op_timeout_sec)
     return EtcdBackend(connection, keys, options, str(cluster), () if cluster.tls else cluster.endpoints)
 
 

@@ -28,7 +28,6 @@ CHANNEL_OPTIONS = {
     # A call that may have reached the server is never sent again: a heartbeat that counts twice would look like another node's.
     'grpc.enable_retries': 0,
     'grpc.initial_reconnect_backoff_ms': 100,
-    'grpc.min_reconnect_backoff_ms': 1000,
     'grpc.max_reconnect_backoff_ms': 1000,
     # A watch notices within 15 seconds that its server is gone without a word. A server tolerates a ping every five seconds.
     # ``keepalive_timeout_ms`` would bound nothing here: what gRPC waits for is the answer to the ping, for a minute by itself.
@@ -43,6 +42,8 @@ CHANNEL_OPTIONS = {
     # A watch needs no thread besides its reader's.
     ChannelOptions.SingleThreadedUnaryStream: 1,
 }
+CONNECTING_SEC = 1.0
+"""The least time that a connection is given, TLS and all, if half of that for a call is shorter; then gRPC tries anew."""
 LOGIN_PAUSE_SEC = 1.0
 """Pause after a refused login. A password check costs a server a tenth of a second of CPU, so many nodes must not repeat it."""
 SILENT_SEC = 0.5
@@ -52,11 +53,12 @@ SILENT_SEC = 0.5
 class Client(etcd3.Etcd3Client):  # type: ignore[misc]
     """python-etcd3's client for one server, without its login: a token has to be renewed, and must work without TLS too."""
 
-    def __init__(self, endpoint: str, tls: Tls | None) -> None:
+    def __init__(self, endpoint: str, tls: Tls | None, op_timeout_sec: float) -> None:
         self._tls = tls or Tls()
         self._files = self._tls.read()
         host, _, port = endpoint.rpartition(':')
         options: dict[str, Any] = dict(CHANNEL_OPTIONS)
+        options['grpc.min_reconnect_backoff_ms'] = round(1000 * max(CONNECTING_SEC, op_timeout_sec / 2))
         if self._tls.server_name:
             options['grpc.ssl_target_name_override'] = self._tls.server_name
         super().__init__(host, int(port), ca_cert='' if tls else None, grpc_options=list(options.items()))
@@ -210,9 +212,12 @@ def _drain(answers: Any) -> None:
             read_next()
 
 
-def channels_to(cluster: EtcdCluster) -> tuple[EtcdChannel, ...]:
+def channels_to(cluster: EtcdCluster, op_timeout_sec: float) -> tuple[EtcdChannel, ...]:
     """Return a channel to each server, without connecting."""
-    return tuple(EtcdChannel(endpoint, partial(Client, endpoint, cluster.tls), cluster.login) for endpoint in cluster.endpoints)
+    return tuple(
+        EtcdChannel(endpoint, partial(Client, endpoint, cluster.tls, op_timeout_sec), cluster.login)
+        for endpoint in cluster.endpoints
+    )
 
 
 def channel_of_client(client: Any) -> EtcdChannel:

@@ -33,7 +33,7 @@ WORDS = PAGE[PAGE.index('ACL SETUSER jobsync') :].partition('```')[0].split()
 RULES = WORDS[WORDS.index('>PASSWORD') + 1 :]
 """What the page grants."""
 COMMANDS = [rule[1:] for rule in RULES if rule.startswith('+')]
-OPTIONAL = {'publish', 'subscribe', 'client|setinfo'}
+OPTIONAL = {'publish', 'subscribe'}
 ALWAYS = {'auth', 'hello', 'quit', 'reset'}
 """Commands that every connection may give."""
 
@@ -218,7 +218,7 @@ class TestPage:
 
     def test_sentinels(self, server: RedisServer) -> None:
         """A user of a sentinel with the rights of the page finds the master."""
-        rules = '+sentinel|get-master-addr-by-name +client|setname +client|setinfo'
+        rules = '+sentinel|get-master-addr-by-name +client|setname'
         assert f'`{rules}`' in ' '.join(PAGE.split())
         with closing(RedisServer(server.program)) as master, closing(SentinelServer(master)) as sentinel:
             sentinel.ask('ACL', 'SETUSER', 'finder', 'reset', 'on', '>found', *rules.split())

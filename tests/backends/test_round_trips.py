@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.support.servers import RedisServer
 from tests.support.stores import KINDS
 
 from jobsync import plugins
@@ -38,3 +39,14 @@ def test_counting_attempts_takes_no_further_round_trip(url: str) -> None:
                 backend.append_claims(ref, [f'{tolerated} {number}', 'suspect'], DAY, tolerated)
             counts[tolerated] = proxy.traffic().turns - before
         assert counts == {None: 20, 2: 20}
+
+
+@pytest.mark.redis
+def test_a_far_redis_has_time_to_answer_a_newcomer(tmp_path: Path, redis_of_many: RedisServer) -> None:
+    """All this is within the time for one call: AUTH, CLIENT SETNAME, SELECT, INFO, CONFIG GET and two scripts."""
+    url = KINDS['redis'].empty(redis_of_many, tmp_path)
+    with closing(plugins.connect(url, BackendOptions())) as first:
+        first.open(SETTINGS, create=True)
+    with CountingProxy(url) as proxy, closing(plugins.connect(proxy.url, BackendOptions(op_timeout_sec=20))) as backend:
+        backend.open(SETTINGS, create=True)
+        assert proxy.traffic().turns == 7

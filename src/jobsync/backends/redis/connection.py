@@ -23,11 +23,13 @@ PARAMETERS: dict[str, Any] = {'client_name': 'jobsync', 'protocol': 2}
 redis-py's objects for protocol 3 refer to themselves: the collector of garbage would call their ``__del__`` in any thread. What
 a signal's handler raises there is lost, a ``sys.exit`` too.
 """
-with suppress(ImportError):
+try:
     from redis.driver_info import DriverInfo
-
-    # What redis-py says of itself to a server. Each connection without it reads and parses redis-py's metadata anew.
-    PARAMETERS['driver_info'] = DriverInfo()
+except ImportError:
+    PARAMETERS |= {'lib_name': '', 'lib_version': ''}
+else:
+    PARAMETERS['driver_info'] = DriverInfo('', '')
+"""What redis-py would say of itself to a server, with two more round trips for each connection: nothing."""
 
 
 class NoAnswer(BackendUnavailable):

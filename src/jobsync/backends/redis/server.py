@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import redis
@@ -43,7 +43,8 @@ def check_server(server: RedisServer, key: str, name: str, call: Callable[..., A
         name: How messages name the server.
         call: Returns the server's answer to a command.
     """
-    info = _info(call, 'server', 'memory', 'replication', 'cluster')
+    # A connection is made within the time for a call, and so is all that follows: few round trips, or a far server has no time.
+    info = dict(re.findall(r'^(\w+):(.*?)\r?$', call('INFO').decode(), re.MULTILINE))
     if info.get('cluster_enabled') == '1':
         # INFO and CONFIG GET have no key, so any node answers them: also one on which nothing of the namespace is kept.
         call('HGET', key, 'revision')
@@ -63,15 +64,10 @@ def check_server(server: RedisServer, key: str, name: str, call: Callable[..., A
             name,
         )
     if server.durable:
-        _check_durable(name, call)
+        _check_durable(name, info, call)
 
 
-def _info(call: Callable[..., Any], *sections: str) -> dict[str, str]:
-    text = '\n'.join(call('INFO', section).decode() for section in sections)
-    return dict(re.findall(r'^(\w+):(.*?)\r?$', text, re.MULTILINE))
-
-
-def _check_durable(name: str, call: Callable[..., Any]) -> None:
+def _check_durable(name: str, info: Mapping[str, str], call: Callable[..., Any]) -> None:
     """Raise ``ConfigError`` if the server's settings are not those of a durable one; believe the URL about what cannot be read.
 
     Raise ``BackendUnavailable`` if it is not durable yet.
@@ -80,7 +76,6 @@ def _check_durable(name: str, call: Callable[..., Any]) -> None:
     # t=1  a node registers, and is given tokens; t=2  the log is not complete yet, and the server crashes
     # t=3  restarted with the setting, it finds no log and is empty, which a newcomer takes for a namespace that is new
     # INFO says the same of a server that had a log from its start, while it rewrites that for the first time.
-    info = _info(call, 'persistence')
     if info.get('aof_base_size') == '0' and '1' in (info.get('aof_rewrite_in_progress'), info.get('aof_rewrite_scheduled')):
         raise BackendUnavailable(
             f'{name} is rewriting its log for the first time (aof_rewrite_in_progress in INFO): if appendonly was set to yes '
@@ -91,9 +86,8 @@ def _check_durable(name: str, call: Callable[..., Any]) -> None:
     # With the last one, a server flushes nothing while it saves or writes its log anew.
     wanted = {'appendonly': 'yes', 'appendfsync': 'always', 'no-appendfsync-on-rewrite': 'no'}
     with contextlib.suppress(redis.ResponseError):
-        for setting in wanted.keys() - found.keys():
-            answer = call('CONFIG', 'GET', setting)
-            found |= {key.decode(): value.decode() for key, value in zip(answer[::2], answer[1::2], strict=True)}
+        answer = call('CONFIG', 'GET', '*appendfsync*')
+        found |= {key.decode(): value.decode() for key, value in zip(answer[::2], answer[1::2], strict=True)}
     for setting, value in wanted.items():
         if found.get(setting, value) != value:
             raise ConfigError(

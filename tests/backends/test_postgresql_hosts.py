@@ -5,18 +5,21 @@ from __future__ import annotations
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.job.waiting import wait_until
 from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
 
-from jobsync.backend import NodeRef
+from jobsync.backend import BackendOptions, NodeRef
 from jobsync.backends.sql.backend import SqlBackend
-from jobsync.backends.sql.store import Mode
+from jobsync.backends.sql.postgresql import store
+from jobsync.backends.sql.postgresql.store import PostgresqlStore, connect
+from jobsync.backends.sql.store import Mode, SqlTransaction
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
@@ -193,6 +196,32 @@ def test_a_host_that_is_cut_off(harness: PostgresqlHarness) -> None:
             assert isinstance(backend, SqlBackend)
             limit = backend.store.run(Mode.READ, 1.0, lambda tx: tx.execute_text('SHOW statement_timeout').scalar())
     assert limit != '1ms'
+
+
+def test_a_host_that_is_far_away(harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To connect takes many round trips, and all the time of the call. The transaction has half as much, for a few."""
+    with closing(harness.connect()) as backend:
+        backend.open(SETTINGS, create=True)
+        assert isinstance(backend, SqlBackend)
+        assert isinstance(backend.store, PostgresqlStore)
+        monkeypatch.setattr(store, 'time', SimpleNamespace(monotonic=iter((1000.0, 1010.0)).__next__))
+        with backend.store._connected(1010.0) as (_, raw):
+            assert raw.deadline == 1015.0 + store.GRACE_SEC
+
+
+def test_tables_are_made_in_many_round_trips(harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a server that is far away these take longer than a call that is not for bulk may."""
+    options, run = BackendOptions(op_timeout_sec=50.0, bulk_timeout_sec=500.0), PostgresqlStore.run
+    limits: dict[Mode, float] = {}
+
+    def recorded(self: PostgresqlStore, mode: Mode, timeout_sec: float, work: Callable[[SqlTransaction], object]) -> object:
+        limits[mode] = timeout_sec
+        return run(self, mode, timeout_sec, work)
+
+    monkeypatch.setattr(PostgresqlStore, 'run', recorded)
+    with closing(connect(harness.url, options)) as backend:
+        backend.open(SETTINGS, create=True)
+    assert limits == {Mode.READ: 50.0, Mode.WRITE: 500.0}
 
 
 def raised_by(namespace: Namespace, ref: NodeRef) -> type[JobsyncError] | None:

@@ -117,7 +117,7 @@ class SqlBackend:
             if not create or settings is None:
                 how = 'a worker without skip_db_init=True makes them' if settings is None else 'skip_db_init forbids to make them'
                 raise SchemaMismatch(f'{self.store!r}: there are no tables of this namespace; {how}')
-            self._run(Mode.WRITE, lambda tx: namespaces.create(self.store, tx, settings))
+            self._bulk(Mode.WRITE, lambda tx: namespaces.create(self.store, tx, settings))
         elif create and version < SCHEMA_VERSION:
             self._bulk(Mode.STRUCTURE, lambda tx: migrations.migrate(self.store, tx))
         if found is None:

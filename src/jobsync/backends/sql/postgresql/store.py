@@ -53,8 +53,8 @@ IDLE_SEC = 10.0
 """How long a process that stops in the middle of a transaction may keep its locks. A starved process needs some of it."""
 GRACE_SEC = 0.5
 """The time that the server gets after its statement timeout, to report that it has cancelled."""
-LEAST_SEC = 1.0
-"""The time that a transaction has, if its call had as much, however long it then took to connect."""
+LEAST_SEC, LEAST_PART = 1.0, 1 / 2
+"""The time that a transaction has, if its call had as much, and the part of that, however long it then took to connect."""
 NAMESPACES = """
 SELECT left(relname, -5) FROM pg_catalog.pg_class AS state
 WHERE relkind = 'r' AND length(relname) > 5 AND right(relname, 5) = 'state' AND pg_catalog.pg_table_is_visible(oid) AND EXISTS (
@@ -294,7 +294,10 @@ class PostgresqlStore(SqlStore):
         try:
             # t=0  the first host of the URL is cut off: to find that out, and to connect to the second, takes all the call's time
             # t=1  the transaction has a millisecond, so the server ends it, or its session: the next call connects anew
-            least = min(LEAST_SEC, deadline - begun)
+            # t=2  the server is far away: each step of connecting is a round trip, and most of the call's time is over
+            # t=3  a transaction of three round trips ends too early, and its connection with it; so does each that follows
+            whole = deadline - begun
+            least = max(min(LEAST_SEC, whole), LEAST_PART * whole)
             raw.deadline = max(deadline, time.monotonic() + least) + GRACE_SEC
             yield connection, raw
         finally:

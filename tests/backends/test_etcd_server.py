@@ -56,6 +56,7 @@ from jobsync.backend import Backend, BackendOptions, Claim, Unclaimed
 from jobsync.backends._common.backoff import Backoff
 from jobsync.backends.etcd import channel, errors, forks, from_client, requests, watcher
 from jobsync.backends.etcd.backend import EtcdBackend
+from jobsync.backends.etcd.connection import EtcdConnection
 from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.item_records import place_of
 from jobsync.backends.etcd.plugin import connect
@@ -297,8 +298,8 @@ class TestSilence:
         """GRPC's pings would end such a connection too, only later."""
         monkeypatch.setitem(channel.CHANNEL_OPTIONS, 'grpc.keepalive_time_ms', 3_600_000)
 
-    def test_a_bulk_reading_ends(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
-        """Amid a long reading nothing comes any more: it fails long before its own deadline, and the next call is answered."""
+    def test_a_bulk_reading_goes_on(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
+        """Amid a long reading nothing comes any more: long before its own deadline it goes on over another connection."""
         namespace = Namespace(harness.connect())
         for number in range(40):
             namespace.backend.append_audits('a', [os.urandom(50_000).hex() + str(number)], DAY)
@@ -307,13 +308,39 @@ class TestSilence:
             with closing(connect(f'etcd://127.0.0.1:{relay.port}', options)) as backend:
                 backend.open(SETTINGS, create=True)
                 relay.silence(after=1_000_000)
-                outcomes: list[BaseException | None] = []
-                reading = threading.Thread(target=lambda: outcomes.append(failure_of(lambda: backend.history(HistoryKind.AUDIT))))
+                found: list[int] = []
+                reading = threading.Thread(target=lambda: found.append(len(backend.history(HistoryKind.AUDIT))))
                 reading.start()
                 assert relay.fell_silent.wait(DEADLINE_SEC)
                 reading.join(DEADLINE_SEC)
-                assert [type(outcome) for outcome in outcomes] == [BackendUnavailable]
-                assert len(backend.history(HistoryKind.AUDIT)) == 40
+                assert found == [40]
+
+    def test_a_bulk_reading_over_a_slow_line(self, harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An answer that is too large to come within the time for one request is asked for in parts."""
+        namespace, read = Namespace(harness.connect()), EtcdConnection.read
+        for number in range(3):
+            namespace.backend.append_audits('a', [os.urandom(300_000).hex() + str(number)], DAY)
+        asked = []
+
+        def slow(self: EtcdConnection, method: str, request: Any, deadline: float) -> Any:
+            answer = read(self, method, request, deadline)
+            asked.append(len(answer.kvs) if method == 'KV.Range' else 0)
+            if asked[-1] > 1:
+                raise errors.Late('not all of it came in time')
+            return answer
+
+        monkeypatch.setattr(EtcdConnection, 'read', slow)
+        assert len(namespace.backend.history(HistoryKind.AUDIT)) == 3
+        assert max(asked) > 1
+
+    def test_a_server_that_hangs(self, harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """If not even the smallest question is answered, no smaller page is asked for."""
+        namespace = Namespace(harness.connect())
+        asked = Mock(side_effect=errors.Late('no answer'))
+        monkeypatch.setattr(channel.EtcdChannel, 'call', asked)
+        with pytest.raises(BackendUnavailable):
+            namespace.snapshot()
+        assert asked.call_count == 2  # the last one is the smallest question
 
     def test_a_node_goes_on(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """One call is lost; heartbeats and the watch go on over a new connection."""
@@ -337,15 +364,6 @@ class TestSilence:
             with closing(connect(f'etcd://127.0.0.1:{relay.port}', BackendOptions(op_timeout_sec=DEADLINE_SEC))) as backend:
                 assert isinstance(backend, EtcdBackend)
                 backend.store.connection.proven(backend.store.soon())
-
-
-def failure_of(call: Callable[[], object]) -> BaseException | None:
-    """The error that a call raises."""
-    try:
-        call()
-    except Exception as error:  # noqa: BLE001 - it is looked at
-        return error
-    return None
 
 
 class TestUsers:

@@ -80,8 +80,7 @@ class EtcdConnection:
                 self._compare(channel, answer.header.cluster_id, deadline)
             self._first, self._proven, self._cluster = at, channel, answer.header.cluster_id
             return channel
-        assert error is not None
-        raise error
+        raise BackendUnavailable(str(error)) from error
 
     def _compare(self, proven: EtcdChannel, cluster: int, deadline: float) -> None:
         """Raise ``ConfigError`` if another server answers that belongs to another cluster."""

@@ -8,7 +8,7 @@ import grpc
 
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
-__all__ = ['MAYBE_STALE_TOKEN', 'STALE_TOKEN', 'Compacted', 'Refused', 'TooLarge', 'not_let_in', 'translate']
+__all__ = ['MAYBE_STALE_TOKEN', 'STALE_TOKEN', 'Compacted', 'Late', 'Refused', 'TooLarge', 'not_let_in', 'translate']
 
 STALE_TOKEN = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.INVALID_ARGUMENT)
 """How etcd refuses a token that has expired, or is from before a change of users or rights. Then nothing has happened."""
@@ -36,6 +36,10 @@ class Compacted(BackendUnavailable):
     """The revision of etcd that was to be read is no longer kept; a later one is."""
 
 
+class Late(BackendUnavailable):
+    """No answer came in time for one request, or not all of it: over a slow line a smaller one may."""
+
+
 class TooLarge(BackendUnavailable):
     """The server's space, or what a channel may carry in one message, does not suffice."""
 
@@ -60,7 +64,8 @@ def translate(error: grpc.RpcError, server: str) -> JobsyncError:
         return Refused(f'etcd at {server} refuses this request ({details}){_hint(details)}')
     if code == grpc.StatusCode.OUT_OF_RANGE:
         return Compacted(f'etcd at {server}: {details}')
-    return BackendUnavailable(f'etcd at {server}: {code.name}: {details}{_proxy() if code in UNREACHED else ""}')
+    kind = Late if code == grpc.StatusCode.DEADLINE_EXCEEDED else BackendUnavailable
+    return kind(f'etcd at {server}: {code.name}: {details}{_proxy() if code in UNREACHED else ""}')
 
 
 def _hint(details: object) -> str:

@@ -14,7 +14,7 @@ from jobsync.backend import BackendOptions
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.chunked_log import KeyValue, LogEntry
 from jobsync.backends.etcd.connection import EtcdConnection
-from jobsync.backends.etcd.errors import Compacted, TooLarge
+from jobsync.backends.etcd.errors import Compacted, Late, TooLarge
 from jobsync.backends.etcd.keys import ROOT, EtcdKeys
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.reading import KeyReading
@@ -29,7 +29,7 @@ T_co = TypeVar('T_co', covariant=True)
 CHUNKS_AT_ONCE = 4
 """Chunks in one request: a megabyte. A server takes 1.5 MiB, keys included."""
 PAGE = 1000
-"""Keys in one answer; fewer on a channel that refuses so large an answer."""
+"""Keys in one answer; fewer where so large an answer is refused, or comes too late."""
 PAUSE_SEC = 0.002
 """Longest pause after an attempt that lost to another writer, times the attempts so far, at most ten."""
 WATCH_EVERY_SEC = 0.25
@@ -168,8 +168,10 @@ class EtcdStore:
             )
             try:
                 answer = self.connection.read('KV.Range', request, deadline)
-            except TooLarge:
-                if limit == 1:
+            except (TooLarge, Late):
+                # t=0  over a slow line comes an answer of a megabyte, and not all of it in the time for one request
+                # t=1  each later try for as much ends in the same way: this call never succeeds, however long it may take
+                if limit == 1 or time.monotonic() >= deadline:
                     raise
                 limit = max(1, limit // 8)
                 continue

@@ -10,6 +10,7 @@ from contextlib import closing
 import attrs
 import pytest
 from tests.backends.redis_jobs import Cluster
+from tests.backends.relay import relayed
 from tests.support.harnesses.redis import RedisHarness
 from tests.support.servers import RedisServer, SentinelServer, free_port
 from tests.support.waiting import eventually
@@ -216,6 +217,20 @@ class TestSentinel:
         masters.promote()
         with pytest.raises(SchemaMismatch, match='no namespace'):
             namespace.beat(ref)
+
+    def test_a_master_that_was_replaced_and_sentinels_that_are_far_away(self, masters: Masters) -> None:
+        """To ask one takes a few round trips. While a heartbeat did not wait for that, it went to the former master."""
+        sentinel = masters.sentinel
+        with relayed(sentinel.port) as relay:
+            url = sentinel.url().replace(f'127.0.0.1:{sentinel.port}', f'127.0.0.1:{relay.port}')
+            with closing(connect(url, BackendOptions(op_timeout_sec=60.0))) as backend:
+                namespace = Namespace(backend)
+                ref = namespace.join('a')
+                sentinel.ask('SENTINEL', 'REMOVE', sentinel.service)
+                masters.promote()
+                relay.delay_sec = 0.3
+                with pytest.raises(SchemaMismatch, match='no namespace'):
+                    namespace.beat(ref)
 
     def test_sentinels_that_do_not_answer(self, server: RedisServer) -> None:
         """One is enough; none is an outage; one that does not know the service is a mistake."""

@@ -29,9 +29,6 @@ T = TypeVar('T')
 BUSY_SEC = 6.0
 """After five seconds of one script a server answers other clients that it is busy, unless it is configured otherwise."""
 
-ASKING_SEC = 0.5
-"""How long all sentinels together may take to say which server is the master. If they say nothing, it stays the same."""
-
 LEASING = 'heartbeat'
 """The script from whose success a node takes a lease."""
 
@@ -139,7 +136,8 @@ class RedisPool:
         # t=1  node b connects to that one, where it begins a new timeline, and waits for the leases from before t=1
         # t=9  the sentinels make the former master a replica. Until then it accepts the heartbeats of node a, which is connected
         # With leases from after t=1, a would still own what b is given at the end of its wait.
-        share = Deadline(min(deadline.left / 2, ASKING_SEC))
+        # All sentinels together have half of the call. If they say nothing in that time, the master stays the same.
+        share = Deadline(deadline.left / 2)
         try:
             master = master_of(self.server.sentinels, self.server.connection_class, share) if self.server.sentinels else None
         except (redis.RedisError, OSError, JobsyncError):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import fcntl
 import functools
 import os
 import shutil
@@ -157,12 +158,13 @@ class RefusalKeepsTheLock(OnFiles):
         if self.kept is not None:
             os.close(self.kept)
             self.kept = None
-        with super().transaction(bulk=bulk, create=create) as tx:
-            try:
+        try:
+            with super().transaction(bulk=bulk, create=create) as tx:
                 yield tx
-            except (Conflict, Evicted, Fenced, NameTaken):
-                self.kept = os.dup(tx._folder._at)
-                raise
+        except (Conflict, Evicted, Fenced, NameTaken):
+            self.kept = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(self.kept, fcntl.LOCK_EX)
+            raise
 
 
 class StateFirst(files.FilesTransaction):

@@ -46,10 +46,10 @@ def locked(path: Path, timeout_sec: float) -> Iterator[Folder]:
             _lock(gate, deadline)
             _lock(directory, deadline)
         finally:
-            os.close(gate)
+            _release(gate)
         yield Folder(directory)
     finally:
-        os.close(directory)
+        _release(directory)
 
 
 def _lock(descriptor: int, deadline: float) -> None:
@@ -60,6 +60,13 @@ def _lock(descriptor: int, deadline: float) -> None:
             if time.monotonic() > deadline:
                 raise BackendUnavailable('the folder has been locked by others for all of this time') from None
             time.sleep(POLL_SEC)
+
+
+def _release(descriptor: int) -> None:
+    # t=0  a thread has the lock, and another thread of the process forks: the child has the same descriptor open
+    # t=1  the thread closes its descriptor. Without this call the lock would last as long as the child does.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 class Folder:

@@ -7,6 +7,8 @@ import itertools
 import multiprocessing as mp
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
@@ -32,6 +34,7 @@ ROUNDS = 10
 STOPS = 10
 WAVES = 4
 KILLS = 8
+FORKS = 5
 START_SEC = 4 * DEADLINE_SEC
 """The limit for processes to start. Each imports the modules that it needs and that are not in ``Harness.modules``."""
 
@@ -133,6 +136,29 @@ def commit_forever(namespace: Namespace, _number: int, pipe: Connection) -> obje
         members = {f'v{step - 1}': None, name: Member(name, 1.0)}
         version = namespace.commit(COMMON, TokenGroup(range(TOKENS), name, name, name), members=members, moved=step)
         pipe.send((step, version))
+
+
+def fork_amid_calls(namespace: Namespace, _number: int, pipe: Connection) -> object:
+    """Fork while another thread sends heartbeats, then send no more; the forks end with this process."""
+    is_over, (reading, writing) = threading.Event(), os.pipe()
+
+    def beat() -> None:
+        while not is_over.is_set():
+            with contextlib.suppress(BackendUnavailable):
+                namespace.beat(COMMON)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    for _ in range(FORKS):
+        time.sleep(0.001)
+        if not os.fork():
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+    is_over.set()
+    thread.join()
+    pipe.send('forked')
+    return pipe.recv()
 
 
 def write(what: str, backend: Backend, number: int) -> Callable[[], object]:
@@ -323,6 +349,17 @@ class ProcessTests:
             writes.check(namespace)
             number = WAVES * PROCESSES * 1000 + wave + 1
             eventually(lambda number=number: writes.note('commit', number, prepare('commit', namespace.backend, number)()))  # type: ignore[misc]
+
+    def test_a_fork_amid_calls_holds_up_no_other(self, harness: Harness) -> None:
+        """What a process forks while it calls the store keeps no lock of the call, though it has the same descriptors open."""
+        namespace = common(harness)
+        with processes(harness, fork_amid_calls, count=1) as ((_, pipe),):
+            pipe.send('go')
+            assert receive(pipe) == 'forked'
+            try:
+                namespace.beat(COMMON)
+            except BackendUnavailable as error:
+                raise AssertionError(f'a child that was forked during a call keeps the lock of that call: {error}') from error
 
     def test_wait_wakes_on_a_change_of_another_process(self, harness: Harness) -> None:
         """A change by another process ends a ``wait``."""

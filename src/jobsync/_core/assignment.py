@@ -36,7 +36,7 @@ class TokenGroup:
     """Tokens that share owner, target, home and version."""
 
     tokens: Sequence[int] = attrs.field(repr=lambda tokens: f'<{len(tokens)} tokens>')
-    """Token numbers, rising, each below ``total_tokens``; never those of pins."""
+    """Token numbers, rising, each below ``total_tokens``; never those of pins. In a plan often an ``array``."""
     owner: str | None
     target: str | None = None
     """The name they are being handed to, ``NOBODY`` if they are to be released, None if they stay."""

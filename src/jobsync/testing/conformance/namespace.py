@@ -36,6 +36,7 @@ from jobsync.backend import (
     TaskLock,
     TokenGroup,
     TokenRow,
+    rising,
 )
 
 __all__ = ['DAY', 'GONE', 'NAMESPACE', 'SETTINGS', 'TOKENS', 'Namespace', 'State', 'content', 'purged']
@@ -285,6 +286,7 @@ class Namespace:
         after = self.revision
         assert after.number > before.number
         assert after.stamp != before.stamp
+        assert 0 < after.stamp <= 2**62
 
     @contextlib.contextmanager
     def same_version(self) -> Iterator[None]:
@@ -323,7 +325,7 @@ def _guard_at(snapshot: Snapshot) -> Guard:
 
 
 def _split(group: TokenGroup, now: Assignment, number: int) -> Iterator[TokenGroup]:
-    """Yield a group in parts, each with the version that its tokens have after the commit."""
+    """Yield a group in parts, arrays as in the plan of a leader, each with the version that its tokens have after the commit."""
     keeps: dict[int, bool] = {}  # by position of the owner: a row is made once for each, not for each token of a large pool
     by_version: dict[int, list[int]] = {}
     for token in group.tokens:
@@ -333,7 +335,7 @@ def _split(group: TokenGroup, now: Assignment, number: int) -> Iterator[TokenGro
             keeps[owner] = not row.absent and row.owner == group.owner
         by_version.setdefault(now.since[token] if keeps[owner] else number, []).append(token)
     for version, tokens in by_version.items():
-        yield attrs.evolve(group, tokens=tokens, version=version)
+        yield attrs.evolve(group, tokens=rising(tokens), version=version)
 
 
 def _versioned(pin: Pin, before: Pin | None, number: int) -> Pin:

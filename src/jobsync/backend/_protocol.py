@@ -79,7 +79,10 @@ class Backend(Protocol):
         """
 
     def close(self) -> None:
-        """Release all resources and end every ``wait``. Does not deregister. May be repeated, and called before ``open``."""
+        """Release all resources and end every ``wait``. Does not deregister. May be repeated, and called before ``open``.
+
+        Any other call that is under way, or comes later, is answered or raises ``BackendUnavailable``.
+        """
 
     def snapshot(self) -> Snapshot:
         """Return one consistent reading of everything except tokens, pins, members and locks.

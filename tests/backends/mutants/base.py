@@ -76,6 +76,12 @@ class Hands(MemoryBackend):
             if isinstance(self.store, DistantStore) and self.store.is_away:
                 self.miss(self.store)
 
+    def read_namespaces(self, limit: int) -> list[str]:
+        """See ``BackendInfo.namespaces``."""
+        if isinstance(self.store, DistantStore) and self.store.is_away:
+            self.miss(self.store)
+        return super().read_namespaces(limit)
+
     def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``."""
         if isinstance(self.store, DistantStore) and self.store.is_away:

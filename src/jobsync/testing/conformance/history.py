@@ -175,11 +175,12 @@ class HistoryTests:
         for number in range(6):
             namespace.claim(ref, f'x{number}')
             namespace.audit('a', f'x{number}')
-        for found in (namespace.claims(), namespace.audits()):
-            times = [record.created_on for record in found]
+            later_than(namespace.audits()[0].created_on, namespace, ref)
+        for of in (namespace.claims, namespace.audits):
+            times = [record.created_on for record in of()]
             assert times == sorted(times, reverse=True)
-            assert len(found) == 6
-        assert len(namespace.claims(limit=4)) == len(namespace.audits(limit=4)) == 4
+            assert len(times) == 6
+            assert [record.created_on for record in of(limit=4)] == times[:4], 'limit=4 does not bring the newest'
         assert namespace.claims(limit=100) == namespace.claims()
         assert namespace.claims(limit=0) == []
 
@@ -190,7 +191,7 @@ class HistoryTests:
         times = [record.triggered_at for record in found]
         assert times == sorted(times, reverse=True)
         assert {record.tokens_moved for record in found} == {1, 2, 3}
-        assert len(namespace.rebalances(limit=2)) == 2
+        assert [record.triggered_at for record in namespace.rebalances(limit=2)] == times[:2], 'limit=2 does not bring the newest'
         assert namespace.rebalances(date=MONDAY, item='x') == found
 
     def test_history_of_a_date_or_an_item(self, namespace: Namespace) -> None:

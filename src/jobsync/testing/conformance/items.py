@@ -43,9 +43,10 @@ class ItemTests:
 
     def test_a_task_has_a_lock_and_items(self, namespace: Namespace) -> None:
         """The lock of a task and its items in several groups are apart, and have one numbering."""
-        for group in ('', 'g', 'h', 'G', 'g%', ' g'):
+        groups = ('', 'g', 'h', 'G', 'g%', ' g', 'g ', 'ǵ', 'g\u0301')
+        for group in groups:
             declare(namespace, group, 'x', 'y')
-        assert keys(namespace) == [(group, task) for group in ('', 'g', 'h', 'G', 'g%', ' g') for task in ('x', 'y')]
+        assert keys(namespace) == [(group, task) for group in groups for task in ('x', 'y')]
         ids = [lock.id for lock in namespace.backend.read_locks().locks]
         assert ids == sorted(set(ids))
 

@@ -114,15 +114,16 @@ class LockTests:
         assert after['z'].id > max(lock.id for lock in before.values())
         assert after['other'] == before['other']
 
-    def test_ids_are_never_reused(self, namespace: Namespace) -> None:
-        """The id of a new lock is above every earlier id, even if the lock with the highest or every lock was removed."""
-        highest = 0
+    def test_ids_are_never_reused(self, namespace: Namespace, harness: Harness) -> None:
+        """The id of a new lock is above every earlier id, even if a handle removed the lock with the highest or every lock."""
+        highest, other = 0, Namespace(harness.connect())
         for remove in ({'task_ids': frozenset({'y'})}, {'created_by': 'me'}, {'created_by': None}, {'expired': True}):
             edit(namespace, request('x'), request('y', expires_in=SOON))
             new = [lock.id for lock in namespace.backend.read_locks().locks if lock.id > highest]
             assert new
             highest = max(new)
             edit(namespace, **remove)
+            namespace, other = other, namespace
         edit(namespace, created_by=None)
         edit(namespace, request('x'))
         lock = namespace.locks()['x']

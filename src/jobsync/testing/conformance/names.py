@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 from functools import partial
@@ -19,10 +20,12 @@ from jobsync.backend import (
     Registration,
     Settings,
     TokenGroup,
+    Unclaimed,
 )
-from jobsync.errors import Evicted, NameTaken, UnsupportedOperation
+from jobsync.errors import ConfigError, Evicted, NameTaken, UnsupportedOperation
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import DAY, SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.waiting import Waiting
 
 __all__ = ['IsolationTests', 'NameTests']
 
@@ -80,6 +83,24 @@ class IsolationTests:
             states.append(namespace.state())
         assert [namespace.state() for namespace in namespaces] == states
         assert len({state.snapshot.timeline.id for state in states}) == len(NAMESPACES)
+        stamps = {state.snapshot.revision.stamp for state in states}
+        assert len(stamps) == len(NAMESPACES), (
+            'two histories have one stamp: it must be random, or a restored store is not noticed'
+        )
+
+    def test_work_of_another_namespace_is_not_seen(self, harness: Harness) -> None:
+        """Items that another namespace has completed, or lost attempts at, are new, and its revision is not this one's."""
+        namespace, other = (Namespace(harness.connect(namespace=name)) for name in NAMESPACES[:2])
+        other.audit('a', 'x')
+        other.gone('left', ['y'])
+        ref = namespace.join('a')
+        assert namespace.backend.append_claims(ref, ['x', 'y'], DAY, 0) == Unclaimed()
+        assert namespace.lost() == {}
+        number = namespace.revision.number
+        assert other.revision.number > number
+        waiting = Waiting(namespace.backend.wait, number, 0.05)
+        other.join('b')
+        assert waiting.answer() == number, 'a wait returns the revision of another namespace'
 
     def test_emptying_one_namespace_leaves_the_others(self, harness: Harness) -> None:
         """Renewing, clearing and purging one namespace changes no other."""
@@ -110,6 +131,13 @@ class IsolationTests:
         for name in NAMESPACES:
             namespace = Namespace(harness.connect(namespace=name))
             assert namespace.backend.acquire_leadership(namespace.join('a'), 0).epoch == 1
+
+    def test_long_names_of_namespaces(self, harness: Harness) -> None:
+        """Namespaces whose long names differ at the end only are different, or such names are refused."""
+        with contextlib.suppress(ConfigError):
+            one, other = (Namespace(harness.connect(namespace='n' * 84 + end)) for end in 'ab')
+            one.join('a')
+            assert not other.nodes()
 
     def test_namespaces_that_differ_in_case_are_one(self, harness: Harness) -> None:
         """A namespace has no case, as names of tables have none: all handles on ``app_`` and ``App_`` see one cluster."""
@@ -219,10 +247,26 @@ class NameTests:
         assert [namespace.row(number).owner for number in range(len(ALIKE))] == list(ALIKE)
         assert list(namespace.locks()) == list(ALIKE)
         assert [{claim.node for claim in namespace.claims(item=name)} for name in ALIKE] == [{name} for name in ALIKE]
-        assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(created_by='ME'))) == 0
+        for creator in ('ME', 'me ', 'mé'):
+            assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(created_by=creator))) == 0
         for number, name in enumerate(ALIKE, 1):
             assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({name})))) == 1
             assert list(namespace.locks()) == list(ALIKE[number:])
+
+    def test_items_are_compared_exactly(self, namespace: Namespace) -> None:
+        """Items that differ in case, blanks, accents or wildcards are different in each history, and so are names of nodes."""
+        first, *others = ALIKE
+        ref, lost = namespace.join('a'), namespace.join('b')
+        namespace.attempt(lost, *ALIKE)
+        namespace.backend.deregister(lost)
+        assert namespace.lost() == dict.fromkeys(ALIKE, 1)
+        namespace.backend.forget_attempts([first], DAY)
+        assert namespace.lost() == dict.fromkeys(others, 1)
+        for name in ALIKE:
+            namespace.audit(name, first)
+        assert {audit.node for audit in namespace.audits(item=first)} == set(ALIKE)
+        assert namespace.claim(ref, *ALIKE) == {first}
+        assert {claim.item for claim in namespace.backend.incomplete(DAY, dt.timedelta(0))} == set(others)
 
     def test_incarnations_are_compared_exactly(self, namespace: Namespace) -> None:
         """A run whose incarnation differs from the registered one in case, blanks, accents or wildcards is another run."""

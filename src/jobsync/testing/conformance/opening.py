@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from jobsync.backend import (
     Space,
     TokenGroup,
 )
-from jobsync.errors import Evicted, SchemaMismatch
+from jobsync.errors import Evicted, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.calls import CALLS
 from jobsync.testing.conformance.harness import CALLED_FOR, Harness, check_not_called_for
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.threads import race
 
 __all__ = ['InfoTests', 'OpeningTests']
 
@@ -79,6 +81,8 @@ class InfoTests:
         backend: Any = harness.connect()
         if not backend.info.namespaces:
             pytest.skip('the backend does not declare namespaces')
+        with contextlib.suppress(SchemaMismatch):
+            backend.read_namespaces(10_000)  # of a store that may not be there yet
         other: Any = harness.connect(namespace='elsewhere_')
         Namespace(other)
         before = backend.read_namespaces(10_000)
@@ -252,6 +256,16 @@ class OpeningTests:
         opened = Namespace(harness.connect()).backend
         opened.close()
         opened.close()
+
+    def test_a_closed_handle_raises_no_error_of_the_driver(self, harness: Harness, namespace: Namespace) -> None:
+        """A call of a closed handle is answered or raises an error of jobsync: a thread may make one while its program ends."""
+        ref, backend = namespace.leader(), Namespace(harness.connect()).backend
+        backend.close()
+        for method, call in CALLS.items():
+            (ended,) = race([partial(call, backend, namespace.timeline, ref)])
+            is_right = not isinstance(ended, Exception) or isinstance(ended, JobsyncError)
+            assert is_right, f'{method} of a closed handle raises {ended!r}, where BackendUnavailable is right'
+        backend.close()
 
     def test_close_does_not_deregister(self, harness: Harness, namespace: Namespace) -> None:
         """A node stays registered when the handle that registered it is closed."""

@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from jobsync.backend import Backend, LockEdit, LockRequest
+from jobsync.backend import Backend, LockEdit, LockFilter, LockRequest, Member
 from jobsync.errors import BackendUnavailable, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.calls import CALLS
 from jobsync.testing.conformance.harness import Ability, Harness, needs
@@ -65,10 +65,21 @@ class OutageTests:
         """After a restart a durable store has every write that it acknowledged, and the identity that it had."""
         if not namespace.backend.info.durable:
             pytest.skip('the backend does not declare durable')
-        namespace.populate()
+        leader = namespace.populate()
+        namespace.gone('left', ['lost'])
+        namespace.lock('x', group='g', cost=0.5)
+        namespace.lock('gone')
+        highest = namespace.locks()['gone'].id
+        namespace.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({'gone'}))))
+        namespace.commit(leader, members={'leader': Member(leader.incarnation, 15.0)})
+        namespace.backend.set_weight(leader, 2.5, stalled=True)
+        namespace.beat(leader, candidate=False)
         before = namespace.state()
         harness.restart()
-        assert Namespace(harness.connect()).state() == before
+        after = Namespace(harness.connect())
+        assert after.state() == before
+        after.lock('new')
+        assert after.locks()['new'].id > highest, 'an id is used again after a restart'
 
     @needs(Ability.RESTART)
     def test_handles_outlive_a_restart(self, namespace: Namespace, harness: Harness) -> None:
@@ -93,6 +104,26 @@ class OutageTests:
                 assert isinstance(ended, BackendUnavailable), (method, ended)
             assert outcome_within(LIMIT_SEC, partial(backend.wait, number, 0.1)) == number
         eventually(backend.snapshot)
+
+    @needs(Ability.OUTAGE)
+    def test_a_node_may_start_while_the_store_is_away(self, harness: Harness) -> None:
+        """A handle made while the store is away says what it declares, raises ``BackendUnavailable``, and works afterwards."""
+        Namespace(harness.connect())
+        with outage(harness):
+            backend = harness.connect(op_timeout_sec=SHORT_SEC, bulk_timeout_sec=SHORT_SEC)
+            assert backend.info == harness.connect().info
+            calls: list[Callable[[], object]] = [partial(backend.open, SETTINGS, True), backend.snapshot, backend.read_locks]
+            if backend.info.namespaces:
+                calls.append(partial(backend.read_namespaces, 10))  # type: ignore[attr-defined]
+            for call in calls:
+                ended = outcome_within(LIMIT_SEC, call)
+                assert isinstance(ended, BackendUnavailable), (call, ended)
+            begin = time.monotonic()
+            assert outcome_within(LIMIT_SEC, partial(backend.wait, 5, SHORT_SEC)) == 5
+            assert time.monotonic() - begin >= SHORT_SEC / 2, (
+                'a wait that has no answer must last, or a node sends requests without a pause'
+            )
+        eventually(partial(backend.open, SETTINGS, True))
 
     @needs(Ability.OUTAGE)
     @pytest.mark.parametrize('method', ['heartbeat', 'snapshot', 'commit', 'read_locks'])

@@ -73,11 +73,13 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     # tests that guard other promises than their class
     'test_a_pin_made_again_is_new': ('P6', 'P7', 'R7'),
     'test_the_row_of_a_pin_cannot_be_deleted': ('P1', 'P6', 'R7'),
+    'test_a_fork_amid_calls_holds_up_no_other': ('P2', 'P4', 'R1'),
     'test_a_process_stopped_in_the_middle_of_a_write': ('P1', 'R1', 'R5'),
     'test_a_refused_call_holds_up_no_other': ('P2', 'P4', 'R1'),
     'test_a_wait_holds_up_no_other_call': ('P2', 'P4', 'R1'),
     'test_a_wait_without_a_change_lasts': ('use',),
     'test_acknowledged_writes_survive': ('P1', 'P4', 'R8'),
+    'test_calls_leave_nothing_open': ('use',),
     'test_claims_of_a_gone_run_are_refused': ('P1', 'history'),
     'test_commits_of_two_handles_build_on_each_other': ('P1', 'P7', 'R5'),
     'test_close_releases_everything': ('use',),

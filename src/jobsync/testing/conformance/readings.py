@@ -140,12 +140,13 @@ class ReadingTests:
         leader = namespace.leader()
         old = [Assignment.empty(TOKENS)]
         for step in range(80):
-            namespace.commit(leader, TokenGroup([step % TOKENS], f'n{step}'))
+            namespace.commit(leader, TokenGroup([step % TOKENS], f'n{step}'), moved=1)
             if step < 3:
                 old.append(namespace.assignment())
         for assignment in old:
             changes = namespace.backend.read_assignment(assignment.version)
             assert content(assignment.apply(changes)) == content(namespace.assignment())
+        assert len(namespace.rebalances()) == 80, 'a rebalance stays in the history until it is purged'
 
     def test_reading_from_initial(self, namespace: Namespace) -> None:
         """A reading from INITIAL is complete."""
@@ -195,6 +196,15 @@ class PositionTests:
         known = [position for position in positions if position is not None]
         assert known == sorted(known)
         assert len(known) in (0, len(positions))
+
+    @needs(Ability.CLOCK)
+    def test_position_is_no_time(self, namespace: Namespace, harness: Harness) -> None:
+        """The position does not fall when the store's clock is set back, or a step of the clock would look like a restore."""
+        before = namespace.snapshot().position
+        harness.move_clock(dt.timedelta(hours=-1))
+        namespace.join('a')
+        after = namespace.snapshot().position
+        assert before is None or (after is not None and after >= before)
 
     @needs(Ability.RESTART)
     def test_position_outlives_a_restart(self, namespace: Namespace, harness: Harness) -> None:

@@ -10,7 +10,7 @@ import pytest
 from jobsync.backend import INITIAL, Node, NodeState, Registration, Revision, TokenGroup
 from jobsync.errors import NameTaken, TimelineChanged
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import SETTINGS, Namespace
+from jobsync.testing.conformance.namespace import GONE, SETTINGS, Namespace
 
 __all__ = ['LongestTimeoutTests', 'RegisterTests']
 
@@ -94,11 +94,38 @@ class RegisterTests:
         """A new ``created_on`` is later than every one before it, even if the store's clock is set back."""
         namespace.join('a')
         harness.move_clock(dt.timedelta(hours=-1))
-        namespace.join('b')
+        other = Namespace(harness.connect())
+        removed = other.join('b')
         harness.move_clock(dt.timedelta(hours=-1))
         namespace.join('c')
         assert list(namespace.nodes()) == ['a', 'b', 'c']
-        assert namespace.node('a').created_on < namespace.node('b').created_on < namespace.node('c').created_on
+        first, second = namespace.node('a').created_on, namespace.node('b').created_on
+        assert first < second < namespace.node('c').created_on
+        namespace.backend.remove_node(namespace.node('c').ref)
+        namespace.backend.remove_node(removed)
+        other.join('d')
+        assert namespace.node('d').created_on > second, 'a record that is gone counts too'
+
+    @pytest.mark.parametrize('how', [*GONE[2:], 'removed'])
+    def test_a_new_run_begins_anew(self, namespace: Namespace, how: str) -> None:
+        """However a run ends, the next one of its name has nothing of it, except its incarnation if its record was replaced."""
+        old = namespace.join('ghost', weight=2.0, host='h')
+        namespace.beat(old, Revision(3, 4), {7}, candidate=False)
+        namespace.backend.set_weight(old, 3.0, stalled=True)
+        if how == 'left':
+            namespace.backend.deregister(old)
+        elif how == 'evicted':
+            namespace.evict(namespace.leader(), old)
+        elif how == 'renewed':
+            namespace.renew_timeline()
+        elif how == 'removed':
+            namespace.backend.remove_node(old)
+        new = namespace.join('ghost', replacing=(old.incarnation, 1))
+        node = namespace.node('ghost')
+        replaces = frozenset({old.incarnation} if how in ('left', 'replaced') else ())
+        expected = Registration(new, 15.0, replaces=replaces).record(node.created_on, node.created_on, None)
+        assert attrs.evolve(node, last_heartbeat=node.created_on) == expected
+        assert namespace.beat(new).heartbeat == 1
 
     def test_taken_name_is_refused_with_its_record(self, namespace: Namespace) -> None:
         """Registering a JOINED name is refused, and the error has the present record with every field."""

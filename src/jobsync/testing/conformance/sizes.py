@@ -135,6 +135,7 @@ class SizeTests:
         namespace.backend.append_audits('a', items[:-1], day)
         assert [claim.item for claim in namespace.backend.incomplete(day, dt.timedelta(0))] == items[-1:]
         assert len(namespace.claims(date=day)) == 10_001
+        assert len(namespace.audits(date=day)) == 10_000
 
     def test_the_smallest_pool(self, harness: Harness) -> None:
         """A pool of one token works."""

@@ -7,7 +7,7 @@ import pytest
 
 from jobsync.backend import Leadership, LockEdit, LockFilter, Member, Pin, TokenGroup
 from jobsync.errors import Conflict
-from jobsync.testing.conformance.namespace import TOKENS, Namespace
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
 __all__ = ['TimelineTests']
 
@@ -30,6 +30,7 @@ class TimelineTests:
         assert after.timeline.store == after.store == before.store
         assert after.nodes == ()
         assert after.leadership == Leadership(before.leadership.epoch, None)
+        assert namespace.backend.open(SETTINGS, create=True).timeline == after.timeline
         changes = namespace.backend.read_assignment()
         assert (changes.groups, changes.pins, dict(changes.members)) == ((), (), {})
 

@@ -104,6 +104,7 @@ def test_hand_overs_attempts_and_quarantine() -> None:
             namespace.backend.remove_node(lost)
         assert not job.add_task('deadly')
         assert job.add_task('long')
+        refused = scraped(registry)
         with jobs[1]:
             wait_until(lambda: len(jobs[1].my_tokens) == 50, 'the newcomer has its share')
             found = scraped(registry)
@@ -111,7 +112,29 @@ def test_hand_overs_attempts_and_quarantine() -> None:
     assert found['jobsync_hand_over_seconds_sum{node="w1"}'] > 0
     assert found['jobsync_task_oldest_seconds{node="w1"}'] > 0
     assert found['jobsync_attempts_total{node="w1"}'] == found['jobsync_claims_total{node="w1"}'] == 1
-    assert found['jobsync_tasks_quarantined{node="w1"}'] == 1
+    assert refused['jobsync_tasks_quarantined{node="w1"}'] == 1
+
+
+def test_a_task_in_quarantine_is_counted_by_its_owner() -> None:
+    """A task that has passed to another node may be released and done there: the node that had it counts it no longer."""
+    registry, store = CollectorRegistry(), MemoryStore()
+    settings = CoordinationConfig(
+        backend=MemoryBackend(store), minimum_nodes=1, total_tokens=10, rebalance_delay_sec=0, max_attempts=2
+    )
+    job = Job('w1', coordination_config=settings)
+    JobMetrics(job, registry=registry)
+    with job:
+        namespace = Namespace(MemoryBackend(store))
+        for name in ('x', 'y'):
+            lost = namespace.join(name)
+            namespace.backend.append_claims(lost, ['deadly'], job.date, 1)
+            namespace.backend.remove_node(lost)
+        assert not job.add_task('deadly')
+        assert scraped(registry)['jobsync_tasks_quarantined{node="w1"}'] == 1
+        Cluster(MemoryBackend(store)).add_lock('deadly', 'elsewhere')
+        wait_until(lambda: job.task_to_token('deadly') >= 10, 'it is bound to another node')
+        wait_until(lambda: not job.can_claim_task('deadly'), 'it is not its task any more')
+        assert scraped(registry)['jobsync_tasks_quarantined{node="w1"}'] == 0
 
 
 def test_without_the_extra_the_import_says_what_to_install() -> None:

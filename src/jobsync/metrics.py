@@ -61,7 +61,8 @@ def _oldest(job: Job) -> float:
 
 
 def _quarantined(job: Job) -> float:
-    return job._task_log.attempts.quarantined
+    # A task that has passed to another node may be released and done there, and this node would never know.
+    return sum(job.owns(job.task_to_token(key)) for key in job._task_log.attempts.quarantined)
 
 
 _GAUGES: dict[str, tuple[str, Callable[[Job], float]]] = {
@@ -72,7 +73,7 @@ _GAUGES: dict[str, tuple[str, Callable[[Job], float]]] = {
     'jobsync_assignment_version': ('Version of the assignment that the node has applied', lambda job: job.token_version),
     'jobsync_tasks_open': ('Tasks that the node has begun and not ended', lambda job: _status(job)['open_tasks']),
     'jobsync_task_oldest_seconds': ('How long ago the oldest of them was begun; 0 if there is none', _oldest),
-    'jobsync_tasks_quarantined': ('Tasks that the node was refused since they are in quarantine', _quarantined),
+    'jobsync_tasks_quarantined': ('Tasks that the node owns and was refused since they are in quarantine', _quarantined),
     'jobsync_locks_unmatched': ('Task locks and items that no live node matches', lambda job: _status(job)['unplaced_locks']),
     'jobsync_records_unreadable': ('Records in the store that cannot be read', lambda job: len(_status(job)['unreadable'])),
     'jobsync_log_lines_dropped': ('Lines that the log was too slow for', lambda job: _status(job)['log_lines_dropped']),

@@ -131,9 +131,9 @@ class TaskAttempts:
             )
 
     @property
-    def quarantined(self) -> int:
-        """Return how many tasks this node has found in quarantine, and has neither released nor claimed since."""
-        return len(self._reported)
+    def quarantined(self) -> Set[str]:
+        """Return the tasks that this node has found in quarantine, and has neither released nor claimed since."""
+        return self._reported.copy()
 
     def has_refused(self, key: str) -> bool:
         """Return whether this node has found the task in quarantine, and has not claimed it since."""

@@ -207,7 +207,7 @@ class ClusterStatus(TypedDict):
     total_tokens: int
     hash_function: str
     timeline: int
-    """The timeline's generation: 0 until the store has gone back in time."""
+    """The timeline's generation: 0 until the store has gone back in time, or ``total_tokens`` or ``hash_function`` changed."""
     version: int
     """The assignment's version."""
     leader: str | None

@@ -227,6 +227,15 @@ def test_doctor(url: str, namespace: Namespace) -> None:
     assert 'nodes differ in locks_enabled: True (c), False (d)' in ' '.join(result.stdout.split())
 
 
+def test_doctor_says_that_other_settings_begin_a_timeline_too(url: str, namespace: Namespace) -> None:
+    """After a change of ``total_tokens`` as the pages say it, with all nodes stopped, no word blames the store for certain."""
+    for node in namespace.nodes().values():
+        namespace.backend.deregister(node.ref)
+    namespace.backend.open(attrs.evolve(namespace.settings, total_tokens=2 * TOKENS), create=True)
+    shown = ' '.join(invoke(url, 'doctor').stdout.split())
+    assert 'warn history the store has gone back in time, or total_tokens or hash_function was changed (1 time)' in shown
+
+
 def test_doctor_shows_each_finding_at_once(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the store keeps a later call waiting, for a minute perhaps, what was found before it is there to read."""
     namespace.leader()

@@ -90,10 +90,9 @@ def _examine(cluster: Cluster) -> Iterator[DoctorFinding]:
         yield DoctorFinding('ok', 'latency', words)
     yield _rights(cluster)
     yield from _tried('clocks', _clock(cluster))
-    if status['timeline']:
-        yield DoctorFinding(
-            'warn', 'history', f'the store has gone back in time ({counted(status["timeline"], "time")}): see the page on trouble'
-        )
+    if times := status['timeline']:
+        words = f'the store has gone back in time, or total_tokens or hash_function was changed ({counted(times, "time")})'
+        yield DoctorFinding('warn', 'history', f'{words}: see the page on trouble')
     for problem in status['problems']:
         yield DoctorFinding('warn', 'cluster', problem)
     if not status['problems']:

@@ -52,6 +52,14 @@ def test_a_quoted_message_exists(piece: str) -> None:
     assert piece in said()
 
 
+def test_the_quoted_refusal_of_older_tables_exists() -> None:
+    """A person who migrates finds on the page what the worker says."""
+    page = (DOCS / 'migration.md').read_text(encoding='utf-8')
+    quotation = re.findall(r'```text\n(… has .*?)```', page, flags=re.DOTALL)[0]
+    pieces = [piece.strip(' ,…') for piece in re.split(r'sync_[a-z]+', ' '.join(quotation.split()))]
+    assert [piece for piece in pieces if piece not in said()] == []
+
+
 def alarms() -> Iterator[str]:
     """Every text that the library logs as a WARNING or an ERROR; ``…`` where a value stands."""
     for file in Path(jobsync.__file__).parent.rglob('*.py'):

@@ -239,7 +239,7 @@ def test_minimum_nodes_given_survives() -> None:
 
 @attrs.define
 class Settings:
-    """A section that knows its fields."""
+    """A section whose values stand in slots."""
 
     total_tokens: int = 5
     heartbeat_intervall_sec: int = 7
@@ -257,6 +257,7 @@ class Settings:
         ({'coordination': {5: 5}}, r'config\.sync\.coordination has no field 5'),
         ({'coordination': SimpleNamespace(wieght=5)}, r"no field 'wieght': did you mean weight"),
         ({'coordination': type('C', (), {'wieght': 5})}, r"no field 'wieght': did you mean weight"),
+        ({'coordination': Settings()}, r"no field 'heartbeat_intervall_sec': did you mean heartbeat_interval_sec"),
         ({'coordination': 5}, r'config\.sync\.coordination is 5 \(int\): must be a section'),
         ({'coordination': [('total_tokens', 5)]}, r'must be a section'),
         ({'coordinaton': {'total_tokens': 5}}, r"config\.sync has no field 'coordinaton': did you mean coordination"),

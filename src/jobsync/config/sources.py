@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from os import PathLike
 from pathlib import Path
-from types import ModuleType
+from types import MemberDescriptorType, ModuleType
 from typing import Any
 
 import attrs
@@ -209,7 +209,7 @@ def _plain(section: object, known: tuple[str, ...], where: str, closed: bool = F
     elif isinstance(section, (str, bytes, int, float, Sequence, Set, PathLike)):
         raise ConfigError(f'{where} is {safe_repr(section)}: must be a section with names for its values')
     else:
-        own = getattr(section, '__dict__', {})
+        own = getattr(section, '__dict__', {}) | _in_slots(section)
         found = {name: value for name, value in own.items() if not name.startswith('_') and not _is_code(value)}
         if isinstance(section, ModuleType):
             found |= {name: own[name] for name in known if name in own}
@@ -220,6 +220,13 @@ def _plain(section: object, known: tuple[str, ...], where: str, closed: bool = F
         if closed and name not in known:
             raise unknown_field(name, known, where)
     return found
+
+
+def _in_slots(section: object) -> dict[str, Any]:
+    names = (
+        name for kind in type(section).__mro__ for name, slot in vars(kind).items() if isinstance(slot, MemberDescriptorType)
+    )
+    return {name: getattr(section, name) for name in names if hasattr(section, name)}
 
 
 def _is_code(value: object) -> bool:

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -683,6 +683,26 @@ def test_a_function_that_raises(store: Store, misfire: str, caplog: pytest.LogCa
     assert ran == [NOON, NOON + HOUR]
     failed = [each for each in audits(store) if each.startswith(f'{item(NOON)} failed ')]
     assert (len(failed), audits(store)) == (misfire == 'run', [*failed, item(NOON + HOUR)])
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('kind', ['coroutine', 'generator'])
+def test_a_wrapper_whose_call_runs_nothing(store: Store, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A plain function, a decorator's say, that returns what nobody runs: the tick is not complete, and the log says why."""
+
+    async def coroutine() -> None:
+        raise AssertionError('it is not run')
+
+    def generator() -> Iterator[None]:
+        yield
+
+    with store.job('a', date=NOON.date()) as job:
+        clock = Clock(job, NOON)
+        job.every(3600, name='work')({'coroutine': lambda: coroutine(), 'generator': lambda: generator()}[kind])
+        clock.settle(NOON)
+        wait_until(lambda: f'tick {item(NOON)} raised, and stays incomplete' in caplog.text, 'it is logged')
+        assert f'has returned <{kind} object' in caplog.text
+        assert [row.item for row in store.handle.incomplete(NOON.date(), dt.timedelta(0))] == [item(NOON)]
 
 
 @pytest.mark.any_store

@@ -111,6 +111,18 @@ def test_a_paused_process_that_is_to_stop_goes_on(cluster: VirtualCluster) -> No
     assert shares(a, b) == [set(), set(TASKS)]
 
 
+def test_a_killed_process_starts_nothing(cluster: VirtualCluster) -> None:
+    """What is to run after the death runs in the next process of that name, not silently nowhere."""
+    cluster.join('a')
+    cluster.kill('a')
+    with pytest.raises(ValueError, match=r"node 'a' was killed .*; job and join make another process"):
+        cluster.start('a', print)
+    cluster.join('a')
+    program = cluster.start('a', lambda job: job.node_name)
+    cluster.wait_until(lambda: program.is_over)
+    assert program.result == 'a'
+
+
 @pytest.mark.parametrize('signal', ['pause', 'resume'])
 def test_a_process_that_was_killed_stays_so(cluster: VirtualCluster, signal: str) -> None:
     """Neither SIGSTOP nor SIGCONT is for a process that is over: it would go on with what it owned."""

@@ -195,7 +195,7 @@ class VirtualCluster:
             function: The program of a worker, say a ``claim`` loop. A coroutine function runs on an event loop of virtual time.
             *arguments: Its further arguments.
         """
-        program, process = Program(), self._process(name)
+        program, process = Program(), self._living(name)
 
         def run() -> None:
             try:
@@ -354,7 +354,9 @@ class VirtualCluster:
     def _living(self, name: str) -> _NodeProcess:
         process = self._process(name)
         if process.state is ProcessState.KILLED:
-            raise ValueError(f'node {name!r} was killed by the test: no signal reaches it any more')
+            raise ValueError(
+                f'node {name!r} was killed by the test: nothing runs in it any more; job and join make another process'
+            )
         return process
 
     def _process(self, name: str) -> _NodeProcess:

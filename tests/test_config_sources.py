@@ -309,10 +309,11 @@ def test_fields_at_the_wrong_level() -> None:
         resolve({'coordination': {'backend': URL}}, None, {})
 
 
-def test_a_misspelt_section() -> None:
+@pytest.mark.parametrize('shape', [dict, setting, module, namespace])
+def test_a_misspelt_section(shape: Callable[[dict[str, Any]], Any]) -> None:
     """Where nothing else names a store, it is no reason to take one of this machine."""
     with pytest.raises(ConfigError, match=r"has 'snyc' and no section 'sync', and no backend .*did you mean 'sync'"):
-        resolve({'snyc': {'coordination': {'backend': URL}}}, None, {})
+        resolve(shape({'snyc': {'coordination': {'backend': URL}}}), None, {})
     assert resolve({'async': {'workers': 3}}, None, {'JOBSYNC_BACKEND': URL}).backend == URL
     assert resolve({'timezone': {}, 'async': True}, None, {}).backend == f'sqlite:///{Path.cwd()}/jobsync.db'
 

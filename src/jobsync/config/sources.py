@@ -153,13 +153,14 @@ def _sync(config: object | None) -> dict[str, Any]:
 
 
 def _misspelt_section(config: object | None) -> str | None:
-    """Return the name of the section in a mapping that is nearly ``sync``, if there is no ``sync``."""
-    if not isinstance(config, Mapping) or 'sync' in config:
-        return None
-    sections = [
-        name for name, value in config.items() if isinstance(value, Mapping) and not value.keys().isdisjoint(_SYNC_FIELDS)
-    ]
-    return next((name for name in sections if isinstance(name, str) and nearest(name.lower(), ['sync'])), None)
+    """Return the name of the section that is nearly ``sync``, if there is no ``sync``."""
+    found = _plain(config, ('sync',), 'config')
+    names = [name for name, value in found.items() if not _names(value).isdisjoint(_SYNC_FIELDS) and isinstance(name, str)]
+    return None if 'sync' in found else next((name for name in names if nearest(name.lower(), ['sync'])), None)
+
+
+def _names(section: object) -> Set[object]:
+    return (section if isinstance(section, Mapping) else getattr(section, '__dict__', {})).keys()
 
 
 def _check_level(found: Collection[str]) -> None:

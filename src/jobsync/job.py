@@ -117,7 +117,7 @@ class Job:
         """
         # Exactly a string: one of a class that compares in its own way could be equal to the name of another node.
         self.node_name = str.__str__(checks.node_name.of('node_name', node_name))
-        self.date = checks.date_of_work(date)
+        self._date = checks.date_of_work(date)
         self.site = checks.site.of('site', site)
         self._config = resolve(config, coordination_config, os.environ)
         self._wait_on_enter = checks.seconds.of('wait_on_enter', wait_on_enter)
@@ -133,7 +133,7 @@ class Job:
         hash_function, self._total_tokens = self._config.hash_function, self._config.total_tokens
         self._hash, self._token_of = hasher(hash_function), tokenizer(hash_function, self._total_tokens)
         self._session = Session(self.node_name, self._config, create=not checks.flag.of('skip_db_init', skip_db_init))
-        self._task_log = TaskLog(self._session, checks.day_of_work(self.date))
+        self._task_log = TaskLog(self._session, checks.day_of_work(self._date))
         self._added = AddedTasks(self._session.node_name)
         self._scheduler = Scheduler(self._session)
         self._locks, self._items = TaskLocks(self._session), Items(self._session)
@@ -793,6 +793,11 @@ class Job:
         return self._items.rows(group)
 
     # --- this node ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def date(self) -> dt.date:
+        """The date of the work, as given. A job keeps it: work of another date takes another job."""
+        return self._date
 
     def set_weight(self, weight: float) -> None:
         """Change this node's share of the tokens, relative to the other nodes', from now on until it leaves.

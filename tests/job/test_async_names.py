@@ -28,7 +28,7 @@ AT_ONCE = {
     'where',
 }
 """Methods that are not awaited: they reach nothing, or give what is entered or looped over."""
-ATTRIBUTES = {'date', 'node_name', 'site'}
+ATTRIBUTES = {'node_name', 'site'}
 """Of the objects, not the class, in ``Job``."""
 
 

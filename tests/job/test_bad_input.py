@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
 import re
 import sqlite3
@@ -319,6 +320,15 @@ class Awaited:
         """Do nothing."""
 
     method = __call__
+
+
+@pytest.mark.parametrize('kind', [Job, AsyncJob])
+def test_a_job_keeps_its_date(kind: type[Job] | type[AsyncJob]) -> None:
+    """Another date that is given to the attribute would be shown, and all recorded under the one before."""
+    job = kind('w1', coordination_config=CoordinationConfig(backend='memory://'), date=dt.date(2024, 1, 17))
+    with pytest.raises(AttributeError):
+        job.date = dt.date(2024, 1, 18)  # type: ignore[misc]
+    assert job.date == dt.date(2024, 1, 17)
 
 
 def test_a_loop_before_the_block() -> None:

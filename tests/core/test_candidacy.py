@@ -115,7 +115,7 @@ def test_the_tokens_of_the_dead_pass_on_under_the_next_leader() -> None:
 
 
 def test_looks_that_succeed_between_commits_that_fail_are_no_work_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A leader forgets with each failed commit whom it has found dead, and has nothing to commit until it finds that again."""
+    """A leader whose commits alone fail reads on, and finds nothing wrong with that."""
     bench = Bench()
     leader, standby, victim = bench.cluster('a', 'b', 'c')
     commit = bench.backend.commit

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import attrs
+import pytest
 from tests.core.builders import node
 
 from jobsync._core.agent.failure_detector import FailureDetector
 
-TIMEOUT, BLIND_AFTER = 15.0, 9.0
+TIMEOUT, BLIND_AFTER, DOUBT_AFTER = 15.0, 9.0, 7.0
 TIMEOUTS = {'b': TIMEOUT}
 
 
@@ -46,6 +47,8 @@ def test_a_moved_heartbeat_clears() -> None:
     """Another heartbeat starts the wait again."""
     observer = watching(5, 10)
     observer.note('b', node('b', heartbeat=8).beat, 12.0)
+    observer.note_reading(18.0)
+    observer.note_reading(25.0)
     assert observer.suspects(TIMEOUTS, 26.9) == {}
     assert observer.suspects(TIMEOUTS, 27.0) == {'b': node('b', heartbeat=8).beat}
 
@@ -61,6 +64,7 @@ def test_blindness_starts_anew() -> None:
     """An observer that has not read for longer than it may begins all its observations again."""
     observer = watching(5)
     observer.note_all([node('b')], 5 + BLIND_AFTER + 0.1)
+    observer.note_reading(22.0)
     assert observer.suspects(TIMEOUTS, 29.0) == {}
     assert observer.suspects(TIMEOUTS, 14.1 + TIMEOUT) == {'b': node('b').beat}
 
@@ -79,6 +83,41 @@ def test_any_successful_reading_keeps_the_observer_sighted() -> None:
     assert observer.suspects(TIMEOUTS, 15.0) == {'b': node('b').beat}
 
 
+def test_the_blind_suspect_nobody() -> None:
+    """Not even a node that was silent for its whole timeout, once the last reading is too old."""
+    observer = watching(5, 12)
+    assert observer.suspects(TIMEOUTS, 12 + BLIND_AFTER)
+    assert observer.suspects(TIMEOUTS, 12 + BLIND_AFTER + 0.1) == {}
+
+
+@pytest.mark.parametrize(
+    ('failed_at', 'limit'), [(None, BLIND_AFTER), (-0.1, BLIND_AFTER), (0.0, DOUBT_AFTER), (3.0, DOUBT_AFTER)]
+)
+def test_an_observer_whose_heartbeats_do_not_get_through_is_blind(failed_at: float | None, limit: float) -> None:
+    """However much it reads; sooner if a call has failed since the last heartbeat that got through."""
+    observer = FailureDetector(BLIND_AFTER, DOUBT_AFTER)
+    for time in (-15.0, -10.0, -5.0, 0.0):
+        observer.note_own(time, time)
+        observer.note('b', node('b').beat, time)
+    if failed_at is not None:
+        observer.note_failure(failed_at)
+    observer.note_reading(limit)
+    assert observer.suspects(TIMEOUTS, limit)
+    observer.note_reading(limit + 0.1)
+    assert observer.suspects(TIMEOUTS, limit + 0.1) == {}
+    observer.note_own(limit + 0.2, limit + 0.2)
+    observer.note('b', node('b').beat, limit + 0.2)
+    assert observer.suspects(TIMEOUTS, limit + 0.2) == {}
+
+
+def test_a_heartbeat_counts_from_when_it_was_sent() -> None:
+    """The store may have taken it at once, and have been away until the answer came."""
+    observer = watching()
+    observer.note_own(0.0, BLIND_AFTER)
+    assert observer.is_fresh(BLIND_AFTER)
+    assert not observer.is_fresh(BLIND_AFTER + 0.1)
+
+
 def test_the_absent_are_forgotten() -> None:
     """A node that a complete reading does not show begins anew when it comes back."""
     observer = watching(5)
@@ -91,7 +130,8 @@ def test_the_absent_are_forgotten() -> None:
 def test_each_by_its_own_timeout() -> None:
     """Each node is waited for as long as it asked for."""
     observer = FailureDetector(BLIND_AFTER)
-    observer.note_all([node('b'), node('c')], 0.0)
+    for time in (0.0, 7.0, 14.0):
+        observer.note_all([node('b'), node('c')], time)
     assert set(observer.suspects({'b': 15.0, 'c': 60.0}, 20.0)) == {'b'}
 
 

@@ -145,7 +145,10 @@ STATE: dict[type, dict[str, Kind]] = {
         '_config': K.SAME, '_deaths': K.SAME, '_detector': K.PART, '_past': K.VALUE, '_incarnation': K.VALUE, '_holder': K.VALUE,
         '_changes': K.VALUE,
     },
-    FailureDetector: {'blind_after_sec': K.SAME, '_first_read': K.BEATS, '_last_read_at': K.TIME},
+    FailureDetector: {
+        'blind_after_sec': K.SAME, 'doubt_after_sec': K.SAME, '_first_read': K.BEATS, '_last_read_at': K.TIME,
+        '_last_sent_at': K.TIME, '_last_failed_at': K.TIME,
+    },
     Membership: {
         '_config': K.SAME, '_ref': K.VALUE, '_emit': K.SAME, '_lease': K.LINK, '_rollback': K.LINK, '_candidacy': K.LINK,
         '_weight_sync': K.LINK, '_unreadable': K.SAME, '_comparison': K.SAME, '_schedule': K.PART, '_refresh': K.PART,

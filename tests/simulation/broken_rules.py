@@ -107,16 +107,14 @@ def r2_longest_forgotten_by_a_renewal() -> AbstractContextManager[None]:
     return patched(deciding._Decision, '__init__', forgetful)
 
 
-def r2_failures_are_no_blindness() -> AbstractContextManager[None]:
-    """R2: a node whose own calls fail goes on counting the silence of the others."""
-    return patched(ClusterMonitor, 'blinded', lambda self: None)
+def r2_own_heartbeats_do_not_count() -> AbstractContextManager[None]:
+    """R2: a node none of whose heartbeats gets through goes on counting the silence of the others."""
+    return patched(FailureDetector, 'note_own', lambda self, sent, now: self.note_reading(now))
 
 
-@contextmanager
-def r2_silence_proves_death() -> Iterator[None]:
+def r2_silence_proves_death() -> AbstractContextManager[None]:
     """R2: a node that could not read goes on counting the silence of the others."""
-    with r2_failures_are_no_blindness(), patched(FailureDetector, 'note_reading', lambda self, now: None):
-        yield
+    return patched(FailureDetector, 'is_fresh', lambda self, now: True)
 
 
 def r2_by_the_clock_of_the_store() -> AbstractContextManager[None]:

@@ -75,11 +75,18 @@ class NodeConfig:
 
     @property
     def blind_after_sec(self) -> float:
-        """How long this node may be without a reading before it forgets what it has observed of the others (rule R2).
+        """How long this node may be without a reading, or a heartbeat that gets through, before it is blind (rule R2).
 
-        A store that stalls for that long, and fails no call of this node, delays another's heartbeat by as much. The other may
-        have been due for an interval, and may have to try once more: all three must be less than a timeout (promise P4).
+        It then forgets what it has observed of the others. A store that stalls for that long, and fails no call of this node,
+        delays another's heartbeat by as much. The other may have been due for an interval, and may have to try once more: all
+        three must be less than a timeout (promise P4).
         """
         interval = self.heartbeat_interval_sec
         spare = self.heartbeat_timeout_sec - interval - self.retry_sec
         return max(1.25 * interval, min(2 * interval + min(1.0, interval), spare))
+
+    @property
+    def doubt_after_sec(self) -> float:
+        """How long without a heartbeat if a call of its own has failed meanwhile: the others may have to try three times."""
+        interval = self.heartbeat_interval_sec
+        return max(1.25 * interval, min(self.blind_after_sec, self.heartbeat_timeout_sec - interval - 3 * self.retry_sec))

@@ -408,7 +408,7 @@ class Agent:
 
     def _failed(self, lane: Lane, issued: Issued, error: JobsyncError, now: float) -> None:
         """Repeat the call soon, and assume nothing of what the store has done."""
-        self._membership.blinded()
+        self._membership.note_failure(now)
         self._entry.blinded()
         again = now + self.config.retry_sec
         if lane is Lane.HEARTBEAT:

@@ -85,9 +85,6 @@ class Candidacy:
         """Note that a commit failed; return whether the node has to step back."""
         # Readings and decisions without a plan may succeed in between, so the first failure counts until a commit succeeds, or
         # none has failed for long:
-        # t=0   the leader has found a node dead; the commit fails, and the leader forgets what it has observed (rule R2)
-        # t=1   it reads the nodes, and there is nothing to commit; that succeeds
-        # t=16  it finds the node dead again; the commit fails, and so on for ever
         # t=0     the answer to a commit is lost; the commit is done, and there is nothing to commit for an hour
         # t=3600  one commit fails: that is the first failure, not one more after an hour of failures
         is_first = now >= self._last_failed_at + _FORGET * self._timeout_sec

@@ -4,17 +4,22 @@ An observer uses its own clock alone: a node is suspect once the observer has re
 timeout, counted from the observer's first reading of it. A heartbeat was sent before it was read, and a lease is shorter than
 the timeout, so when a node becomes suspect its lease is over, whatever any wall clock says.
 
-An observer that could not read for a while was blind, and cannot distinguish another's silence from its own deafness. An observer
-was blind too when one of its calls failed: a store that answers readings and refuses writes silences every heartbeat. Either way
-all its observations start again. Therefore a store outage evicts no node (promise P4)::
+An observer that could not read for a while was blind, and cannot distinguish another's silence from its own deafness. It was
+blind too if none of its own heartbeats got through for a while, a shorter one if a call has failed meanwhile: a store that
+answers readings and refuses writes silences every node. Either way all its observations start again. Therefore a store outage
+evicts no node (promise P4)::
 
     t=0   the store stops answering; no heartbeat gets through, and no reading
     t=20  it answers again; the last heartbeat the observer has read of every node is 20 s old
     t=21  counted from t=0 every node would be dead; counted anew each has a timeout to send its next heartbeat
+
+A failed call alone is no outage. If each made the observations start again, a leader of whose calls one in three fails would need
+minutes to find a node dead (promise P3).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 
 import attrs
@@ -32,15 +37,29 @@ class FailureDetector:
     """One node's readings of the others' heartbeats."""
 
     blind_after_sec: float
-    """How long the observer may be without a reading."""
+    """How long the observer may be without a reading, and without a heartbeat of its own that gets through."""
+    doubt_after_sec: float = math.inf
+    """How long without such a heartbeat if a call of the observer's has failed meanwhile."""
     _first_read: dict[str, tuple[Beat, float]] = attrs.field(factory=dict, init=False)
     _last_read_at: float | None = attrs.field(default=None, init=False)
+    _last_sent_at: float | None = attrs.field(default=None, init=False)
+    """When the last of its own heartbeats that got through was sent; None for an observer that sends none."""
+    _last_failed_at: float = attrs.field(default=-math.inf, init=False)
 
     def note_reading(self, now: float) -> None:
-        """Note that a reading of the store succeeded; forget everything if the one before it was too long ago."""
+        """Note that a reading of the store succeeded; forget everything if the observer was blind until now."""
         if not self.is_fresh(now):
             self._first_read.clear()
         self._last_read_at = now
+
+    def note_own(self, sent: float, now: float) -> None:
+        """Note that a heartbeat of the observer's own got through, which is a reading too."""
+        self.note_reading(now)
+        self._last_sent_at = sent
+
+    def note_failure(self, now: float) -> None:
+        """Note that a call of the observer's failed."""
+        self._last_failed_at = now
 
     def note(self, name: str, beat: Beat, now: float) -> None:
         """Note that ``name`` was read with this incarnation and heartbeat."""
@@ -64,8 +83,13 @@ class FailureDetector:
         return self._first_read.keys()
 
     def is_fresh(self, now: float) -> bool:
-        """Return whether the last reading is recent enough that the observer was not blind since."""
-        return self._last_read_at is not None and now - self._last_read_at <= self.blind_after_sec
+        """Return whether the observer was not blind since its last reading and its last heartbeat, which are recent enough."""
+        if self._last_read_at is None or now - self._last_read_at > self.blind_after_sec:
+            return False
+        if self._last_sent_at is None:
+            return True
+        limit = self.doubt_after_sec if self._last_failed_at >= self._last_sent_at else self.blind_after_sec
+        return now - self._last_sent_at <= limit
 
     def first_read_at(self, name: str) -> float | None:
         """Return when the last heartbeat of ``name`` was first read; None if none was."""
@@ -73,8 +97,13 @@ class FailureDetector:
         return None if reading is None else reading[1]
 
     def suspects(self, timeouts: Mapping[str, float], now: float) -> dict[str, Beat]:
-        """Return the suspects among ``timeouts`` (name -> timeout in seconds), with the heartbeat each stopped at."""
-        found = {}
+        """Return the suspects among ``timeouts`` (name -> timeout in seconds), with the heartbeat each stopped at.
+
+        An observer that is blind suspects none.
+        """
+        found: dict[str, Beat] = {}
+        if not self.is_fresh(now):
+            return found
         for name, timeout in timeouts.items():
             reading = self._first_read.get(name)
             if reading is not None and now >= reading[1] + timeout:

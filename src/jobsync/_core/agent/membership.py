@@ -230,7 +230,7 @@ class Membership:
         if self.leader_term.is_on:
             self.monitor.own_heartbeat(issued.at)
         self.leader_term.compare(pulse.leadership)
-        self.monitor.take_pulse(pulse, self.leader_term.is_on, now)
+        self.monitor.take_pulse(pulse, self.leader_term.is_on, issued.at, now)
         self._refresh.note(pulse.version, self._lease.assignment.version, now, self.monitor.read_delay_sec)
 
     def _take_snapshot(self, issued: commands.Issued, snapshot: Snapshot, now: float) -> None:
@@ -292,9 +292,9 @@ class Membership:
             self.leader_term.end()
         return now + self.leader_term.take_refusal()
 
-    def blinded(self) -> None:
-        """Forget what was observed of the others, because a call of this node failed (rule R2)."""
-        self.monitor.blinded()
+    def note_failure(self, now: float) -> None:
+        """Note that a call of this node failed (rule R2)."""
+        self.monitor.note_failure(now)
 
     def heartbeat_failed(self, again: float, now: float) -> None:
         """Send the next heartbeat at ``again``."""

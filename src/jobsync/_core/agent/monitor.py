@@ -50,7 +50,7 @@ class ClusterMonitor:
 
     def __init__(self, config: NodeConfig, ref: NodeRef, candidacy: Candidacy, now: float) -> None:
         self._config, self._ref, self._candidacy = config, ref, candidacy
-        self._detector = FailureDetector(config.blind_after_sec)
+        self._detector = FailureDetector(config.blind_after_sec, config.doubt_after_sec)
         self.snapshot: Snapshot | None = None
         self._first_at = now
         """When to take the first snapshot, if no pulse gives a reason to take it sooner."""
@@ -75,10 +75,11 @@ class ClusterMonitor:
     def begin(self, now: float) -> None:
         """Begin as a registered node: the first pulse shows whether to poll at once."""
         self._first_at = now + self._config.heartbeat_interval_sec
+        self._detector.note_own(now, now)
 
-    def blinded(self) -> None:
-        """Forget what was observed, because a call of this node failed (rule R2)."""
-        self._detector.clear()
+    def note_failure(self, now: float) -> None:
+        """Note that a call of this node failed (rule R2)."""
+        self._detector.note_failure(now)
 
     def poll(self, at: float) -> None:
         """Poll at that time at the latest."""
@@ -103,10 +104,10 @@ class ClusterMonitor:
         """Poll once the others have sent their heartbeats, after one that this node, the leader, has sent."""
         self._poll_again(sent)
 
-    def take_pulse(self, pulse: Pulse, leads: bool, now: float) -> None:
+    def take_pulse(self, pulse: Pulse, leads: bool, sent: float, now: float) -> None:
         """Take what a pulse says of the leader; poll if the leadership has changed, or the leader is gone or silent."""
         leader, known = pulse.leadership.node, self.snapshot
-        self._detector.note_reading(now)
+        self._detector.note_own(sent, now)
         if leader is not None and pulse.leader_heartbeat is not None:
             self._detector.note(leader.name, (leader.incarnation, pulse.leader_heartbeat), now)
         led = leader is not None and pulse.leader_heartbeat is not None

@@ -52,7 +52,7 @@ LOGIN_REFUSED = (
     'is not permitted to log in',
     'permission denied for database',
 )
-"""Messages of servers that refuse a login: libpq gives no SQLSTATE for them. One that asks another (LDAP, RADIUS) says the
+"""Messages of servers that refuse a login: libpq gives no SQLSTATE for them. One that depends on another (LDAP, RADIUS) says the
 same while that one is away: not refused. A server with messages in another language is taken for an outage; only the clear error
 at the first start is lost."""
 CANCELED = '57014'

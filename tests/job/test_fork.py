@@ -252,7 +252,8 @@ import multiprocessing, os, sys, time
 from tests.support.timings import FAST
 from jobsync import CoordinationConfig, Job
 
-with Job('a', coordination_config=CoordinationConfig(backend=sys.argv[1], **FAST)) as job:
+SETTINGS = {**FAST, 'heartbeat_timeout_sec': 100.0}
+with Job('a', coordination_config=CoordinationConfig(backend=sys.argv[1], **SETTINGS)) as job:
     assert job.add_task(1)
     for _ in range(3):
         if not (pid := os.fork()):

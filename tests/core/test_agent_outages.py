@@ -49,6 +49,15 @@ def test_an_outage_of_any_length_moves_nothing(seconds: float, phase: float) -> 
     assert_nothing_moves(bench, agents, lambda: while_it_lasts(bench, seconds, lambda agent, call: AWAY))
 
 
+@pytest.mark.parametrize(('timeout', 'seconds'), [(8.0, 3.3), (9.0, 4.2), (10.0, 5.3)])
+def test_an_outage_moves_nothing_where_timeouts_are_short(timeout: float, seconds: float) -> None:
+    """P4: a node that was due when the outage began has little time after it, so the leader must notice a shorter one."""
+    bench = Bench()
+    agents = bench.cluster('a', 'b', 'c', heartbeat_timeout_sec=timeout)
+    bench.run(1.3)
+    assert_nothing_moves(bench, agents, lambda: while_it_lasts(bench, seconds, lambda agent, call: AWAY))
+
+
 @pytest.mark.parametrize('seconds', [8.0, 16.0, 31.0, 60.0])
 def test_a_store_that_refuses_writes_moves_nothing(seconds: float) -> None:
     """P4: everybody reads on, and sees everybody silent; the calls of its own that fail tell a node why."""

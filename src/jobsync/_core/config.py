@@ -87,6 +87,8 @@ class NodeConfig:
 
     @property
     def doubt_after_sec(self) -> float:
-        """How long without a heartbeat if a call of its own has failed meanwhile: the others may have to try three times."""
-        interval = self.heartbeat_interval_sec
-        return max(1.25 * interval, min(self.blind_after_sec, self.heartbeat_timeout_sec - interval - 3 * self.retry_sec))
+        """How long without a heartbeat if a call of its own has failed meanwhile: the others may have to try three times.
+
+        Where a timeout leaves less than an interval, each failed call is blindness.
+        """
+        return min(self.blind_after_sec, self.heartbeat_timeout_sec - self.heartbeat_interval_sec - 3 * self.retry_sec)

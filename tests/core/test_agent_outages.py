@@ -103,6 +103,19 @@ def test_a_failed_call_puts_off_no_suspicion(kind: type[commands.Command]) -> No
     assert bench.now <= cut + 15.0 + 2.0
 
 
+def test_a_store_that_answers_slowly_blinds_nobody() -> None:
+    """P3 where each heartbeat of the leader takes nearly as long as it may, and none fails."""
+    bench = Bench()
+    leader, victim = bench.cluster('a', 'b')
+    bench.cut_off(victim)
+    for _ in range(4):
+        caught = bench.catch(leader, commands.Heartbeat)
+        bench.run(4.9)
+        bench.deliver(caught)
+    bench.run(0.5)
+    assert len(leader.lease.ownership.tokens) == len(TASKS)
+
+
 def test_an_observer_whose_heartbeats_fail_for_a_while_is_blind() -> None:
     """What the leader has observed before, all the while its readings succeed, counts no more."""
     bench = Bench()

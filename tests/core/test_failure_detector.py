@@ -110,12 +110,23 @@ def test_an_observer_whose_heartbeats_do_not_get_through_is_blind(failed_at: flo
     assert observer.suspects(TIMEOUTS, limit + 0.2) == {}
 
 
-def test_a_heartbeat_counts_from_when_it_was_sent() -> None:
+def test_a_heartbeat_counts_from_when_it_was_sent_if_a_call_has_failed_since() -> None:
     """The store may have taken it at once, and have been away until the answer came."""
-    observer = watching()
-    observer.note_own(0.0, BLIND_AFTER)
-    assert observer.is_fresh(BLIND_AFTER)
-    assert not observer.is_fresh(BLIND_AFTER + 0.1)
+    observer = FailureDetector(BLIND_AFTER, DOUBT_AFTER)
+    observer.note_own(0.0, 4.9)
+    assert observer.is_fresh(4.9 + BLIND_AFTER)
+    observer.note_failure(4.8)
+    assert observer.is_fresh(DOUBT_AFTER)
+    assert not observer.is_fresh(DOUBT_AFTER + 0.1)
+
+
+def test_slow_answers_blind_nobody() -> None:
+    """However long each heartbeat takes: each answer shows that the store takes them."""
+    observer = FailureDetector(BLIND_AFTER, DOUBT_AFTER)
+    for sent in (0.0, 5.0, 10.0, 15.0):
+        observer.note_own(sent, sent + 4.9)
+        observer.note('b', node('b').beat, sent + 4.9)
+    assert observer.suspects(TIMEOUTS, 19.9) == {'b': node('b').beat}
 
 
 def test_the_absent_are_forgotten() -> None:

@@ -44,6 +44,8 @@ class FailureDetector:
     _last_read_at: float | None = attrs.field(default=None, init=False)
     _last_sent_at: float | None = attrs.field(default=None, init=False)
     """When the last of its own heartbeats that got through was sent; None for an observer that sends none."""
+    _last_answered_at: float = attrs.field(default=-math.inf, init=False)
+    """When that one was answered."""
     _last_failed_at: float = attrs.field(default=-math.inf, init=False)
 
     def note_reading(self, now: float) -> None:
@@ -55,7 +57,7 @@ class FailureDetector:
     def note_own(self, sent: float, now: float) -> None:
         """Note that a heartbeat of the observer's own got through, which is a reading too."""
         self.note_reading(now)
-        self._last_sent_at = sent
+        self._last_sent_at, self._last_answered_at = sent, now
 
     def note_failure(self, now: float) -> None:
         """Note that a call of the observer's failed."""
@@ -88,8 +90,11 @@ class FailureDetector:
             return False
         if self._last_sent_at is None:
             return True
-        limit = self.doubt_after_sec if self._last_failed_at >= self._last_sent_at else self.blind_after_sec
-        return now - self._last_sent_at <= limit
+        # t=0    each call takes 4.5 s, and the observer sends a heartbeat: if a call fails, the store may be away since t=0
+        # t=4.5  it is answered, and the next one at t=9.5: if none fails, the answers are as close as in a fast store
+        if self._last_failed_at >= self._last_sent_at:
+            return now - self._last_sent_at <= self.doubt_after_sec
+        return now - self._last_answered_at <= self.blind_after_sec
 
     def first_read_at(self, name: str) -> float | None:
         """Return when the last heartbeat of ``name`` was first read; None if none was."""

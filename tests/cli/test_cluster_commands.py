@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import attrs
 import click
@@ -22,6 +23,7 @@ from jobsync._runtime.leader_record import record_leader
 from jobsync.backend import BackendOptions, Pin, Snapshot, Space, TokenGroup
 from jobsync.backends.memory import MemoryBackend
 from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.store import Busy
 from jobsync.cli.commands import cli
 from jobsync.cli.common import cluster_command
 from jobsync.cli.doctor import _space
@@ -234,6 +236,14 @@ def test_doctor_says_that_other_settings_begin_a_timeline_too(url: str, namespac
     namespace.backend.open(attrs.evolve(namespace.settings, total_tokens=2 * TOKENS), create=True)
     shown = ' '.join(invoke(url, 'doctor').stdout.split())
     assert 'warn history the store has gone back in time, or total_tokens or hash_function was changed (1 time)' in shown
+
+
+def test_doctor_names_no_class_of_a_backends_own(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference has no such class, and no program can catch it."""
+    namespace.leader()
+    monkeypatch.setattr(Cluster, 'nodes', Mock(side_effect=Busy('another transaction stood in the way')))
+    result = invoke(url, 'doctor')
+    assert 'bad reach BackendUnavailable: another transaction stood in the way' in ' '.join(result.stdout.split())
 
 
 def test_doctor_shows_each_finding_at_once(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     'json_option',
     'steering_command',
     'url_or_stdin',
+    'with_kind',
     'yes_option',
 ]
 
@@ -52,6 +53,12 @@ def errors_as_lines() -> Iterator[None]:
         yield
     except JobsyncError as error:
         raise click.ClickException(plain(str(error))) from error
+
+
+def with_kind(error: JobsyncError) -> str:
+    """Return what the error says, after the name of its class in ``jobsync.errors``; a backend may have others for itself."""
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == JobsyncError.__module__)
+    return f'{kind.__name__}: {error}'
 
 
 def confirm(question: str, *, yes: bool) -> None:

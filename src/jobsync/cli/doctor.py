@@ -15,7 +15,7 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from jobsync._core.counting import counted
-from jobsync.cli.common import ATTENTION, absence, cluster_command, json_option
+from jobsync.cli.common import ATTENTION, absence, cluster_command, json_option, with_kind
 from jobsync.cli.finding import DoctorFinding
 from jobsync.cli.folders import examine_folders
 from jobsync.cli.output import age, console, plain, print_json
@@ -78,7 +78,7 @@ def _examine(cluster: Cluster) -> Iterator[DoctorFinding]:
         status = cluster.status()
     except JobsyncError as error:
         hint = absence(cluster) if isinstance(error, SchemaMismatch) else ''
-        yield DoctorFinding('bad', 'reach', f'{type(error).__name__}: {error}{hint and "; "}{hint}')
+        yield DoctorFinding('bad', 'reach', f'{with_kind(error)}{hint and "; "}{hint}')
         yield from examine_folders(cluster, ())
         return
     typical, worst = took[_READINGS // 2], took[-1]
@@ -114,7 +114,7 @@ def _tried(subject: str, findings: Iterator[DoctorFinding]) -> Iterator[DoctorFi
     try:
         yield from findings
     except JobsyncError as error:
-        yield DoctorFinding('warn', subject, f'{type(error).__name__}: {error}')
+        yield DoctorFinding('warn', subject, with_kind(error))
 
 
 def _held_up(cluster: Cluster) -> Iterator[DoctorFinding]:

@@ -11,7 +11,7 @@ import click
 
 from jobsync import plugins
 from jobsync.cli.backends import info_row
-from jobsync.cli.common import cluster_command
+from jobsync.cli.common import cluster_command, with_kind
 from jobsync.cli.output import print_json
 from jobsync.cluster import Cluster
 from jobsync.errors import JobsyncError
@@ -66,5 +66,5 @@ def read_parts(parts: Mapping[str, Callable[[], object]], now: Callable[[], floa
         except JobsyncError as error:
             took = now() - started
             silences += [took] * (took >= _SILENT_SEC)
-            found[name] = {'error': f'{type(error).__name__}: {error}'}
+            found[name] = {'error': with_kind(error)}
     return found

@@ -185,7 +185,8 @@ class Job:
     def _provide_locks(self) -> None:
         provider = self._lock_provider
         if provider is not None or self._clear_existing_locks:
-            self._locks.provide(None if provider is None else lambda: provider(self), self._clear_existing_locks)
+            provide = None if provider is None else lambda: callables.check_has_run('lock_provider', provider(self))
+            self._locks.provide(provide, self._clear_existing_locks)
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         """Stop claiming, give the tokens back, and leave. May be called again, and from a signal handler at any moment.

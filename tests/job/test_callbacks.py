@@ -167,6 +167,16 @@ def test_exceptions_are_logged_and_delay_nothing(
     assert 'on_assign raised' in caplog.text
 
 
+def test_a_callback_whose_call_runs_nothing(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A coroutine function behind a plain one is not refused beforehand: the log says that nothing was run."""
+
+    async def on_assign(tokens: frozenset[int]) -> None:
+        raise AssertionError('it is not run')
+
+    with store.job('a', on_assign=lambda tokens: on_assign(tokens)):
+        wait_until(lambda: 'on_assign has returned <coroutine object' in caplog.text, 'it is logged')
+
+
 def test_on_assign_that_hangs_delays_no_claim(store: Store) -> None:
     """Tokens are claimable when they are this node's, whatever the callback does."""
     hang = threading.Event()

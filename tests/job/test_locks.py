@@ -14,7 +14,7 @@ from tests.support.timings import TOKENS
 import jobsync.database as db
 from jobsync import Job, UnsupportedOperation
 from jobsync._core.records import TaskLock
-from jobsync.errors import JobsyncError
+from jobsync.errors import ConfigError, JobsyncError
 
 
 def wait_until_only(owner: Job, task: object, *others: Job) -> None:
@@ -153,6 +153,17 @@ def test_provider_first_node(store: Store) -> None:
 
 
 @pytest.mark.any_store
+def test_a_provider_whose_call_runs_nothing(store: Store) -> None:
+    """Without its locks no task is begun: a coroutine function behind a plain one registers none."""
+
+    async def provide(job: Job) -> None:
+        raise AssertionError('it is not run')
+
+    refused = pytest.raises(ConfigError, match='lock_provider has returned <coroutine object')
+    with refused, store.job('a', lock_provider=lambda job: provide(job)):
+        pass
+
+
 def test_provider_of_a_joiner(store: Store) -> None:
     """They hold for a node that joins a running cluster as well, those that name it and those that name others."""
     with store.job('a') as a:

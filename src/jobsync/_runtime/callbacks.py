@@ -261,7 +261,7 @@ class Callbacks:
         call = self._pending[0]
         try:
             # In one statement: between two there may be no memory, and a call that is taken and not made is never made.
-            self._take(call).function()
+            callables.check_has_run(call.name, self._take(call).function())
         except BaseException:
             if self._is_due(call):
                 raise

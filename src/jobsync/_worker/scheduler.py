@@ -7,7 +7,6 @@ import math
 import threading
 import time
 from functools import partial
-from types import CoroutineType, GeneratorType
 
 from jobsync._core.records import NodeRef
 from jobsync._event_log import EventLogger
@@ -18,6 +17,7 @@ from jobsync._worker.stages import Stage
 from jobsync._worker.store_clock import StoreClock
 from jobsync._worker.ticks import Scheduled, Start, Tick, TickRecord, decide, is_known
 from jobsync._worker.tracing import tick_span
+from jobsync.config.callables import check_has_run
 from jobsync.errors import ConfigError, JobsyncError
 
 __all__ = ['Scheduler']
@@ -216,15 +216,8 @@ class Scheduler:
         self._beginning.pop(each, None)
         try:
             with tick_span(self._session.node_name, tick.id):
-                _check_has_run(each.function(tick))
+                check_has_run('function', each.function(tick))
         except BaseException:
             _logger.exception('node %r: tick %s raised, and stays incomplete', self._session.node_name, tick.id)
             return False
         return True
-
-
-def _check_has_run(result: object) -> None:
-    """Refuse what nothing runs. ``every`` refuses a coroutine function, but cannot see one that is behind a plain function."""
-    if isinstance(result, (CoroutineType, GeneratorType)):
-        result.close()
-        raise ConfigError(f'function has returned {result!r}, which nothing runs: an AsyncJob runs coroutines')

@@ -12,7 +12,7 @@ from jobsync._core.redact import safe_repr
 from jobsync.config.checks import Check
 from jobsync.errors import ConfigError
 
-__all__ = ['callback', 'function', 'with_optional_argument']
+__all__ = ['callback', 'check_has_run', 'function', 'with_optional_argument']
 
 T = TypeVar('T')
 
@@ -51,6 +51,13 @@ def function(name: str, value: T, *counts: int, may_await: bool = False) -> T:
         allowed = 'no generator' if may_await else 'no generator, and no coroutine function, which AsyncJob takes'
         raise ConfigError(f'{name} is {safe_repr(value)}: must be {allowed}, since a call of it would run nothing')
     return value
+
+
+def check_has_run(name: str, result: object) -> None:
+    """Refuse what a function has returned and nothing runs, such as of a coroutine function behind a plain one."""
+    if isinstance(result, (types.CoroutineType, types.GeneratorType)):
+        result.close()
+        raise ConfigError(f'{name} has returned {safe_repr(result)}, which nothing runs: an AsyncJob runs coroutine functions')
 
 
 def with_optional_argument(scheduled: Callable[..., object]) -> Callable[[object], object]:

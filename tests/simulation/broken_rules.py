@@ -112,6 +112,11 @@ def r2_own_heartbeats_do_not_count() -> AbstractContextManager[None]:
     return patched(FailureDetector, 'note_own', lambda self, sent, now: self.note_reading(now))
 
 
+def r2_each_failed_call_is_blindness() -> AbstractContextManager[None]:
+    """R2: a node forgets what it has observed with each call of its own that fails."""
+    return patched(FailureDetector, 'note_failure', lambda self, now: self.clear())
+
+
 def r2_silence_proves_death() -> AbstractContextManager[None]:
     """R2: a node that could not read goes on counting the silence of the others."""
     return patched(FailureDetector, 'is_fresh', lambda self, now: True)

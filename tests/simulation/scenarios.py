@@ -223,6 +223,18 @@ def _stuck(fault: NodeFault) -> list[str]:
     return stage.broken()
 
 
+def calls_of_the_leader_fail_now_and_then() -> list[str]:
+    """For half of the time the leader cannot read while its heartbeats go on, and another node dies: owned again in time (P3)."""
+    stage = Stage()
+    leader, _, victim = stage.cluster(SHORT, SHORT, SHORT)
+    victim.alive = False
+    for _ in range(6):
+        leader.fault = NodeFault((commands.TakeSnapshot,), hangs=False, until=stage.world.now + 2.0)
+        stage.run(4.0)
+    stage.expect_settled(1.0)
+    return stage.broken()
+
+
 def the_clock_of_the_store_jumps() -> list[str]:
     """The store's clock is wrong by a month, forwards and back."""
     stage = Stage()

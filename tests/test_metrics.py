@@ -89,6 +89,14 @@ def test_failures_are_counted() -> None:
     assert found['jobsync_claims_total{node="w1"}'] == 1
 
 
+def kill_two(namespace: Namespace, job: Job) -> None:
+    """Have two other nodes die at the task ``deadly``."""
+    for name in ('x', 'y'):
+        lost = namespace.join(name)
+        namespace.backend.append_claims(lost, ['deadly'], job.date, 1)
+        namespace.backend.remove_node(lost)
+
+
 def test_hand_overs_attempts_and_quarantine() -> None:
     """The leader's hand-overs with their durations; the oldest open task; claims that count as attempts; tasks in quarantine."""
     registry, store = CollectorRegistry(), MemoryStore()
@@ -98,10 +106,7 @@ def test_hand_overs_attempts_and_quarantine() -> None:
     namespace = None
     with jobs[0] as job:
         namespace = Namespace(MemoryBackend(store))
-        for name in ('x', 'y'):
-            lost = namespace.join(name)
-            namespace.backend.append_claims(lost, ['deadly'], job.date, 1)
-            namespace.backend.remove_node(lost)
+        kill_two(namespace, job)
         assert not job.add_task('deadly')
         assert job.add_task('long')
         refused = scraped(registry)
@@ -125,10 +130,7 @@ def test_a_task_in_quarantine_is_counted_by_its_owner() -> None:
     JobMetrics(job, registry=registry)
     with job:
         namespace = Namespace(MemoryBackend(store))
-        for name in ('x', 'y'):
-            lost = namespace.join(name)
-            namespace.backend.append_claims(lost, ['deadly'], job.date, 1)
-            namespace.backend.remove_node(lost)
+        kill_two(namespace, job)
         assert not job.add_task('deadly')
         assert scraped(registry)['jobsync_tasks_quarantined{node="w1"}'] == 1
         Cluster(MemoryBackend(store)).add_lock('deadly', 'elsewhere')

@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 from jobsync._core.records import Snapshot
 from jobsync._event_log import event_log
-from jobsync.backend import Backend, BackendOptions
+from jobsync.backend import Backend, BackendOptions, LockEdit, LockRequest
 from jobsync.backends.redis.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
@@ -95,6 +95,15 @@ class TestIdentity:
             harness.server.ask('BGREWRITEAOF')
             eventually(lambda: 'aof_rewrite_in_progress:0' in harness.server.ask('INFO', 'persistence'))
             harness.restart()
+            assert is_the_same(namespace)
+
+    def test_a_restart_of_a_durable_server_that_others_see_first(self, harness: RedisHarness, server: RedisServer) -> None:
+        """It is the same for its nodes, also if a command has looked or edited before, by a URL without ``durable``."""
+        namespace = Namespace(harness.connect())
+        with closing(connect(server.url(), BackendOptions())) as other:
+            harness.restart()
+            assert other.snapshot().store != namespace.timeline.store
+            other.edit_locks(LockEdit(put=(LockRequest('task', ('%',), 'operator'),)))
             assert is_the_same(namespace)
 
     def test_a_restart_of_any_other_server(self, harness: RedisHarness, server: RedisServer) -> None:

@@ -74,19 +74,25 @@ local function enter(is_view)
         error({err = 'READONLY this server has become a replica'})
     end
     if id ~= state.replication then
-        local run = run_id()
-        local same = string.match(second, '^0+$') ~= nil
+        local run, promoted = run_id(), string.match(second, '^0+$') == nil
+        local same = not promoted
         if same and run ~= state.run then
             same = given.durable == '1' and string.match(redis.call('INFO', 'persistence'), 'aof_enabled:1') ~= nil
         end
         if not same then
             state.store = id
         end
+        state.replication = id
         -- t=0  a replica is promoted: its id is new and its second one is not empty, so ``store`` becomes another one
         -- t=1  the id changes again without a failover, in one of the two cases above
         -- t=2  a node that was paused reads ``store``. Had t=0 not stored it, the node would read the identity from before.
+        --
+        -- t=0  a durable server restarts, and has everything
+        -- t=1  a person looks at the cluster or edits a lock, by a URL without durable=yes: for them it is another store
+        -- t=2  the nodes read ``store``. Had t=1 stored it, all would begin a new timeline. Without durable=yes each later call
+        --      finds the same as t=1 did, and the next timeline stores it.
         -- Who may only read is no node, and leaves it to the nodes. A server that refuses writes still answers readings.
-        if not is_view or may('HSET') then
+        if (same or promoted or given.durable == '1') and (not is_view or may('HSET')) then
             (is_view and redis.pcall or redis.call)('HSET', key.state, 'replication', id, 'run', run, 'store', state.store)
         end
     end
@@ -164,6 +170,7 @@ local function renew(state, at_least, id, stamp, ...)
     redis.call('DEL', key.nodes, key.members, key.base, key.log, key.versions, key.pins)
     redis.call('RPUSH', key.versions, version)
     revise(number, stamp, 'generation', text(state.generation + 1), 'timeline', id, 'timeline_store', state.store,
+        'store', state.store, 'replication', state.replication, 'run', run_id(),
         'version', text(number), 'version_stamp', stamp, 'leader', '', 'leader_run', '', 'pins', version,
         'base_size', '0', 'log_size', '0', 'member_count', '0', 'pin_count', '0', ...)
 end

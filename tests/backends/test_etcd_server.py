@@ -29,6 +29,7 @@ from unittest.mock import Mock
 from urllib.parse import quote
 
 import pytest
+from click.testing import CliRunner
 from tests.backends.relay import relayed
 from tests.job.waiting import wait_until
 from tests.signals import AlarmError, Interruption
@@ -62,6 +63,7 @@ from jobsync.backends.etcd.item_records import place_of
 from jobsync.backends.etcd.plugin import connect
 from jobsync.backends.etcd.url import cluster_of
 from jobsync.backends.etcd.watcher import Watcher
+from jobsync.cli.commands import cli
 from jobsync.errors import BackendUnavailable, ConfigError, Conflict, Evicted, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace, purged
 
@@ -868,7 +870,7 @@ class TestLimits:
         assert list(namespace.nodes()) == ['n 50 leads']
 
     def test_the_space_is_used_up(self) -> None:
-        """The error says what an operator has to do."""
+        """The error says what an operator has to do; doctor notices that no write is accepted while the alarm is not disarmed."""
         server = EtcdServer('--quota-backend-bytes=1000000')
         try:
             with closing(connect(server.url(), BackendOptions())) as backend:
@@ -876,6 +878,12 @@ class TestLimits:
                 fill = functools.partial(append_until_full, backend)
                 with pytest.raises(BackendUnavailable, match=r'space exceeded.*defragment'):
                     fill()
+                server.ctl('del', '--prefix', 'jobsync/sync_/history/')
+                server.ctl('compact', str(backend.snapshot().position))
+                server.ctl('defrag')
+            result = CliRunner().invoke(cli, ['doctor', '--backend', server.url()])
+            assert result.exit_code == 3
+            assert re.search(r'bad +rights .* accepts no write.*space exceeded', result.stdout)
         finally:
             server.close()
 

@@ -35,7 +35,7 @@ class EtcdKeys:
         self.locks = self.root + b'lock/'
         """Prefix of the task locks' records."""
         self.nothing = self.root + b'history/nothing'
-        """A key that is never written."""
+        """A key that no call reads."""
 
     def concern(self, revision: Revision, nodes: Iterable[str] | None) -> list[tuple[bytes, bytes]]:
         """Return what to write with a new revision so that those that watch know which nodes it concerns; nothing for all."""

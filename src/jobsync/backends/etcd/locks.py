@@ -104,8 +104,9 @@ class EtcdLocks:
             spoilt = {key: form for key, form in before.spoilt.items() if key in table.unreadable}
             mended = before.spoilt.keys() - spoilt.keys()
             if table.by_task == before.locks and not mended:
-                # Deleting a key that is never written changes nothing, and is refused to a user who may not write, as any edit.
-                return EtcdWrite([], [requests.delete(keys.nothing)], 0)
+                # A write that says nothing is refused to a user who may not write, as any edit is, and where space is used up:
+                # there etcd still deletes. `jobsync doctor` tries one.
+                return EtcdWrite([], [requests.put(keys.nothing, b'')], 0)
             is_whole = state.locks.is_long or not (table.by_task or spoilt)
             if is_whole:
                 data = encoded([*table.by_task.values(), *spoilt.values()])

@@ -146,7 +146,7 @@ class EtcdPurging:
             # t=1  its node claims the item again: the record is written, at revision 101
             # t=2  the removal arrives, and is skipped because of revision 101
             # In a transaction within a transaction older servers check no rights (GHSA-rfx7-8w68-q57q). So there is one operation
-            # beside them, the removal of a key that is never there: a user who may only read is refused all of it.
+            # beside them, the removal of a key that no call reads: a user who may only read is refused all of it.
             operations = [requests.delete(self._keys.nothing), *(removal.operation(portion.since) for removal in part)]
             if kind is HistoryKind.AUDIT and portion.date is not None:
                 operations.append(requests.put(self._keys.purged(portion.date), secrets.token_bytes(12)))

@@ -12,6 +12,7 @@ from tests.job.waiting import wait_until
 from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.servers import PostgresServer
 
+from jobsync._core.records import INITIAL
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.namespace import Namespace
 
@@ -29,7 +30,19 @@ def server() -> Iterator[PostgresServer]:
 
 @contextlib.contextmanager
 def without_standby(server: PostgresServer) -> Iterator[None]:
-    """Let commits wait for a standby that there is not, and an operator cancel them, for the length of the block."""
+    """Let commits wait for a standby that there is not, for the length of the block."""
+    server.arrange("ALTER SYSTEM SET synchronous_standby_names = 'absent'")
+    server.arrange('SELECT pg_reload_conf()')
+    try:
+        yield
+    finally:
+        server.arrange('ALTER SYSTEM RESET synchronous_standby_names')
+        server.arrange('SELECT pg_reload_conf()')
+
+
+@contextlib.contextmanager
+def cancelling(server: PostgresServer) -> Iterator[None]:
+    """Let an operator cancel the commits that wait, for the length of the block."""
     ended = threading.Event()
 
     def cancel() -> None:
@@ -39,13 +52,9 @@ def without_standby(server: PostgresServer) -> Iterator[None]:
 
     thread = threading.Thread(target=cancel)
     thread.start()
-    server.arrange("ALTER SYSTEM SET synchronous_standby_names = 'absent'")
-    server.arrange('SELECT pg_reload_conf()')
     try:
         yield
     finally:
-        server.arrange('ALTER SYSTEM RESET synchronous_standby_names')
-        server.arrange('SELECT pg_reload_conf()')
         ended.set()
         thread.join()
 
@@ -69,10 +78,30 @@ def test_a_commit_whose_wait_for_the_standby_is_cancelled(server: PostgresServer
     harness = PostgresqlHarness(server)
     namespace = Namespace(harness.connect())
     leader = namespace.leader()
-    with without_standby(server):
+    with cancelling(server), without_standby(server):
         wait_until(lambda: not is_confirmed(lambda: namespace.beat(leader)), 'commits wait for the standby')
         assert not is_confirmed(lambda: namespace.join('b'))
         assert not is_confirmed(lambda: namespace.commit(leader))
         assert not is_confirmed(lambda: namespace.claim(leader, 'x'))
     wait_until(lambda: is_confirmed(lambda: namespace.beat(leader)), 'commits wait no longer')
+    harness.close()
+
+
+def test_what_is_said_of_commits_that_wait(server: PostgresServer) -> None:
+    """The first heartbeat has no answer, and its session keeps the row from the next ones: the standby is named by both."""
+    harness = PostgresqlHarness(server)
+    leader = Namespace(harness.connect()).leader()
+    hurried = harness.connect(op_timeout_sec=0.5)
+    said = ['']
+
+    def is_kept_waiting() -> bool:
+        try:
+            hurried.heartbeat(leader, INITIAL, frozenset())
+        except BackendUnavailable as error:
+            said.append(str(error))
+        return 'canceling statement' in said[-1]
+
+    with without_standby(server):
+        wait_until(is_kept_waiting, 'heartbeats wait for the row')
+    assert all('commits wait for a synchronous standby' in each for each in said[1:])
     harness.close()

@@ -59,7 +59,10 @@ CANCELED = '57014'
 """A statement that has taken too long, or that an operator has cancelled."""
 READ_ONLY = '25006'
 READ_ONLY_HINT = 'default_transaction_read_only is on here, for this server, database or role, or the server is a standby'
-CANCELED_HINT = 'if this goes on, another session may hold a lock that is needed here: pg_blocking_pids(pid) finds it'
+STANDBY_HINT = 'if wait_event in pg_stat_activity is SyncRep, commits wait for a synchronous standby that is away'
+CANCELED_HINT = (
+    f'if this goes on, another session may hold a lock that is needed here: pg_blocking_pids(pid) finds it; {STANDBY_HINT}'
+)
 DUPLICATE_HINT = 'if this goes on, drop the unique index or constraint of this name that jobsync has not made'
 ABSENT = {'42P01', '42703', '3F000', '42883'}
 """Undefined table, column, schema, function."""
@@ -193,7 +196,7 @@ class BoundedConnection(psycopg.Connection[Any]):
                 ready = yield state
                 # psycopg resumes this ten times a second while nothing comes.
                 if not ready and time.monotonic() >= self.deadline:
-                    raise Expired('no answer from the server within the time for this call')
+                    raise Expired(f'no answer from the server within the time for this call; {STANDBY_HINT}')
                 state = gen.send(ready)
         except StopIteration as end:
             answer: T = end.value

@@ -74,13 +74,36 @@ def test_a_search_path_that_changes_meanwhile(harness: PostgresqlHarness, has_ta
         # Behind a proxy a connection stays, and the session behind it is a new one.
         assert isinstance(backend, SqlBackend)
         assert isinstance(backend.store, PostgresqlStore)
-        with backend.store._engine.connect() as connection:
+        engine = backend.store._engine
+        with engine.connect() as connection:
             connection.exec_driver_sql(f'SET search_path = {other}')
         with pytest.raises((SchemaMismatch, Evicted)):
             namespace.beat(ref)
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f'SET search_path = {other}')
         with pytest.raises(ConfigError, match='no longer leads to'):
             backend.open(SETTINGS, create=True)
         assert has_tables or not harness.query(f"SELECT relname FROM pg_class WHERE relnamespace = '{other}'::regnamespace")
+
+
+def test_a_schema_that_is_renamed_meanwhile(harness: PostgresqlHarness) -> None:
+    """A node that runs finds its tables again once the search_path of its role has the new name, which no session before has."""
+    role, renamed = f'worker_{uuid.uuid4().hex[:8]}', f'{harness.schema}_renamed'
+    url = re.sub(r'//[^@]*@', f'//{role}:secret@', harness.url.partition('?')[0])
+    harness.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'", f'GRANT ALL ON SCHEMA {harness.schema} TO {role}')
+    harness.execute(f'ALTER ROLE {role} SET search_path = {harness.schema}')
+    with ExitStack() as closing:
+        closing.callback(harness.execute, f'DROP OWNED BY {role} CASCADE', f'DROP ROLE {role}')
+        backend = connect_to(url, 'sync_')
+        closing.callback(backend.close)
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        harness.execute(f'ALTER SCHEMA {harness.schema} RENAME TO {renamed}')
+        closing.callback(harness.execute, f'ALTER SCHEMA {renamed} RENAME TO {harness.schema}')
+        with pytest.raises(SchemaMismatch, match='does not exist'):
+            namespace.beat(ref)
+        harness.execute(f'ALTER ROLE {role} SET search_path = {renamed}')
+        assert namespace.beat(ref).heartbeat == 1
 
 
 def test_a_schema_that_a_role_may_not_use(harness: PostgresqlHarness) -> None:

@@ -274,8 +274,12 @@ class PostgresqlStore(SqlStore):
                     # t=0  a switchover: the primary is made read-only, and keeps its connections
                     # t=1  another host of the URL is promoted
                     # t=2  calls go on to fail at the first host, for as long as that runs
-                    # libpq chooses among the hosts when it connects.
-                    if isinstance(refusal, psycopg.errors.ReadOnlySqlTransaction):
+                    # libpq chooses among the hosts when it connects. And:
+                    # t=0  an operator renames the schema of the tables
+                    # t=1  ALTER ROLE … SET search_path names the new one
+                    # t=2  this session goes on to look for the tables in the schema of before
+                    # A role's settings are for the sessions that begin after them.
+                    if isinstance(refusal, (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.UndefinedTable)):
                         raw.close()
                 finally:
                     if raw.closed:

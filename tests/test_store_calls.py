@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from unittest.mock import Mock
 
 import pytest
 from tests.job.waiting import wait_until
@@ -118,6 +119,17 @@ def test_a_long_wait_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
         assert event_log.flush(120)
     assert [record.getMessage() for record in caplog.records] == [caplog.records[0].getMessage()]
     assert caplog.records[0].getMessage().startswith('calling the store again: error ')
+
+
+def test_a_wait_of_days_is_told_again(caplog: pytest.LogCaptureFixture) -> None:
+    """Ever more rarely, with the reason of then: no other line may say that the store takes heartbeats, and no claims."""
+    warn = store_calls._warn_rarely()
+    with caplog.at_level(logging.WARNING, 'jobsync'):
+        for waited in (0.5, 1, 2, 9, 10, 60, 100, 999, 100_000):
+            warn(Mock(seconds_since_start=waited, outcome=Mock(exception=lambda waited=waited: waited)))
+        assert event_log.flush(120)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f'calling the store again: {waited}' for waited in (1, 10, 100, 100_000)]
 
 
 # --- in the main thread, where signals fall ---------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ Condition = Callable[[], bool]
 _logger = EventLogger('jobsync.job')
 _QUIET_SEC = 1.0
 """How long a call is repeated before that is logged."""
+_RARER = 10
+"""How many times as long it is repeated before that is logged again."""
 _CHECK_SEC = 0.5
 """How often a thread that waits for the call thread checks that it is alive."""
 _END_CHECK_SEC = 0.02
@@ -176,20 +178,24 @@ def _call_again(action: Callable[[], T], failed: list[BackendUnavailable], while
         stop=lambda _: not while_(),
         wait=lambda state: even(state) + RANDOM.uniform(0, 0.05),  # tenacity's own would be the program's numbers
         sleep=time.sleep,
-        before_sleep=_warn_once(),
+        before_sleep=_warn_rarely(),
         reraise=True,
     )
     return retrying(attempt)
 
 
-def _warn_once() -> Callable[[RetryCallState], None]:
-    """Return a function that logs, once, the error of a call that has been repeated for longer than ``_QUIET_SEC``."""
-    is_logged, quiet_until = False, time.monotonic() + _QUIET_SEC
+def _warn_rarely() -> Callable[[RetryCallState], None]:
+    """Return a function that logs the error of a call that has been repeated for ``_QUIET_SEC``, ten times that, and so on.
+
+    A store that takes heartbeats and no claims, as with a full disk, may do so for days, in which nothing else is logged.
+    """
+    quiet_sec = _QUIET_SEC
 
     def warn(state: RetryCallState) -> None:
-        nonlocal is_logged
-        if not is_logged and state.outcome is not None and time.monotonic() >= quiet_until:
-            is_logged = True
+        nonlocal quiet_sec
+        waited_sec = state.seconds_since_start or 0.0
+        if state.outcome is not None and waited_sec >= quiet_sec:
+            quiet_sec = _RARER * waited_sec
             _logger.warning('calling the store again: %s', state.outcome.exception())
 
     return warn

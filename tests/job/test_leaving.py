@@ -278,6 +278,33 @@ def test_open_tasks_are_mentioned(store: Store, caplog: pytest.LogCaptureFixture
     assert 'and 2 more. Incomplete tasks are done again by the next owner' in caplog.text
 
 
+def test_what_leaving_waits_for_is_mentioned(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Leaving names the tasks of other threads, which it waits for, and none of the thread that leaves."""
+    caplog.set_level(logging.INFO, 'jobsync.job')
+    job = store.job('a', config={'shutdown_timeout_sec': DEADLINE_SEC})
+
+    def work() -> None:
+        job.add_task('theirs')
+        begun.set()
+        wait_until(lambda: 'leaving waits' in caplog.text or left.is_set(), 'the log names the task, or the block is over')
+        if not left.is_set():
+            job.complete('theirs')
+
+    begun, left = threading.Event(), threading.Event()
+    other = threading.Thread(target=work)
+    with job:
+        assert job.add_task('own')
+        other.start()
+        assert begun.wait(DEADLINE_SEC)
+    left.set()
+    other.join()
+    assert (
+        f"leaving waits, {DEADLINE_SEC:g} s at most, for what other threads or asyncio tasks have in hand: 'theirs'\n"
+        in caplog.text
+    )
+    assert "has left with 1 task not audited: 'own'" in caplog.text
+
+
 def test_a_long_id_among_open_tasks(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """The line of the log is no longer for a task id of a thousand characters."""
     with store.job('a') as job:

@@ -335,6 +335,16 @@ class TaskLog:
         """Record the finished tasks, and give up what was not started, before leaving waits for anything."""
         self.completions.flush_before_leaving()
         self.attempts.give_up_all(self._open, self.session.may_wait_before_leaving)
+        runtime, worker = self.session.runtime, worker_id()
+        if runtime is None or self.session.stages.is_hurried:
+            return
+        if held := [key for key, holder in runtime.lease.in_flight.copy().items() if holder != worker]:
+            _logger.info(
+                'node %r: leaving waits, %g s at most, for what other threads or asyncio tasks have in hand: %s',
+                self.node_name,
+                self.session.config.shutdown_timeout_sec,
+                listed(map(cut_repr, held), 20),
+            )
 
     def close(self) -> None:
         """Record what is finished before the backend is closed, and log how many tasks stay open."""

@@ -162,6 +162,12 @@ def test_an_empty_tuple(cn: db.Connection) -> None:
             assert db.select_column(cn, sql, (), 3) == found, sql
 
 
+def test_percent_signs_where_no_value_is_left(cn: db.Connection) -> None:
+    """An empty tuple is no value for the driver, and a percent sign stays one all the same."""
+    sql = "SELECT 5 %% 3 AS rest, '%%' AS two, '5%' AS one WHERE 1 NOT IN %s"
+    assert db.select_row(cn, sql, ()) == {'rest': 2, 'two': '%', 'one': '5%'}
+
+
 def test_lists(cn: db.Connection, store: Store) -> None:
     """A list is one value: an array on PostgreSQL, JSON on SQLite."""
     fill(cn, 'a', 'b', 'c')

@@ -227,7 +227,7 @@ class Connection:
             under_way = self._under_way()
             if under_way is not None:
                 return _run_whole(_held(under_way), work)
-            connection = self._check_out()
+            connection = self._open()
             try:
                 return _run_whole(connection, work)
             finally:
@@ -253,7 +253,7 @@ class Connection:
 
     def _begin(self, mine: _Transaction) -> None:
         if mine.depth == 0:
-            mine.held = self._check_out()
+            mine.held = self._open()
         _send(mine, 'BEGIN' if mine.depth == 0 else f'SAVEPOINT jobsync_{mine.depth}')
         mine.depth += 1
 
@@ -283,9 +283,6 @@ class Connection:
         held, mine.held = mine.held, None
         if held is not None:
             self._give_back(held)
-
-    def _check_out(self) -> sqlalchemy.Connection:
-        return self._open().execution_options(no_parameters=True)
 
     def _give_back(self, connection: sqlalchemy.Connection) -> None:
         # t=0  a statement in this thread has borrowed a connection of the backend's pool
@@ -332,8 +329,8 @@ def _prepared(connection: sqlalchemy.Connection, sql: str, values: Sequence[obje
 
 
 def _run_one(connection: sqlalchemy.Connection, sql: str, values: Sequence[object]) -> sqlalchemy.CursorResult[Any]:
-    if not values:
-        return connection.exec_driver_sql(sql)
+    if not values:  # the driver takes the statement as it is, percent signs included
+        return connection.exec_driver_sql(sql, execution_options={'no_parameters': True})
     return connection.exec_driver_sql(*_prepared(connection, sql, values))
 
 

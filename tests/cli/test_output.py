@@ -50,6 +50,16 @@ def test_a_narrow_terminal(url: str, namespace: Namespace, monkeypatch: pytest.M
     assert 'drained' in at_width(url, monkeypatch, 80, command)
 
 
+@pytest.mark.parametrize('width', [None, '40'])
+def test_no_example_url_is_cut(monkeypatch: pytest.MonkeyPatch, width: str | None) -> None:
+    """``backends`` shows URLs to copy: whole where there is no terminal, and on several lines at a narrow one."""
+    if width is not None:
+        monkeypatch.setattr(output, '_WIDE', int(width))
+    shown = CliRunner().invoke(cli, 'backends').stdout
+    assert '…' not in shown
+    assert ('redis://localhost/0?durable=yes' in shown) is (width is None)
+
+
 def test_no_line_is_folded_where_there_is_no_terminal(url: str, namespace: Namespace) -> None:
     """A program finds a task by its id, however long that is."""
     task = 'https://files.example/' + 1500 * 'x'

@@ -60,7 +60,7 @@ def _declarations(backend: Installed) -> Text | Table:
         return Text(f'cannot be used: {error}')
     table = Table(box=None, padding=(0, 2, 0, 0), header_style='dim')
     for head in ('such as', 'nodes on', 'durable', 'push', 'tokens at most', 'SQL'):
-        table.add_column(head, justify='right' if head.startswith('tokens') else 'left')
+        table.add_column(head, justify='right' if head.startswith('tokens') else 'left', overflow='fold')
     for url, info in found:
         table.add_row(Text(url), *_row(info))
     return table

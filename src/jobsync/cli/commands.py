@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import click
-from rich.console import Console
 
 from jobsync import plugins
 from jobsync.cli.backends import backend_row, print_backends
@@ -14,7 +13,7 @@ from jobsync.cli.completion import completion
 from jobsync.cli.doctor import doctor
 from jobsync.cli.dump import dump
 from jobsync.cli.group import CommandGroup
-from jobsync.cli.output import print_json
+from jobsync.cli.output import console, print_json
 from jobsync.cli.purge import purge
 from jobsync.cli.quarantine import quarantine, release
 from jobsync.cli.readings import COMMANDS
@@ -38,7 +37,7 @@ def backends(as_json: bool) -> None:
         if as_json:
             print_json(list(map(backend_row, plugins.installed())))
         else:
-            print_backends(Console())
+            print_backends(console())
 
 
 @cli.command()

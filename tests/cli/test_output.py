@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
@@ -82,6 +83,25 @@ def test_no_place_to_print_to(tmp_path: Path, target: str, command: str) -> None
     if command == 'status' and target == '&-':
         expected = (3, '')  # tokens have no owner
     assert (done.returncode, done.stderr) == expected
+
+
+@pytest.mark.parametrize('command', ['doctor', 'status --watch'])
+def test_what_is_printed_bit_by_bit_has_no_place(
+    url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """With standard output closed, a command that prints while it works goes on all the same."""
+    assert namespace
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, 'sleep', wait)
+    monkeypatch.setattr(sys, 'stdout', None)
+    with suppress(SystemExit):
+        cli([*command.split(), '--backend', url], standalone_mode=False)
+    assert len(waits) == (command == 'status --watch')
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def doctor(cluster: Cluster, as_json: bool) -> None:
             verdict = (f'{finding.verdict:5}', _STYLES[finding.verdict])
             line = Text.assemble(verdict, plain(f'{finding.subject:12} {finding.words}'))
             place.print(line, soft_wrap=not place.is_terminal)  # in a file each is one line, however long
-            sys.stdout.flush()
+            place.file.flush()
     if as_json:
         print_json([attrs.asdict(finding) for finding in findings])
     sys.exit(0 if all(finding.verdict == 'ok' for finding in findings) else ATTENTION)

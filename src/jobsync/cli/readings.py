@@ -93,7 +93,7 @@ def _watch(cluster: Cluster, every: float) -> None:
                 shown = Text(plain(f'{dt.datetime.now():%H:%M:%S} {said}{error}'), style='red')
             if live is None:
                 place.print(shown)
-                sys.stdout.flush()
+                place.file.flush()
             else:
                 live.update(shown, refresh=True)
             time.sleep(every)

@@ -15,6 +15,7 @@ from tests.web.test_feed import HOSTILE, big
 
 from jobsync import Cluster
 from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.rows import QuarantinedRow
 from jobsync.testing import Fault, FaultyBackend, Namespace
 from jobsync.web import Server, cluster_app
 from jobsync.web import feed as feed_module
@@ -333,6 +334,30 @@ def test_a_dialog_that_stays_open_shows_the_present(screens: Screens) -> None:
         namespace.evict(leader, b)
         screen.expect('#node-facts').to_contain_text('not registered any more')
         screen.expect('#node-actions').to_be_empty()
+
+
+@pytest.mark.full
+def test_a_task_is_released_for_the_day_on_which_it_was_shown(screens: Screens, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Midnight passes while a person decides: what the page shows in quarantine is released, not the task of the new day."""
+    namespace = Namespace(MemoryBackend(MemoryStore()))
+    namespace.leader('a')
+    shown, released = list[dt.date | None](), list[dt.date | None]()
+
+    def quarantined(_: Cluster, __: int, date: dt.date | None = None) -> list[QuarantinedRow]:
+        shown.append(date)
+        return [{'item': 'deadly', 'attempts': 3}]
+
+    monkeypatch.setattr(feed_module, 'fewest_attempts', lambda _: 3)
+    monkeypatch.setattr(Cluster, 'quarantined', quarantined)
+    monkeypatch.setattr(Cluster, 'release', lambda _, __, date=None, *, actor: released.append(date))
+    with serving(namespace.backend, token=TOKEN) as server:
+        screen = screens(f'#token={TOKEN}', of=server, **DESK)
+        screen.page.fill('#steer-name', 'ann')
+        screen.page.keyboard.press('Enter')
+        screen.page.click('#quarantined-rows button:has-text("Release")')
+        screen.page.click('#ask-yes')
+        screen.expect('#spoken').to_have_text('Done.')
+    assert released == shown[:1] != [None]
 
 
 @pytest.mark.full

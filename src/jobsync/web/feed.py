@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
 import math
 import threading
@@ -158,10 +159,9 @@ class Feed:
         # t=1  an operator releases one: that is to show at the next reading, and not after this one's usual pause
         changes = self._changes
         if now >= self._backlog_due or changes != self._changes_read:
-            attempts = fewest_attempts(reading)
-            self._backlog = Backlog(
-                cluster.incomplete(older_than=INCOMPLETE_SEC), () if attempts is None else cluster.quarantined(attempts)
-            )
+            attempts, today = fewest_attempts(reading), dt.date.today()
+            quarantined = () if attempts is None else cluster.quarantined(attempts, today)
+            self._backlog = Backlog(cluster.incomplete(older_than=INCOMPLETE_SEC), quarantined, today)
             took = time.monotonic() - now
             self._backlog_due = now + max(_BACKLOG_SEC, _BACKLOG_SHARE * took)
             self._changes_read = changes

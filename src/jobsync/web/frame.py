@@ -38,6 +38,8 @@ class Backlog:
 
     incomplete: Sequence[TaskRow] = ()
     quarantined: Sequence[QuarantinedRow] = ()
+    date: dt.date | None = None
+    """The date at which tasks are in quarantine. A release has to name it: the day may end before a person has decided."""
 
 
 @attrs.frozen(eq=False)
@@ -97,7 +99,7 @@ def frame_of(
         'items': _groups(reading),
         # The page has to name the task to the server again, so the id is never cut.
         'incomplete': {'total': len(backlog.incomplete), 'rows': list(map(_begun, backlog.incomplete[:_MOST]))},
-        'quarantined': {'total': len(backlog.quarantined), 'rows': backlog.quarantined[:_MOST]},
+        'quarantined': {'total': len(backlog.quarantined), 'rows': backlog.quarantined[:_MOST], 'date': backlog.date},
     }
     names = {node['name']: json.dumps(node['name']) for node in nodes}
     return Frame(

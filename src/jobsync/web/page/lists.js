@@ -78,7 +78,7 @@ export function showLists() {
 export function showTasks() {
   const { incomplete, quarantined } = cluster.parts;
   showPart('incomplete', incomplete, row => [make('span', { kind: 'quiet' }, 'begun by ', name(row.node), `, ${clock(row.created_on)}`)]);
-  showPart('quarantined', quarantined, row => [make('span', { kind: 'badge bad' }, `${counted(row.attempts, 'worker')} lost`), releaseButton(row.item)]);
+  showPart('quarantined', quarantined, row => [make('span', { kind: 'badge bad' }, `${counted(row.attempts, 'worker')} lost`), releaseButton(row.item, quarantined.date)]);
 }
 
 function showPart(id, { total, rows }, more) {

@@ -130,7 +130,7 @@ export function clearButton(task) {
     head: ['Clear the lock of ', name(task)], words: 'Any node may do the task then.', yes: 'Clear', path: 'api/locks/clear', values: { tasks: [task] } }) }, 'Clear') : null;
 }
 
-export function releaseButton(task) {
+export function releaseButton(task, date) {
   return mayChange() ? make('button', { kind: 'small', click: () => change({
-    head: ['Release ', name(task)], words: 'It may be claimed again, and no lost worker counts any more.', yes: 'Release', path: 'api/release', values: { tasks: [task] } }) }, 'Release') : null;
+    head: ['Release ', name(task)], words: 'It may be claimed again, and no lost worker counts any more.', yes: 'Release', path: 'api/release', values: { tasks: [task], date } }) }, 'Release') : null;
 }

@@ -361,6 +361,23 @@ def test_a_task_is_released_for_the_day_on_which_it_was_shown(screens: Screens, 
 
 
 @pytest.mark.full
+def test_a_task_of_another_day_is_explained_for_that_day(screens: Screens, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that was left incomplete, and is complete under the date of today, is not said to be complete."""
+    monkeypatch.setattr(feed_module, 'INCOMPLETE_SEC', 0)
+    namespace, today = Namespace(MemoryBackend(MemoryStore())), dt.date.today()
+    leader, day = namespace.leader('a'), today - dt.timedelta(days=3)
+    namespace.backend.append_claims(leader, ['daily'], day)
+    namespace.backend.append_audits('a', ['daily'], today)
+    with serving(namespace.backend) as server:
+        screen = screens(of=server, **DESK)
+        screen.page.click('#incomplete-rows button:has-text("daily")')
+        screen.expect('#answer').to_contain_text("'a' began it")
+        screen.expect('#answer').to_contain_text(f', for {day}.')
+        assert screen.page.url.endswith(f'#task=daily&date={day}')
+        assert screen.complaints == []
+
+
+@pytest.mark.full
 def test_times_are_those_of_the_browser_and_do_not_age(screens: Screens, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a lock ends and when a task was begun is told in the zone of the rest of the page; groups without room are counted."""
     monkeypatch.setattr(feed_module, 'INCOMPLETE_SEC', 0)

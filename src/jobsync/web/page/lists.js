@@ -32,7 +32,7 @@ class Fetched {
   }
 }
 
-export const taskLink = task => make('button', { kind: 'link', click: () => explain(task) }, name(task));
+export const taskLink = (task, date) => make('button', { kind: 'link', click: () => explain(task, date) }, name(task));
 
 function lockRow(lock) {
   const last = lock.expires_at ? ` until ${new Date(lock.expires_at).toLocaleString('en', UNTIL)}` : '';
@@ -81,9 +81,9 @@ export function showTasks() {
   showPart('quarantined', quarantined, row => [make('span', { kind: 'badge bad' }, `${counted(row.attempts, 'worker')} lost`), releaseButton(row.item, quarantined.date)]);
 }
 
-function showPart(id, { total, rows }, more) {
+function showPart(id, { total, rows, date }, more) {
   say(`${id}-count`, number(total));
-  const made = rows.map(row => make('li', {}, taskLink(row.item), ...more(row)));
+  const made = rows.map(row => make('li', {}, taskLink(row.item, row.date ?? date), ...more(row)));
   if (total > rows.length) made.push(make('li', { kind: 'quiet' }, `and ${number(total - rows.length)} more`));
   fill(`${id}-rows`, made.length ? made : [make('li', { kind: 'quiet' }, 'None.')]);
 }

@@ -20,8 +20,8 @@ export function startTask() {
 
 // The task is part of the address, so that the question can be sent to someone.
 function fromAddress() {
-  const task = new URLSearchParams(location.hash.slice(1)).get('task');
-  if (task !== null && task !== at('task').value) explain(task);
+  const asked = new URLSearchParams(location.hash.slice(1)), task = asked.get('task');
+  if (task !== null && task !== at('task').value) explain(task, asked.get('date'));
 }
 
 async function historyOf(task) {
@@ -34,20 +34,21 @@ async function historyOf(task) {
 
 let question = 0;
 
-export async function explain(task) {
+// Without a date of the work it is about today.
+export async function explain(task, date) {
   // A slow answer may come after that of a later question, and does not take its place.
-  const mine = ++question;
+  const mine = ++question, asked = { task, ...(date ? { date } : {}) };
   const answer = children => mine === question && fill('answer', children);
   at('task').value = task;
   try {
-    history.replaceState(null, '', `#${new URLSearchParams({ task })}`);
+    history.replaceState(null, '', `#${new URLSearchParams(asked)}`);
     answer([make('p', { kind: 'quiet' }, 'Reading…')]);
     at('task-form').scrollIntoView({ block: 'nearest' });
-    const found = await get('api/why', { task });
+    const found = await get('api/why', asked);
     const kind = found.is_complete ? 'done' : found.is_claimable ? 'ok' : 'bad';
     answer([make('div', { kind: `verdict ${kind}` }, make('p', {}, make('bdi', {}, text(found.verdict))),
       make('ul', {}, ...found.details.map(line => make('li', {}, make('bdi', {}, text(line))))),
-      make('p', { kind: 'quiet' }, `${found.is_pinned ? 'Pin' : 'Token'} ${found.token}, since version ${found.version}. Asked on ${clock(Date.now() / 1000)}.`)), await historyOf(task)]);
+      make('p', { kind: 'quiet' }, `${found.is_pinned ? 'Pin' : 'Token'} ${found.token}, since version ${found.version}. Asked on ${clock(Date.now() / 1000)}${date ? `, for ${date}` : ''}.`)), await historyOf(task)]);
   } catch (problem) {
     answer([make('div', { kind: 'verdict bad' }, make('p', {}, text(problem.message)))]);
   }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import attrs
 import pytest
 from tests.core.builders import node
@@ -60,13 +62,47 @@ def test_another_incarnation_clears() -> None:
     assert observer.suspects(TIMEOUTS, 15.0) == {}
 
 
-def test_blindness_starts_anew() -> None:
-    """An observer that has not read for longer than it may begins all its observations again."""
-    observer = watching(5)
-    observer.note_all([node('b')], 5 + BLIND_AFTER + 0.1)
+def test_blindness_is_no_silence() -> None:
+    """Of a time without readings that is longer than it may be an observer counts nothing; what it saw before counts."""
+    observer = watching(5, 15)
     observer.note_reading(22.0)
-    assert observer.suspects(TIMEOUTS, 29.0) == {}
-    assert observer.suspects(TIMEOUTS, 14.1 + TIMEOUT) == {'b': node('b').beat}
+    assert observer.suspects(TIMEOUTS, 24.9) == {}
+    assert observer.suspects(TIMEOUTS, 10 + TIMEOUT) == {'b': node('b').beat}
+
+
+def test_a_reading_amid_blindness_begins_anew() -> None:
+    """The time before it is no silence, and the blindness after it neither: what was read then is counted from its end."""
+    observer = FailureDetector(BLIND_AFTER, DOUBT_AFTER)
+    observer.note_own(0.0, 0.0)
+    observer.note('b', node('b').beat, 5.0)
+    observer.note_own(10.0, 10.0)
+    assert observer.first_read_at('b') == 10.0
+
+
+def test_a_heartbeat_that_was_not_due_before_blindness_has_a_whole_timeout_after_it() -> None:
+    """Silence of an interval before counts for nothing; longer silence counts but for that."""
+    observer = FailureDetector(BLIND_AFTER, DOUBT_AFTER, 5.0)
+    observer.note_all([node('b')], 0.0)
+    observer.note_all([node('b'), node('c')], 6.0)
+    observer.note_own(8.0, 8.0)
+    observer.note_reading(20.0)
+    observer.note_own(30.0, 30.0)
+    assert observer.first_read_at('b') == 30.0 - 3.0
+    assert observer.first_read_at('c') == 30.0
+
+
+@pytest.mark.parametrize('call_sec', [0.0, 1.5])
+def test_the_dead_are_found_though_calls_fail_and_are_slow(call_sec: float) -> None:
+    """A third of the heartbeats fails, and other calls fail too: the time around each failed heartbeat counts for nothing."""
+    observer, sent = FailureDetector(BLIND_AFTER, DOUBT_AFTER), 0.0
+    for pause in itertools.cycle((5.0, 5.0, 5.0 + call_sec + 2.5)):
+        observer.note_own(sent, sent + call_sec)
+        observer.note('b', node('b').beat, sent + call_sec)
+        if observer.suspects(TIMEOUTS, sent + call_sec):
+            break
+        observer.note_failure(sent + 3.0)
+        sent += pause
+        assert sent < 60.0
 
 
 def test_a_reading_that_comes_late_is_not_blindness() -> None:
@@ -96,7 +132,7 @@ def test_the_blind_suspect_nobody() -> None:
 def test_an_observer_whose_heartbeats_do_not_get_through_is_blind(failed_at: float | None, limit: float) -> None:
     """However much it reads; sooner if a call has failed since the last heartbeat that got through."""
     observer = FailureDetector(BLIND_AFTER, DOUBT_AFTER)
-    for time in (-15.0, -10.0, -5.0, 0.0):
+    for time in (-10.0, -5.0, 0.0):
         observer.note_own(time, time)
         observer.note('b', node('b').beat, time)
     if failed_at is not None:
@@ -107,7 +143,8 @@ def test_an_observer_whose_heartbeats_do_not_get_through_is_blind(failed_at: flo
     assert observer.suspects(TIMEOUTS, limit + 0.1) == {}
     observer.note_own(limit + 0.2, limit + 0.2)
     observer.note('b', node('b').beat, limit + 0.2)
-    assert observer.suspects(TIMEOUTS, limit + 0.2) == {}
+    assert observer.suspects(TIMEOUTS, limit + 5.1) == {}
+    assert observer.suspects(TIMEOUTS, limit + 5.3) == {'b': node('b').beat}
 
 
 def test_a_heartbeat_counts_from_when_it_was_sent_if_a_call_has_failed_since() -> None:
@@ -118,6 +155,17 @@ def test_a_heartbeat_counts_from_when_it_was_sent_if_a_call_has_failed_since() -
     observer.note_failure(4.8)
     assert observer.is_fresh(DOUBT_AFTER)
     assert not observer.is_fresh(DOUBT_AFTER + 0.1)
+
+
+def test_an_observer_that_sends_no_heartbeats_may_be_blind_from_a_failure_to_its_next_reading() -> None:
+    """One that reads more often than the others send, for which a failure costs little."""
+    observer = FailureDetector(BLIND_AFTER, 0.0)
+    for time in (0.0, 1.0, 2.0):
+        observer.note_all([node('b')], time)
+    observer.note_failure(3.0)
+    assert not observer.is_fresh(3.0)
+    observer.note_all([node('b')], 4.0)
+    assert observer.first_read_at('b') == 2.0
 
 
 def test_slow_answers_blind_nobody() -> None:

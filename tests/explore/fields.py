@@ -146,8 +146,9 @@ STATE: dict[type, dict[str, Kind]] = {
         '_changes': K.VALUE,
     },
     FailureDetector: {
-        'blind_after_sec': K.SAME, 'doubt_after_sec': K.SAME, '_first_read': K.BEATS, '_last_read_at': K.TIME,
-        '_last_sent_at': K.TIME, '_last_answered_at': K.TIME, '_last_failed_at': K.TIME,
+        'blind_after_sec': K.SAME, 'doubt_after_sec': K.SAME, 'due_after_sec': K.SAME, '_first_read': K.BEATS,
+        '_last_read_at': K.TIME, '_last_sent_at': K.TIME, '_last_answered_at': K.TIME, '_last_failed_at': K.TIME,
+        '_blind_until': K.TIME,
     },
     Membership: {
         '_config': K.SAME, '_ref': K.VALUE, '_emit': K.SAME, '_lease': K.LINK, '_rollback': K.LINK, '_candidacy': K.LINK,

@@ -409,7 +409,7 @@ class Agent:
     def _failed(self, lane: Lane, issued: Issued, error: JobsyncError, now: float) -> None:
         """Repeat the call soon, and assume nothing of what the store has done."""
         self._membership.note_failure(now)
-        self._entry.blinded()
+        self._entry.note_failure(now)
         again = now + self.config.retry_sec
         if lane is Lane.HEARTBEAT:
             self._membership.heartbeat_failed(again, now)

@@ -121,11 +121,11 @@ class Entry:
         self._log(announcement)
         return again_at
 
-    def blinded(self) -> None:
-        """Count the silence of every watched node anew, because a call of this node failed (rule R2)."""
-        self._registration.blinded()
+    def note_failure(self, now: float) -> None:
+        """Note that a call of this node failed (rule R2)."""
+        self._registration.note_failure(now)
         if self._settings_watch is not None:
-            self._settings_watch.blinded()
+            self._settings_watch.note_failure(now)
 
     def forget_settings(self) -> None:
         """Open the store again without a watch, because the namespace has gone."""

@@ -6,15 +6,16 @@ the timeout, so when a node becomes suspect its lease is over, whatever any wall
 
 An observer that could not read for a while was blind, and cannot distinguish another's silence from its own deafness. It was
 blind too if none of its own heartbeats got through for a while, a shorter one if a call has failed meanwhile: a store that
-answers readings and refuses writes silences every node. Either way all its observations start again. Therefore a store outage
-evicts no node (promise P4)::
+answers readings and refuses writes silences every node. Either way the time in which it was blind counts as no silence, nor does
+an interval before it, in which no heartbeat may have been due. Therefore a store outage evicts no node (promise P4)::
 
+    t=-4  the observer reads a heartbeat of b
     t=0   the store stops answering; no heartbeat gets through, and no reading
-    t=20  it answers again; the last heartbeat the observer has read of every node is 20 s old
-    t=21  counted from t=0 every node would be dead; counted anew each has a timeout to send its next heartbeat
+    t=20  it answers again; the last heartbeat the observer has read of b is 24 s old
+    t=21  counted from t=-4 b would be dead; counted from t=20 it has a timeout to send its next heartbeat
 
-A failed call alone is no outage. If each made the observations start again, a leader of whose calls one in three fails would need
-minutes to find a node dead (promise P3).
+A failed call alone is no outage, and a longer silence before blindness still counts. If either made the observations start
+again, a leader of whose calls one in three fails, and the others are slow, would need minutes to find a node dead (promise P3).
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ class FailureDetector:
     blind_after_sec: float
     """How long the observer may be without a reading, and without a heartbeat of its own that gets through."""
     doubt_after_sec: float = math.inf
-    """How long without such a heartbeat if a call of the observer's has failed meanwhile."""
+    """How long without such a heartbeat if a call of the observer's has failed meanwhile; without a reading, if it sends none."""
+    due_after_sec: float = 0.0
+    """How long a node may be silent without being late. So much silence before blindness counts as part of it."""
     _first_read: dict[str, tuple[Beat, float]] = attrs.field(factory=dict, init=False)
     _last_read_at: float | None = attrs.field(default=None, init=False)
     _last_sent_at: float | None = attrs.field(default=None, init=False)
@@ -47,11 +50,19 @@ class FailureDetector:
     _last_answered_at: float = attrs.field(default=-math.inf, init=False)
     """When that one was answered."""
     _last_failed_at: float = attrs.field(default=-math.inf, init=False)
+    _blind_until: float = attrs.field(default=-math.inf, init=False)
+    """Until when blindness is taken into account in the times of the first readings."""
 
     def note_reading(self, now: float) -> None:
-        """Note that a reading of the store succeeded; forget everything if the observer was blind until now."""
-        if not self.is_fresh(now):
-            self._first_read.clear()
+        """Note that a reading of the store succeeded; if the observer was blind until now, count that time as no silence."""
+        if self._last_read_at is not None and not self.is_fresh(now):
+            since = self._last_read_at if self._last_sent_at is None else min(self._last_read_at, self._last_sent_at)
+            # t=8   a heartbeat that was sent at t=0 is the last that got through, and a reading comes: blind for 8 s
+            # t=10  the next one gets through: 2 s more, which is not 10 s more
+            since = max(since - self.due_after_sec, self._blind_until)
+            for name, (beat, at) in self._first_read.items():
+                self._first_read[name] = (beat, at + (now - max(at, since)))
+            self._blind_until = now
         self._last_read_at = now
 
     def note_own(self, sent: float, now: float) -> None:
@@ -89,7 +100,7 @@ class FailureDetector:
         if self._last_read_at is None or now - self._last_read_at > self.blind_after_sec:
             return False
         if self._last_sent_at is None:
-            return True
+            return self._last_failed_at < self._last_read_at or now - self._last_read_at <= self.doubt_after_sec
         # t=0    each call takes 4.5 s, and the observer sends a heartbeat: if a call fails, the store may be away since t=0
         # t=4.5  it is answered, and the next one at t=9.5: if none fails, the answers are as close as in a fast store
         if self._last_failed_at >= self._last_sent_at:

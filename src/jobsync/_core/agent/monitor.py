@@ -50,7 +50,7 @@ class ClusterMonitor:
 
     def __init__(self, config: NodeConfig, ref: NodeRef, candidacy: Candidacy, now: float) -> None:
         self._config, self._ref, self._candidacy = config, ref, candidacy
-        self._detector = FailureDetector(config.blind_after_sec, config.doubt_after_sec)
+        self._detector = FailureDetector(config.blind_after_sec, config.doubt_after_sec, config.heartbeat_interval_sec)
         self.snapshot: Snapshot | None = None
         self._first_at = now
         """When to take the first snapshot, if no pulse gives a reason to take it sooner."""

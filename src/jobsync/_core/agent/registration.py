@@ -32,7 +32,7 @@ class NameRegistration:
 
     def __init__(self, config: NodeConfig, deaths: KnownDeaths) -> None:
         self._config, self._deaths = config, deaths
-        self._detector = FailureDetector(config.blind_after_sec)
+        self._detector = FailureDetector(config.blind_after_sec, 0.0)
         self._past: tuple[str, ...] = ()
         """The node's last incarnations, the present one included."""
 
@@ -59,9 +59,9 @@ class NameRegistration:
             return True
         return self._detector.is_fresh(now) and bool(self._detector.suspects({holder.name: holder.timeout_sec}, now))
 
-    def blinded(self) -> None:
-        """Count the other process's silence anew, because a call of this node failed (rule R2)."""
-        self._detector.clear()
+    def note_failure(self, now: float) -> None:
+        """Note that a call of this node failed: until its next reading it is blind (rule R2)."""
+        self._detector.note_failure(now)
 
     def taken(self, record: Node, now: float) -> tuple[float, str | None]:
         """Return when to register again, given the record that has the name, and what to log, if anything.

@@ -27,7 +27,7 @@ class SettingsWatch:
 
     def __init__(self, config: NodeConfig, opened: Opened, now: float) -> None:
         self._config, self._opened = config, opened
-        self._detector = FailureDetector(config.blind_after_sec)
+        self._detector = FailureDetector(config.blind_after_sec, 0.0)
         self._beats: frozenset[tuple[str, int]] | None = None
         """The (incarnation, heartbeat) of each registered node at the last reading."""
         self._changed: set[str] = set()
@@ -65,9 +65,15 @@ class SettingsWatch:
             f'replacing the settings unless one of these sends heartbeats within {timeout_sec:g} s'
         )
 
-    def blinded(self) -> None:
-        """Count every node's silence anew, because a call of this node failed (rule R2)."""
-        self._detector.clear()
+    def note_failure(self, now: float) -> None:
+        """Note that a call of this node failed: until its next reading it is blind (rule R2)."""
+        self._detector.note_failure(now)
+        if self.dead is not None:
+            # t=0   the store answers readings and refuses writes, so no node's heartbeat gets through
+            # t=15  all seem dead, and replacing the settings fails too
+            # t=20  the store takes writes again: repeated, that call would come before the heartbeat of a living node
+            self.dead = None
+            self._detector.clear()
 
     def refuse(self) -> NoReturn:
         """Raise ``ConfigMismatch``: a node of the cluster is alive, or this node has the weight 0."""

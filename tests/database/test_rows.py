@@ -271,6 +271,14 @@ def test_async_job() -> None:
     assert asyncio.run(where()) == RowFilter('id', 'token_xxh3_60', tuple(range(TOKENS)))
 
 
+def test_percent_signs_in_names(cn: db.Connection) -> None:
+    """In a name or an expression a percent sign is one, whatever the driver takes for a placeholder."""
+    db.execute(cn, 'CREATE TABLE shares ("50%" TEXT, hash INTEGER)')
+    db.insert_rows(cn, 'shares', [{'50%': name, 'hash': number} for name, number in (('a', 61), ('b', 122), ('c', 3), ('d', 63))])
+    mine = RowFilter('"50%"', 'hash % 60', tokens=(1, 2, 3), lent_tokens=(3,), pinned_here=('d',), pinned_elsewhere=('a',))
+    assert set(db.select_column(cn, 'SELECT "50%" FROM shares WHERE %s', mine)) == {'b', 'd'}
+
+
 def test_names() -> None:
     """The token column has the name of the settings, and belongs to the table of the ids' column."""
     job = Store('memory://rows').job(config={'total_tokens': 500, 'hash_function': 'md5'})

@@ -16,15 +16,16 @@ __all__ = ['RowFilter']
 
 @attrs.frozen
 class _Form:
-    """How a database writes that a value is, or is not, among those of one parameter."""
+    """How a database writes that a value is, or is not, among those of one parameter, and its driver a percent sign."""
 
     among: str
     not_among: str
+    percent: str
 
 
 _FORMS: Mapping[str, _Form] = {
-    'postgresql': _Form('{} = ANY(%s::{}[])', '{} <> ALL(%s::{}[])'),
-    'sqlite': _Form('{} IN (SELECT value FROM json_each(?))', '{} NOT IN (SELECT value FROM json_each(?))'),
+    'postgresql': _Form('{} = ANY(%s::{}[])', '{} <> ALL(%s::{}[])', '%%'),
+    'sqlite': _Form('{} IN (SELECT value FROM json_each(?))', '{} NOT IN (SELECT value FROM json_each(?))', '%'),
 }
 
 
@@ -60,7 +61,8 @@ class RowFilter:
             raise ConfigError(f'dialect is {safe_repr(dialect)}: must be one of {", ".join(_FORMS)}')
         if not self.tokens:
             return ('(1 = 1)' if self.tokens is None else '(1 = 0)'), []
-        token, key = self.token_column, f'CAST({self.column} AS text)'
+        column, token = (name.replace('%', form.percent) for name in (self.column, self.token_column))
+        key = f'CAST({column} AS text)'
         values: list[Sequence[Any]] = [self.tokens]
         parts = [form.among.format(token, 'integer')]
         if self.pinned_here:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from tests.support.harnesses.postgresql import PostgresqlHarness
@@ -264,3 +265,17 @@ def test_tables_that_were_moved_to_another_schema(newest_postgres: PostgresServe
             "WHERE tgrelid = 'sync_token'::regclass)"
         )
         assert other.query(functions) == [(other.schema,)]
+
+
+@pytest.mark.postgres
+def test_a_schema_with_a_percent_sign(newest_postgres: PostgresServer) -> None:
+    """The driver does not take it for a placeholder."""
+    with closing(postgresql(newest_postgres, 3)) as harness:
+        made, name = harness.schema, f'{harness.schema} 50%s'
+        harness.execute(f'ALTER SCHEMA {made} RENAME TO "{name}"')
+        url = harness.url.replace(made, quote(f'"{name}"'.replace(' ', '\\ ')))
+        try:
+            with closing(connect(url, BackendOptions(op_timeout_sec=120, bulk_timeout_sec=120))) as backend:
+                assert backend.open(SETTINGS, create=True).settings == SETTINGS
+        finally:
+            harness.execute(f'ALTER SCHEMA "{name}" RENAME TO {made}')

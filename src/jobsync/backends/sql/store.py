@@ -66,7 +66,7 @@ class SqlTransaction:
         return self.connection.execute(built, parameters)
 
     def execute_text(self, statement: str) -> sa.CursorResult[Any]:
-        """Run one statement in the dialect's own SQL, as it is."""
+        """Run one statement in the dialect's own SQL. On PostgreSQL ``%%`` is a percent sign, as the driver takes it."""
         return self.connection.exec_driver_sql(statement)
 
     def execute_texts(self, statements: Iterable[str]) -> None:

@@ -189,7 +189,8 @@ class PostgresqlStore(SqlStore):
     def unwatch(self, tx: SqlTransaction) -> None:
         """See ``SqlStore.unwatch``. The functions stay, and are replaced by ``watch``."""
         # A step would make a new table in the first schema of the search_path, which may be another one than that of the tables.
-        tx.execute_text(f'SET LOCAL search_path = {self._schema(tx)}')
+        schema = self._schema(tx).replace('%', '%%')
+        tx.execute_text(f'SET LOCAL search_path = {schema}')
         # t=0  an operator moves the tables to another schema: their functions, which triggers know by their oids, stay behind
         # t=1  the tables of another namespace are made where those were. They share the functions
         # So nothing is dropped but the triggers of these tables.

@@ -142,6 +142,12 @@ class TestUrl:
         with pytest.raises(ConfigError, match='connect_timeout in the PostgreSQL URL must be a whole number'):
             connect(harness.url + '&connect_timeout=soon', BackendOptions())
 
+    @pytest.mark.parametrize('longest', [256.0, 3600.0])
+    def test_the_longest_calls(self, harness: PostgresqlHarness, longest: float) -> None:
+        """The system takes no more than 127 probes of a connection."""
+        with closing(connect(harness.url, BackendOptions(op_timeout_sec=longest))) as backend:
+            assert backend.open(SETTINGS, create=True).settings == SETTINGS
+
     def test_errors_tell_no_password(self, server: PostgresServer) -> None:
         """Neither a wrong password nor a port where nobody listens makes it into a message."""
         wrong = server.url().replace(quote(server.password, safe=''), 'wrongsecret')

@@ -28,6 +28,9 @@ PATHS = ('passfile', 'sslcert', 'sslkey', 'sslrootcert', 'sslcrl', 'sslcrldir')
 SHORTEST_SEC = 2
 """The shortest timeout that libpq takes to connect; and a kernel counts its probes in seconds."""
 
+MOST_PROBES = 127
+"""As many as Linux takes. With more, libpq does not connect."""
+
 
 @attrs.frozen
 class PostgresqlServer:
@@ -116,5 +119,7 @@ def keepalive(timeout_sec: int) -> dict[str, int]:
     The probes end a wait for an answer; the user timeout ends a wait for sent data to be acknowledged. A busy server is not
     cut off: its kernel answers both.
     """
-    probes = {'keepalives_idle': max(1, timeout_sec // 2), 'keepalives_interval': 1, 'keepalives_count': max(1, timeout_sec // 2)}
+    half = max(1, timeout_sec // 2)
+    count = min(half, MOST_PROBES)
+    probes = {'keepalives_idle': half, 'keepalives_interval': half // count, 'keepalives_count': count}
     return {**probes, 'tcp_user_timeout': timeout_sec * 1000}

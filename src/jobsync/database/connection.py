@@ -77,8 +77,9 @@ class Connection:
     """A connection to the database where a job keeps its records, for the user's own statements. Any thread may use it.
 
     A statement borrows one of the backend's connections for its duration, and so does a transaction. So threads and asyncio tasks
-    do not wait for each other, none runs statements in another's transaction, and each uses one connection. The contents of a
-    session (temporary tables, settings) end with the transaction in which they were made.
+    do not wait for each other, none runs statements in another's transaction, and each uses one connection. A later statement may
+    run in another session, or in that of another thread's statement. So temporary tables and settings belong into a transaction
+    that they end with: ``CREATE TEMP TABLE … ON COMMIT DROP``, ``SET LOCAL``.
     """
 
     def __init__(

@@ -234,6 +234,7 @@ def test_given_is_another_configuration(field: dict[str, Any]) -> None:
         ({'user': 'u'}, 'postgresql://u@h/d'),
         ({'user': 'u@x', 'password': 'p@s/:?#%é '}, 'postgresql://u%40x:p%40s%2F%3A%3F%23%25%C3%A9%20@h/d'),
         ({'host': '::1', 'port': 1}, 'postgresql://[::1]:1/d'),
+        ({'host': 'fe80::1%eth0'}, 'postgresql://[fe80::1%25eth0]/d'),
         ({'host': '/run/pg', 'port': 5433, 'user': 'u'}, 'postgresql://u@/d?host=%2Frun%2Fpg&port=5433'),
         ({'dbname': 'a/b'}, 'postgresql://h/a%2Fb'),
     ],

@@ -207,7 +207,7 @@ class CoordinationConfig:
         if self.host.startswith('/'):  # a socket's directory cannot stand where a URL has its host
             options = f'?host={quote(self.host, safe="")}' + (f'&port={self.port}' if self.port else '')
             return f'postgresql://{login}/{database}{options}'
-        host = f'[{self.host}]' if ':' in self.host else quote(self.host, safe='')
+        host = f'[{quote(self.host, safe=":")}]' if ':' in self.host else quote(self.host, safe='')
         return f'postgresql://{login}{host}{port}/{database}'
 
     @property

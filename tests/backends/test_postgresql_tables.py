@@ -6,7 +6,8 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from urllib.parse import quote
 
 import pytest
 from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
@@ -125,6 +126,16 @@ def test_a_schema_that_a_role_may_not_use(harness: PostgresqlHarness) -> None:
         harness.execute(grant)
         with pytest.raises(ConfigError, match='GRANT SELECT ON sync_node'):
             backend.open(None, create=False)
+
+
+def test_a_search_path_in_one_pair_of_quotes(harness: PostgresqlHarness) -> None:
+    """``SET search_path = 'a,b,c'`` names one schema, which is not there. No right on another one is what is missing."""
+    path = f'"own,{harness.schema},other"'
+    with (
+        closing(connect_to(harness.url.replace(harness.schema, quote(path)), 'sync_')) as backend,
+        pytest.raises(SchemaMismatch, match=re.escape(f'no schema of the search_path ({path}) exists')),
+    ):
+        backend.open(SETTINGS, create=True)
 
 
 def test_the_tables_of_other_schemas_are_not_read(harness: PostgresqlHarness) -> None:

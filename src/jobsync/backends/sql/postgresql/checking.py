@@ -28,11 +28,11 @@ IN_PATH = """relnamespace = ANY (ARRAY(
 """``which``: not those of all other schemas, of which a database may have hundreds, each with a namespace of this name."""
 ORDINARY = 'r'
 SEARCH_PATH = """
-    FROM regexp_split_to_table(current_setting('search_path'), ',\\s*') WITH ORDINALITY AS path(item, place)
+    FROM regexp_matches(current_setting('search_path'), '"(?:[^"]|"")*"|[^",\\s]+', 'g') WITH ORDINALITY AS path(items, place)
     JOIN pg_catalog.pg_namespace AS schema ON nspname = CASE
-        WHEN item = '"$user"' THEN current_user
-        WHEN left(item, 1) = '"' THEN replace(substr(item, 2, length(item) - 2), '""', '"')
-        ELSE lower(item) END
+        WHEN items[1] = '"$user"' THEN current_user
+        WHEN left(items[1], 1) = '"' THEN replace(substr(items[1], 2, length(items[1]) - 2), '""', '"')
+        ELSE lower(items[1]) END
 """
 """The schemas of the search_path that exist, whether this user may use them or not, and their ``place``."""
 CLOSED = f"""

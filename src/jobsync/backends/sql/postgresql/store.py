@@ -157,9 +157,10 @@ class PostgresqlStore(SqlStore):
             # current_schema() passes over a schema that this user may not use.
             schema = tx.execute_text(FIRST_SCHEMA).scalar()
         if schema is None:
+            path = tx.execute_text('SHOW search_path').scalar()
             raise SchemaMismatch(
-                f'{self.server}: no schema of the search_path exists, so there is none to make tables in: make one (CREATE '
-                'SCHEMA), or name one that exists (ALTER ROLE … SET search_path)'
+                f'{self.server}: no schema of the search_path ({path}) exists, so there is none to make tables in: make one '
+                '(CREATE SCHEMA), or name one that exists (ALTER ROLE … SET search_path)'
             )
         if not found[1]:
             raise ConfigError(

@@ -59,6 +59,7 @@ class TestUrl:
             ('sqlite:///:memory:', 'memory://'),
             ('sqlite:///jobs.db?timeout=5', 'parameters'),
             ('sqlite:///jobs.db#x', 'parameters'),
+            ('sqlite:////data/c#/jobs.db', r'no \? or # in the path'),
             ('sqlite://host/jobs.db', 'no host'),
             ('sqlite:jobs.db', 'sqlite:///relative.db'),
         ],

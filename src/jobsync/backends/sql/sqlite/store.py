@@ -80,7 +80,10 @@ def path_of(url: str) -> Path:
     scheme, _, rest = url.partition('://')
     name, question, _ = rest.partition('?')
     if scheme != 'sqlite' or question or '#' in rest:
-        raise ConfigError('a SQLite backend is sqlite:///relative.db or sqlite:////absolute/path.db, with no parameters')
+        raise ConfigError(
+            'a SQLite backend is sqlite:///relative.db or sqlite:////absolute/path.db, with no parameters, and '
+            'no ? or # in the path'
+        )
     if name in ('', '/', '/:memory:'):
         raise ConfigError('the SQLite URL names no file, and a database in memory has no second process: use memory:// for that')
     if not name.startswith('/'):

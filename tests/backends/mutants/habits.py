@@ -147,6 +147,15 @@ class ZeroIsMissing(Hands):
 
 
 @mutant
+class EmptyIsNull(Hands):
+    """Keeps an empty text as NULL: a lock with an empty reason is another lock at each edit that puts it again."""
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        put = (attrs.evolve(request, reason=request.reason or None) for request in edit.put)
+        return super().edit_locks(attrs.evolve(edit, put=tuple(put)))
+
+
+@mutant
 class StampsAreDoubles(Hands):
     """Keeps the stamp of what a node has seen as a double, as JSON does in many languages: no acknowledgement is exact."""
 
@@ -300,6 +309,14 @@ class HoldsAPage(Hands):
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         return super().heartbeat(ref, seen, frozenset(sorted(holding)[:100]), candidate)
+
+
+@mutant
+class OnePageForgotten(Hands):
+    """Forgets the attempts at the first page of items."""
+
+    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
+        super().forget_attempts(items[:PAGE], date, ref)
 
 
 # Connections

@@ -146,7 +146,7 @@ class AttemptTests:
         assert namespace.attempt(leader, 'x', 'y') == {'y': 1}
 
     def test_many_items(self, namespace: Namespace) -> None:
-        """A call with many items counts each; a purge of claims keeps the attempts at what is incomplete."""
+        """A call with many items counts or forgets each; a purge of claims keeps the attempts at what is incomplete."""
         items = [f'x{number}' for number in range(MANY)]
         leader = namespace.leader()
         lose(namespace, leader, 'a', *items)
@@ -155,3 +155,5 @@ class AttemptTests:
         found = namespace.backend.append_claims(leader, [*items, 'new'], DAY, 0)
         assert found.completed == set(items[OPEN:])
         assert found.lost_attempts == namespace.lost() == dict.fromkeys(items[:OPEN], 1)
+        namespace.backend.forget_attempts(items, DAY)
+        assert namespace.lost() == {}

@@ -50,10 +50,12 @@ class RegisterTests:
         assert namespace.node('a').settings == settings
 
     def test_zero_and_nothing_are_stored_as_they_are(self, namespace: Namespace) -> None:
-        """A weight of 0, an empty host, a pid of 0 and no settings are no missing values."""
+        """A weight of 0, an empty host, a pid of 0, no settings and an empty reason are no missing values."""
         namespace.join('a', weight=0.0, host='', pid=0, settings='{}')
         node = namespace.node('a')
         assert (node.weight, node.host, node.pid, node.settings) == (0.0, '', 0, '{}')
+        namespace.lock('x', reason='')
+        assert namespace.locks()['x'].reason == ''
 
     @pytest.mark.parametrize('ahead', [-1, 0, 1, 1000, 2**40])
     def test_revision_is_lifted(self, namespace: Namespace, ahead: int) -> None:

@@ -143,7 +143,7 @@ STATE: dict[type, dict[str, Kind]] = {
     },
     NameRegistration: {
         '_config': K.SAME, '_deaths': K.SAME, '_detector': K.PART, '_past': K.VALUE, '_incarnation': K.VALUE, '_holder': K.VALUE,
-        '_changes': K.VALUE,
+        '_changes': K.VALUE, '_is_replacing': K.VALUE,
     },
     FailureDetector: {
         'blind_after_sec': K.SAME, 'doubt_after_sec': K.SAME, 'due_after_sec': K.SAME, '_first_read': K.BEATS,

@@ -42,6 +42,8 @@ class NameRegistration:
         self._past = (*self._past, incarnation)[-_REMEMBERED:]
         self._holder: Node | None = None
         """The record that has the name, as last read."""
+        self._is_replacing = False
+        """Whether the last registration that was returned may replace that record."""
         self._detector.clear()
         self._changes = 0
         """How often the record was seen to change. A process that is over may have left one heartbeat under way."""
@@ -51,6 +53,7 @@ class NameRegistration:
         holder, replacing = self._holder, None
         if holder is not None and (holder.incarnation in self._past or self._is_dead(holder, now)):
             replacing = holder.beat
+        self._is_replacing = replacing is not None
         return frozenset(self._past) - {self._incarnation}, replacing
 
     def _is_dead(self, holder: Node, now: float) -> bool:
@@ -62,6 +65,11 @@ class NameRegistration:
     def note_failure(self, now: float) -> None:
         """Note that a call of this node failed: until its next reading it is blind (rule R2)."""
         self._detector.note_failure(now)
+        if self._is_replacing:
+            # t=0   the store answers readings, such as that the name is taken, and refuses writes: no heartbeat gets through
+            # t=15  the other process seems dead, and replacing its record fails too
+            # t=20  the store takes writes again: repeated, that call would come before a heartbeat of the other, which lives
+            self._detector.clear()
 
     def taken(self, record: Node, now: float) -> tuple[float, str | None]:
         """Return when to register again, given the record that has the name, and what to log, if anything.

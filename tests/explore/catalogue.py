@@ -121,6 +121,7 @@ UNREACHED: Mapping[Rule, str] = {
     rules.r2_own_heartbeats_do_not_count: _NOT_P1,
     rules.r2_each_failed_call_is_blindness: _NOT_P1,
     rules.r2_silence_proves_death: _NOT_P1,
+    rules.r2_blindness_is_silence: _NOT_P1,
     rules.r3_gathers_until_all_have_acknowledged: _NOT_P1,
     rules.r4_the_leader_is_always_a_candidate: _NOT_P1,
     rules.r4_no_candidates_are_not_passed_over: _NOT_P1,

@@ -122,6 +122,11 @@ def r2_silence_proves_death() -> AbstractContextManager[None]:
     return patched(FailureDetector, 'is_fresh', lambda self, now: True)
 
 
+def r2_blindness_is_silence() -> AbstractContextManager[None]:
+    """R2: a node that could not read suspects no other meanwhile, and counts that time as silence once it reads again."""
+    return patched(FailureDetector, 'note_reading', lambda self, now: setattr(self, '_last_read_at', now))
+
+
 def r2_by_the_clock_of_the_store() -> AbstractContextManager[None]:
     """R2: a node is suspected when the store's clock says that its last heartbeat is older than its timeout."""
 

@@ -14,6 +14,7 @@ SCENARIOS: dict[Callable[[], AbstractContextManager[None]], Callable[[], list[st
     broken_rules.r2_longest_of_the_records: scenarios.a_patient_node_is_deleted,
     broken_rules.r2_longest_forgotten_by_a_renewal: scenarios.a_patient_node_outlives_a_rollback,
     broken_rules.r2_silence_proves_death: scenarios.the_store_is_away,
+    broken_rules.r2_blindness_is_silence: scenarios.the_store_is_away,
     broken_rules.r2_own_heartbeats_do_not_count: scenarios.the_store_refuses_writes,
     broken_rules.r2_each_failed_call_is_blindness: scenarios.calls_of_the_leader_fail_now_and_then,
     broken_rules.r2_by_the_clock_of_the_store: scenarios.the_clock_of_the_store_jumps,

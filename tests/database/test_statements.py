@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import decimal
 import sqlite3
@@ -230,6 +231,19 @@ def test_a_failed_statement_ends_its_transaction(cn: db.Connection) -> None:
         fill(cn, 'a')
         fill(cn, 'a')
     assert db.select_scalar(cn, 'SELECT count(*) FROM tasks') == 0
+
+
+def test_a_failed_statement_whose_error_stays_in_its_transaction(cn: db.Connection) -> None:
+    """A block that ends without an error has written the rest. PostgreSQL undoes that, and answers the commit with no error."""
+    insert = 'INSERT INTO tasks (task_id) VALUES (1)'
+    written: list[int] = []
+    with contextlib.suppress(JobsyncError):
+        with cn.transaction():
+            db.execute(cn, insert)
+            with pytest.raises(sqlalchemy.exc.IntegrityError):
+                db.execute(cn, insert)
+        written.append(1)
+    assert db.select_column(cn, 'SELECT task_id FROM tasks') == written
 
 
 def test_inner_transactions_are_savepoints(cn: db.Connection) -> None:

@@ -185,7 +185,8 @@ class Connection:
         connection while the block lasts, since its statements would be no part of the transaction.
 
         Raises:
-            JobsyncError: The connection is closed, or this thread or task was started in the block of another one.
+            JobsyncError: The connection is closed, this thread or task was started in the block of another one, or the database
+                has undone the transaction, since a statement failed whose error the block has caught.
         """
         under_way = self._under_way()
         mine = _Transaction(self, _innermost.get()) if under_way is None else under_way
@@ -259,6 +260,13 @@ class Connection:
         mine.depth += 1
 
     def _commit(self, mine: _Transaction, level: int) -> None:
+        # t=0  a statement of the block fails, and the block catches the error: PostgreSQL runs no other statement of it
+        # t=1  the block ends. To COMMIT the server answers ROLLBACK, which is no error: nothing of the block is written
+        if level == 0 and _has_failed(_held(mine)):
+            raise JobsyncError(
+                'a statement of this transaction failed, so the database has undone all of it: let the error leave the block, or '
+                'run that statement in a transaction() within this one, which undoes its own part only'
+            )
         _send(mine, 'COMMIT' if level == 0 else f'RELEASE SAVEPOINT jobsync_{level}')
         if level == 0:
             self._end(mine)
@@ -302,6 +310,12 @@ def _held(mine: _Transaction) -> sqlalchemy.Connection:
 
 def _send(mine: _Transaction, statement: str) -> None:
     _run_whole(_held(mine), lambda connection: connection.exec_driver_sql(statement))
+
+
+def _has_failed(connection: sqlalchemy.Connection) -> bool:
+    """Return whether the database will undo a transaction, whatever comes: SQLite undoes only the statement that has failed."""
+    driver: Any = connection.connection.dbapi_connection
+    return connection.dialect.name == 'postgresql' and driver.info.transaction_status.name == 'INERROR'
 
 
 def check_sql(backend: Any) -> Any:

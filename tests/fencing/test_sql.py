@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from tests.fencing.late import tell_of_a_late_write
 from tests.fencing.places import RESULTS, SQLPlace, engine_of, refused_of_many
@@ -80,6 +81,21 @@ def test_an_insert_that_may_find_a_row(url: str) -> None:
         statement = f'{insert} ON CONFLICT (id) DO UPDATE SET value = excluded.value, fence = excluded.fence WHERE {condition}'
         with engine.begin() as connection:
             assert connection.execute(sa.text(statement), values).rowcount == count
+
+
+def test_an_insert_of_sqlalchemy(url: str) -> None:
+    """The same with ``insert``, whose rows SQLAlchemy counts if it is told to; the error of a count that is not there says so."""
+    engine = engine_of(url)
+    RESULTS.metadata.create_all(engine)
+    insert = postgresql.insert if engine.name == 'postgresql' else sqlite.insert
+    for fence, count in ((5, 1), (4, 0), (5, 1), (6, 1)):
+        put = insert(RESULTS).values(id='x', fence=fence)
+        new = {'fence': put.excluded.fence}
+        put = put.on_conflict_do_update(index_elements=['id'], set_=new, where=fence_allows(RESULTS.c.fence, fence))
+        with engine.begin() as connection:
+            assert connection.execute(put.execution_options(preserve_rowcount=True)).rowcount == count
+    with pytest.raises(UnsupportedOperation, match='preserve_rowcount=True'):
+        check_written(-1, 7)
 
 
 def test_writers_at_once(place: SQLPlace) -> None:

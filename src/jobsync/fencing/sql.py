@@ -95,7 +95,8 @@ def check_written(rowcount: int | None, fence: int, what: object = 'the row') ->
     """Raise an error if a guarded statement has written no row.
 
     No row means that the fence was too low, or that there was no row before: insert the row first, or with ``ON CONFLICT … DO
-    UPDATE … WHERE``. The driver must count the rows it found (drivers of MySQL count the changed rows unless configured).
+    UPDATE … WHERE``. The driver must count the rows it found (drivers of MySQL count the changed rows unless configured). Of an
+    INSERT SQLAlchemy has the count only with the execution option ``preserve_rowcount=True``.
 
     Args:
         rowcount: How many rows the statement has written.
@@ -108,7 +109,8 @@ def check_written(rowcount: int | None, fence: int, what: object = 'the row') ->
     """
     if rowcount is None or rowcount < 0:  # PEP 249 allows drivers either
         raise UnsupportedOperation(
-            'the driver does not count the rows that were written: use RETURNING, and count what comes back'
+            'the driver does not count the rows that were written: give an INSERT of SQLAlchemy the execution option '
+            'preserve_rowcount=True; or use RETURNING, and count what comes back'
         )
     if rowcount == 0:
         raise stale(fence, what)

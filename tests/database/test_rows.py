@@ -279,6 +279,22 @@ def test_percent_signs_in_names(cn: db.Connection) -> None:
     assert set(db.select_column(cn, 'SELECT "50%" FROM shares WHERE %s', mine)) == {'b', 'd'}
 
 
+def test_a_column_that_takes_no_account_of_case() -> None:
+    """A row is not taken for the row of a pinned task whose id the column's collation takes for the same."""
+    table = sa.Table('orders', sa.MetaData(), sa.Column('id', sa.Text(collation='NOCASE')), sa.Column('token', sa.Integer))
+    engine = sa.create_engine('sqlite://', poolclass=sa.StaticPool)
+    table.create(engine)
+    elsewhere = RowFilter('id', 'token', tokens=(3,), pinned_elsewhere=('a',))
+    here = RowFilter('id', 'token', tokens=(3,), lent_tokens=(3,), pinned_here=('a',))
+    with engine.connect() as connection:
+        connection.execute(table.insert().values(id='A', token=3))
+        for condition, expected in ((elsewhere, ['A']), (here, [])):
+            text, values = condition.text('sqlite')
+            found = connection.exec_driver_sql(f'SELECT id FROM orders WHERE {text}', tuple(values))
+            assert found.scalars().all() == expected
+            assert connection.scalars(sa.select(table.c.id).where(clause(condition, table.c.id, table.c.token))).all() == expected
+
+
 def test_names() -> None:
     """The token column has the name of the settings, and belongs to the table of the ids' column."""
     job = Store('memory://rows').job(config={'total_tokens': 500, 'hash_function': 'md5'})

@@ -29,7 +29,7 @@ def clause(condition: RowFilter, column: ColumnElement[Any], token_column: Colum
         return true()
     if not condition.tokens:
         return false()
-    key, tokens, keys = cast(column, Text), _Several(Integer()), _Keys(isinstance(column.type, Uuid))
+    key, tokens, keys = _Exactly(cast(column, Text)), _Several(Integer()), _Keys(isinstance(column.type, Uuid))
     parts: list[ColumnElement[bool]] = [_Among(token_column, _parameter(condition.tokens, tokens))]
     if condition.pinned_here:
         is_own = _NotAmong(token_column, _parameter(condition.lent_tokens, tokens))
@@ -114,11 +114,21 @@ class _NotAmong(_Among):
     }
 
 
+class _Exactly(FunctionElement[str]):
+    """A text that equals only itself, whatever the collation of its column."""
+
+    type = Text()
+    inherit_cache = True
+    forms: ClassVar[Mapping[str, str]] = {'postgresql': '{} COLLATE "C"', 'sqlite': '{} COLLATE BINARY'}
+
+
 def _parameter(several: Sequence[Any], type_: _Several) -> BindParameter[Any]:
     return bindparam(None, several, type_=type_, unique=True)
 
 
 @compiles(_Among, 'postgresql')
 @compiles(_Among, 'sqlite')
-def _rendered(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
+@compiles(_Exactly, 'postgresql')
+@compiles(_Exactly, 'sqlite')
+def _rendered(element: _Among | _Exactly, compiler: SQLCompiler, **options: Any) -> str:
     return element.forms[compiler.dialect.name].format(*(compiler.process(part, **options) for part in element.clauses))

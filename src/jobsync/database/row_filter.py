@@ -21,11 +21,13 @@ class _Form:
     among: str
     not_among: str
     percent: str
+    exactly: str
+    """The collation in which texts are equal only if all their bytes are."""
 
 
 _FORMS: Mapping[str, _Form] = {
-    'postgresql': _Form('{} = ANY(%s::{}[])', '{} <> ALL(%s::{}[])', '%%'),
-    'sqlite': _Form('{} IN (SELECT value FROM json_each(?))', '{} NOT IN (SELECT value FROM json_each(?))', '%'),
+    'postgresql': _Form('{} = ANY(%s::{}[])', '{} <> ALL(%s::{}[])', '%%', '"C"'),
+    'sqlite': _Form('{} IN (SELECT value FROM json_each(?))', '{} NOT IN (SELECT value FROM json_each(?))', '%', 'BINARY'),
 }
 
 
@@ -62,7 +64,9 @@ class RowFilter:
         if not self.tokens:
             return ('(1 = 1)' if self.tokens is None else '(1 = 0)'), []
         column, token = (name.replace('%', form.percent) for name in (self.column, self.token_column))
-        key = f'CAST({column} AS text)'
+        # t=0  the column's own collation takes no account of case. Task a is pinned to node b, and the row A has a token of c
+        # t=1  c leaves A out, since it equals a task that is pinned elsewhere, and b reads no row of that token: A is never done
+        key = f'CAST({column} AS text) COLLATE {form.exactly}'
         values: list[Sequence[Any]] = [self.tokens]
         parts = [form.among.format(token, 'integer')]
         if self.pinned_here:

@@ -228,6 +228,14 @@ def test_many_tokens(database: Database, large: sa.Table) -> None:
     assert db.select_scalar(database.cn, 'SELECT count(*) FROM rows WHERE %s', many) == expected
 
 
+def test_a_statement_has_a_text() -> None:
+    """A statement with the condition can be printed, as any statement of SQLAlchemy can."""
+    condition = RowFilter('id', 'token', tokens=(1, 2), pinned_elsewhere=('7',))
+    statement = sa.select(Order.id).where(clause(condition, sa.column('id'), sa.column('token')))
+    assert 'token IN (' in str(statement)
+    assert 'NOT IN (' in str(statement)
+
+
 def test_without_a_lease(store: Store, database: Database) -> None:
     """A job that is not in its block gets no rows, and one with coordination off gets all."""
     table = database.create(sa.Integer, list(range(20)), TokenColumn('xxh3', TOKENS))

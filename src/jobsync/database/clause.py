@@ -93,6 +93,7 @@ class _Among(FunctionElement[bool]):
 
     type = Boolean()
     inherit_cache = True
+    stringify_dialect = 'sqlite'  # for ``str(statement)``, which knows no dialect
     forms: ClassVar[Mapping[str, str]] = {
         'postgresql': '({} = ANY ({}))',
         'sqlite': '({} IN (SELECT value FROM json_each({})))',

@@ -2,19 +2,18 @@
 
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from work import refresh
 
 from cluster import config, interval, node_name
 from jobsync import AsyncJob
 
-job = AsyncJob(node_name(), coordination_config=config)
-job.every(interval)(refresh)
-
 
 @asynccontextmanager
-async def lifespan(_):
-    async with job:
+async def lifespan(app):
+    async with AsyncJob(node_name(), coordination_config=config) as job:
+        job.every(interval)(refresh)
+        app.state.job = job
         yield
 
 
@@ -22,5 +21,5 @@ app = FastAPI(lifespan=lifespan)
 
 
 @app.get('/ready')
-def ready(response: Response):
-    response.status_code = 200 if job.am_i_healthy() else 503
+def ready(request: Request, response: Response):
+    response.status_code = 200 if request.app.state.job.am_i_healthy() else 503

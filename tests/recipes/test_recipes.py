@@ -162,6 +162,28 @@ def test_fastapi(cluster: Cluster) -> None:
     cluster.check_ticks(frozenset({0, -signal.SIGTERM}))
 
 
+ENTERED_TWICE = """
+import asyncio
+
+from fastapi_app import app
+
+
+async def main():
+    for _ in range(2):
+        async with app.router.lifespan_context(app):
+            pass
+
+
+asyncio.run(main())
+"""
+
+
+def test_fastapi_starts_again_in_one_process(cluster: Cluster) -> None:
+    """The application may be started more than once in a process, as by each test that has a client of it."""
+    cluster.start(shlex.join(['python', '-c', ENTERED_TWICE]))
+    assert cluster.processes[0].wait(DEADLINE_SEC) == 0, cluster.output
+
+
 @pytest.mark.parametrize('preload', ['', pytest.param('--preload', marks=pytest.mark.full)])
 def test_flask_and_gunicorn(cluster: Cluster, preload: str) -> None:
     """Each process enters after the fork, whether or not the program is loaded before it."""

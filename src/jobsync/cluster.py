@@ -181,7 +181,7 @@ class Cluster:
         if group is not None:
             checks.group.of('group', group)
         reading = self._reader.read()
-        return rows.item_rows(reading.locks.locks, reading.assignment.pin_of, group)
+        return rows.item_rows(reading.locks.locks, reading.pin_of, group)
 
     def tokens(self) -> Mapping[str, Sequence[int]]:
         """Return the hash tokens of each node that owns any, those being handed over included.
@@ -206,7 +206,9 @@ class Cluster:
             BackendUnavailable: The store does not answer.
         """
         key = key_of(task)
-        return place_of(self._reader.read(key), key).owner
+        reading = self._reader.read(key)
+        owner = place_of(reading, key).owner
+        return None if owner in reading.gone else owner
 
     def why(self, task: object, date: dt.date | None = None) -> Explanation:
         """Return who may do a task, since when and why, or what stands in the way.

@@ -188,7 +188,7 @@ class ItemRow(TypedDict):
     group: str
     item: str
     owner: str | None
-    """None before the leader has placed it, and where no live node matches its patterns."""
+    """None before the leader has placed it, where no live node matches its patterns, and for ``Cluster`` once its owner left."""
     cost: float
     patterns: list[str]
 

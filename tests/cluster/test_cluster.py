@@ -104,6 +104,17 @@ def test_a_node_that_has_left(cluster: Cluster, namespace: Namespace, nodes: Nod
     assert cluster.status()['tokens_unowned'] == 12
 
 
+def test_a_task_whose_owner_has_left(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """No list names a node as the owner that has left, whose tokens the leader may keep for it for minutes."""
+    task = task_of(cluster, 'b')
+    namespace.lock('feed-1', patterns=('%',), group='feeds')
+    namespace.commit(nodes['a'], pins=(Pin(TOKENS + namespace.locks()['feed-1'].id, 'feed-1', 'b', group='feeds'),))
+    assert (cluster.owner_of(task), cluster.items()[0]['owner']) == ('b', 'b')
+    namespace.backend.deregister(nodes['b'])
+    assert (cluster.owner_of(task), cluster.owner_of('feed-1'), cluster.items()[0]['owner']) == (None, None, None)
+    assert {row['name']: row['pins'] for row in cluster.nodes()} == {'a': 0, 'b': 0}
+
+
 def test_a_node_that_has_left_and_may_come_back(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
     """The explanation says for how long the leader keeps its tokens for it; not of a node that has died."""
     namespace.lead(namespace.join('c', settings=json.dumps({'rejoin_grace_sec': 300})))

@@ -10,7 +10,7 @@ import attrs
 from jobsync._core.agent.settings_comparison import settings_of
 from jobsync._core.assignment import Assignment
 from jobsync._core.hashing import tokenizer
-from jobsync._core.records import DRAINED, LockReading, Node, NodeState, Settings, Snapshot, TaskLock
+from jobsync._core.records import DRAINED, LockReading, Node, NodeState, Pin, Settings, Snapshot, TaskLock
 from jobsync.backend import Backend
 from jobsync.errors import BackendUnavailable, TimelineChanged
 
@@ -50,6 +50,14 @@ class ClusterReading:
         """The names whose runs have left or died: what they own has no owner, and the leader is to give it to other nodes."""
         runs = {node.name: {node.incarnation, *node.replaces} for node in self.snapshot.nodes if node.state is NodeState.LEFT}
         return {name for name, member in self.assignment.members.items() if member.incarnation in runs.get(name, ())}
+
+    @property
+    def pin_of(self) -> Mapping[str, Pin]:
+        """The pins by the task they are for, those that names in ``gone`` own without an owner."""
+        pins, gone = self.assignment.pin_of, self.gone
+        if not gone:
+            return pins
+        return {task: attrs.evolve(pin, owner=None) if pin.owner in gone else pin for task, pin in pins.items()}
 
     @property
     def drained(self) -> dict[str, TaskLock]:

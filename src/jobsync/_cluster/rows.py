@@ -22,8 +22,8 @@ __all__ = ['hand_overs', 'item_rows', 'lock_rows', 'node_rows', 'status']
 
 def node_rows(reading: ClusterReading) -> list[ClusterNode]:
     """Return every node's record with its load, oldest first."""
-    assignment, leader, drained = reading.assignment, reading.snapshot.leader, reading.drained
-    tokens, pins = _loads(reading), Counter(pin.owner for pin in assignment.pins.values())
+    leader, drained = reading.snapshot.leader, reading.drained
+    tokens, pins = _loads(reading), Counter(pin.owner for pin in reading.pin_of.values())
     settings = {text: settings_of(text) for text in {node.settings for node in reading.snapshot.nodes}}
     return [
         {

@@ -192,7 +192,7 @@ def _health(reading: ClusterReading, status: ClusterStatus, quarantined: int) ->
 
 def _groups(reading: ClusterReading) -> Mapping[str, Any]:
     """Return the groups of items: how many items each has, how many of them have no owner, and how many owners there are."""
-    pins = reading.assignment.pin_of
+    pins = reading.pin_of
     items: Counter[str] = Counter()
     owners: defaultdict[str, Counter[str | None]] = defaultdict(Counter)
     for lock in reading.locks.locks:

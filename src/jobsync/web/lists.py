@@ -21,7 +21,7 @@ def locks(reading: ClusterReading, query: str, offset: int, limit: int, unmatche
         limit: How many to return at most.
         unmatched: Only locks that no live node matches.
     """
-    words, pins = query.casefold(), reading.assignment.pin_of
+    words, pins = query.casefold(), reading.pin_of
     alone = {pin.task_id for pin in reading.assignment.unplaced}
     found = [
         lock
@@ -54,7 +54,7 @@ def items(reading: ClusterReading, query: str, offset: int, limit: int, group: s
     words = query.casefold()
     found = [
         row
-        for row in rows.item_rows(reading.locks.locks, reading.assignment.pin_of, group)
+        for row in rows.item_rows(reading.locks.locks, reading.pin_of, group)
         if not words or words in row['item'].casefold() or words in (row['owner'] or '').casefold()
     ]
     return {'total': len(found), 'rows': found[offset : offset + limit]}

@@ -30,7 +30,9 @@ def quarantine() -> None:
 def list_quarantined(cluster: Cluster, attempts: int | None, date: dt.date | None, as_json: bool) -> None:
     """List the tasks at which at least so many workers were lost, the worst first."""
     found = cluster.quarantined(attempts, date)
-    print_rows(found, ('attempts', 'item'), as_json=as_json, nothing='no task has so many lost attempts')
+    day = date or dt.date.today()
+    nothing = f'no task has so many lost attempts on {day}: do the workers work at another date (--date)?'
+    print_rows(found, ('attempts', 'item'), as_json=as_json, nothing=nothing)
 
 
 @quarantine.command()
@@ -42,8 +44,8 @@ def release(cluster: Cluster, tasks: tuple[str, ...], date: dt.date | None, acto
     lost = {row['item'] for row in cluster.quarantined(1, date)}
     cluster.release(tasks, date, actor=actor)
     unknown = [task for task in tasks if task not in lost]
-    day = 'today' if date is None else f'on {date}'
     words = f'released: {", ".join(map(repr, tasks))}'
     if unknown:
-        words += f'\nno worker was lost at {", ".join(map(repr, unknown))} {day}: is the id right?'
+        day = date or dt.date.today()
+        words += f'\nno worker was lost at {", ".join(map(repr, unknown))} on {day}: are the id and the date right?'
     print_done(words, as_json=as_json, released=tasks, without_lost_attempts=unknown)

@@ -24,9 +24,10 @@ from starlette.testclient import TestClient
 from tests.job.waiting import wait_until
 from tests.web.conftest import TOKEN
 
-from jobsync import AsyncJob, Cluster, ConfigError, CoordinationConfig, Job, JobsyncError
+from jobsync import AsyncJob, BackendUnavailable, Cluster, ConfigError, CoordinationConfig, Job, JobsyncError
+from jobsync._core.records import DRAINED
 from jobsync._threads import start
-from jobsync.backend import Pin, TokenGroup
+from jobsync.backend import LockEdit, Pin, TokenGroup
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.cli.commands import cli
 from jobsync.testing import Namespace
@@ -406,6 +407,23 @@ def test_the_loggers_of_uvicorn_are_the_programs(store: MemoryStore, caplog: pyt
         access.removeHandler(handler)
         for logger in (error, access):
             logger.setLevel(logging.NOTSET)
+
+
+def test_a_change_that_could_not_be_recorded(
+    steered: TestClient, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the store goes away in the midst of it, the server's log alone has who has changed what: the history has nothing."""
+    edit_locks = MemoryBackend.edit_locks
+
+    def edit(backend: MemoryBackend, edit: LockEdit) -> int:
+        if edit.group != DRAINED:
+            raise BackendUnavailable('the store does not answer')
+        return edit_locks(backend, edit)
+
+    monkeypatch.setattr(MemoryBackend, 'edit_locks', edit)
+    assert steered.post('/api/drain', json={**BY_ANN, 'force': True}, headers=ALLOWED).status_code == 503
+    assert [lock.task_id for lock in namespace.backend.read_locks().locks] == ['b']
+    assert [record.getMessage() for record in caplog.records if "/api/drain by 'ann' from" in record.getMessage()]
 
 
 @pytest.mark.parametrize('given', [TOKEN, None], ids=['given', 'made'])

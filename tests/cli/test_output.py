@@ -25,7 +25,7 @@ from jobsync._cluster.reading import ClusterReader, ClusterReading
 from jobsync.backend import BackendOptions
 from jobsync.cli import output
 from jobsync.cli.commands import cli
-from jobsync.cli.output import table_of
+from jobsync.cli.output import print_json, table_of
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing import Namespace
 from jobsync.testing.conformance.namespace import DAY
@@ -136,6 +136,14 @@ def test_a_text_that_a_terminal_would_act_on(url: str, namespace: Namespace) -> 
         shown = invoke(url, *command.split()).stdout
         assert all(sign.isprintable() for line in shown.split('\n') for sign in line)
         assert ('工人 3' if command == 'nodes' else r'needs\x1b[2J\na gpu') in shown
+
+
+def test_json_that_a_terminal_would_act_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON's own escapes leave what it may hold as it is: a control sequence of one character, and what reverses a line."""
+    value = {'tâsk': 'x\x9b2J\u202e\x7f\U000e0001'}
+    print_json(value)
+    printed = capsys.readouterr().out
+    assert (json.loads(printed), printed.replace('\n', '').isprintable(), 'tâsk' in printed) == (value, True, True)
 
 
 def test_an_error_that_a_terminal_would_act_on(url: str, namespace: Namespace) -> None:

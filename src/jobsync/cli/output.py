@@ -38,13 +38,19 @@ def plain(text: str) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON, times in ISO 8601; with JSON's escapes where the output's encoding lacks a character."""
-    text = json.dumps(value, default=_plain, indent=2, ensure_ascii=False)
+    """Print a value as JSON, times in ISO 8601; with escapes for what ``plain`` codes, and what the output's encoding lacks."""
+    lines = json.dumps(value, default=_plain, indent=2, ensure_ascii=False).split('\n')
+    text = '\n'.join(line if line.isprintable() else _escaped(line) for line in lines)
     try:
         text.encode(getattr(sys.stdout, 'encoding', None) or 'utf-8')
     except UnicodeEncodeError:
         text = json.dumps(value, default=_plain, indent=2)
     click.echo(text)
+
+
+def _escaped(line: str) -> str:
+    """Return a line of JSON with escapes for what is not printable. It has such only in its texts."""
+    return ''.join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in line)
 
 
 def print_rows(rows: Sequence[Mapping[str, object]], columns: Iterable[str], *, as_json: bool, nothing: str) -> None:

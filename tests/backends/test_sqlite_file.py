@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import resource
 import signal
 import sqlite3
@@ -33,6 +34,7 @@ from jobsync.backends.sql.sqlite.store import SqliteStore
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
+PAGE = (Path(__file__).parents[2] / 'docs' / 'backends.md').read_text(encoding='utf-8')
 START = """
 import sys
 from jobsync.backend import BackendOptions
@@ -411,6 +413,20 @@ class TestChangingFiles:
         namespace.join('new')
         assert [node.name for node in other.snapshot().nodes] == ['before', 'new']
         assert harness.query('PRAGMA integrity_check') == [('ok',)]
+
+    def test_a_backup_as_on_the_page(self, harness: SqliteHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It is one statement, which writes of others do not begin anew, and no log of a killed process is applied to it."""
+        (statement,), (command,) = re.findall(r'`sqlite3 jobs.db "(.*?)"`', PAGE), re.findall('`(rm .*?)`', PAGE)
+        monkeypatch.chdir(harness.path.parent)
+        namespace = Namespace(harness.connect())
+        namespace.join('before')
+        harness.execute(statement)
+        for number in range(40):
+            namespace.join(f'after-{number}')
+        harness.restart()
+        subprocess.run(['sh', '-c', command], check=True)
+        assert harness.query('PRAGMA integrity_check') == [('ok',)]
+        assert [node.name for node in namespace.backend.snapshot().nodes] == ['before']
 
     def test_no_write_goes_to_a_deleted_file(self, harness: SqliteHarness) -> None:
         """Once the file is deleted nothing is acknowledged until it is made anew, and then all see the new one."""

@@ -217,7 +217,7 @@ class TestPage:
         assert server.ask('GET', 'result:x') == 'new'
 
     def test_sentinels(self, server: RedisServer) -> None:
-        """A user of a sentinel with the rights of the page finds the master."""
+        """A user of a sentinel with the rights of the page finds the master; without one, the error says what is missing."""
         rules = '+sentinel|get-master-addr-by-name +client|setname'
         assert f'`{rules}`' in ' '.join(PAGE.split())
         with closing(RedisServer(server.program)) as master, closing(SentinelServer(master)) as sentinel:
@@ -225,6 +225,9 @@ class TestPage:
             url = sentinel.url(query='sentinel_username=finder&sentinel_password=found')
             with closing(connect(url, BackendOptions())) as backend:
                 Namespace(backend).join('a')
+            sentinel.ask('ACL', 'SETUSER', 'default', 'resetpass', '>other')
+            with pytest.raises(ConfigError, match='sentinel_password'):
+                connect(sentinel.url(), BackendOptions()).open(SETTINGS, create=True)
 
 
 class TestLooking:

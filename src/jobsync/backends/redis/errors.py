@@ -36,8 +36,8 @@ _REMEDIES = {
 _OTHER = 'use another appname, or the jobsync that made it'
 RIGHTS: Mapping[str, str] = {
     'NOPERM': 'grant this user the rights that the page on operating Redis lists',
-    'NOAUTH': 'give user and password in the URL',
-    'WRONGPASS': 'check user and password in the URL',
+    'NOAUTH': 'give user and password in the URL; those of sentinels are sentinel_username and sentinel_password',
+    'WRONGPASS': 'check user and password in the URL; those of sentinels are sentinel_username and sentinel_password',
 }
 """Refusals of this user, and what to do about them."""
 OUTAGES: Mapping[str, str] = {

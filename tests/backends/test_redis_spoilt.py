@@ -102,6 +102,16 @@ class TestState:
             server.ask('HSET', key('state'), field, before)
         assert [node.ref for node in namespace.snapshot().nodes] == [ref]
 
+    def test_a_wait_for_a_revision_that_is_no_number(self, namespace: Namespace, server: RedisServer) -> None:
+        """It lasts as long as any other, and raises nothing; put back, the revision is read."""
+        namespace.join('a')
+        before = server.ask('HGET', key('state'), 'revision')
+        for value in ('x', '1' + '0' * 5000):
+            server.ask('HSET', key('state'), 'revision', value)
+            assert namespace.backend.wait(0, 0.01) == 0
+        server.ask('HSET', key('state'), 'revision', before)
+        assert namespace.backend.wait(0, 60.0) == int(before)
+
     @pytest.mark.parametrize('field', ['revision', 'version', 'epoch', 'last_created'])
     def test_a_number_that_no_script_can_count_on_from(self, namespace: Namespace, server: RedisServer, field: str) -> None:
         """Nobody remembers it, or writes a record with it: put back, all goes on."""

@@ -87,3 +87,13 @@ def test_what_concerns_all(namespace: Namespace, harness: SqliteHarness, named: 
     assert named() is None
     harness.delete_token_rows('sync_', [0])
     assert named() is None
+
+
+def test_a_revision_that_is_no_number(namespace: Namespace, harness: SqliteHarness) -> None:
+    """A wait takes as long as any other, and raises nothing; put back, the revision is read."""
+    namespace.join('a')
+    for value in ("'x'", "x'00'", '1.25'):
+        harness.execute(f'UPDATE sync_state SET revision = {value}')
+        assert namespace.backend.wait(0, 0.01) == 0
+    harness.execute('UPDATE sync_state SET revision = 7')
+    assert namespace.backend.wait(0, 60.0) == 7

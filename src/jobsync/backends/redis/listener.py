@@ -93,9 +93,10 @@ class RedisListener(listening.Listener):
 
     def _read_revision(self) -> int:
         found = self._namespace.pool.command(Deadline(self._op_timeout), 'HGET', self._namespace.key('state'), 'revision')
-        if found is None:
-            raise BackendUnavailable('the namespace is not there')
-        return int(found)
+        try:
+            return int(found)
+        except (TypeError, ValueError) as error:
+            raise BackendUnavailable('the namespace is not there, or its revision was changed manually') from error
 
     def _descriptor(self) -> int | None:
         if self._connection is None:

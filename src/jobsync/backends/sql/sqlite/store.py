@@ -31,6 +31,7 @@ from jobsync.backends.sql.sqlite.hints import Hints, announced_since, news_query
 from jobsync.backends.sql.sqlite.purging import portion
 from jobsync.backends.sql.sqlite.users import check_no_writer_here, writer_of
 from jobsync.backends.sql.sqlite.write_queue import WriteQueue
+from jobsync.backends.sql.state import unreadable
 from jobsync.backends.sql.store import MAX_REMOVALS, Busy, Mode, SqlStore, SqlTransaction, patiently
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
@@ -299,6 +300,8 @@ class SqliteStore(SqlStore):
                 # So what counts is the count of commits, and not the size or the time of the log.
                 if (news := connections.peek(self._news, seen)) is not None:
                     seen, row = news
+                    if row is not None and not isinstance(row[0], int):
+                        raise unreadable(f'revision is {row[0]!r}')
                     number = revision if row is None else row[0]
                     if row is not None:
                         self._hints.note(row)

@@ -475,6 +475,19 @@ class TestChangingFiles:
         assert [node.name for node in other.snapshot().nodes] == ['a']
         assert harness.query('PRAGMA integrity_check') == [('ok',)]
 
+    def test_a_shared_memory_that_was_lost(self, harness: SqliteHarness) -> None:
+        """With the ``-shm`` removed by hand under two processes, nothing is lost that was committed to the log."""
+        namespace = Namespace(harness.connect())
+        namespace.join('a')
+        code = 'import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute("PRAGMA user_version"); print(); input()'
+        command = [sys.executable, '-c', code, str(harness.path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            harness.path.with_name('jobs.db-shm').unlink()
+            assert list(namespace.nodes()) == ['a']
+            other.communicate(b'\n', 600)
+
     def test_a_lost_log_that_an_idle_handle_has_open(self, harness: SqliteHarness) -> None:
         """It does not keep the others of its process at the log that is gone, where they would not see other processes."""
         namespace, idle = Namespace(harness.connect()), harness.connect()

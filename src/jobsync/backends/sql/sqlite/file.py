@@ -126,6 +126,15 @@ class DatabaseFile:
         """Return whether the files at the path are those that were opened."""
         return self.identity() == identity and self._sidecars() == anchor.sidecars
 
+    def keep_log(self, identity: str, anchor: Anchor) -> None:
+        """Bring what was committed into the database, if only the ``-shm`` was removed. The caller is in ``held``.
+
+        Each process then removes that ``-wal``, which others may still write to by the ``-shm`` that is gone. One that has made
+        another ``-shm`` may have brought later commits into the database, which this would undo.
+        """
+        if anchor.in_wal and self.identity() == identity and self._sidecars() == {**anchor.sidecars, '-shm': None}:
+            anchor.connection.execute('PRAGMA wal_checkpoint')
+
     def _beside(self, suffix: str) -> Path:
         return Path(name_of_log(str(self.path)) + suffix)
 

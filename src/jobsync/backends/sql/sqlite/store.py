@@ -185,6 +185,7 @@ class SqliteStore(SqlStore):
                     with self.file.held(deadline):
                         # Once the anchor is closed, another file may have the inode of one of its own.
                         if not connections.is_disposed:
+                            self.file.keep_log(connections.identity, connections.anchor)
                             self.file.remove_sidecars(connections.anchor.sidecars)
                         connections.dispose_of_all(self.file)
                 finally:

@@ -40,6 +40,13 @@ def keep_going(job: Job) -> None:
         time.sleep(1)
 
 
+def work(job: Job) -> None:
+    """Work on one short task after the other."""
+    while True:
+        for _ in job.claim(range(100)):
+            time.sleep(1)
+
+
 def stalled(cluster: VirtualCluster) -> list[str]:
     """The nodes whose records say that they make no progress."""
     return [node.name for node in cluster.backend.snapshot().nodes if node.stalled]
@@ -74,3 +81,21 @@ def test_an_hour_of_long_tasks_and_then_a_hung_one(handover_sec: float) -> None:
         assert stalled(cluster) == ['a']
         assert cluster.wait_until(lambda: b.can_claim_task(tasks[0])) <= handover_sec + 2
         assert not hung.is_over
+
+
+def test_a_worker_that_waits_for_the_store_does_not_hang() -> None:
+    """An outage that is longer than the timeout, and shorter than the lease, moves nothing."""
+    config = CoordinationConfig(progress_timeout_sec=5)
+    with VirtualCluster() as cluster:
+        jobs = [cluster.join(name, coordination_config=config) for name in 'ab']
+        cluster.settle()
+        for name in 'ab':
+            cluster.start(name, work)
+        cluster.advance(10)
+        version = cluster.backend.snapshot().version
+        cluster.cut_off()
+        cluster.advance(8)
+        assert [job.get_coordination_status()['is_stalled'] for job in jobs] == [False, False]
+        cluster.reconnect()
+        cluster.advance(10)
+        assert cluster.backend.snapshot().version == version

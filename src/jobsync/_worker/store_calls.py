@@ -94,9 +94,14 @@ class StoreCalls:
     So another thread makes the calls of the main thread, one after the other, and a signal can end only the wait for it.
     """
 
-    def __init__(self, patience_sec: float, thread_name: str | None = None) -> None:
-        """Store how long a call is repeated (``patience_sec``), and the name of the call thread. None: no call thread."""
-        self._patience_sec, self._thread_name = patience_sec, thread_name
+    def __init__(
+        self, patience_sec: float, thread_name: str | None = None, note_failure: Callable[[], object] = lambda: None
+    ) -> None:
+        """Store how long a call is repeated (``patience_sec``), and the name of the call thread. None: no call thread.
+
+        ``note_failure`` is called after each attempt that the store has not answered, if the result is still awaited.
+        """
+        self._patience_sec, self._thread_name, self._note_failure = patience_sec, thread_name, note_failure
         self._here = _CallDepth()
         self._call_thread: _CallThread | None = None
 
@@ -151,7 +156,12 @@ class StoreCalls:
 
     def _patience(self, while_: Condition | None) -> Condition:
         end = time.monotonic() + self._patience_sec
-        return while_ or (lambda: time.monotonic() < end)
+
+        def go_on() -> bool:
+            self._note_failure()
+            return time.monotonic() < end if while_ is None else while_()
+
+        return go_on
 
 
 def _check_interpreter() -> None:

@@ -46,6 +46,25 @@ def test_a_difference_is_logged_once_by_each_node(setting: str, one: object, oth
     assert first.differences == ()
 
 
+@pytest.mark.parametrize('returns', [False, True])
+def test_a_difference_ends_for_a_node_that_polls_no_more(returns: bool) -> None:
+    """A node that is not next in line polls once: what it has read of a run is over with that run, which may come back mended."""
+    bench = Bench(16)
+    bench.cluster(*'abcdef')
+    other = bench.start('x', locks_enabled=False)
+    bench.run(30.0)
+    follower = bench.start('z')
+    bench.run(30.0)
+    assert [found.node for found in follower.differences] == ['x']
+    if returns:
+        bench.kill(other)
+        bench.start('x')
+    else:
+        other.leave(bench.now)
+    bench.run(60.0)
+    assert follower.differences == ()
+
+
 def test_settings_that_may_differ_are_no_difference() -> None:
     """Weights, intervals between heartbeats and polls, and time limits of calls are each node's own."""
     bench = Bench()

@@ -260,6 +260,7 @@ class Membership:
         if assignment.version == self._lease.assignment.version:
             return
         self.monitor.read_version(assignment.members, now)
+        self._comparison.read_version(assignment.members)
         self.leader_term.take_assignment(assignment, now)
         is_awaited = self._lease.read(assignment, reading.ownership, now)
         # A leader reads the other nodes again after its own heartbeat; one that has stepped back may have to prove that it reads.

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from jobsync._core.agent.events import Event, LogMessage
-from jobsync._core.records import Node, NodeState
+from jobsync._core.records import Member, Node, NodeState
 
 __all__ = ['SHOULD_BE_EQUAL', 'SettingDifference', 'SettingsComparison', 'settings_of']
 
@@ -48,14 +48,26 @@ class SettingsComparison:
 
     def __init__(self, name: str, settings: str, emit: Callable[[Event], object]) -> None:
         self._name, self._mine, self._emit = name, settings_of(settings), emit
-        self._read: dict[str, str] = {}
+        self._read: dict[str, tuple[str, str]] = {}
+        """By name, the incarnation and its settings."""
         self._logged: set[tuple[str, str]] = set()
         self.all: tuple[SettingDifference, ...] = ()
         """The differences, by setting and name."""
 
     def take(self, nodes: Iterable[Node]) -> None:
         """Take a reading of all nodes. Log each value that is another than this node's once, with the first node that has it."""
-        read = {node.name: node.settings for node in nodes if node.state is NodeState.JOINED and node.name != self._name}
+        others = (node for node in nodes if node.state is NodeState.JOINED and node.name != self._name)
+        self._take({node.name: (node.incarnation, node.settings) for node in others})
+
+    def read_version(self, members: Mapping[str, Member]) -> None:
+        """Take the members of a new version, and drop what was read of runs that are not among them.
+
+        A node that is not next in line to lead may read the nodes once, and never again.
+        """
+        runs = {name: member.incarnation for name, member in members.items()}
+        self._take({name: found for name, found in self._read.items() if runs.get(name) == found[0]})
+
+    def _take(self, read: dict[str, tuple[str, str]]) -> None:
         if read == self._read:
             return
         self._read = read
@@ -73,8 +85,8 @@ class SettingsComparison:
                 )
                 self._emit(LogMessage('warning', text))
 
-    def _differences(self, read: Mapping[str, str]) -> Iterator[SettingDifference]:
-        theirs = {name: settings_of(text) for name, text in sorted(read.items())}
+    def _differences(self, read: Mapping[str, tuple[str, str]]) -> Iterator[SettingDifference]:
+        theirs = {name: settings_of(text) for name, (_, text) in sorted(read.items())}
         for setting in SHOULD_BE_EQUAL:
             for name, settings in theirs.items():
                 if setting in settings and setting in self._mine and settings[setting] != self._mine[setting]:

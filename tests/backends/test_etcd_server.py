@@ -789,6 +789,25 @@ class TestSpoilt:
         namespace.backend.append_audits('a', ['xyz'], DAY)
         assert [audit.item for audit in namespace.audits()] == ['xyz']
 
+    def test_attempts(self, namespace: Namespace) -> None:
+        """What jobsync did not write is left out: attempts are counted, and a purge goes on with what comes after it."""
+        ref, backend = namespace.join('a'), namespace.backend
+        backend.append_claims(ref, ['x'], DAY, 0)
+        ((key, value),) = keys_of(backend, b'history/attempt/').items()
+        put(namespace, b'jobsync/sync_/history/attempt/0', b'nonsense')
+        put(namespace, key.rpartition(b'/')[0][:-1] + b'/000000', value.partition(b'\n')[0] + b'\n' + zlib.compress(b'[["x"]]'))
+        backend.deregister(ref)
+        assert backend.lost_attempts(DAY) == {'x': 1}
+        assert backend.append_claims(namespace.join('b'), ['x'], DAY, 0) == Unclaimed(frozenset(), {'x': 1})
+        backend.append_audits('a', ['x'], DAY)
+        assert namespace.purge(HistoryKind.CLAIM, namespace.snapshot().now) == 1
+        assert key not in keys_of(backend, b'history/attempt/')
+
+    def test_a_name_of_a_namespace(self, harness: EtcdHarness, namespace: Namespace) -> None:
+        """A key of another program under the same prefix keeps nobody from listing the namespaces."""
+        put(namespace, b'jobsync/\xff/x', b'')
+        assert raw(namespace.backend).read_namespaces(10)[0] == 'sync_'
+
     def test_a_rebalance(self, harness: EtcdHarness, namespace: Namespace) -> None:
         """It is left out of the trail, and stays."""
         leader = namespace.leader()

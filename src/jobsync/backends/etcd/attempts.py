@@ -49,7 +49,9 @@ def record_of(data: bytes) -> AttemptRecord | None:
     """Return a record; None if it cannot be read (rule R9)."""
     line, _, content = data.partition(b'\n')
     try:
-        return attrs.evolve(from_form(AttemptRecord, json.loads(line)), items=tuple(json.loads(unpacked(content))))
+        return attrs.evolve(
+            from_form(AttemptRecord, json.loads(line)), items=from_form(tuple[str, ...], json.loads(unpacked(content)))
+        )
     except UNREADABLE:
         return None
 
@@ -170,7 +172,10 @@ class AttemptLog:
         prefix = self._keys.attempts()
         found = self._store.range(prefix, at, deadline, prefix + after.encode('latin-1'), page=page)
         for name, parts in groupby(found, key=record_name):
-            date = dt.date.fromisoformat(name.split(b'/')[-2].decode())
+            try:
+                date = dt.date.fromisoformat(name.split(b'/')[-2].decode())
+            except ValueError:
+                continue  # no key of jobsync's
             yield name, date, record_of(joined(parts))
 
     def _written(self, reading: KeyReading, date: dt.date, since: int, deadline: float) -> Iterator[AttemptRecord]:

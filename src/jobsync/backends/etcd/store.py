@@ -137,7 +137,7 @@ class EtcdStore:
             if not answer.kvs:
                 return
             name = answer.kvs[0].key[len(ROOT) :].partition(b'/')[0]
-            yield name.decode()
+            yield name.decode(errors='replace')
             first = requests.end_of(ROOT + name + b'/')
 
     def with_state(self, work: Callable[[KeyReading], T], deadline: float) -> T:

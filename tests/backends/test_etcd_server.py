@@ -495,6 +495,21 @@ class TestTls:
         with closing(connect(url, BackendOptions(op_timeout_sec=2.0))) as backend, pytest.raises(BackendUnavailable):
             backend.open(SETTINGS, create=True)
 
+    @pytest.mark.parametrize('name', ['ca', 'cert', 'key'])
+    def test_a_file_that_is_empty(self, certificates: Path, tmp_path: Path, name: str) -> None:
+        """It is refused, and while it is being written the one before counts: gRPC would end the process, or trust others."""
+        files = {'ca': 'ca.pem', 'cert': 'client.pem', 'key': 'client.key'}
+        for file in files.values():
+            shutil.copy(certificates / file, tmp_path / file)
+        url = f'etcds://localhost?{self.options(tmp_path)}'
+        tls = cluster_of(url).tls
+        assert tls is not None
+        before = tls.read()
+        (tmp_path / files[name]).write_bytes(b'')
+        assert tls.read() == before
+        with pytest.raises(ConfigError, match=f'{name}=.*: the file is empty'):
+            cluster_of(url)
+
     def test_files_that_are_replaced(self, encrypted: EtcdServer, certificates: Path, tmp_path: Path) -> None:
         """A worker goes on with renewed certificates, and with what it has where it may not read the files any more."""
         for name, source in (('ca.pem', 'other.pem'), ('client.pem', 'client.pem'), ('client.key', 'client.key')):

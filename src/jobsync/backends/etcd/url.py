@@ -124,6 +124,11 @@ def _tls_of(options: dict[str, str]) -> Tls:
 
 def _content(name: str, path: str | None) -> bytes | None:
     try:
-        return Path(path).read_bytes() if path else None
+        content = Path(path).read_bytes() if path else None
     except OSError as error:
         raise ConfigError(f'{name}={path!r} in the etcd URL: {error.strerror or error}') from error
+    # t=0  a certificate is renewed: ``cp`` empties the file before it writes
+    # t=1  the file is read. gRPC ends the process if there is no certificate, or no key, and trusts others if there is no ca
+    if content == b'':
+        raise ConfigError(f'{name}={path!r} in the etcd URL: the file is empty')
+    return content

@@ -55,11 +55,11 @@ from jobsync._core.records import (
 from jobsync._event_log import event_log
 from jobsync.backend import Backend, BackendOptions, Claim, Unclaimed
 from jobsync.backends._common.backoff import Backoff
-from jobsync.backends.etcd import channel, errors, forks, from_client, requests, watcher
+from jobsync.backends.etcd import channel, chunked_log, errors, forks, from_client, requests, watcher
 from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.connection import EtcdConnection
 from jobsync.backends.etcd.driver import etcd3
-from jobsync.backends.etcd.item_records import place_of
+from jobsync.backends.etcd.item_records import FIRST, place_of
 from jobsync.backends.etcd.plugin import connect
 from jobsync.backends.etcd.url import cluster_of
 from jobsync.backends.etcd.watcher import Watcher
@@ -743,6 +743,19 @@ class TestContent:
         namespace.backend.append_audits('a', items, DAY)
         assert counts == [6_000]
         assert sorted(audit.item for audit in namespace.audits()) == items
+
+    def test_a_large_claim_that_loses_leaves_nothing_behind(
+        self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is tried again after other items were completed, and writes each of its records once: no purge finds pieces."""
+        monkeypatch.setattr(chunked_log, 'CHUNK', 100)
+        ref, other, items = namespace.join('a'), harness.connect(), [os.urandom(50).hex() for _ in range(9)]
+        namespace.backend.append_claims(ref, ['x'], DAY, 0)
+        other.append_audits('b', ['y'], DAY)
+        assert namespace.backend.append_claims(ref, items, DAY, 0) == Unclaimed(frozenset())
+        for trail in (b'history/claim/', b'history/attempt/'):
+            keys = keys_of(namespace.backend, trail)
+            assert len({key[:-7] for key in keys}) == len([key for key in keys if key.endswith(FIRST)]) == 2
 
     @pytest.mark.parametrize('is_claim', [False, True], ids=['reading', 'claim'])
     def test_an_attempt_that_ends_while_it_is_read(

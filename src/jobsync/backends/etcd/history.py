@@ -82,7 +82,7 @@ class EtcdHistory:
         marks = self._keys.completed(date), self._keys.purged(date)
         if self._completed is None or (self._completed.ref, self._completed.date) != (ref, date):
             self._completed = CompletedItems(ref, date)
-        records = dict[frozenset[str], list[KeyValue]]()
+        records, puts = dict[frozenset[str], list[KeyValue]](), dict[frozenset[str], object]()
         tries = itertools.count()
 
         def decide(reading: KeyReading) -> EtcdWrite[Unclaimed] | Unclaimed:
@@ -114,7 +114,9 @@ class EtcdHistory:
                 if not is_last:
                     # A registration that ends, and with it attempts that are lost, changes the state.
                     compares.append(requests.is_value(self._keys.state, attempts.state or b''))
-                operations.append(self.attempts.put(ref, date, left, deadline))
+                if which not in puts:
+                    puts[which] = self.attempts.put(ref, date, left, deadline)
+                operations.append(puts[which])
             return EtcdWrite(compares, operations, unclaimed, records[which])
 
         wanted = [requests.get(each) for each in (self._keys.state, key, *marks)]

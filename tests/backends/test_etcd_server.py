@@ -757,6 +757,24 @@ class TestContent:
             keys = keys_of(namespace.backend, trail)
             assert len({key[:-7] for key in keys}) == len([key for key in keys if key.endswith(FIRST)]) == 2
 
+    def test_claims_of_two_dates_at_once(
+        self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A claim begins, and another thread claims at another date meanwhile: what is completed is found all the same."""
+        backend, ref = namespace.backend, namespace.join('a')
+        backend.append_claims(ref, ['w'], DAY)
+        harness.connect().append_audits('b', ['x'], DAY)
+        store, other_day = raw(backend).store, iter([DAY + dt.timedelta(days=1)])
+        remembered = store.remembered
+
+        def and_claim(key: bytes) -> Any:
+            for day in other_day:
+                backend.append_claims(ref, ['x'], day)
+            return remembered(key)
+
+        monkeypatch.setattr(store, 'remembered', and_claim)
+        assert backend.append_claims(ref, ['x'], DAY) == Unclaimed(frozenset({'x'}))
+
     @pytest.mark.parametrize('is_claim', [False, True], ids=['reading', 'claim'])
     def test_an_attempt_that_ends_while_it_is_read(
         self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, is_claim: bool

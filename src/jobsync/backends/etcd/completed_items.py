@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable
 
 import attrs
 
 from jobsync.backend import NodeRef
 from jobsync.backends.etcd.reading import KeyReading
 
-__all__ = ['CompletedItems', 'Seen', 'unchanged']
+__all__ = ['CompletedItems', 'Seen']
 
 
 @attrs.frozen
@@ -49,8 +48,3 @@ class CompletedItems:
     def among(self, items: Collection[str]) -> frozenset[str]:
         """Return those of the items that are completed."""
         return frozenset(self._items.intersection(items))
-
-
-def unchanged(seen: Seen, marks: Sequence[bytes]) -> Iterable[Any]:
-    """Return the comparisons that no item was completed and no completion purged since ``seen``."""
-    return [] if seen.marks is None else [seen.marks.same(mark) for mark in marks]

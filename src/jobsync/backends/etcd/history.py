@@ -22,7 +22,7 @@ from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance, Uncla
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.attempts import AttemptLog, DateAttempts
 from jobsync.backends.etcd.chunked_log import KeyValue
-from jobsync.backends.etcd.completed_items import CompletedItems, Seen, unchanged
+from jobsync.backends.etcd.completed_items import CompletedItems, Seen
 from jobsync.backends.etcd.item_records import ALONE, joined, place_of, record_chunks, record_name
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form
 from jobsync.backends.etcd.packing import unpacked
@@ -89,6 +89,11 @@ class EtcdHistory:
             reading.joined(ref)
             known = self._caught_up(ref, date, reading, deadline)
             seen = known.seen
+            if seen.marks is None:
+                # t=0  this handle has read what is completed at this date, and goes by what it remembers
+                # t=1  another thread claims at another date: that date's completions take the place of this one's
+                # t=2  nothing is known, and nothing to compare. What comes of a remembered reading does not count: all is read
+                return Unclaimed(frozenset())
             completed = known.among(items)
             attempts, lost = DateAttempts(), dict[str, int]()
             if tolerated is not None:
@@ -109,7 +114,7 @@ class EtcdHistory:
             # Where nodes complete items faster than a call arrives, the reading of the attempt before is enough in the end.
             is_last = next(tries) >= MOST_ATTEMPTS
             if not is_last:
-                compares += unchanged(seen, marks)
+                compares += map(seen.marks.same, marks)
             if tolerated is not None:
                 if not is_last:
                     # A registration that ends, and with it attempts that are lost, changes the state.

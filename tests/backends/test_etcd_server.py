@@ -55,7 +55,7 @@ from jobsync._core.records import (
 from jobsync._event_log import event_log
 from jobsync.backend import Backend, BackendOptions, Claim, Unclaimed
 from jobsync.backends._common.backoff import Backoff
-from jobsync.backends.etcd import channel, chunked_log, errors, forks, from_client, requests, watcher
+from jobsync.backends.etcd import channel, chunked_log, errors, forks, from_client, history, requests, watcher
 from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.connection import EtcdConnection
 from jobsync.backends.etcd.driver import etcd3
@@ -761,6 +761,7 @@ class TestContent:
         self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A claim begins, and another thread claims at another date meanwhile: what is completed is found all the same."""
+        monkeypatch.setattr(history, 'MOST_DATES', 1)
         backend, ref = namespace.backend, namespace.join('a')
         backend.append_claims(ref, ['w'], DAY)
         harness.connect().append_audits('b', ['x'], DAY)
@@ -774,6 +775,21 @@ class TestContent:
 
         monkeypatch.setattr(store, 'remembered', and_claim)
         assert backend.append_claims(ref, ['x'], DAY) == Unclaimed(frozenset({'x'}))
+
+    @pytest.mark.parametrize('tolerated', [None, 0])
+    def test_claims_of_two_dates_in_turn(
+        self, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, tolerated: int | None
+    ) -> None:
+        """As where a job that runs past midnight has a schedule: what is complete at a date is read once, not for each claim."""
+        backend, ref, days = namespace.backend, namespace.join('a'), [DAY, DAY + dt.timedelta(days=1)]
+        for day in days:
+            backend.append_audits('b', ['x'], day)
+            backend.append_claims(ref, ['x', 'y'], day, tolerated)
+        read = Mock()
+        monkeypatch.setattr(raw(backend).store.connection, 'read', read)
+        for day in days:
+            assert backend.append_claims(ref, ['x', 'z'], day, tolerated) == Unclaimed(frozenset({'x'}))
+        read.assert_not_called()
 
     @pytest.mark.parametrize('is_claim', [False, True], ids=['reading', 'claim'])
     def test_an_attempt_that_ends_while_it_is_read(

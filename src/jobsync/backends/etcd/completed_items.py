@@ -10,7 +10,10 @@ import attrs
 from jobsync.backend import NodeRef
 from jobsync.backends.etcd.reading import KeyReading
 
-__all__ = ['CompletedItems', 'Seen']
+__all__ = ['MOST_DATES', 'CompletedItems', 'Seen']
+
+MOST_DATES = 3
+"""For how many dates is remembered what is complete: a job's, and those of its ticks, of which time zones make two."""
 
 
 @attrs.frozen
@@ -35,6 +38,10 @@ class CompletedItems:
     date: dt.date
     seen: Seen = attrs.field(factory=Seen)
     _items: set[str] = attrs.field(factory=set)
+
+    def is_of(self, ref: NodeRef, date: dt.date) -> bool:
+        """Return whether this is for a run and date."""
+        return (self.ref, self.date) == (ref, date)
 
     def add(self, items: Iterable[str], seen: Seen) -> None:
         """Add the items of all completions that were recorded between ``self.seen`` and ``seen``."""

@@ -22,7 +22,7 @@ from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance, Uncla
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.attempts import AttemptLog, DateAttempts
 from jobsync.backends.etcd.chunked_log import KeyValue
-from jobsync.backends.etcd.completed_items import CompletedItems, Seen
+from jobsync.backends.etcd.completed_items import MOST_DATES, CompletedItems, Seen
 from jobsync.backends.etcd.item_records import ALONE, joined, place_of, record_chunks, record_name
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form
 from jobsync.backends.etcd.packing import unpacked
@@ -72,16 +72,15 @@ class EtcdHistory:
     def __init__(self, store: EtcdStore) -> None:
         self._store = store
         self._keys = store.keys
-        self._completed: CompletedItems | None = None
-        """The items known to be complete, for the run and date of the last claim."""
+        self._completed: tuple[CompletedItems, ...] = ()
+        """The items known to be complete, for the runs and dates of the last claims, the last one first."""
         self.attempts = AttemptLog(store)
 
     def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
         """See ``Backend.append_claims``: one transaction, if the node and what is completed are as this handle knows them."""
         key, deadline = self._keys.node(ref.name), self._store.later()
         marks = self._keys.completed(date), self._keys.purged(date)
-        if self._completed is None or (self._completed.ref, self._completed.date) != (ref, date):
-            self._completed = CompletedItems(ref, date)
+        self._remember(last := self._last(ref, date))
         records, puts = dict[frozenset[str], list[KeyValue]](), dict[frozenset[str], object]()
         tries = itertools.count()
 
@@ -91,7 +90,7 @@ class EtcdHistory:
             seen = known.seen
             if seen.marks is None:
                 # t=0  this handle has read what is completed at this date, and goes by what it remembers
-                # t=1  another thread claims at another date: that date's completions take the place of this one's
+                # t=1  other threads claim at so many other dates that this one is forgotten
                 # t=2  nothing is known, and nothing to compare. What comes of a remembered reading does not count: all is read
                 return Unclaimed(frozenset())
             completed = known.among(items)
@@ -125,7 +124,7 @@ class EtcdHistory:
             return EtcdWrite(compares, operations, unclaimed, records[which])
 
         wanted = [requests.get(each) for each in (self._keys.state, key, *marks)]
-        is_known = self._completed.seen.marks and (tolerated is None or self.attempts.is_known)
+        is_known = last.seen.marks and (tolerated is None or self.attempts.is_known)
         return self._store.change(wanted, decide, deadline, self._store.remembered(key) if is_known else None)[0]
 
     def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
@@ -140,10 +139,8 @@ class EtcdHistory:
 
     def _caught_up(self, ref: NodeRef, date: dt.date, reading: KeyReading, deadline: float) -> CompletedItems:
         """Return what is completed at the moment of a reading of the marks; as known, if the reading is a remembered one."""
-        known, prefix = self._completed, self._keys.history(HistoryKind.AUDIT, date)
+        known, prefix = self._last(ref, date), self._keys.history(HistoryKind.AUDIT, date)
         purged = reading.values.get(self._keys.purged(date))
-        if known is None or (known.ref, known.date) != (ref, date):
-            known = CompletedItems(ref, date)
         if reading.cluster:
             if known.seen.marks and known.seen.marks.values.get(self._keys.purged(date)) != purged:
                 known = CompletedItems(ref, date)
@@ -153,15 +150,24 @@ class EtcdHistory:
                 row.item for name, rows in found for row in cast('list[Audit]', rows) or self._record_at(reading, name, deadline)
             ]
             known.add(items, Seen(reading.at, reading))
-            self._completed = known
+            self._remember(known)
         return known
+
+    def _last(self, ref: NodeRef, date: dt.date) -> CompletedItems:
+        """Return what is known to be complete, for a run and date."""
+        return next((known for known in self._completed if known.is_of(ref, date)), CompletedItems(ref, date))
+
+    def _remember(self, known: CompletedItems) -> None:
+        others = [other for other in self._completed if not other.is_of(known.ref, known.date)]
+        self._completed = (known, *others)[:MOST_DATES]
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
         """See ``Backend.append_audits``."""
         deadline = self._store.later()
         record = self._record(HistoryKind.AUDIT, node, items, date, deadline)
-        key, marks, known = record[0][0], (self._keys.completed(date), self._keys.purged(date)), self._completed
-        seen = known.seen if known and known.date == date else Seen()
+        key, marks = record[0][0], (self._keys.completed(date), self._keys.purged(date))
+        known = next((known for known in self._completed if known.date == date), None)
+        seen = known.seen if known else Seen()
 
         def decide(reading: KeyReading) -> EtcdWrite[bool] | bool:
             if reading.cluster:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import threading
+from typing import Any
 
 import pytest
 from tests.job.stores import Store
@@ -191,6 +193,22 @@ def test_what_is_no_name(name: object) -> None:
     job = Job('a', coordination_config=CoordinationConfig(enabled=False))
     with pytest.raises(ConfigError, match='name is'):
         job.singleton(name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize('seconds', ['5', dt.timedelta(seconds=5), True])
+def test_what_is_no_wait(seconds: Any) -> None:
+    """It is refused by name, also on an event loop."""
+
+    async def main() -> None:
+        async with AsyncJob('a', coordination_config=CoordinationConfig(enabled=False)) as job, job.singleton('x') as turn:
+            await turn.wait(seconds)
+
+    with Job('a', coordination_config=CoordinationConfig(enabled=False)) as job, job.singleton('x') as turn:
+        with pytest.raises(ConfigError, match='seconds is'):
+            turn.wait(seconds)
+        assert turn.wait(-1)
+    with pytest.raises(ConfigError, match='seconds is'):
+        asyncio.run(main())
 
 
 # --- on an event loop ---------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from jobsync._runtime import clock
 from jobsync._worker.session import Session
 from jobsync._worker.task_log import TaskLog
 from jobsync._worker.tracing import TurnSpan
+from jobsync.config import checks
 from jobsync.errors import JobsyncError, NotOwned
 
 __all__ = ['POLL_SEC', 'Place', 'Singleton', 'SingletonBase', 'Turn', 'TurnBase']
@@ -83,7 +84,11 @@ class Turn(TurnBase):
 
         Args:
             seconds: The longest wait. None: until the turn is over.
+
+        Raises:
+            ConfigError: ``seconds`` is neither a number nor None.
         """
+        checks.longest_wait.of('seconds', seconds)
         until = math.inf if seconds is None else clock.now() + seconds
         while self and (left := until - clock.now()) > 0:
             time.sleep(min(left, POLL_SEC))

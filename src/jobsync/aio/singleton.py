@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 from jobsync._runtime import clock
 from jobsync._worker.singleton import POLL_SEC, Place, SingletonBase, TurnBase
 from jobsync.aio.threads import Threads
+from jobsync.config import checks
 from jobsync.errors import JobsyncError
 
 __all__ = ['AsyncSingleton', 'AsyncTurn']
@@ -24,7 +25,11 @@ class AsyncTurn(TurnBase):
 
         Args:
             seconds: The longest wait. None: until the turn is over.
+
+        Raises:
+            ConfigError: ``seconds`` is neither a number nor None.
         """
+        checks.longest_wait.of('seconds', seconds)
         until = math.inf if seconds is None else clock.now() + seconds
         while self and (left := until - clock.now()) > 0:
             await asyncio.sleep(min(left, POLL_SEC))

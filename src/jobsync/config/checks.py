@@ -46,6 +46,7 @@ __all__ = [
     'keywords_only',
     'limit',
     'locks',
+    'longest_wait',
     'misfire',
     'names',
     'nearest',
@@ -199,6 +200,10 @@ node_name = Check(
 """A node's name, which people read in a table and compare."""
 seconds = Check(
     lambda value: _is_number(value) and 0 <= value <= _LONGEST_SEC, f'a number of seconds, 0 or more, at most {_LONGEST_SEC}'
+)
+longest_wait = Check(
+    lambda value: value is None or (isinstance(value, numbers.Real) and not isinstance(value, bool)),
+    'a number of seconds, or None',
 )
 site = Check(lambda value: value is None or isinstance(value, str), 'a string or None; other arguments are given by name')
 batch = Check(lambda value: value is None or (_is_integer(value) and value >= 1), 'an integer of at least 1, or None')

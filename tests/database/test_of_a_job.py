@@ -127,10 +127,20 @@ class TestPostgresql:
                 self.cut(server)
                 with pytest.raises(sqlalchemy.exc.OperationalError) as lost:
                     db.select(job._cn, 'SELECT 42')
-                with pytest.raises(sqlalchemy.exc.SQLAlchemyError):
+                with pytest.raises(JobsyncError, match='lost'):
                     db.execute(job._cn, "INSERT INTO notes VALUES ('after')")
                 raise lost.value
             assert db.select_scalar(job._cn, COUNT) == 0
+
+    def test_lost_in_a_transaction_that_goes_on(self, server: PostgresServer, config: CoordinationConfig) -> None:
+        """A block that catches the error of the loss says at its end that nothing of it is done."""
+        with Job('a', coordination_config=config) as job:
+            with pytest.raises(JobsyncError, match='lost'), job._cn.transaction():
+                assert db.select_scalar(job._cn, 'SELECT 41') == 41
+                self.cut(server)
+                with pytest.raises(sqlalchemy.exc.OperationalError):
+                    db.select(job._cn, 'SELECT 42')
+            assert db.select_scalar(job._cn, 'SELECT 43') == 43
 
     def test_errors_tell_no_password(self, server: PostgresServer) -> None:
         """Neither that of a server that is not there, nor that of a statement."""

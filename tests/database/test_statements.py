@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -244,6 +245,24 @@ def test_a_failed_statement_whose_error_stays_in_its_transaction(cn: db.Connecti
                 db.execute(cn, insert)
         written.append(1)
     assert db.select_column(cn, 'SELECT task_id FROM tasks') == written
+
+
+def test_what_follows_a_full_disk_in_its_transaction(tmp_path: Path) -> None:
+    """SQLite undoes the whole block: none of its later statements, which would commit by themselves, is run."""
+    path = tmp_path / 'notes.db'
+    path.touch()
+    with db.connect(f'sqlite:///{path}') as cn:
+        db.execute(cn, 'CREATE TABLE notes (note TEXT)')
+        with pytest.raises(JobsyncError, match='undone all of it'), cn.transaction():
+            db.execute(cn, f'PRAGMA max_page_count = {db.select_scalar(cn, "PRAGMA page_count")}')
+            db.execute(cn, "INSERT INTO notes VALUES ('before')")
+            with pytest.raises(sqlalchemy.exc.OperationalError, match='full'):
+                db.execute(cn, 'INSERT INTO notes VALUES (randomblob(100000))')
+            with contextlib.suppress(JobsyncError), cn.transaction():
+                db.execute(cn, "INSERT INTO notes VALUES ('inner')")
+            db.execute(cn, "INSERT INTO notes VALUES ('after')")
+        assert db.select_scalar(cn, 'SELECT count(*) FROM notes') == 0
+        db.execute(cn, "INSERT INTO notes VALUES ('later')")
 
 
 def test_inner_transactions_are_savepoints(cn: db.Connection) -> None:

@@ -228,7 +228,7 @@ class Connection:
         def action() -> T:
             under_way = self._under_way()
             if under_way is not None:
-                return _run_whole(_held(under_way), work)
+                return self._run_within(under_way, work)
             connection = self._open()
             try:
                 return _run_whole(connection, work)
@@ -236,6 +236,17 @@ class Connection:
                 self._give_back(connection)
 
         return self._checked(action)
+
+    def _run_within(self, mine: _Transaction, work: Callable[[sqlalchemy.Connection], T]) -> T:
+        held = _held(mine)
+        try:
+            return _run_whole(held, work)
+        except Exception:
+            # t=0  the disk is full: SQLite undoes the whole transaction, and the block catches the error
+            # t=1  the block's next statement, which finds room, would commit by itself
+            if held.invalidated or (held.dialect.name == 'sqlite' and not _driver(held).in_transaction):
+                self._end(mine)
+            raise
 
     def _under_way(self) -> _Transaction | None:
         """Return the transaction that this context has begun. Raise ``JobsyncError`` if it has only a copy of one."""
@@ -304,7 +315,7 @@ class Connection:
 
 def _held(mine: _Transaction) -> sqlalchemy.Connection:
     if mine.held is None:
-        raise JobsyncError('the connection was closed, and the transaction with it')
+        raise JobsyncError('the transaction is over: the connection was closed or lost, or the database has undone all of it')
     return mine.held
 
 
@@ -313,9 +324,12 @@ def _send(mine: _Transaction, statement: str) -> None:
 
 
 def _has_failed(connection: sqlalchemy.Connection) -> bool:
-    """Return whether the database will undo a transaction, whatever comes: SQLite undoes only the statement that has failed."""
-    driver: Any = connection.connection.dbapi_connection
-    return connection.dialect.name == 'postgresql' and driver.info.transaction_status.name == 'INERROR'
+    """Return whether the database will undo a transaction, whatever comes: SQLite mostly undoes only the failed statement."""
+    return connection.dialect.name == 'postgresql' and _driver(connection).info.transaction_status.name == 'INERROR'
+
+
+def _driver(connection: sqlalchemy.Connection) -> Any:
+    return connection.connection.dbapi_connection
 
 
 def check_sql(backend: Any) -> Any:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import pytest
 from tests.backends.handles import beat_beside_a_fork
@@ -31,6 +32,7 @@ from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.sqlite.plugin import connect
 from jobsync.backends.sql.sqlite.store import SqliteStore
+from jobsync.backends.sql.store import Mode
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
@@ -41,6 +43,38 @@ from jobsync.backend import BackendOptions
 from jobsync.backends.sql.sqlite.plugin import connect
 from jobsync._core.records import NodeRef, Registration, Settings
 """
+
+
+class OtherProcess:
+    """A process that has the file open by Python's ``sqlite3``, and has run these statements."""
+
+    CODE = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+for statement in sys.stdin:
+    connection.execute(statement).fetchall()
+    print(flush=True)
+"""
+
+    def __init__(self, path: Path, *statements: str) -> None:
+        command = [sys.executable, '-c', self.CODE, str(path)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for statement in statements:
+            self.run(statement)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.communicate(timeout=600)
+
+    def run(self, statement: str) -> None:
+        """Run one more."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f'{statement}\n')
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == '\n'
 
 
 @pytest.fixture
@@ -450,8 +484,6 @@ class TestChangingFiles:
         namespace = Namespace(harness.connect())
         store = namespace.backend.store  # type: ignore[attr-defined]
 
-        from jobsync.backends.sql.store import Mode
-
         with pytest.raises(BackendUnavailable, match='replaced or deleted'):
             store.run(Mode.WRITE, 1.0, lambda tx: harness.wipe())
 
@@ -475,18 +507,36 @@ class TestChangingFiles:
         assert [node.name for node in other.snapshot().nodes] == ['a']
         assert harness.query('PRAGMA integrity_check') == [('ok',)]
 
-    def test_a_shared_memory_that_was_lost(self, harness: SqliteHarness) -> None:
-        """With the ``-shm`` removed by hand under two processes, nothing is lost that was committed to the log."""
+    @pytest.mark.parametrize('is_new', [False, True])
+    def test_a_shared_memory_that_was_lost(self, harness: SqliteHarness, is_new: bool) -> None:
+        """With the ``-shm`` removed by hand under two processes, nothing is lost that was committed to the log.
+
+        Nor if the other one has come since, and has made it anew.
+        """
         namespace = Namespace(harness.connect())
         namespace.join('a')
-        code = 'import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute("PRAGMA user_version"); print(); input()'
-        command = [sys.executable, '-c', code, str(harness.path)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-            assert other.stdout is not None
-            other.stdout.readline()
+        if is_new:
             harness.path.with_name('jobs.db-shm').unlink()
+        with OtherProcess(harness.path, 'PRAGMA user_version'):
+            if not is_new:
+                harness.path.with_name('jobs.db-shm').unlink()
             assert list(namespace.nodes()) == ['a']
-            other.communicate(b'\n', 600)
+
+    @pytest.mark.parametrize('statement', ['SELECT name FROM sync_node', 'CREATE TABLE notes (note)'])
+    def test_a_shared_memory_that_was_lost_in_a_transaction(self, harness: SqliteHarness, statement: str) -> None:
+        """The log stays until one ends that began before the last commit, or that is about to commit."""
+        namespace = Namespace(harness.connect())
+        namespace.join('a')
+        with OtherProcess(harness.path, 'BEGIN', statement) as other:
+            if statement.startswith('SELECT'):
+                namespace.join('b')
+            harness.path.with_name('jobs.db-shm').unlink()
+            with pytest.raises(BackendUnavailable, match='a transaction keeps'):
+                namespace.backend.store.run(Mode.READ, 0.0, lambda tx: None)  # type: ignore[attr-defined]
+            other.run('COMMIT')
+            assert list(namespace.nodes()) == (['a', 'b'] if statement.startswith('SELECT') else ['a'])
+        assert harness.query("SELECT count(*) FROM sqlite_master WHERE name = 'notes'") == [('CREATE' in statement,)]
+        assert harness.query('PRAGMA integrity_check') == [('ok',)]
 
     def test_a_lost_log_that_an_idle_handle_has_open(self, harness: SqliteHarness) -> None:
         """It does not keep the others of its process at the log that is gone, where they would not see other processes."""

@@ -83,6 +83,11 @@ class SqliteConnections:
                 return None
             return commits, self.anchor.connection.execute(query).fetchone()
 
+    def let_go(self, file: DatabaseFile) -> None:
+        """See ``DatabaseFile.let_go``."""
+        with self._lock:
+            file.let_go(self.identity, self.anchor)
+
     def dispose(self) -> None:
         """Close everything; a connection in use is closed when it is returned."""
         with self._lock:

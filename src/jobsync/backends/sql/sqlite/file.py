@@ -34,6 +34,7 @@ from urllib.parse import quote
 import attrs
 
 from jobsync.backends.sql.sqlite.file_names import check_only_name, name_of_log
+from jobsync.backends.sql.store import Busy
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 
 __all__ = ['Anchor', 'DatabaseFile', 'readable']
@@ -126,14 +127,23 @@ class DatabaseFile:
         """Return whether the files at the path are those that were opened."""
         return self.identity() == identity and self._sidecars() == anchor.sidecars
 
-    def keep_log(self, identity: str, anchor: Anchor) -> None:
-        """Bring what was committed into the database, if only the ``-shm`` was removed. The caller is in ``held``.
+    def let_go(self, identity: str, anchor: Anchor) -> None:
+        """Remove the files beside the database that are this anchor's. The caller is in ``held``.
 
-        Each process then removes that ``-wal``, which others may still write to by the ``-shm`` that is gone. One that has made
-        another ``-shm`` may have brought later commits into the database, which this would undo.
+        If only the ``-shm`` was removed, what was committed is brought into the database first. Others may still write to that
+        ``-wal`` by the ``-shm`` that is gone, so it is removed all the same. ``Busy`` while a transaction stands in the way.
         """
-        if anchor.in_wal and self.identity() == identity and self._sidecars() == {**anchor.sidecars, '-shm': None}:
-            anchor.connection.execute('PRAGMA wal_checkpoint')
+        if anchor.in_wal and self.identity() == identity:
+            now = self._sidecars()
+            if now == {**anchor.sidecars, '-shm': None}:
+                # t=0  another process reads what was before the last commit, which may write no page of the log that it needs
+                # t=1  the log is removed with only a part of it in the database, which is damaged by that
+                (is_busy, *_) = anchor.connection.execute('PRAGMA wal_checkpoint(FULL)').fetchone()
+                if is_busy:
+                    raise Busy(f'-shm beside {self.path} was removed, and a transaction keeps its -wal from being put in: end it')
+            elif now['-wal'] == anchor.sidecars['-wal']:
+                return  # with a new -shm: another process has opened the file since, and uses this -wal
+        self.remove_sidecars(anchor.sidecars)
 
     def _beside(self, suffix: str) -> Path:
         return Path(name_of_log(str(self.path)) + suffix)

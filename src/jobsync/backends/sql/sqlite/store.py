@@ -185,11 +185,13 @@ class SqliteStore(SqlStore):
                     with self.file.held(deadline):
                         # Once the anchor is closed, another file may have the inode of one of its own.
                         if not connections.is_disposed:
-                            self.file.keep_log(connections.identity, connections.anchor)
-                            self.file.remove_sidecars(connections.anchor.sidecars)
+                            self._connections = connections  # for the next call, if their log cannot be let go
+                            connections.let_go(self.file)
+                            self._connections = None
                         connections.dispose_of_all(self.file)
                 finally:
-                    connections.dispose()
+                    if self._connections is None:
+                        connections.dispose()
             if self.file.identity() is None:
                 raise self.file.gone()
             only_with = None if create else self.tables.state.name

@@ -49,47 +49,16 @@ def add_missing(tx: SqlTransaction) -> None:
                 run(tx, GRANT.format(old=tx.tables.lock.name, new=table.name))
             continue
         present = {column['name'] for column in inspector.get_columns(table.name)}
-        new = [column for column in table.columns if column.name not in present]
-        if not new:
-            continue
-        if tx.dialect.name == 'postgresql':
-            add_columns(tx, table, new)
-        else:
-            make_again(tx, table, present)
+        sound = conditions(table, tx.dialect.name)
+        for column in table.columns:
+            if column.name not in present:
+                ddl = str(CreateColumn(column).compile(dialect=tx.connection.dialect))
+                if column.name in sound:
+                    ddl += f' CONSTRAINT {column.name}_is_sound CHECK ({sound[column.name]})'
+                run(tx, f'ALTER TABLE {table.name} ADD COLUMN {ddl}')
     if tx.dialect.name == 'postgresql':
         run(tx, ROOMY.format(table=tx.tables.token.name))
         run(tx, IDENTIFIED.format(table=tx.tables.change.name))
-
-
-def add_columns(tx: SqlTransaction, table: sa.Table, new: list[sa.Column[object]]) -> None:
-    """Add columns to a PostgreSQL table, with their conditions."""
-    sound = conditions(table)
-    for column in new:
-        ddl = CreateColumn(column).compile(dialect=tx.connection.dialect)
-        run(tx, f'ALTER TABLE {table.name} ADD COLUMN {ddl}')
-        if column.name in sound:
-            run(tx, f'ALTER TABLE {table.name} ADD CONSTRAINT {column.name}_is_sound CHECK ({sound[column.name]})')
-
-
-def make_again(tx: SqlTransaction, table: sa.Table, present: set[str]) -> None:
-    """Make a SQLite table again with its rows, and the user's indexes and triggers: no conditions can be added to a table."""
-    old, columns = f'{table.name}_old', ', '.join(column.name for column in table.columns if column.name in present)
-    beside = tx.execute_text("SELECT name, sql, lower(tbl_name) AS its FROM sqlite_master WHERE type IN ('index', 'trigger')")
-    dependents = {row.name: row.sql for row in beside if row.its == table.name and row.sql is not None}
-    # SQLite would have the user's views and references follow the old table, and refuse the next renaming once that is gone.
-    run(tx, 'PRAGMA legacy_alter_table = ON')
-    try:
-        run(tx, f'ALTER TABLE {table.name} RENAME TO {old}')
-    finally:
-        run(tx, 'PRAGMA legacy_alter_table = OFF')
-    for index in table.indexes:
-        run(tx, f'DROP INDEX {index.name}')
-        del dependents[str(index.name)]
-    table.create(tx.connection, checkfirst=False)
-    run(tx, f'INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {old}')  # noqa: S608 - the names are our own
-    run(tx, f'DROP TABLE {old}')
-    for sql in dependents.values():
-        run(tx, sql)
 
 
 def run(tx: SqlTransaction, statement: str) -> None:

@@ -342,8 +342,8 @@ def _check(column: str, condition: str, dialect: str) -> CheckConstraint:
     return constraint
 
 
-def conditions(table: Table) -> dict[str, str]:
-    """Return the conditions that a table's columns must meet on PostgreSQL so that nodes can read them, by column."""
+def conditions(table: Table, dialect: str) -> dict[str, str]:
+    """Return the conditions that a table's columns must meet on a dialect so that nodes can read them, by column."""
     found = (check for check in table.constraints if isinstance(check, CheckConstraint))
-    checks = [check for check in found if check.info.get('dialect') == 'postgresql']
+    checks = [check for check in found if check.info.get('dialect') == dialect]
     return {check.info['column']: str(check.sqltext) for check in sorted(checks, key=lambda check: check.info['column'])}

@@ -244,6 +244,27 @@ def test_a_task_is_locked_on_the_page(screens: Screens, workers: Workers) -> Non
     assert reader.complaints == phone.complaints == []
 
 
+@pytest.mark.full
+@pytest.mark.parametrize('status', [200, 502])
+def test_an_answer_of_a_proxy_is_none_of_the_server(screens: Screens, status: int) -> None:
+    """A page that asks for a login, or reports an outage, is no JSON: what is said of it names the proxy, and nothing is done."""
+    namespace = Namespace(MemoryBackend(MemoryStore()))
+    namespace.leader('a')
+    with serving(namespace.backend, token=TOKEN) as server:
+        screen = screens(f'#token={TOKEN}', of=server, **DESK)
+        screen.page.route('**/api/*', lambda route: route.fulfill(status=status, content_type='text/html', body='<html>'))
+        screen.page.fill('#steer-name', 'ann')
+        screen.page.keyboard.press('Enter')
+        screen.page.fill('#task', '7')
+        screen.page.keyboard.press('Enter')
+        screen.expect('#answer').to_contain_text('such as a proxy')
+        screen.page.click('#nodes button:has-text("a")')
+        screen.page.click('#node button:has-text("Drain")')
+        screen.page.click('#ask-yes')
+        screen.expect('#ask-error').to_contain_text(f'{status}, is not from jobsync')
+    assert not namespace.locks()
+
+
 @pytest.fixture
 def hostile() -> Iterator[Server]:
     """A cluster whose names, tasks and reasons try to break the page."""

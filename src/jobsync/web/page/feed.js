@@ -77,9 +77,12 @@ export function follow(whenChanged) {
   open();
 }
 
-export async function get(path, query = {}) {
-  const answer = await fetch(`${path}?${new URLSearchParams(query)}`);
-  const found = await answer.json();
-  if (found.error && !answer.ok) throw new Error(found.error);
+export const get = (path, query = {}) => answered(`${path}?${new URLSearchParams(query)}`);
+
+// A proxy before the server may answer in its place, with a page of its own: in an outage, or because one has to log in again.
+export async function answered(path, options) {
+  const answer = await fetch(path, options);
+  const found = await answer.json().catch(() => null);
+  if (!answer.ok || found === null) throw new Error(found?.error ?? `the answer, of status ${answer.status}, is not from jobsync but from what is in between, such as a proxy: does it reach jobsync, and are you logged in?`);
   return found;
 }

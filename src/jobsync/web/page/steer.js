@@ -1,7 +1,7 @@
 // What an operator may change, where the server allows it. The token stays in this tab, and travels in a header only.
 
 import { at, fill, make, name, say, text } from './dom.js';
-import { cluster } from './feed.js';
+import { answered, cluster } from './feed.js';
 
 let whenDone = () => {};
 const held = key => sessionStorage.getItem(`jobsync-${key}`) ?? '';
@@ -48,14 +48,10 @@ export function showSteering() {
   if (cluster.parts.about.steering && held('token') && !held('name') && !invited) invite();
 }
 
-async function post(path, values) {
-  const answer = await fetch(path, {
-    method: 'POST', body: JSON.stringify({ ...values, by: held('name') }),
-    headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${held('token')}` },
-  });
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.error);
-}
+const post = (path, values) => answered(path, {
+  method: 'POST', body: JSON.stringify({ ...values, by: held('name') }),
+  headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${held('token')}` },
+});
 
 function typed(given, kind) {
   if (kind === 'several') return given.split('\n').map(line => line.trim()).filter(Boolean);

@@ -513,7 +513,7 @@ class Cluster:
             self._record(who, 'undrain', [name])
         return is_drained
 
-    def evict(self, node: str, reason: str | None = None, *, actor: str | None = None) -> float:
+    def evict(self, node: str, reason: str | None = None, *, actor: str | None = None, incarnation: str | None = None) -> float:
         """End the membership of a node that does not end it itself: remove its record.
 
         No task has two owners by this. The process may still be at work, so its tokens stay where they are until its lease has
@@ -524,18 +524,21 @@ class Cluster:
             node: The node's name.
             reason: Text for people.
             actor: Who does it, for the history. None: user@host of this process.
+            incarnation: The run that is meant, as ``nodes`` has it. None: the one that is registered.
 
         Returns:
             The node's heartbeat timeout, in seconds.
 
         Raises:
-            ConfigError: An argument is not allowed, or no node of this name is registered.
+            ConfigError: An argument is not allowed, no node of this name is registered, or it has joined anew.
             SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer.
         """
         who, name = self._actor(actor), checks.node_name.of('node', node)
         checks.reason.of('reason', reason)
         records = {record.name: record for record in self._backend.snapshot().nodes if record.state is NodeState.JOINED}
+        if name in records and incarnation not in (None, records[name].incarnation):
+            raise ConfigError(f'node is {cut_repr(name)}: has joined anew, the run {cut_repr(incarnation)} is over')
         if name not in records or not self._backend.remove_node(records[name].ref):
             raise ConfigError(
                 f'node is {cut_repr(name)}: must be a registered node: {listed(records.keys() - {name}) or "there is none"}'

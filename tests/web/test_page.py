@@ -245,6 +245,28 @@ def test_a_task_is_locked_on_the_page(screens: Screens, workers: Workers) -> Non
 
 
 @pytest.mark.full
+def test_the_run_that_was_shown_is_evicted_and_no_later_one(screens: Screens) -> None:
+    """Two operators open the dialog of a node; the second confirms when the first has evicted it, and it has joined anew."""
+    namespace = Namespace(MemoryBackend(MemoryStore()))
+    namespace.leader('a')
+    namespace.join('w2')
+    with serving(namespace.backend, token=TOKEN) as server:
+        both = [screens(f'#token={TOKEN}', of=server, **DESK) for _ in range(2)]
+        for each in both:
+            each.page.fill('#steer-name', 'ann')
+            each.page.keyboard.press('Enter')
+            each.page.click('#nodes button:has-text("w2")')
+            each.expect('#node-settings').to_contain_text('run')
+            each.page.click('#node button:has-text("Evict")')
+        both[0].page.click('#ask-yes')
+        both[0].expect('#ask').to_be_hidden()
+        namespace.join('w2')
+        both[1].page.click('#ask-yes')
+        both[1].expect('#ask-error').to_contain_text('joined anew')
+    assert 'w2' in namespace.nodes()
+
+
+@pytest.mark.full
 @pytest.mark.parametrize('status', [200, 502])
 def test_an_answer_of_a_proxy_is_none_of_the_server(screens: Screens, status: int) -> None:
     """A page that asks for a login, or reports an outage, is no JSON: what is said of it names the proxy, and nothing is done."""

@@ -267,6 +267,17 @@ def test_what_is_refused_changes_nothing(store: MemoryStore, namespace: Namespac
         assert steered.post('/api/drain', json=BY_ANN, headers=same).status_code == 200
 
 
+def test_a_run_that_has_joined_anew_is_not_evicted(steered: TestClient, namespace: Namespace) -> None:
+    """Two operators confirm what they saw of one run, which is over with the first: the second says so, and the new run stays."""
+    seen = namespace.join('b').incarnation
+    sent: dict[str, Any] = {'json': {'by': 'ann', 'node': 'b', 'incarnation': seen}, 'headers': ALLOWED}
+    assert steered.post('/api/evict', **sent).status_code == 200
+    anew = namespace.join('b')
+    second = steered.post('/api/evict', **sent)
+    assert (second.status_code, 'joined anew' in second.json()['error']) == (400, True)
+    assert namespace.nodes()['b'].incarnation == anew.incarnation != seen
+
+
 def test_a_token_that_could_be_guessed_is_refused() -> None:
     """A token has at least sixteen characters, all of which a header can carry."""
     for token in ('', 'short', 'a' * 15, 'a' * 20 + 'ü', 'a b' * 10):

@@ -85,7 +85,11 @@ def _undrain(cluster: Cluster, arguments: Mapping[str, Any]) -> Mapping[str, Any
 
 
 def _evict(cluster: Cluster, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    timeout_sec = cluster.evict(_text(arguments, 'node'), _reason(arguments), actor=arguments['by'])
+    # t=0  a page shows that node a is silent, and an operator opens the dialog
+    # t=1  a, whose process was only paused, or which another operator has evicted, joins anew
+    # t=2  the operator confirms: the run that has just begun is not meant
+    run = None if arguments.get('incarnation') is None else _text(arguments, 'incarnation')
+    timeout_sec = cluster.evict(_text(arguments, 'node'), _reason(arguments), actor=arguments['by'], incarnation=run)
     return {'evicted': arguments['node'], 'timeout_sec': timeout_sec}
 
 

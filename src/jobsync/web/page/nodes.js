@@ -118,7 +118,7 @@ function showNode(row, [of, node], most) {
   say(since, duration(Math.max(0, storeNow() - node.since)));
 }
 
-let opened = null;
+let opened = null, run = null;
 
 // The dialog of a node follows the cluster as long as it is open.
 function showOpened() {
@@ -133,7 +133,7 @@ function showOpened() {
     Lease: left === null ? 'none' : `${left.toFixed(1)} of ${node.timeout_sec} s left`, Weight: node.weight ?? 1, Host: node.host, Process: node.pid,
     Joined: clock(node.since),
   } : { State: 'not registered any more' });
-  const actions = node ? nodeActions(of, node) : [];
+  const actions = node ? nodeActions(of, node, () => run) : [];
   // The others stay: what has the focus keeps it.
   if (at('node-actions').textContent !== actions.map(button => button.textContent).join('')) fill('node-actions', actions);
 }
@@ -141,13 +141,17 @@ function showOpened() {
 export async function openNode(of) {
   if (!cluster.nodes.has(of)) return;
   opened = of;
+  run = null;
   fill('node-settings', []);
   fill('node-actions', []);
   showOpened();
   if (!at('node').open) at('node').showModal();
   try {
     const [row] = await get('api/nodes', { name: of });
-    if (row && opened === of) facts('node-settings', { ...row.settings, 'has read': row.is_current ? 'the present assignment' : 'an older assignment', run: row.incarnation });
+    if (row && opened === of) {
+      run = row.incarnation;
+      facts('node-settings', { ...row.settings, 'has read': row.is_current ? 'the present assignment' : 'an older assignment', run });
+    }
   } catch (problem) {
     if (opened === of) facts('node-settings', { error: problem.message });
   }

@@ -100,7 +100,7 @@ function change({ head, words, yes, path, values, reason = false, force = false,
   at('ask').showModal();
 }
 
-export function nodeActions(of, node) {
+export function nodeActions(of, node, shownRun) {
   if (!mayChange()) return [];
   return [node.is_drained
     ? make('button', { click: () => change({
@@ -110,7 +110,7 @@ export function nodeActions(of, node) {
       yes: 'Drain', path: 'api/drain', values: { node: of }, reason: true, force: true }) }, 'Drain'),
   node.state === 'left' ? null : make('button', { click: () => change({
     head: ['Evict ', name(of)], words: `For a node that does not end by itself: its tokens go to other nodes after its timeout of ${node.timeout_sec} s. If its process lives, it joins anew.`,
-    yes: 'Evict', path: 'api/evict', values: { node: of }, reason: true }) }, 'Evict')].filter(Boolean);
+    yes: 'Evict', path: 'api/evict', values: { node: of, incarnation: shownRun() }, reason: true }) }, 'Evict')].filter(Boolean);
 }
 
 function addLock() {

@@ -252,6 +252,14 @@ def test_a_call_of_the_store_may_fail(cluster: VirtualCluster) -> None:
     assert [row['item'] for row in a.get_audit()] == ['x']
 
 
+def test_a_slow_call_takes_virtual_time(cluster: VirtualCluster) -> None:
+    """The delay of a fault passes on the clock of the cluster, on which the other nodes go on."""
+    a, started = cluster.join('a'), cluster.now
+    cluster.faulty('a').faults.append(Fault('append_claims', When.NEVER, delay_sec=0.1))
+    assert a.add_task('x')
+    assert cluster.now - started >= 0.1
+
+
 def test_on_revoke_has_until_its_deadline(cluster: VirtualCluster) -> None:
     """The deadline is on ``time.monotonic``, which is that of the cluster; nothing passes on before."""
     kept: list[float] = []

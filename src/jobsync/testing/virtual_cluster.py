@@ -42,7 +42,7 @@ class _Link(FaultyBackend):
     """A process's way to the store, which the test may cut."""
 
     def __init__(self, inner: Backend, process: _NodeProcess, cluster: VirtualCluster) -> None:
-        super().__init__(inner)
+        super().__init__(inner, sleep=cluster._time.sleep)
         self._process, self._cluster = process, cluster
 
     def _call(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

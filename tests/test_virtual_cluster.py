@@ -511,6 +511,26 @@ def test_a_turn_on_an_event_loop_ends_with_the_lease(cluster: VirtualCluster) ->
     assert turns[1][2] < turns[2][2] <= turns[0][2] + TIMEOUT + 3
 
 
+def test_a_call_that_is_cancelled_while_it_is_made(cluster: VirtualCluster) -> None:
+    """It is made all the same, as in real time: its claim is recorded, and its task is not in flight."""
+
+    async def give_up(job: AsyncJob) -> bool:
+        async with job:
+            cluster.faulty('a').faults.append(Fault('append_claims', When.NEVER, delay_sec=5))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(job.add_task('x'), 1)
+            await asyncio.sleep(10)
+            lease = job._job._session.lease
+            return lease is not None and not lease.in_flight
+
+    cluster.async_job('a')
+    program = cluster.start('a', give_up)
+    cluster.wait_until(lambda: program.is_over)
+    assert program.result
+    with Cluster(cluster.backend) as observer:
+        assert [row['item'] for row in observer.incomplete()] == ['x']
+
+
 def test_what_a_coroutine_raises_reaches_the_test(cluster: VirtualCluster) -> None:
     """It is raised where the test waits."""
 

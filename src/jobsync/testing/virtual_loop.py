@@ -32,6 +32,8 @@ class VirtualPool:
         future: Future[R] = Future()
 
         def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
             try:
                 result = function(*arguments)
             except Exception as error:  # noqa: BLE001 - raised where the future is awaited

@@ -19,6 +19,7 @@ from tests.job.waiting import DEADLINE_SEC, wait_until
 from tests.support.timings import TOKENS
 
 from jobsync import AsyncJob, JobsyncError, NotOwned, UnsupportedOperation, plugins
+from jobsync._worker import shared_batch
 from jobsync._worker.completions import Completions
 from jobsync._worker.shared_batch import SharedBatch
 from jobsync._worker.task_log import TaskLog
@@ -268,6 +269,23 @@ def test_a_loop_that_is_asked_with_a_timeout_loses_no_task(store: Store) -> None
     assert late
     assert out == list(range(300))
     assert sorted(map(int, set(store.audits))) == out
+
+
+def test_batches_that_wait_keep_no_thread(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many asyncio tasks wait for the rest of a batch, the calls of others are made meanwhile."""
+    monkeypatch.setattr(shared_batch, '_PAUSE_SEC', (3600.0, 3600.0))
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job, job.task(1):
+            batches = [job.batch([1]) for _ in range(_MOST)]
+            waiting = [asyncio.create_task(anext(batch, None)) for batch in batches]
+            loops = [batch._loop for batch in batches if isinstance(batch._loop, SharedBatch)]
+            await until(lambda: all(loop._has_waited for loop in loops), 'all wait')
+            assert await asyncio.wait_for(job.owner_of(1), DEADLINE_SEC) == 'a'
+        assert await asyncio.gather(*waiting) == [None] * _MOST
+
+    run(work())
+    assert store.audits == ['1']
 
 
 def test_a_batch_that_cannot_be_left(store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

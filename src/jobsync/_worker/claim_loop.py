@@ -186,6 +186,14 @@ class ClaimLoop(Generic[T]):
         # A second thread of this node has no fence of its own: what it finishes is in the set before it is no longer in flight.
         return self._task_log.fence(key, token) == fence and key not in self._completed
 
+    @property
+    def pause_sec(self) -> float:
+        """Return for how long the next batch would find nothing to do, as far as is known. It may be over at any moment."""
+        return 0.0
+
+    def pause(self) -> None:
+        """Wait until the next batch may find something to do."""
+
     def note_progress(self) -> None:
         """Note that the loop waits for its tasks, and hangs at none."""
         self._session.note_progress()
@@ -215,6 +223,7 @@ def claimed_tasks(loop: ClaimLoop[T], tasks: Iterable[T], is_owned: Callable[[T]
     try:
         while (taken := loop.take(owned)) or loop.has_waiting:
             yield from traced(loop.run_batch(taken), loop.node_name)
+            loop.pause()
     finally:
         try:
             loop.leave()

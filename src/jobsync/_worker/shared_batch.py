@@ -88,7 +88,9 @@ class SharedBatch(ClaimLoop[T]):
         for task in tasks:
             self._left.setdefault(parse(task)[0], task)
         self._total, self._done_here = len(self._left), 0
-        self._pause = _PAUSE_SEC[0]
+        self._pause, self._paused_until = _PAUSE_SEC[0], -math.inf
+        self._seen: object = None
+        """What this node owned as the last round began."""
         self._read_until: dt.datetime | None = None
         self._next_reading = self._next_quarantine = self._reported_at = self._refused_at = -math.inf
         self._waits_since: float | None = None
@@ -111,11 +113,11 @@ class SharedBatch(ClaimLoop[T]):
         return bool(self._left or any(map(self._task_log.completions.has, self._unrecorded))) and not self.is_over
 
     def run_batch(self, tasks: Sequence[T]) -> Generator[T]:  # noqa: ARG002 - a round takes its tasks from the set
-        """Yield the tasks that this node owns, or wait a moment if it owns none of those that are left."""
+        """Yield the tasks that this node owns, or begin a pause if it owns none of those that are left."""
         self._drop_waiting()
         self._unrecorded = list(filter(self._task_log.completions.has, self._unrecorded))
         runtime = self._session.runtime
-        seen = None if runtime is None else runtime.lease.ownership
+        self._seen, self._paused_until = None if runtime is None else runtime.lease.ownership, -math.inf
         owned = {key: task for key, task in self._left.items() if self._is_owned(task)}
         # t=0  forty asyncio tasks loop over one set, and each has a task in hand
         # t=1  each claims the forty again in every round, though it may start none; the end of a task waits behind these calls
@@ -138,7 +140,7 @@ class SharedBatch(ClaimLoop[T]):
         if has_worked:
             self._pause, self._waits_since = _PAUSE_SEC[0], None
         elif self.has_waiting:
-            self._wait(seen)
+            self._look()
 
     def _forget_completed_before(self) -> None:
         """Forget nothing: what is completed is taken out of the set, which has an end, after the batch."""
@@ -247,8 +249,8 @@ class SharedBatch(ClaimLoop[T]):
 
     # --- waiting ------------------------------------------------------------------------------------------------------------
 
-    def _wait(self, seen: object) -> None:
-        """Wait until tokens have moved, a task that is left is complete, or the pause is over."""
+    def _look(self) -> None:
+        """Read what other nodes have completed, and begin a pause unless that is all."""
         moment = clock.now()
         if self._waits_since is None:
             self._waits_since = self._reported_at = moment
@@ -268,16 +270,28 @@ class SharedBatch(ClaimLoop[T]):
             self._reported_at = moment
             with self._undisturbed():
                 self._report()
-        runtime, end = self._session.runtime, clock.now() + self._pause
-        while clock.now() < end and not self.is_over:
-            # t=0  this round finds none of the tasks that are left to be this node's
-            # t=1  tokens move to this node
-            # t=2  this loop begins: what it owns is compared with the one from before the round, so t=1 is not missed
-            if runtime is not None and runtime.lease.ownership is not seen:
-                break
-            self._session.note_progress()
-            time.sleep(_CHECK_SEC)
+        self._paused_until = clock.now() + self._pause
         self._pause = min(_GROWTH * self._pause, _PAUSE_SEC[1])
+
+    # t=0  forty asyncio tasks have nothing to do until others have done theirs; each pauses in one of the job's eight threads
+    # t=1  a task is done, and its end waits behind these pauses for a thread: for seconds, with its token and all who wait for it
+    # So the pause is no part of the batch: the event loop makes it, and ``pause`` is for a thread of the user's.
+
+    @property
+    def pause_sec(self) -> float:
+        """Return how long the pause goes on: until its end, or until tokens have moved."""
+        runtime = self._session.runtime
+        # t=0  this round finds none of the tasks that are left to be this node's
+        # t=1  tokens move to this node
+        # t=2  the pause begins: what it owns is compared with the one from before the round, so t=1 is not missed
+        has_moved = runtime is not None and runtime.lease.ownership is not self._seen
+        return 0.0 if has_moved or self.is_over else max(0.0, self._paused_until - clock.now())
+
+    def pause(self) -> None:
+        """Wait until the pause is over."""
+        while (left := self.pause_sec) > 0:
+            self._session.note_progress()
+            time.sleep(min(left, _CHECK_SEC))
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:

@@ -25,7 +25,7 @@ T = TypeVar('T')
 _READ_AT_ONCE = 1000
 """How many tasks are read before other asyncio tasks have their turn."""
 _CHECK_SEC = 0.2
-"""How often a loop that waits for its source checks whether the node is leaving."""
+"""How often a loop that waits checks whether the node is leaving, and a batch whether tokens have moved."""
 
 
 class _EndOfTasks(enum.Enum):
@@ -89,6 +89,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         self._loop.begin()
         self._span.close()
         while (task := await self._next_of_batch()) is END:
+            await self._pause()
             await self._take()
             if not self._taken and not self._loop.has_waiting:
                 self._loop.leave()
@@ -165,6 +166,11 @@ class Claims(AsyncIterator[T], Generic[T]):
             if isinstance(work, Generator):
                 with suppress(ValueError):  # a thread still runs it
                     work.close()
+
+    async def _pause(self) -> None:
+        while (left := self._loop.pause_sec) > 0:
+            self._loop.note_progress()
+            await asyncio.sleep(min(left, _CHECK_SEC))
 
     async def _take(self) -> None:
         """Take tasks until the next batch is full; none at the end of the source."""

@@ -157,7 +157,7 @@ class SharedBatch(ClaimLoop[T]):
         if self._in_hand:
             _logger.warning(
                 'node %r: a batch of %s leaves out %d that another loop of this worker has in hand: %s. If that loop was left, '
-                'and is kept in a variable, close() it and call batch again',
+                'and is kept in a variable, close it (close(), or aclose() of an AsyncJob) and call batch again',
                 self._session.node_name,
                 counted(self._total, 'task'),
                 len(self._in_hand),

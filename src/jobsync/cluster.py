@@ -536,6 +536,7 @@ class Cluster:
         """
         who, name = self._actor(actor), checks.node_name.of('node', node)
         checks.reason.of('reason', reason)
+        checks.incarnation.of('incarnation', incarnation)
         records = {record.name: record for record in self._backend.snapshot().nodes if record.state is NodeState.JOINED}
         if name in records and incarnation not in (None, records[name].incarnation):
             raise ConfigError(f'node is {cut_repr(name)}: has joined anew, the run {cut_repr(incarnation)} is over')

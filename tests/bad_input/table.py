@@ -28,6 +28,7 @@ BY_NAME: Mapping[str, st.SearchStrategy[Any]] = {
     'ids': task_lists,
     'token': st.integers(),
     'node': names,
+    'incarnation': st.one_of(st.none(), texts),
     'remove': st.lists(names, max_size=2),
     'add': st.one_of(st.lists(texts, max_size=2), st.dictionaries(texts, st.floats(), max_size=2)),
     'node_pattern': patterns,

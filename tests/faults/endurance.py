@@ -123,8 +123,16 @@ def established(ports: Iterable[int]) -> int:
 
     gRPC makes them from sockets of IPv6.
     """
-    fields = (line.split() for kind in ('tcp', 'tcp6') for line in Path('/proc/net', kind).read_text().splitlines()[1:])
-    return sum(int(remote.rpartition(':')[2], 16) in ports and status == '01' for _, _, remote, status, *_ in fields)
+    rows = [line.split()[1:4] for kind in ('tcp', 'tcp6') for line in Path('/proc/net', kind).read_text().splitlines()[1:]]
+    # The other side of a connection may have the number of one of the ports as its own: another program's, to another server.
+    listening = {_port_of(local) for local, _, status in rows if status == '0A'}
+    return sum(
+        _port_of(remote) in ports and status == '01' and _port_of(local) not in listening for local, remote, status in rows
+    )
+
+
+def _port_of(address: str) -> int:
+    return int(address.rpartition(':')[2], 16)
 
 
 def of_incomplete(scene: Scene, place: Place) -> int:

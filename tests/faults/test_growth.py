@@ -58,3 +58,13 @@ def test_connections_are_counted_from_both_kinds_of_sockets() -> None:
                 other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
                 other.connect(('::ffff:127.0.0.1', port))
                 assert established([port]) == 2
+
+
+def test_the_other_side_of_another_connection_is_not_counted() -> None:
+    """A client of another server may have been given the number of the port as its own."""
+    with closing(socket.create_server(('127.0.0.1', 0))) as another, closing(socket.socket()) as client:
+        client.bind(('127.0.0.1', 0))
+        client.connect(another.getsockname())
+        port = client.getsockname()[1]
+        with closing(socket.create_server(('127.0.0.2', port))):
+            assert established([port]) == 0

@@ -40,6 +40,7 @@ __all__ = [
     'hides_password',
     'history_kinds',
     'host',
+    'incarnation',
     'integer',
     'is_storable',
     'items',
@@ -205,6 +206,7 @@ longest_wait = Check(
     lambda value: value is None or (isinstance(value, numbers.Real) and not isinstance(value, bool)),
     'a number of seconds, or None',
 )
+incarnation = Check(lambda value: value is None or isinstance(value, str), 'an incarnation, as nodes has it, or None')
 site = Check(lambda value: value is None or isinstance(value, str), 'a string or None; other arguments are given by name')
 batch = Check(lambda value: value is None or (_is_integer(value) and value >= 1), 'an integer of at least 1, or None')
 

@@ -301,6 +301,7 @@ def test_a_column_that_takes_no_account_of_case() -> None:
             found = connection.exec_driver_sql(f'SELECT id FROM orders WHERE {text}', tuple(values))
             assert found.scalars().all() == expected
             assert connection.scalars(sa.select(table.c.id).where(clause(condition, table.c.id, table.c.token))).all() == expected
+    engine.dispose()
 
 
 def test_names() -> None:

@@ -143,7 +143,7 @@ class DatabaseFile:
                     raise Busy(f'-shm beside {self.path} was removed, and a transaction keeps its -wal from being put in: end it')
             elif now['-wal'] == anchor.sidecars['-wal']:
                 return  # with a new -shm: another process has opened the file since, and uses this -wal
-        self.remove_sidecars(anchor.sidecars)
+        self._remove_sidecars(anchor.sidecars)
 
     def _beside(self, suffix: str) -> Path:
         return Path(name_of_log(str(self.path)) + suffix)
@@ -287,10 +287,10 @@ class DatabaseFile:
         """Create an empty file if there is none. The caller is in ``held``."""
         if self.identity() is None:
             # A ``-wal`` and ``-shm`` without their database are of no use, and would be taken for the new one's.
-            self.remove_sidecars(self._sidecars())
+            self._remove_sidecars(self._sidecars())
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OURS))
 
-    def remove_sidecars(self, stale: Mapping[str, str | None]) -> None:
+    def _remove_sidecars(self, stale: Mapping[str, str | None]) -> None:
         """Remove those files beside the database that are exactly these. The caller is in ``held``."""
         for suffix, identity in stale.items():
             beside = self._beside(suffix)

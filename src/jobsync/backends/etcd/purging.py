@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 import threading
+from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
 
@@ -44,6 +45,21 @@ class Removal:
     """Identities of the rows that are deleted."""
     left: Sequence[KeyValue] = ()
     """The chunks of the record that takes the place."""
+    alone: Sequence[Removal] = ()
+    """One for each record, if there are several."""
+
+    @classmethod
+    def together(cls, alone: Sequence[Removal]) -> Removal:
+        """Return one of all records between the first and the last of these, which are in a row; of one, the same."""
+        if len(alone) == 1:
+            return alone[0]
+        gone = frozenset[Hashable]().union(*(removal.gone for removal in alone))
+        return cls(alone[0].first, alone[-1].end, gone, alone=alone)
+
+    def halves(self) -> list[Removal]:
+        """Return two that are less likely to have another record amid theirs; none of a removal of one record."""
+        middle = len(self.alone) // 2
+        return [Removal.together(half) for half in (self.alone[:middle], self.alone[middle:]) if half]
 
     def operation(self, since: int) -> object:
         """Return the operation, which does nothing if one of the keys was written after etcd's revision ``since``."""
@@ -138,8 +154,9 @@ class EtcdPurging:
             return self._portion(reading, kind, before, limit, after, deadline)
 
         portion = self._store.with_state(read, deadline)
-        for start in range(0, len(portion.removals), CHUNKS_AT_ONCE):
-            part = portion.removals[start : start + CHUNKS_AT_ONCE]
+        waiting = deque(portion.removals)
+        while waiting:
+            part = [waiting.popleft() for _ in range(min(len(waiting), CHUNKS_AT_ONCE))]
             for removal in part:
                 self._store.put_ahead(removal.left, deadline)
             # t=0  this handle reads a claim that is old enough to go, at etcd's revision 100
@@ -152,8 +169,13 @@ class EtcdPurging:
                 operations.append(requests.put(self._keys.purged(portion.date), secrets.token_bytes(12)))
             answer = self._store.connection.write('KV.Txn', requests.when((), operations), deadline)
             for removal, response in zip(part, answer.responses[1:], strict=False):
+                # t=0  this handle reads claims A and C, which are completed
+                # t=1  a node appends claim B, whose key lies between theirs
+                # t=2  the removal of all keys from A to C is skipped because of B: A and C are removed apart
                 if response.response_txn.succeeded:
                     gone |= removal.gone
+                else:
+                    waiting.extend(removal.halves())
         if not portion.resume:
             self._forget(kind)
         return Purged(len(gone), portion.resume)
@@ -264,12 +286,11 @@ def date_of(row: Row) -> dt.date | None:
 def _removals(found: Sequence[tuple[bytes, list[Row], list[Row]]]) -> Iterator[Removal]:
     """Yield what to remove of records, given with their rows and the rows that stay; whole records in a row together."""
     for is_whole, run in groupby(found, key=lambda record: bool(record[1]) and not record[2]):
-        records = list(run)
         if is_whole:
-            gone = frozenset(identity_of(row) for _, rows, _ in records for row in rows)
-            yield Removal(records[0][0] + b'/', records[-1][0] + b'0', gone)
+            alone = [Removal(name + b'/', name + b'0', frozenset(map(identity_of, rows))) for name, rows, _ in run]
+            yield Removal.together(alone)
             continue
-        for name, rows, left in records:
+        for name, rows, left in run:
             if len(left) < len(rows):
                 gone = frozenset(map(identity_of, rows)).difference(map(identity_of, left))
                 yield Removal(name + b'/', name + b'0', gone, _left(name, left))

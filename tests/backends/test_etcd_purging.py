@@ -1,0 +1,60 @@
+"""What is written while the history in etcd is purged."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.support.harnesses.etcd import EtcdHarness
+from tests.support.servers import EtcdServer
+
+from jobsync.backend import HistoryKind
+from jobsync.backends.etcd.backend import EtcdBackend
+from jobsync.backends.etcd.item_records import place_of
+from jobsync.testing import Namespace
+from jobsync.testing.conformance.namespace import purged
+
+pytestmark = pytest.mark.etcd
+
+DAY = dt.date(2026, 3, 2)
+
+
+@pytest.fixture
+def harness(etcd_server: EtcdServer) -> Iterator[EtcdHarness]:
+    """All of the server for each test."""
+    harness = EtcdHarness(etcd_server)
+    yield harness
+    harness.close()
+
+
+@pytest.mark.parametrize('kind', [HistoryKind.CLAIM, HistoryKind.AUDIT])
+def test_a_record_written_amid_others(harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch, kind: HistoryKind) -> None:
+    """A record that is appended between those of a portion, after they were read, keeps none of them from going."""
+    namespace, backend = Namespace(harness.connect()), harness.connect()
+    assert isinstance(backend, EtcdBackend)
+    ref = namespace.join('a')
+    *done, amid, last = sorted((f'item {number}' for number in range(8)), key=place_of)
+    done.append(last)
+    for item in done:
+        if kind is HistoryKind.CLAIM:
+            namespace.claim(ref, item, date=DAY)
+        namespace.audit('a', item, date=DAY)
+    connection, write = backend.store.connection, backend.store.connection.write
+    portions = list[int]()
+
+    def after_another(method: str, request: Any, deadline: float) -> Any:
+        if not portions:
+            if kind is HistoryKind.CLAIM:
+                namespace.claim(ref, amid, date=DAY)
+            else:
+                namespace.audit('a', amid, date=DAY)
+        portions.append(len(request.success))
+        return write(method, request, deadline)
+
+    later = namespace.snapshot().now + dt.timedelta(hours=1)
+    monkeypatch.setattr(connection, 'write', after_another)
+    assert purged(backend, kind, later, limit=100) == len(done)
+    left = namespace.claims() if kind is HistoryKind.CLAIM else namespace.audits()
+    assert [record.item for record in left] == [amid]

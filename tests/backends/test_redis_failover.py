@@ -241,6 +241,24 @@ class TestSentinel:
                 with pytest.raises(SchemaMismatch, match='no namespace'):
                     namespace.beat(ref)
 
+    def test_a_sentinel_that_refuses_its_user(self, masters: Masters) -> None:
+        """The next one is asked before a heartbeat, which would go to the former master, and by a node that enters."""
+        sentinel = masters.sentinel
+        with closing(SentinelServer(masters.former)) as refusing:
+            url = refusing.url().replace(address := f'127.0.0.1:{refusing.port}', f'{address},127.0.0.1:{sentinel.port}')
+            with closing(connect(url, BackendOptions())) as backend:
+                namespace = Namespace(backend)
+                ref = namespace.join('a')
+                refusing.ask('ACL', 'SETUSER', 'default', '-sentinel')
+                sentinel.ask('SENTINEL', 'REMOVE', sentinel.service)
+                masters.promote()
+                with pytest.raises(SchemaMismatch, match='no namespace'):
+                    namespace.beat(ref)
+                backend.open(SETTINGS, create=True)
+            sentinel.kill()
+            with closing(connect(url, BackendOptions())) as backend, pytest.raises(ConfigError, match='no permissions'):
+                backend.open(SETTINGS, create=True)
+
     def test_sentinels_that_do_not_answer(self, server: RedisServer) -> None:
         """One is enough; none is an outage; one that does not know the service is a mistake."""
         with closing(RedisServer(server.program)) as master, closing(SentinelServer(master)) as sentinel:

@@ -27,10 +27,10 @@ def master_of(sentinels: Sentinels, kind: type[AbstractConnection], deadline: De
                 answer = exchange(connection, share, 'SENTINEL', 'get-master-addr-by-name', sentinels.service)
             finally:
                 close(connection)
-        except redis.ResponseError:
-            raise
         except (redis.RedisError, BackendUnavailable) as error:
-            problem = error
+            # t=0  the user of this sentinel has lost its rights, or its password is being changed; the others still answer
+            # t=1  an operator has a replica promoted: a node that called no other one would go on writing to the former master
+            problem = problem if isinstance(problem, redis.ResponseError) else error
             continue
         if answer is not None:
             return answer[0].decode(), int(answer[1])

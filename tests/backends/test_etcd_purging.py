@@ -58,3 +58,26 @@ def test_a_record_written_amid_others(harness: EtcdHarness, monkeypatch: pytest.
     assert purged(backend, kind, later, limit=100) == len(done)
     left = namespace.claims() if kind is HistoryKind.CLAIM else namespace.audits()
     assert [record.item for record in left] == [amid]
+
+
+def test_a_record_that_another_purge_has_replaced(harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two purges read one record of claims, some of which stay: what the first one has left, and then purged, is not back."""
+    namespace, backend = Namespace(harness.connect()), harness.connect()
+    assert isinstance(backend, EtcdBackend)
+    namespace.claim(namespace.join('a'), 'done', 'done later', date=DAY)
+    namespace.audit('a', 'done', date=DAY)
+    later = namespace.snapshot().now + dt.timedelta(hours=1)
+    write, firsts = backend.store.connection.write, [True]
+
+    def after_the_other(method: str, request: Any, deadline: float) -> Any:
+        if firsts:
+            firsts.clear()
+            assert purged(namespace.backend, HistoryKind.CLAIM, later, limit=100) == 1
+            namespace.audit('a', 'done later', date=DAY)
+            assert purged(namespace.backend, HistoryKind.CLAIM, later, limit=100) == 1
+            assert purged(namespace.backend, HistoryKind.AUDIT, later, limit=100) == 2
+        return write(method, request, deadline)
+
+    monkeypatch.setattr(backend.store.connection, 'write', after_the_other)
+    gone = purged(backend, HistoryKind.CLAIM, later, limit=100)
+    assert (namespace.claims(), gone) == ([], 0)

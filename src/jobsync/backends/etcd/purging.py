@@ -22,7 +22,7 @@ from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.attempts import AttemptLog
 from jobsync.backends.etcd.chunked_log import KeyValue
 from jobsync.backends.etcd.history import Head, identity_of, rows_of, time_of
-from jobsync.backends.etcd.item_records import joined, record_chunks, record_name
+from jobsync.backends.etcd.item_records import FIRST, joined, record_chunks, record_name
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.store import CHUNKS_AT_ONCE, EtcdStore
@@ -64,7 +64,11 @@ class Removal:
     def operation(self, since: int) -> object:
         """Return the operation, which does nothing if one of the keys was written after etcd's revision ``since``."""
         success = [requests.delete(self.first, self.end), *(requests.put(*chunk) for chunk in self.left[:1])]
+        # t=0  this handle reads a record of claims A and B: A is completed
+        # t=1  another purge leaves a record of B alone in its place; B is completed, its claim purged, and its completion too
+        # t=2  the removal arrives, and nothing is there that was written since t=0: it would put B's claim back, as an open one
         compares = [requests.unwritten(self.first, since, self.end)]
+        compares += [requests.exists(self.first + FIRST[1:])] * bool(self.left)
         return MESSAGES['RequestOp'](request_txn=requests.when(compares, success))
 
 

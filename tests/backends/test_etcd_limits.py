@@ -192,6 +192,14 @@ def test_a_server_that_takes_smaller_requests() -> None:
             assert '--quota-backend-bytes' not in str(caught.value)
 
 
+def test_a_server_that_takes_fewer_operations() -> None:
+    """The error names the option that limits them, of which an audit takes four."""
+    with closing(EtcdServer('--max-txn-ops=3')) as server, closing(connect(server.url(), BackendOptions())) as backend:
+        backend.open(SETTINGS, create=True)
+        with pytest.raises(BackendUnavailable, match=r'too many operations.*--max-txn-ops'):
+            backend.append_audits('a', ['x'], DAY)
+
+
 class TestSpace:
     """A server whose space is used up: the alarm that ends all writing, until an operator disarms it."""
 

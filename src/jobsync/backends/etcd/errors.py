@@ -28,7 +28,8 @@ LARGE = (
     'raise --max-request-bytes of the server if it is below its default of 1.5 MiB, or grpc.max_receive_message_length of a '
     'client of your own'
 )
-HINTS = {'larger than max': LARGE, 'request is too large': LARGE, 'space exceeded': FULL}
+MANY = 'raise --max-txn-ops of the server if it is below its default of 128'
+HINTS = {'larger than max': LARGE, 'request is too large': LARGE, 'too many operations': MANY, 'space exceeded': FULL}
 """What to do, by what the server or gRPC says. A server that is busy exhausts resources too (``too many requests``)."""
 
 

@@ -227,6 +227,12 @@ class TestErrors:
         """Other refusals, those that are not known too."""
         assert type(translate(answered(text), self.SERVER)) is kind
 
+    def test_a_value_that_is_larger_than_the_server_takes(self) -> None:
+        """The error names the setting that limits them."""
+        error = translate(answered('ERR Protocol error: invalid bulk length'), self.SERVER)
+        assert isinstance(error, BackendUnavailable)
+        assert 'raise its proto-max-bulk-len' in str(error)
+
 
 class TestStart:
     """A node that meets a refusal at its first start hears of it at once."""

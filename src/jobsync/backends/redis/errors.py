@@ -56,6 +56,8 @@ OUTAGES: Mapping[str, str] = {
 FOREIGN = 'WRONGTYPE'
 NO_DATABASE = 'DB index is out of range'
 """What SELECT says of a database that there is not; it has no code of its own."""
+TOO_LARGE = 'invalid bulk length'
+"""What a server says of a value that is larger than it takes, which has no code either."""
 
 UNKNOWN = re.compile(r"unknown (?:redis )?command(?:[ ,]*['`](\w+))?", re.IGNORECASE)
 """What a server says of a command that it does not have, which has no code of its own either. A script's error names none."""
@@ -108,6 +110,8 @@ def translate(error: Exception, server: RedisServer) -> JobsyncError:
         return SchemaMismatch(f'{server}: a key of the namespace is not from jobsync ({said}); choose another appname')
     if code in OUTAGES:
         return BackendUnavailable(f'{server}: {said} ({code}: {OUTAGES[code]})')
+    if TOO_LARGE in said:
+        return BackendUnavailable(f'{server}: {said}: raise its proto-max-bulk-len, which is 512 MB by default')
     return BackendUnavailable(f'{server}: {said}')
 
 

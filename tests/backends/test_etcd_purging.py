@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.support.servers import EtcdServer
 from jobsync.backend import HistoryKind
 from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.item_records import place_of
+from jobsync.errors import BackendUnavailable
 from jobsync.testing import Namespace
 from jobsync.testing.conformance.namespace import purged
 
@@ -81,3 +83,35 @@ def test_a_record_that_another_purge_has_replaced(harness: EtcdHarness, monkeypa
     monkeypatch.setattr(backend.store.connection, 'write', after_the_other)
     gone = purged(backend, HistoryKind.CLAIM, later, limit=100)
     assert (namespace.claims(), gone) == ([], 0)
+
+
+def test_records_whose_writers_died(harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chunks of large records that were never completed go with the history of their time, and not before."""
+    backend = harness.connect()
+    assert isinstance(backend, EtcdBackend)
+    namespace = Namespace(backend)
+    ref, items = namespace.join('a'), [random.Random(number).randbytes(50_000).hex() for number in range(8)]
+    connection, read = backend.store.connection, backend.store.read_state(backend.store.later())
+    write = connection.write
+
+    def die(method: str, request: Any, deadline: float) -> Any:
+        if request.compare:
+            raise BackendUnavailable('the writer dies')
+        return write(method, request, deadline)
+
+    monkeypatch.setattr(connection, 'write', die)
+    for append in (
+        lambda: backend.append_claims(ref, items, DAY),
+        lambda: backend.append_claims(ref, items, DAY, tolerated=1),
+        lambda: backend.append_audits('a', items, DAY),
+        lambda: backend.forget_attempts(items, DAY),
+    ):
+        with pytest.raises(BackendUnavailable):
+            append()
+    monkeypatch.undo()
+    now, counts = namespace.snapshot().now, list[int]()
+    for before in (now + dt.timedelta(hours=2), now + dt.timedelta(days=2)):
+        assert not any(purged(backend, kind, before, limit=100) for kind in HistoryKind)
+        counts.append(sum(1 for _ in backend.store.range(read.keys.root + b'history/', 0, backend.store.later())))
+    assert counts[0] > 0
+    assert counts[1] == 0

@@ -39,10 +39,10 @@ class AttemptRecord:
     at: dt.datetime
     items: tuple[str, ...] = ()
 
-    def chunks(self, prefix: bytes) -> list[KeyValue]:
+    def chunks(self, prefix: bytes, now: dt.datetime) -> list[KeyValue]:
         """Return the keys and values of the record, in the place of an equal one if it is small."""
         run = f'{self.name}\0{self.incarnation}\0{self.is_forgotten}'
-        return record_chunks(prefix, run, attrs.evolve(self, items=()), self.items)
+        return record_chunks(prefix, run, attrs.evolve(self, items=()), self.items, now)
 
 
 def record_of(data: bytes) -> AttemptRecord | None:
@@ -125,7 +125,7 @@ class AttemptLog:
     def put(self, ref: NodeRef, date: dt.date, items: Sequence[str], deadline: float) -> object:
         """Return the operation that records that a run attempts items."""
         record = AttemptRecord(ref.name, ref.incarnation, False, self._store.time.earliest(), tuple(dict.fromkeys(items)))
-        parts = record.chunks(self._keys.attempts(date))
+        parts = record.chunks(self._keys.attempts(date), self._store.time.latest())
         self._store.put_ahead(parts, deadline)
         return requests.put(*parts[0])
 
@@ -135,7 +135,7 @@ class AttemptLog:
         self._store.read_time(deadline)
         at = self._store.time.earliest()
         record = AttemptRecord(run.name, run.incarnation, True, at, tuple(dict.fromkeys(items)))
-        parts, key = record.chunks(self._keys.attempts(date)), self._keys.node(run.name)
+        parts, key = record.chunks(self._keys.attempts(date), self._store.time.latest()), self._keys.node(run.name)
 
         def decide(reading: KeyReading) -> EtcdWrite[None] | None:
             if reading.cluster:

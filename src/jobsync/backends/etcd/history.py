@@ -187,7 +187,8 @@ class EtcdHistory:
 
     def _record(self, kind: HistoryKind, node: str, items: Sequence[str], date: dt.date, deadline: float) -> list[KeyValue]:
         self._store.read_time(deadline)
-        return record_chunks(self._keys.history(kind, date), node, Head(node, self._store.time.earliest()), items)
+        time = self._store.time
+        return record_chunks(self._keys.history(kind, date), node, Head(node, time.earliest()), items, time.latest())
 
     def history(
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None

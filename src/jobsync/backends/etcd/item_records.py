@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
+import math
+import re
 import secrets
 from collections.abc import Iterable, Sequence
 
@@ -10,13 +13,16 @@ from jobsync.backends.etcd.chunked_log import KeyValue, chunks
 from jobsync.backends.etcd.json_form import to_json
 from jobsync.backends.etcd.packing import packed
 
-__all__ = ['ALONE', 'FIRST', 'joined', 'place_of', 'record_chunks', 'record_name']
+__all__ = ['ALONE', 'FIRST', 'begun_at', 'joined', 'place_of', 'record_chunks', 'record_name']
 
 FIRST = b'/000000'
 """How the key of a record's first chunk ends, which is written last."""
 
 ALONE = b'item-'
 """How the name of a record begins that has one item. Others have hexadecimal names, as records of one item had before."""
+
+BEGUN = re.compile(rb'/(?:item-[0-9a-f]{16}-)?([0-9a-f]{10})-[0-9a-f]{24}$')
+"""The end of the name of a record of several chunks, with the second since 1970 in which it was begun."""
 
 
 def place_of(item: str) -> bytes:
@@ -26,7 +32,9 @@ def place_of(item: str) -> bytes:
     return ALONE + hashlib.sha256(item.encode()).hexdigest()[:16].encode() + b'-'
 
 
-def record_chunks(prefix: bytes, of: str, head: object, items: Sequence[str], *, is_new: bool = False) -> list[KeyValue]:
+def record_chunks(
+    prefix: bytes, of: str, head: object, items: Sequence[str], now: dt.datetime, *, is_new: bool = False
+) -> list[KeyValue]:
     """Return the keys and values of a record, in the place of one with the same items and the same ``of``, unless ``is_new``."""
     items = list(dict.fromkeys(items))
     content = to_json(items)
@@ -37,7 +45,8 @@ def record_chunks(prefix: bytes, of: str, head: object, items: Sequence[str], *,
         # t=1  a purge, which read the record of before, finds it unchanged since, and deletes all its chunks
         # t=2  the node puts the first chunk: the record is spoilt
         # So a record of several chunks never takes another one's place.
-        name = secrets.token_hex(16)
+        # Its writer may die before it puts the first chunk: a purge sees by the name how old the others are.
+        name = f'{int(now.timestamp()):010x}-{secrets.token_hex(12)}'
     prefix += place_of(items[0]) if len(items) == 1 else b''
     first = to_json(head) + b'\n' + parts[0][1]
     return [(prefix + name.encode() + key, value) for key, value in [(parts[0][0], first), *parts[1:]]]
@@ -46,6 +55,12 @@ def record_chunks(prefix: bytes, of: str, head: object, items: Sequence[str], *,
 def record_name(chunk: KeyValue) -> bytes:
     """Return the name of the record that a chunk belongs to."""
     return chunk[0][: -len(FIRST)]
+
+
+def begun_at(name: bytes) -> float:
+    """Return the second since 1970 in which a record of several chunks was begun; infinity if its name does not have it."""
+    found = BEGUN.search(name)
+    return int(found[1], 16) if found else math.inf
 
 
 def joined(parts: Iterable[KeyValue]) -> bytes:

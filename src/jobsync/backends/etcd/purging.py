@@ -11,7 +11,7 @@ import datetime as dt
 import secrets
 import threading
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import groupby
 
 import attrs
@@ -22,7 +22,7 @@ from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.attempts import AttemptLog
 from jobsync.backends.etcd.chunked_log import KeyValue
 from jobsync.backends.etcd.history import Head, identity_of, rows_of, time_of
-from jobsync.backends.etcd.item_records import FIRST, joined, record_chunks, record_name
+from jobsync.backends.etcd.item_records import FIRST, begun_at, joined, record_chunks, record_name
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.store import CHUNKS_AT_ONCE, EtcdStore
@@ -32,6 +32,8 @@ __all__ = ['EtcdPurging']
 
 PAGE = 100
 """Keys that one request reads at most: few enough that a server with large records answers others meanwhile."""
+LONGEST_WRITING_SEC = 24 * 3600
+"""How long one call may write a record, with room to spare: ``bulk_timeout_sec`` is an hour at most."""
 
 
 @attrs.frozen
@@ -215,7 +217,9 @@ class EtcdPurging:
                 return False
             return (row.item in other.items) is isinstance(row, Audit)
 
-        removals = list(_removals([(name, rows, [row for row in rows if stays(row)]) for name, rows in found]))
+        read = [(name, rows, [row for row in rows if stays(row)]) for name, rows in found]
+        removals = list(_removals(read, self._store.time.latest()))
+        removals += [removal_of(name) for name, rows in found if not rows and is_left_over(name, before)]
         return PurgePortion(removals, other.at if other else reading.at, date, resume)
 
     def _attempts(self, reading: KeyReading, before: dt.datetime, limit: int, after: str, deadline: float) -> PurgePortion:
@@ -226,14 +230,16 @@ class EtcdPurging:
                 resume = ATTEMPTS + name.removeprefix(self._keys.attempts()).decode('latin-1')
                 break
             day, seen = date, seen + (len(record.items) if record else 1)
-            if record is not None and record.at < before:
+            if record is None and is_left_over(name, before):
+                removals.append(removal_of(name))
+            elif record is not None and record.at < before:
                 still_open = self._other_history(reading, None, date, limit, deadline)
                 if still_open.to_read:
                     resume = READING + ATTEMPTS + name.removeprefix(self._keys.attempts()).decode('latin-1')
                     break
                 since = still_open.at
                 if still_open.items.isdisjoint(record.items):
-                    removals.append(Removal(name + b'/', name + b'0', frozenset()))
+                    removals.append(removal_of(name))
         return PurgePortion(removals, since, None, resume)
 
     def _records(
@@ -287,21 +293,30 @@ def date_of(row: Row) -> dt.date | None:
     return row.date if isinstance(row, (Claim, Audit)) else None
 
 
-def _removals(found: Sequence[tuple[bytes, list[Row], list[Row]]]) -> Iterator[Removal]:
+def is_left_over(name: bytes, before: dt.datetime) -> bool:
+    """Return whether a record that cannot be read was begun so long before a time that its writer is gone."""
+    return begun_at(name) + LONGEST_WRITING_SEC < before.timestamp()
+
+
+def removal_of(name: bytes, rows: Iterable[Row] = ()) -> Removal:
+    """Return the removal of one record and its rows."""
+    return Removal(name + b'/', name + b'0', frozenset(map(identity_of, rows)))
+
+
+def _removals(found: Sequence[tuple[bytes, list[Row], list[Row]]], now: dt.datetime) -> Iterator[Removal]:
     """Yield what to remove of records, given with their rows and the rows that stay; whole records in a row together."""
     for is_whole, run in groupby(found, key=lambda record: bool(record[1]) and not record[2]):
         if is_whole:
-            alone = [Removal(name + b'/', name + b'0', frozenset(map(identity_of, rows))) for name, rows, _ in run]
-            yield Removal.together(alone)
+            yield Removal.together([removal_of(name, rows) for name, rows, _ in run])
             continue
         for name, rows, left in run:
             if len(left) < len(rows):
                 gone = frozenset(map(identity_of, rows)).difference(map(identity_of, left))
-                yield Removal(name + b'/', name + b'0', gone, _left(name, left))
+                yield Removal(name + b'/', name + b'0', gone, _left(name, left, now))
 
 
-def _left(name: bytes, rows: Sequence[Row]) -> list[KeyValue]:
+def _left(name: bytes, rows: Sequence[Row], now: dt.datetime) -> list[KeyValue]:
     """Return the record of the rows that are left of another one."""
     kept = [row for row in rows if isinstance(row, (Claim, Audit))]
     head = Head(kept[0].node, kept[0].created_on)
-    return record_chunks(name.rpartition(b'/')[0] + b'/', head.node, head, [row.item for row in kept], is_new=True)
+    return record_chunks(name.rpartition(b'/')[0] + b'/', head.node, head, [row.item for row in kept], now, is_new=True)

@@ -34,6 +34,8 @@ from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.layers import MOST_ENTRIES
 from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.script import script
+from jobsync.backends.redis.server import check_server
+from jobsync.backends.redis.url import server_of
 from jobsync.cli.commands import cli
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
@@ -286,6 +288,12 @@ class TestServer:
                     namespace.beat(ref)
                 move_slot(slot, *reversed(nodes))
                 assert namespace.beat(ref).heartbeat == 1
+
+    def test_a_path_in_another_encoding(self) -> None:
+        """A server reports the path of its configuration, which may have any bytes: it is read over."""
+        info = b'config_file:/etc/\xff/redis.conf\r\nredis_version:6.0.16\r\n'
+        with pytest.raises(ConfigError, match=r'6\.0\.16'):
+            check_server(server_of('redis://h'), 'key', 'h', lambda *_: info)
 
     def test_full_memory(self, namespace: Namespace, server: RedisServer) -> None:
         """A server that cannot store more says so, and nothing is written by halves."""

@@ -44,7 +44,7 @@ def check_server(server: RedisServer, key: str, name: str, call: Callable[..., A
         call: Returns the server's answer to a command.
     """
     # A connection is made within the time for a call, and so is all that follows: few round trips, or a far server has no time.
-    info = dict(re.findall(r'^(\w+):(.*?)\r?$', call('INFO').decode(), re.MULTILINE))
+    info = dict(re.findall(r'^(\w+):(.*?)\r?$', call('INFO').decode(errors='replace'), re.MULTILINE))
     if info.get('cluster_enabled') == '1':
         # INFO and CONFIG GET have no key, so any node answers them: also one on which nothing of the namespace is kept.
         call('HGET', key, 'revision')

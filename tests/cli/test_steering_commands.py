@@ -62,7 +62,7 @@ def test_a_question_at_a_terminal(tmp_path: Path) -> None:
             done = subprocess.run(command, env=environ, stdin=theirs, capture_output=True, text=True, timeout=120, check=False)
             os.close(ours)
             os.close(theirs)
-            assert (done.returncode, r"Evict '\u5de5'?" in done.stderr, done.stdout[: len(printed)]) == (code, True, printed)
+            assert (done.returncode, r"Evict '\u5de5' (" in done.stderr, done.stdout[: len(printed)]) == (code, True, printed)
         assert not namespace.nodes()
 
 
@@ -74,6 +74,21 @@ def test_evict(url: str, namespace: Namespace) -> None:
     assert list(namespace.nodes()) == ['a']
     result = invoke(url, 'evict', 'b', '-y')
     assert (result.exit_code, result.stderr) == (1, "Error: node is 'b': must be a registered node: a\n")
+
+
+def test_a_run_that_has_joined_anew_is_not_evicted(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question names a run. If the node has joined anew before the answer, that run is over, and the new one stays."""
+    namespace.join('c', host='h1', pid=12)
+
+    def join_anew(question: str, **_: object) -> None:
+        assert question.startswith("Evict 'c' (h1, pid 12)?")
+        with closing(Cluster(url)) as other:
+            other.evict('c')
+        namespace.join('c')
+
+    monkeypatch.setattr('jobsync.cli.steering.confirm', join_anew)
+    result = invoke(url, 'evict', 'c')
+    assert (result.exit_code, 'has joined anew' in result.stderr, sorted(namespace.nodes())) == (1, True, ['a', 'b', 'c'])
 
 
 def test_orphaned_locks(url: str, namespace: Namespace) -> None:

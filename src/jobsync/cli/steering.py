@@ -134,8 +134,13 @@ def evict(cluster: Cluster, node: str, reason: str | None, yes: bool, actor: str
     that is alive stops claiming at its next heartbeat and joins anew, with what it owned: to keep it from that, stop it or drain
     it. A dead process is evicted by the leader in any case.
     """
-    confirm(f'Evict {node!r}? A process that is alive joins anew; if it is not, other nodes get its tokens', yes=yes)
-    timeout = cluster.evict(node, reason, actor=actor)
+    # t=0  the question names the run of NODE that is registered
+    # t=1  the run ends, or was only paused, and NODE joins anew
+    # t=2  a person says yes: the run that has just begun is not meant
+    run = next((row for row in cluster.nodes() if row['name'] == node and row['state'] != 'left'), None)
+    where = '' if run is None else f' ({run["host"]}, pid {run["pid"]})'
+    confirm(f'Evict {node!r}{where}? A process that is alive joins anew; if it is not, other nodes get its tokens', yes=yes)
+    timeout = cluster.evict(node, reason, actor=actor, incarnation=None if run is None else run['incarnation'])
     words = (
         f'{node!r} is evicted. If its process is alive, it stops claiming at its next heartbeat and joins anew; '
         f'if not, its tokens pass to other nodes after its timeout of {timeout:g} s'

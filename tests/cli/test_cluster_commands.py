@@ -91,6 +91,13 @@ def test_nothing_incomplete_is_said_of_the_age_that_was_asked_for(url: str, name
     assert invoke(url, 'incomplete', '--older-than', '0').stdout == 'nothing is incomplete\n'
 
 
+def test_ctrl_c(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that Ctrl-C has ended is told from one that has failed."""
+    monkeypatch.setattr(Cluster, 'nodes', Mock(side_effect=KeyboardInterrupt))
+    result = invoke(url, 'nodes')
+    assert (result.exit_code, result.stdout, result.stderr) == (130, '', '\nAborted!\n')
+
+
 def test_the_store_has_to_be_given() -> None:
     """Without a store the command says how to give one."""
     result = CliRunner(env={'JOBSYNC_BACKEND': None}).invoke(cli, ['status'])

@@ -241,7 +241,7 @@ main()
 def test_ctrl_c_at_the_start() -> None:
     """While the command line is imported, Ctrl-C ends it as it does later: one word, no traceback."""
     done = subprocess.run([sys.executable, '-c', INTERRUPTED], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (1, '', '\nAborted!\n')
+    assert (done.returncode, done.stdout, done.stderr) == (130, '', '\nAborted!\n')
 
 
 def every_command(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:

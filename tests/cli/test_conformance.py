@@ -205,14 +205,17 @@ class CutShort(Mine):
 
 
 @pytest.mark.parametrize(
-    ('what', 'said'),
-    [('os.kill(os.getpid(), signal.SIGINT)', 'Aborted!'), ('pytest.exit("enough", 0)', 'the suite has ended after 1 of')],
+    ('what', 'code', 'said'),
+    [
+        ('os.kill(os.getpid(), signal.SIGINT)', 130, 'Aborted!'),
+        ('pytest.exit("enough", 0)', 1, 'the suite has ended after 1 of'),
+    ],
 )
-def test_a_run_that_is_cut_short_is_not_success(tmp_path: Path, what: str, said: str) -> None:
+def test_a_run_that_is_cut_short_is_not_success(tmp_path: Path, what: str, code: int, said: str) -> None:
     """By Ctrl-C, say: what was not run does not hold, and no verdict is printed."""
     (tmp_path / 'my_harness.py').write_text(HARNESS + CUT_SHORT.format(what))
     done = conformance('memory://', '--harness', 'my_harness:CutShort', '--quick', '--select', 'heartbeat', path=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == code
     assert said in done.stderr
     assert 'holds' not in done.stdout
 

@@ -6,6 +6,7 @@ bench`` come this way too, so the library imports neither.
 
 from __future__ import annotations
 
+import signal
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +42,12 @@ class CommandGroup(click.Group):
             raise click.NoSuchOption(error.option_name, message, error.possibilities, ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Invoke the command. An error that quotes a misplaced URL shows no password."""
+        """Invoke the command. An error that quotes a misplaced URL shows no password; Ctrl-C ends it as shells expect (130)."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo('\nAborted!', err=True)
+            ctx.exit(128 + signal.SIGINT)
         except click.UsageError as error:
             message = error.format_message()
             for url in ctx.meta[_URLS]:

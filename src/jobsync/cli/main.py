@@ -28,7 +28,8 @@ def main() -> None:
     try:
         from jobsync.cli.commands import cli
     except KeyboardInterrupt:  # to import it takes long enough for a person who has changed his mind
-        sys.exit('\nAborted!')
+        sys.stderr.write('\nAborted!\n')
+        sys.exit(128 + signal.SIGINT)
 
     if isinstance(out := sys.stdout, io.TextIOWrapper):
         file = io.BufferedWriter(_Output(out.fileno(), 'w', closefd=False))

@@ -52,6 +52,15 @@ def test_a_narrow_terminal(url: str, namespace: Namespace, monkeypatch: pytest.M
     assert 'drained' in at_width(url, monkeypatch, 80, command)
 
 
+def test_a_terminal_that_does_not_know_its_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are printed whole, and not left out."""
+    monkeypatch.setattr(sys, 'stdout', terminal := io.StringIO())
+    monkeypatch.setattr(terminal, 'isatty', lambda: True)
+    monkeypatch.setenv('COLUMNS', '0')
+    output.console().print('all is well')
+    assert 'all is well' in terminal.getvalue()
+
+
 @pytest.mark.parametrize('width', [None, '40'])
 def test_no_example_url_is_cut(monkeypatch: pytest.MonkeyPatch, width: str | None) -> None:
     """``backends`` shows URLs to copy: whole where there is no terminal, and on several lines at a narrow one."""

@@ -14,7 +14,7 @@ from jobsync._cluster import actions, events, rows
 from jobsync._cluster.actions import user_at_host
 from jobsync._cluster.explanation import explain, place_of
 from jobsync._cluster.forecast import forecast
-from jobsync._cluster.reading import ClusterReader
+from jobsync._cluster.reading import ClusterReader, ClusterReading
 from jobsync._cluster.settings import fewest_attempts
 from jobsync._cluster.task_history import REBALANCES_READ, read_task_history
 from jobsync._core.counting import counted
@@ -484,13 +484,19 @@ class Cluster:
         checks.reason.of('reason', reason)
         checks.flag.of('force', force)
         reading = self._reader.read()
-        if not force and not reading.live.keys() - reading.idle.keys() - {node}:
-            raise ConfigError(
-                f'node is {cut_repr(node)}: no other node at work could own its tokens '
-                '(force=True, or --force, drains it all the same)'
-            )
+        refusal = ConfigError(
+            f'node is {cut_repr(node)}: no other node at work could own its tokens '
+            '(force=True, or --force, drains it all the same)'
+        )
+        if not force and _is_last(reading, node):
+            raise refusal
         self._backend.edit_locks(LockEdit(put=(LockRequest(node, ('%',), who, reason),), group=DRAINED))
         self._record(who, 'drain', [node], reason)
+        # t=0  a and b are at work; one operator is to drain a, another b, and each reads that the other node is left
+        # t=1  both are drained, and no node would own anything
+        if not force and node not in reading.drained and _is_last(self._reader.read(), node):
+            self.undrain(node, actor=who)
+            raise refusal
 
     def undrain(self, node: str, *, actor: str | None = None) -> bool:
         """Let a node own tokens again.
@@ -552,6 +558,11 @@ class Cluster:
 
     def _record(self, actor: str, action: str, subjects: Collection[str], reason: str | None = None) -> None:
         actions.record(self._backend, actor, action, subjects, reason)
+
+
+def _is_last(reading: ClusterReading, node: str) -> bool:
+    """Return whether no other node at work could own what the node owns."""
+    return not reading.live.keys() - reading.idle.keys() - {node}
 
 
 def _rebalance_row(row: Rebalance) -> RebalanceRow:

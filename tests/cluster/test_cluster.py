@@ -12,6 +12,7 @@ from tests.cluster.conftest import Clock, Nodes, acknowledge, task_of
 from jobsync import Cluster
 from jobsync._cluster.reading import ClusterReading
 from jobsync._core.patterns import Choice, NodeNames
+from jobsync._core.records import DRAINED, LockEdit
 from jobsync._worker.status import node_rows
 from jobsync.backend import NOBODY, Member, Pin, TokenGroup
 from jobsync.backends.memory import MemoryStore
@@ -467,6 +468,29 @@ def test_the_last_node_is_not_drained_by_mistake(cluster: Cluster, nodes: Nodes)
         cluster.drain('b', actor='ann')
     cluster.drain('b', actor='ann', force=True)
     assert 'every node at work is drained' in cluster.status()['problems']
+
+
+def test_two_operators_do_not_drain_the_last_two_nodes(
+    cluster: Cluster, namespace: Namespace, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has read that the other's node is left: the one who drains later undoes it. An older drain is not undone."""
+    edit = cluster._backend.edit_locks
+
+    def drain_b_before(lock_edit: LockEdit) -> int:
+        monkeypatch.undo()
+        namespace.lock('b', group=DRAINED)
+        return edit(lock_edit)
+
+    monkeypatch.setattr(cluster._backend, 'edit_locks', drain_b_before)
+    with pytest.raises(ConfigError, match='no other node'):
+        cluster.drain('a', actor='ann')
+    assert cluster.status()['drained'] == ['b']
+    assert {row['event'] for row in cluster.history() if row['by'] == 'ann'} == {'drain', 'undrain'}
+    cluster.undrain('b')
+    cluster.drain('a')
+    monkeypatch.setattr(cluster._backend, 'edit_locks', drain_b_before)
+    cluster.drain('a', 'another reason')
+    assert cluster.status()['drained'] == ['a', 'b']
 
 
 def test_the_last_node_that_makes_progress_is_not_drained_by_mistake(

@@ -73,7 +73,7 @@ def status(cluster: Cluster, watch: bool, every: float, as_json: bool) -> None:
 def _watch(cluster: Cluster, every: float) -> None:
     epochs: dict[int, None] = {}
     """The epochs seen, since leaders that change without moving a token leave no other trace."""
-    begun = dt.datetime.now()
+    begun = dt.datetime.now(dt.UTC)
     place = console()
     with Live(console=place, auto_refresh=False) if place.is_terminal else contextlib.nullcontext() as live:
         while True:
@@ -83,14 +83,15 @@ def _watch(cluster: Cluster, every: float) -> None:
                 shown: RenderableType = _glance(rows.status(reading), rows.node_rows(reading), place.width)
                 if changes := max(epochs) - min(epochs):
                     shown = Group(
-                        Text(f'! the leader has changed {counted(changes, "time")} since {begun:%H:%M:%S}', 'bold yellow'), shown
+                        Text(f'! the leader has changed {counted(changes, "time")} since {begun:%H:%M:%S} UTC', 'bold yellow'),
+                        shown,
                     )
             except JobsyncError as error:
                 # A store that has been read once may be restored, or have its password changed, and come back.
                 if not epochs and not isinstance(error, BackendUnavailable):
                     raise
                 said = 'the store does not answer: ' * isinstance(error, BackendUnavailable)
-                shown = Text(plain(f'{dt.datetime.now():%H:%M:%S} {said}{error}'), style='red')
+                shown = Text(plain(f'{dt.datetime.now(dt.UTC):%H:%M:%S} UTC: {said}{error}'), style='red')
             if live is None:
                 place.print(shown)
                 place.file.flush()

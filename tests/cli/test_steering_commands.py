@@ -78,10 +78,10 @@ def test_evict(url: str, namespace: Namespace) -> None:
 
 def test_a_run_that_has_joined_anew_is_not_evicted(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """The question names a run. If the node has joined anew before the answer, that run is over, and the new one stays."""
-    namespace.join('c', host='h1', pid=12)
+    namespace.join('c', host='h\x1b', pid=12)
 
     def join_anew(question: str, **_: object) -> None:
-        assert question.startswith("Evict 'c' (h1, pid 12)?")
+        assert question.startswith(r"Evict 'c' (h\x1b, pid 12)?")
         with closing(Cluster(url)) as other:
             other.evict('c')
         namespace.join('c')

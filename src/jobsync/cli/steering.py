@@ -10,7 +10,7 @@ from jobsync._core.patterns import choose
 from jobsync._core.records import NodeState
 from jobsync._core.redact import listed
 from jobsync.cli.common import cluster_command, confirm, json_option, steering_command, yes_option
-from jobsync.cli.output import print_done, print_rows
+from jobsync.cli.output import plain, print_done, print_rows
 from jobsync.cluster import Cluster
 from jobsync.rows import LockRow
 
@@ -138,7 +138,7 @@ def evict(cluster: Cluster, node: str, reason: str | None, yes: bool, actor: str
     # t=1  the run ends, or was only paused, and NODE joins anew
     # t=2  a person says yes: the run that has just begun is not meant
     run = next((row for row in cluster.nodes() if row['name'] == node and row['state'] != 'left'), None)
-    where = '' if run is None else f' ({run["host"]}, pid {run["pid"]})'
+    where = '' if run is None else plain(f' ({run["host"]}, pid {run["pid"]})')
     confirm(f'Evict {node!r}{where}? A process that is alive joins anew; if it is not, other nodes get its tokens', yes=yes)
     timeout = cluster.evict(node, reason, actor=actor, incarnation=None if run is None else run['incarnation'])
     words = (

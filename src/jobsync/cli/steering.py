@@ -137,7 +137,8 @@ def evict(cluster: Cluster, node: str, reason: str | None, yes: bool, actor: str
     # t=0  the question names the run of NODE that is registered
     # t=1  the run ends, or was only paused, and NODE joins anew
     # t=2  a person says yes: the run that has just begun is not meant
-    run = next((row for row in cluster.nodes() if row['name'] == node and row['state'] != 'left'), None)
+    found = [] if yes else cluster.nodes()
+    run = next((row for row in found if row['name'] == node and row['state'] != 'left'), None)
     where = '' if run is None else plain(f' ({run["host"]}, pid {run["pid"]})')
     confirm(f'Evict {node!r}{where}? A process that is alive joins anew; if it is not, other nodes get its tokens', yes=yes)
     timeout = cluster.evict(node, reason, actor=actor, incarnation=None if run is None else run['incarnation'])

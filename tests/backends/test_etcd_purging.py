@@ -12,8 +12,9 @@ from tests.support.harnesses.etcd import EtcdHarness
 from tests.support.servers import EtcdServer
 
 from jobsync.backend import HistoryKind
+from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.backend import EtcdBackend
-from jobsync.backends.etcd.item_records import place_of
+from jobsync.backends.etcd.item_records import FIRST, place_of
 from jobsync.errors import BackendUnavailable
 from jobsync.testing import Namespace
 from jobsync.testing.conformance.namespace import purged
@@ -109,9 +110,11 @@ def test_records_whose_writers_died(harness: EtcdHarness, monkeypatch: pytest.Mo
         with pytest.raises(BackendUnavailable):
             append()
     monkeypatch.undo()
+    spoilt = backend.store.keys.history(HistoryKind.CLAIM, DAY) + b'0000000001-' + 24 * b'0' + FIRST
+    connection.write('KV.Txn', requests.when((), [requests.put(spoilt, b'of a later version')]), backend.store.later())
     now, counts = namespace.snapshot().now, list[int]()
     for before in (now + dt.timedelta(hours=2), now + dt.timedelta(days=2)):
         assert not any(purged(backend, kind, before, limit=100) for kind in HistoryKind)
         counts.append(sum(1 for _ in backend.store.range(read.keys.root + b'history/', 0, backend.store.later())))
     assert counts[0] > 0
-    assert counts[1] == 0
+    assert counts[1] == 1, 'what a later version can read stays'

@@ -49,6 +49,8 @@ class Removal:
     """The chunks of the record that takes the place."""
     alone: Sequence[Removal] = ()
     """One for each record, if there are several."""
+    is_unfinished: bool = False
+    """Whether the record is to be without its first chunk, which its writer puts last: another that cannot be read stays."""
 
     @classmethod
     def together(cls, alone: Sequence[Removal]) -> Removal:
@@ -71,6 +73,7 @@ class Removal:
         # t=2  the removal arrives, and nothing is there that was written since t=0: it would put B's claim back, as an open one
         compares = [requests.unwritten(self.first, since, self.end)]
         compares += [requests.exists(self.first + FIRST[1:])] * bool(self.left)
+        compares += [requests.is_absent(self.first + FIRST[1:])] * self.is_unfinished
         return MESSAGES['RequestOp'](request_txn=requests.when(compares, success))
 
 
@@ -219,7 +222,7 @@ class EtcdPurging:
 
         read = [(name, rows, [row for row in rows if stays(row)]) for name, rows in found]
         removals = list(_removals(read, self._store.time.latest()))
-        removals += [removal_of(name) for name, rows in found if not rows and is_left_over(name, before)]
+        removals += [unfinished(name) for name, rows in found if not rows and is_left_over(name, before)]
         return PurgePortion(removals, other.at if other else reading.at, date, resume)
 
     def _attempts(self, reading: KeyReading, before: dt.datetime, limit: int, after: str, deadline: float) -> PurgePortion:
@@ -231,7 +234,7 @@ class EtcdPurging:
                 break
             day, seen = date, seen + (len(record.items) if record else 1)
             if record is None and is_left_over(name, before):
-                removals.append(removal_of(name))
+                removals.append(unfinished(name))
             elif record is not None and record.at < before:
                 still_open = self._other_history(reading, None, date, limit, deadline)
                 if still_open.to_read:
@@ -296,6 +299,11 @@ def date_of(row: Row) -> dt.date | None:
 def is_left_over(name: bytes, before: dt.datetime) -> bool:
     """Return whether a record that cannot be read was begun so long before a time that its writer is gone."""
     return begun_at(name) + LONGEST_WRITING_SEC < before.timestamp()
+
+
+def unfinished(name: bytes) -> Removal:
+    """Return the removal of what a writer that is gone has left of a record."""
+    return attrs.evolve(removal_of(name), is_unfinished=True)
 
 
 def removal_of(name: bytes, rows: Iterable[Row] = ()) -> Removal:

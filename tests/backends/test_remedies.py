@@ -34,17 +34,22 @@ def test_an_unreadable_state() -> None:
     ('error', 'words'),
     [
         (psycopg.errors.UndefinedTable('gone'), 'jobsync doctor says which'),
+        (psycopg.errors.UndefinedColumn('gone'), 'put back what jobsync had made'),
+        (psycopg.errors.UndefinedFunction('no = for these types'), 'put back what jobsync had made'),
         (psycopg.errors.CheckViolation('refused'), 'put back what jobsync had made'),
         (psycopg.errors.ReadOnlySqlTransaction('refused'), 'default_transaction_read_only'),
     ],
 )
 def test_postgresql(error: psycopg.Error, words: str) -> None:
-    """Tables that are not there, or are others; a database that takes no writes."""
+    """Tables that are not there, or are others, of which doctor knows nothing; a database that takes no writes."""
     assert words in str(connection.translate(error, SERVER))
 
 
-def test_sqlite() -> None:
-    """Tables that are not there."""
-    error = sqlite3.OperationalError('no such table')
-    error.sqlite_errorcode = sqlite3.SQLITE_ERROR
-    assert 'jobsync doctor says which' in str(errors.translate(error, Path('jobs.db'), opening=False))
+@pytest.mark.parametrize('code', [sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT_TRIGGER, sqlite3.SQLITE_MISMATCH])
+def test_sqlite(code: int) -> None:
+    """Tables that are not there, or are others: a trigger that refuses a row is no table that is missing."""
+    error = sqlite3.OperationalError('refused')
+    error.sqlite_errorcode = code
+    said = str(errors.translate(error, Path('jobs.db'), opening=False))
+    assert 'put back what jobsync had made' in said
+    assert 'jobsync doctor says which' in said

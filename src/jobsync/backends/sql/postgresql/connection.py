@@ -64,8 +64,8 @@ CANCELED_HINT = (
     f'if this goes on, another session may hold a lock that is needed here: pg_blocking_pids(pid) finds it; {STANDBY_HINT}'
 )
 DUPLICATE_HINT = 'if this goes on, drop the unique index or constraint of this name that jobsync has not made'
-ABSENT = {'42P01', '42703', '3F000', '42883'}
-"""Undefined table, column, schema, function."""
+ABSENT = {'42P01', '3F000'}
+"""Undefined table, schema."""
 RAISED = 'P0'
 """The class of what a function in PL/pgSQL raises, as a trigger that an operator has added does."""
 FOREIGN_CLASSES = {'22', '23', '42'}
@@ -318,8 +318,8 @@ def translate(error: psycopg.Error, server: PostgresqlServer) -> JobsyncError:
         )
     if code[:2] in FOREIGN_CLASSES or isinstance(error, (psycopg.DataError, psycopg.ProgrammingError)):
         return SchemaMismatch(
-            f'{server}: a statement does not fit the tables it found: {said}: if a column, a condition or a trigger was added or '
-            'changed, put back what jobsync had made'
+            f'{server}: a statement does not fit the tables it found: {said}: if a column, a condition or a trigger was added, '
+            'changed or removed, put back what jobsync had made'
         )
     return BackendUnavailable(f'{server}: {said or type(error).__name__}')
 

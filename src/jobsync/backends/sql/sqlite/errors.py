@@ -47,8 +47,8 @@ def translate(error: sqlite3.Error, path: Path, *, opening: bool) -> JobsyncErro
         return BackendUnavailable(f'{path}, or its -wal, has been cut short ({error}): {_RESTORE}')
     if primary in FOREIGN:
         return SchemaMismatch(
-            f'{path} does not have the tables that were expected ({error}): jobsync doctor says which ones are missing, and what '
-            'to do'
+            f'{path}: a statement does not fit the tables it found: {error}: if a column, a condition or a trigger was added, '
+            'changed or removed, put back what jobsync had made; jobsync doctor says which tables are missing'
         )
     if primary == sqlite3.SQLITE_INTERRUPT:
         return BackendUnavailable(f'{path}: the time for this call was over before it was done')

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 
 import pytest
 
 from jobsync import CoordinationConfig, Job
-from jobsync.testing import VirtualCluster
+from jobsync.testing import Fault, VirtualCluster, When
 
 TIMEOUT = 10.0
 TASK_SEC = 10 * TIMEOUT
@@ -98,4 +99,21 @@ def test_a_worker_that_waits_for_the_store_does_not_hang() -> None:
         assert [job.get_coordination_status()['is_stalled'] for job in jobs] == [False, False]
         cluster.reconnect()
         cluster.advance(10)
+        assert cluster.backend.snapshot().version == version
+
+
+@pytest.mark.parametrize('method', ['append_claims', 'append_audits', 'history'])
+def test_a_worker_in_one_long_call_of_the_store_does_not_hang(method: str) -> None:
+    """A claim, a completion or a reading of a batch that takes longer than the timeout, in one attempt, moves nothing."""
+    config = CoordinationConfig(progress_timeout_sec=5)
+    with VirtualCluster() as cluster:
+        jobs = [cluster.join(name, coordination_config=config) for name in 'ab']
+        cluster.settle()
+        cluster.start('b', keep_going)
+        cluster.start('a', lambda job: deque(job.batch(range(100)), maxlen=0))
+        version = cluster.backend.snapshot().version
+        cluster.faulty('a').faults.append(Fault(method, When.NEVER, delay_sec=20))
+        cluster.advance(15)
+        assert method in cluster.faulty('a').calls
+        assert [job.get_coordination_status()['is_stalled'] for job in jobs] == [False, False]
         assert cluster.backend.snapshot().version == version

@@ -87,7 +87,7 @@ class ClaimLoop(Generic[T]):
 
     def take(self, tasks: Iterator[T]) -> list[T]:
         """Take the tasks that the next batch is missing, however long they are in coming."""
-        with self._task_log.waiting():
+        with self._session.waiting():
             return list(islice(tasks, self.missing))
 
     def run_batch(self, tasks: Sequence[T]) -> Generator[T]:

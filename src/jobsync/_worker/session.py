@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from jobsync._core.agent.lease import Lease
@@ -173,6 +174,19 @@ class Session:
         lease = self.lease
         if lease is not None:
             lease.has_progressed = True
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Have the time in the block count as progress: the user's code fetches tasks in it, or waits for the store."""
+        lease, wait = self.lease, object()
+        if lease is None:
+            yield
+            return
+        try:
+            lease.waiting[wait] = None
+            yield
+        finally:
+            lease.waiting.pop(wait, None)
 
     def set_weight(self, weight: float) -> None:
         """Have the node take this weight; once there is a node, if its block is still being entered."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from jobsync._core.counting import counted
 from jobsync._core.redact import cut_repr, listed
@@ -60,19 +59,6 @@ class TaskLog:
     def turns(self) -> list[str]:
         """Return the keys of the singletons and scheduled functions that have a turn: checked out, and no open task."""
         return [key for key in list(self._checked_out) if key not in self._open]
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Have the time in the block, in which the user's code fetches tasks, count as progress."""
-        lease, loop = self.session.lease, object()
-        if lease is None:
-            yield
-            return
-        try:
-            lease.waiting[loop] = None
-            yield
-        finally:
-            lease.waiting.pop(loop, None)
 
     def is_open(self, key: str) -> bool:
         """Return whether this task is open."""

@@ -58,7 +58,7 @@ class Lease:
         self.has_progressed = True
         """The mark of progress: a thread of the user sets it when it requests work or finishes some, and the agent clears it."""
         self.waiting: dict[object, None] = {}
-        """Loops that wait for their next task, which counts as progress."""
+        """Waits of the user's code for its next task or for the store, which count as progress."""
         self._ownership = self._nothing
         self.grant: Grant = self._nothing.granted(_NEVER)
 

@@ -335,7 +335,7 @@ class Cluster:
         The history of the cluster has its rebalances, and the last 20 changes of its leader, whether or not tokens moved. The
         history of a task has its claims and completions of all dates, its task lock, and since when its present owner has it. A
         store keeps the last move of a token alone: an earlier owner shows by what it has begun. What operators have done is
-        kept for a year.
+        kept for a year, about the newest 2,000 actions.
 
         Args:
             task: A ``Task`` or a bare id. None: the cluster.

@@ -11,9 +11,11 @@ from tests.cluster.conftest import Clock, Nodes, task_of
 from tests.job.waiting import wait_until
 
 from jobsync import Cluster, CoordinationConfig, Job
+from jobsync._cluster import actions
 from jobsync._cluster.actions import user_at_host
 from jobsync._core.records import ACTIONS, LockEdit
 from jobsync._event_log import event_log
+from jobsync._random import RANDOM
 from jobsync._runtime.leader_record import record_leader
 from jobsync.backend import Changes, HistoryKind, Leadership, Purged, Revision, TokenGroup
 from jobsync.backends.memory import MemoryBackend, MemoryStore
@@ -99,6 +101,22 @@ def test_actions_are_no_items_for_the_leader(clock: Clock) -> None:
         clock.advance(366 * 86_400)
         cluster.clear_locks(['y'])
         assert [row['event'] for row in cluster.history() if row['event'] != 'rebalance'] == ['clear locks']
+
+
+def test_the_oldest_of_many_actions_are_removed(
+    cluster: Cluster, namespace: Namespace, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leaders read them with the task locks: they stay few, while the leaders and who has added a lock remain."""
+    monkeypatch.setattr(actions, '_MOST', 10)
+    record_leader(namespace.backend, Leadership(1, nodes['a']), None)
+    cluster.add_lock('x', 'a', actor='scaler')
+    monkeypatch.setattr(RANDOM, 'random', lambda: 0.0)
+    for number in range(30):
+        cluster.release([str(number)], DAY)
+    assert len(namespace.backend.read_locks().locks) == 1 + 1 + 1 + 10
+    events = [(row['event'], row['by'], row['details']) for row in cluster.history()]
+    assert {details for event, _, details in events if event == 'release'} == {f'{number}: for {DAY}' for number in range(20, 30)}
+    assert {event[:2] for event in events if event[0] in ('lock', 'leader')} == {('lock', 'scaler'), ('leader', 'a')}
 
 
 def test_the_history_of_a_task(cluster: Cluster, namespace: Namespace, nodes: Nodes, clock: Clock) -> None:

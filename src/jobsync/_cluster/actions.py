@@ -11,16 +11,25 @@ import getpass
 import os
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 
 from jobsync._core.records import ACTIONS, LockEdit, LockFilter, LockRequest, TaskLock
 from jobsync._host import host_name
+from jobsync._random import RANDOM
+from jobsync._runtime.leader_record import LEADER
 from jobsync.backend import Backend
 from jobsync.errors import JobsyncError
 from jobsync.rows import EventRow
 
-__all__ = ['actions', 'people', 'record', 'user_at_host']
+__all__ = ['actions', 'people', 'record', 'trim', 'user_at_host']
 
 _KEPT = dt.timedelta(days=365)
+_MOST = 2000
+"""About how many actions are kept. Each reading of the task locks has these too, also that of a leader: 50,000 take seconds."""
+_TRIMMED_SHARE = 0.01
+"""In so many of all cases a record is followed by a reading of all of them, to remove those beyond ``_MOST``."""
+_REMOVED = 1000
+"""The most actions that are removed at once."""
 _MOST_SUBJECTS = 100
 """How many names of nodes or ids of tasks are kept of an action."""
 
@@ -63,6 +72,18 @@ def record(
         done = f'{action} ({reason})' if reason else action
         error.args = (f'{done} was carried out, and is missing in the history, since recording it failed: {error}',)
         raise
+    if RANDOM.random() < _TRIMMED_SHARE:
+        with suppress(JobsyncError):  # the action is recorded, and a later record tries again
+            trim(backend)
+
+
+def trim(backend: Backend) -> None:
+    """Remove the oldest recorded actions, if there are more than ``_MOST``; not the last lock of each actor (see ``people``)."""
+    found = [lock for lock in backend.read_locks().locks if lock.group == ACTIONS and lock.patterns[:1] != (LEADER,)]
+    kept = {lock.created_by: lock.task_id for lock in found if lock.patterns[:1] == ('lock',)}
+    outdated = frozenset(lock.task_id for lock in found[:-_MOST][:_REMOVED]).difference(kept.values())
+    if outdated:
+        backend.edit_locks(LockEdit(LockFilter(task_ids=outdated), group=ACTIONS))
 
 
 def people(locks: Iterable[TaskLock]) -> frozenset[str]:

@@ -14,10 +14,11 @@ from jobsync._event_log import EventLogger
 from jobsync.backend import Backend
 from jobsync.rows import LeaderRow
 
-__all__ = ['leader_changes', 'leader_edit', 'record_leader']
+__all__ = ['LEADER', 'leader_changes', 'leader_edit', 'record_leader']
 
 _logger = EventLogger('jobsync.node')
-_EVENT = 'leader'
+LEADER = 'leader'
+"""The event of a record, in the place of an action."""
 _MOST = 20
 """How many changes are kept. Leaders may follow each other without end, and leaders read all items."""
 _KEPT = dt.timedelta(days=365)
@@ -38,7 +39,7 @@ def leader_edit(leadership: Leadership, before: NodeRef | None) -> LockEdit:
     outdated = frozenset(map(_id_of, range(epoch - 2 * _MOST, epoch - _MOST + 1)))
     words = f'epoch {epoch}' + (f', before it {before.name}' if before else '')
     leader = leadership.node.name if leadership.node else ''
-    request = LockRequest(_id_of(epoch), (_EVENT,), leader, words, _KEPT)
+    request = LockRequest(_id_of(epoch), (LEADER,), leader, words, _KEPT)
     return LockEdit(LockFilter(task_ids=outdated), (request,), ACTIONS)
 
 
@@ -47,7 +48,7 @@ def leader_changes(locks: Iterable[TaskLock]) -> list[LeaderRow]:
     found = [
         LeaderRow(epoch=epoch, leader=lock.created_by, since=lock.created_at)
         for lock in locks
-        if lock.group == ACTIONS and lock.patterns[:1] == (_EVENT,) and (epoch := _epoch_of(lock.task_id)) is not None
+        if lock.group == ACTIONS and lock.patterns[:1] == (LEADER,) and (epoch := _epoch_of(lock.task_id)) is not None
     ]
     return sorted(found, key=lambda row: row['epoch'], reverse=True)
 
@@ -55,8 +56,8 @@ def leader_changes(locks: Iterable[TaskLock]) -> list[LeaderRow]:
 def _epoch_of(record_id: str) -> int | None:
     """Return the epoch of a record; None of one that was given another id manually."""
     event, _, number = record_id.partition(' ')
-    return int(number) if event == _EVENT and number.isdecimal() else None
+    return int(number) if event == LEADER and number.isdecimal() else None
 
 
 def _id_of(epoch: int) -> str:
-    return f'{_EVENT} {epoch}'
+    return f'{LEADER} {epoch}'

@@ -19,6 +19,7 @@ from tests.scheduled.world import Outcome, World
 from tests.support.patching import patched
 
 from jobsync import Job
+from jobsync._cluster import actions
 from jobsync._core.agent import settings_comparison
 from jobsync._core.agent.lease import Lease
 from jobsync._runtime import host_lock, node, startup
@@ -48,6 +49,7 @@ def run(
         random = Random(seed)
         for module in (host_lock, store_calls, shared_batch):
             stack.enter_context(patched(module, 'RANDOM', random))
+        stack.enter_context(patched(actions, 'RANDOM', Random(seed)))
         stack.enter_context(patched(sys, 'unraisablehook', lambda found: world.note(f'ignored: {found.exc_value!r}')))
         if taken_out is not None:
             stack.enter_context(BREAKS[taken_out](world))

@@ -18,7 +18,7 @@ from tests.job.stores import Store, foreign_task, kinds, owned_tasks
 from tests.job.waiting import DEADLINE_SEC, wait_until
 from tests.support.timings import TOKENS
 
-from jobsync import AsyncJob, JobsyncError, NotOwned, UnsupportedOperation, plugins
+from jobsync import AsyncJob, Job, JobsyncError, NotOwned, UnsupportedOperation, plugins
 from jobsync._worker import shared_batch
 from jobsync._worker.completions import Completions
 from jobsync._worker.shared_batch import SharedBatch
@@ -821,6 +821,30 @@ def test_entered_twice(store: Store) -> None:
         with pytest.raises(JobsyncError, match='entered before'):
             await job.__aenter__()
 
+    run(work())
+
+
+def test_entered_twice_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second asyncio task is refused, also before a thread has begun to enter for the first one, which enters."""
+    enter, may_enter = Job.__enter__, threading.Event()
+
+    def late(job: Job) -> Job:
+        may_enter.wait(DEADLINE_SEC)
+        return enter(job)
+
+    async def work() -> None:
+        job = store.async_job('a')
+        entering = asyncio.create_task(job.__aenter__())
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0, may_enter.set)
+        with pytest.raises(JobsyncError, match='entered before'):
+            await job.__aenter__()
+        await entering
+        assert await job.add_task(1)
+        await job.write_audit()
+        await job.__aexit__(None, None, None)
+
+    monkeypatch.setattr(Job, '__enter__', late)
     run(work())
 
 

@@ -10,6 +10,7 @@ from tests.core.bench import AWAY, TASKS, Bench
 
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
+from jobsync._core.agent.events import LogMessage
 from jobsync._core.agent.phase import Phase
 from jobsync.errors import BackendUnavailable, ConfigError, Evicted, JobsyncError, SchemaMismatch, UnsupportedOperation
 
@@ -234,6 +235,16 @@ def test_sessions_that_end_at_once_begin_with_pauses(kind: type[commands.Command
     assert 5 <= len([made for made in bench.made[began:] if isinstance(made.call, commands.Open)]) <= 25
     bench.run(40.0)
     assert agent.is_settled
+
+
+def test_tables_that_refuse_to_register_a_node_are_told_as_a_failed_call() -> None:
+    """The error is what entering has to say, and its lines become fewer, however often the node starts over."""
+    bench = Bench()
+    agent = bench.start('a')
+    register = bench.catch(agent, commands.Register)
+    agent.events.clear()
+    assert not agent.done(register.lane, SchemaMismatch('a statement does not fit the tables it found'), bench.now)
+    assert [event.level for event in agent.events if isinstance(event, LogMessage)] == ['retry']
 
 
 def test_a_namespace_that_is_gone_ends_the_incarnation() -> None:

@@ -358,7 +358,7 @@ class Agent:
         self._log('warning', f'the store went back in time ({sign}): beginning a new timeline')
         self._restart(now, sign, self._rollback.timeline)
 
-    def _restart(self, now: float, reason: str, renewing: Timeline | None = None) -> None:
+    def _restart(self, now: float, reason: str, renewing: Timeline | None = None, *, is_logged: bool = True) -> None:
         """Answer False from now on, and begin again as a new incarnation, after ``renewing`` a timeline."""
         if self.phase is Phase.LEAVING:
             self.phase = Phase.LEFT
@@ -368,7 +368,8 @@ class Agent:
         # So from here on no answer counts, and no call is made, before all parts have begun.
         self._session, self._restarting, self._renewing = self._session + 1, reason, renewing
         self.lease.drop()
-        self._log('warning', f'node {self.config.name!r} starts over as a new incarnation: {reason}')
+        if is_logged:
+            self._log('warning', f'node {self.config.name!r} starts over as a new incarnation: {reason}')
         self._begin_session(now)
         # t=0  a proxy connects one lane to one store and another lane to another, or sends readings to a replica that is behind
         # t=1  this node registers in the first; the second does not know it, which ends the session, and so on for ever
@@ -381,19 +382,21 @@ class Agent:
     def _refused(self, lane: Lane, issued: Issued, error: JobsyncError, now: float) -> bool:
         """Stop at the start; later try again (rule R9): rights or tables that were granted once may be granted again.
 
-        Returns whether the store has answered. A heartbeat that finds no namespace is answered: the node begins anew once the
-        namespace is back.
+        Returns whether the store has answered. The heartbeat of a member that finds no namespace is answered:
+        the node begins anew once the namespace is back.
         """
         gone = isinstance(error, errors.SchemaMismatch)
         if not (self._entry.has_opened if gone else self._has_been_member):
             self._fail(error)
         elif gone and (lane is Lane.HEARTBEAT or self.phase not in (Phase.OPENING, Phase.MEMBER)):
-            has_lease = self.lease.deadline > -math.inf
-            self._restart(now, str(error))
-            if lane is Lane.WORK or not has_lease:
-                # Tables that are there for ``open`` and refuse to register the node, or its first heartbeat, may do so for ever:
-                # without a pause it would open and register hundreds of times in each second, and log as many lines.
+            # Tables that are there for ``open`` and refuse to register the node, or its first heartbeat, may do so for ever:
+            # without a pause it would open and register hundreds of times in each second.
+            may_repeat = lane is Lane.WORK or self.lease.deadline == -math.inf
+            self._restart(now, str(error), is_logged=not may_repeat)
+            if may_repeat:
                 self._work_at = now + self.config.retry_sec
+                self._log_failure(issued, error)
+                return False
         else:
             self._failed(lane, issued, error, now)
             if gone:
@@ -416,4 +419,7 @@ class Agent:
         else:
             self._work_at = again
             self._membership.work_failed(issued.call, again, now)
+        self._log_failure(issued, error)
+
+    def _log_failure(self, issued: Issued, error: JobsyncError) -> None:
         self._log('retry', f'{named(issued.call)} failed, will be repeated: {error}')

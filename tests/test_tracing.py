@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -18,6 +20,7 @@ from jobsync import AsyncJob, CoordinationConfig, Job, Tick
 from jobsync._worker.tracing import AddedTasks
 from jobsync.aio.claim_loop import Claims
 from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.errors import Conflict
 
 
 @pytest.fixture
@@ -35,7 +38,8 @@ def config(store: MemoryStore) -> CoordinationConfig:
 
 
 def named(exporter: InMemorySpanExporter, name: str) -> list[ReadableSpan]:
-    return [span for span in exporter.get_finished_spans() if span.name == f'jobsync.{name}']
+    found = [span for span in exporter.get_finished_spans() if span.name == f'jobsync.{name}']
+    return sorted(found, key=lambda span: span.start_time or 0)
 
 
 def task_of(span: object) -> object:
@@ -49,6 +53,7 @@ def test_plans_commits_and_hand_overs(exporter: InMemorySpanExporter) -> None:
     store = MemoryStore()
     with Job('w1', coordination_config=config(store)), Job('w2', coordination_config=config(store)) as other:
         wait_until(lambda: len(other.my_tokens) == 10, 'the newcomer has its share')
+        wait_until(lambda: bool(named(exporter, 'hand_over')), 'its spans are exported')
         reasons = [span.attributes['jobsync.reason'] for span in named(exporter, 'commit') if span.attributes]
         assert reasons[:2] == ['first distribution', 'node joined: w2']
         assert [span.attributes for span in named(exporter, 'plan')][: len(reasons)] == [
@@ -57,6 +62,43 @@ def test_plans_commits_and_hand_overs(exporter: InMemorySpanExporter) -> None:
         (hand_over,) = named(exporter, 'hand_over')
         assert hand_over.attributes == {'jobsync.node': 'w1', 'jobsync.reason': 'node joined: w2', 'jobsync.moved': 10}
         assert (hand_over.start_time or 0) < (hand_over.end_time or 0)
+
+
+def test_a_refused_commit(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The span of a commit that the store refuses is an error."""
+    commit, refusals = MemoryBackend.commit, [Conflict('the plan is outdated')]
+
+    def refuse(*args: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return commit(*args)
+
+    monkeypatch.setattr(MemoryBackend, 'commit', refuse)
+    with Job('w1', coordination_config=config(MemoryStore())):
+        wait_until(lambda: len(named(exporter, 'commit')) >= 2, 'both are exported')
+    assert [span.status.is_ok for span in named(exporter, 'commit')][:2] == [False, True]
+
+
+@pytest.mark.parametrize('hangs', [False, True])
+def test_no_plan_waits_for_a_processor_of_spans(
+    exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    """The leader distributes tokens though a program's own processor of spans hangs, or raises."""
+    over, called = threading.Event(), threading.Event()
+
+    def fail(*_: object, **__: object) -> None:
+        called.set()
+        if hangs:
+            over.wait()
+        raise ValueError('no span')
+
+    monkeypatch.setattr(SimpleSpanProcessor, 'on_start', fail)
+    try:
+        with Job('w1', coordination_config=config(MemoryStore())) as job:
+            assert len(job.my_tokens) == 20
+            assert called.wait(600)
+    finally:
+        over.set()
 
 
 def test_tasks(exporter: InMemorySpanExporter) -> None:

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobsync._core.assignment import Plan
+from jobsync._event_log import EventLogger
+from jobsync._runtime import threads
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
 __all__ = ['commit_span', 'tracer']
 
+_logger = EventLogger('jobsync.node')
 _made: tuple[Any, Tracer | None] = (None, None)
 """The provider last found, and its tracer for this library."""
 
@@ -48,10 +52,43 @@ def commit_span(node: str, plan: Plan, planned_from: int) -> Iterator[None]:
     if found is None:
         yield
         return
-    about: dict[str, str | int] = {'jobsync.node': node, 'jobsync.reason': plan.reason, 'jobsync.moved': plan.moved}
-    found.start_span('jobsync.plan', attributes=about, start_time=planned_from).end()
-    with found.start_as_current_span('jobsync.commit', attributes=about):
+    # t=0  a worker has died; the leader plans, and ends a span: the exporter waits ten seconds for a server that is away
+    # t=1  the tokens of the dead worker have no owner meanwhile; and for ever, if a processor of spans raises
+    # So the spans are made afterwards, on a thread of their own.
+    write = partial(_write_spans, found, node, plan, planned_from, time.time_ns())
+    try:
         yield
-    if plan.moved and plan.duration_ms:
-        began = time.time_ns() - 1_000_000 * plan.duration_ms
-        found.start_span('jobsync.hand_over', attributes=about, start_time=began).end()
+    except Exception as error:
+        _start(node, partial(write, time.time_ns(), error))
+        raise
+    _start(node, partial(write, time.time_ns(), None))
+
+
+def _start(node: str, write: Callable[[], object]) -> None:
+    with suppress(RuntimeError):  # the process can start no thread now
+        threads.start(node, 'spans', partial(_try, node, write))
+
+
+def _try(node: str, write: Callable[[], object]) -> None:
+    try:
+        write()
+    except Exception:
+        _logger.exception('node %r: a plan has no spans, since tracing raised', node)
+
+
+def _write_spans(
+    found: Tracer, node: str, plan: Plan, planned_from: int, sent_at: int, ended_at: int, error: Exception | None
+) -> None:
+    """Make the spans of a plan and its commit. All times are on ``time.time_ns``."""
+    about: dict[str, str | int] = {'jobsync.node': node, 'jobsync.reason': plan.reason, 'jobsync.moved': plan.moved}
+    found.start_span('jobsync.plan', attributes=about, start_time=planned_from).end(sent_at)
+    commit = found.start_span('jobsync.commit', attributes=about, start_time=sent_at)
+    if error is not None:
+        from opentelemetry.trace import StatusCode
+
+        commit.record_exception(error)
+        commit.set_status(StatusCode.ERROR, f'{type(error).__name__}: {error}')
+    commit.end(ended_at)
+    if error is None and plan.moved and plan.duration_ms:
+        began = ended_at - 1_000_000 * plan.duration_ms
+        found.start_span('jobsync.hand_over', attributes=about, start_time=began).end(ended_at)

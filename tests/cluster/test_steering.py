@@ -119,6 +119,20 @@ def test_the_oldest_of_many_actions_are_removed(
     assert {event[:2] for event in events if event[0] in ('lock', 'leader')} == {('lock', 'scaler'), ('leader', 'a')}
 
 
+@pytest.mark.usefixtures('nodes')
+def test_many_actors_whose_locks_are_gone_keep_no_actions(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as user@host of a container for each lock: their actions are removed as all others."""
+    monkeypatch.setattr(actions, '_MOST', 10)
+    monkeypatch.setattr(actions, '_REMOVED', 5)
+    for number in range(20):
+        cluster.add_lock('x', 'a', actor=f'ci@pod-{number}')
+    monkeypatch.setattr(RANDOM, 'random', lambda: 0.0)
+    cluster.add_lock('y', 'a', actor='ci@last')
+    for number in range(4):
+        cluster.release([str(number)], DAY)
+    assert len([row for row in cluster.history() if row['event'] in ('lock', 'release')]) == 10
+
+
 def test_the_history_of_a_task(cluster: Cluster, namespace: Namespace, nodes: Nodes, clock: Clock) -> None:
     """Claims and completions of every date, what was done with it, and since when its owner has it."""
     task = task_of(cluster, 'b')

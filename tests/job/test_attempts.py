@@ -19,7 +19,8 @@ from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
 from jobsync import Cluster, Job, NotOwned
-from jobsync._core.records import LockEdit, NodeRef, Registration
+from jobsync._core.records import LockEdit, LockReading, NodeRef, Registration
+from jobsync._random import RANDOM
 from jobsync.backend import Unclaimed
 from jobsync.errors import SchemaMismatch
 from jobsync.testing import FaultyBackend
@@ -115,6 +116,22 @@ def test_what_cannot_be_recorded_was_carried_out(store: Store, monkeypatch: pyte
             else:
                 job.purge(older_than=0)
         assert job.list_quarantined() == ([] if what == 'release' else [{'item': 'bad', 'attempts': 3}])
+
+
+@pytest.mark.any_store
+def test_no_signal_ends_a_call_that_removes_old_actions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would leave a lock of the driver taken, as in each other call of the store."""
+    monkeypatch.setattr(RANDOM, 'random', lambda: 0.0)
+    with store.job('a', config=THREE) as job:
+        backend, read, are_calls = job._session.needed_backend, job._session.needed_backend.read_locks, list[bool]()
+
+        def read_locks() -> LockReading:
+            are_calls.append(job._session.caller.is_calling)
+            return read()
+
+        monkeypatch.setattr(backend, 'read_locks', read_locks)
+        job.release_quarantined('x')
+    assert True in are_calls
 
 
 def test_a_block_around_a_task_of_another_thread(store: Store) -> None:

@@ -74,16 +74,18 @@ def record(
         raise
     if RANDOM.random() < _TRIMMED_SHARE:
         with suppress(JobsyncError):  # the action is recorded, and a later record tries again
-            trim(backend)
+            call(lambda: trim(backend))
 
 
 def trim(backend: Backend) -> None:
-    """Remove the oldest recorded actions, if there are more than ``_MOST``; not the last lock of each actor (see ``people``)."""
-    found = [lock for lock in backend.read_locks().locks if lock.group == ACTIONS and lock.patterns[:1] != (LEADER,)]
-    kept = {lock.created_by: lock.task_id for lock in found if lock.patterns[:1] == ('lock',)}
-    outdated = frozenset(lock.task_id for lock in found[:-_MOST][:_REMOVED]).difference(kept.values())
+    """Remove the oldest actions beyond ``_MOST``, but not the last lock of each actor who has locks (see ``people``)."""
+    locks = backend.read_locks().locks
+    found = [lock for lock in locks if lock.group == ACTIONS and lock.patterns[:1] != (LEADER,)]
+    creators = {lock.created_by for lock in locks if lock.group != ACTIONS}
+    kept = {lock.created_by: lock.task_id for lock in found if lock.patterns[:1] == ('lock',) and lock.created_by in creators}
+    outdated = [lock.task_id for lock in found[:-_MOST] if lock.task_id != kept.get(lock.created_by)][:_REMOVED]
     if outdated:
-        backend.edit_locks(LockEdit(LockFilter(task_ids=outdated), group=ACTIONS))
+        backend.edit_locks(LockEdit(LockFilter(task_ids=frozenset(outdated)), group=ACTIONS))
 
 
 def people(locks: Iterable[TaskLock]) -> frozenset[str]:

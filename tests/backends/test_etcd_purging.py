@@ -14,7 +14,7 @@ from tests.support.servers import EtcdServer
 from jobsync.backend import HistoryKind
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.backend import EtcdBackend
-from jobsync.backends.etcd.item_records import FIRST, place_of
+from jobsync.backends.etcd.item_records import FIRST, place_of, record_chunks
 from jobsync.errors import BackendUnavailable
 from jobsync.testing import Namespace
 from jobsync.testing.conformance.namespace import purged
@@ -84,6 +84,40 @@ def test_a_record_that_another_purge_has_replaced(harness: EtcdHarness, monkeypa
     monkeypatch.setattr(backend.store.connection, 'write', after_the_other)
     gone = purged(backend, HistoryKind.CLAIM, later, limit=100)
     assert (namespace.claims(), gone) == ([], 0)
+
+
+@pytest.mark.parametrize('kind', [HistoryKind.CLAIM, HistoryKind.AUDIT])
+def test_what_is_left_of_a_record_amid_those_that_go(harness: EtcdHarness, kind: HistoryKind) -> None:
+    """It may get a name between those of others that go in the same portion: they go, and it stays."""
+    namespace = Namespace(harness.connect())
+    ref, is_claim = namespace.join('a'), kind is HistoryKind.CLAIM
+    first, stays, last = sorted((f'item {number}' for number in range(3)), key=place_of)
+    namespace.claim(ref, *(['goes'] * is_claim), stays, date=DAY)
+    namespace.audit('a', 'goes', *([] if is_claim else [stays]), date=DAY)
+    for item in (first, last):
+        if is_claim:
+            namespace.claim(ref, item, date=DAY)
+        namespace.audit('a', item, date=DAY)
+    later = namespace.snapshot().now + dt.timedelta(hours=1)
+    assert purged(namespace.backend, kind, later, limit=100) == 3
+    assert [record.item for record in (namespace.claims() if is_claim else namespace.audits())] == [stays]
+
+
+def test_what_is_left_of_several_items_amid_records_that_go(harness: EtcdHarness) -> None:
+    """Its name begins with the time, as that of one that goes and was left before: a later one, before those of no time."""
+    namespace = Namespace(harness.connect())
+    ref, later = namespace.join('a'), namespace.snapshot().now + dt.timedelta(hours=1)
+    groups = [[f'{letter}{number}' for letter in 'xyz'] for number in range(3)]
+    first, whole, last = sorted(groups, key=lambda items: record_chunks(b'', 'a', None, items, later)[0][0])
+    for items in (first, last):
+        namespace.claim(ref, *items, date=DAY)
+        namespace.audit('a', items[0], date=DAY)
+        if items is first:
+            assert purged(namespace.backend, HistoryKind.CLAIM, later, limit=100) == 1
+            namespace.claim(ref, *whole, date=DAY)
+            namespace.audit('a', *items, *whole, date=DAY)
+    assert purged(namespace.backend, HistoryKind.CLAIM, later, limit=100) == 2 + 3 + 1
+    assert sorted(record.item for record in namespace.claims()) == last[1:]
 
 
 def test_records_whose_writers_died(harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:

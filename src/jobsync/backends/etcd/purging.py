@@ -163,7 +163,19 @@ class EtcdPurging:
             return self._portion(reading, kind, before, limit, after, deadline)
 
         portion = self._store.with_state(read, deadline)
-        waiting = deque(portion.removals)
+        # t=0  a record goes in part, and others go whole, by one removal of all keys from the first to the last of them
+        # t=1  what is left of the one gets a name between theirs: in the same request etcd would refuse it, or remove it again
+        # So what is left is put by requests after those.
+        for is_partly in (False, True):
+            removals = [removal for removal in portion.removals if bool(removal.left) is is_partly]
+            gone |= self._remove(removals, kind, portion, deadline)
+        if not portion.resume:
+            self._forget(kind)
+        return Purged(len(gone), portion.resume)
+
+    def _remove(self, removals: Sequence[Removal], kind: HistoryKind, portion: PurgePortion, deadline: float) -> set[Hashable]:
+        """Remove what was not written since it was read, and return the identities of the rows that are gone."""
+        waiting, gone = deque(removals), set[Hashable]()
         while waiting:
             part = [waiting.popleft() for _ in range(min(len(waiting), CHUNKS_AT_ONCE))]
             for removal in part:
@@ -185,9 +197,7 @@ class EtcdPurging:
                     gone |= removal.gone
                 else:
                     waiting.extend(removal.halves())
-        if not portion.resume:
-            self._forget(kind)
-        return Purged(len(gone), portion.resume)
+        return gone
 
     def _forget(self, kind: HistoryKind) -> None:
         """Forget what was read for a kind of history, and what for the attempts, which go with the claims."""

@@ -53,12 +53,13 @@ def test_a_narrow_terminal(url: str, namespace: Namespace, monkeypatch: pytest.M
 
 
 def test_a_terminal_that_does_not_know_its_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lines are printed whole, and not left out."""
+    """It is asked, or has 80: lines are not left out, and ``status --watch`` fills none with a million blanks."""
     monkeypatch.setattr(sys, 'stdout', terminal := io.StringIO())
     monkeypatch.setattr(terminal, 'isatty', lambda: True)
     monkeypatch.setenv('COLUMNS', '0')
     output.console().print('all is well')
     assert 'all is well' in terminal.getvalue()
+    assert output.console().width < 1000
 
 
 @pytest.mark.parametrize('width', [None, '40'])

@@ -6,6 +6,7 @@ import datetime as dt
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
@@ -23,15 +24,17 @@ _SHORT = 12
 _MANY = 1000
 """From so many rows on, laying a table out for a terminal takes seconds."""
 _WIDE = 1_000_000
-"""The width of the output, in characters, but at a terminal of known width: nothing is cut that a program may search for."""
+"""The width of the output, in characters, where it is not a terminal: nothing is cut off that a program may search for."""
 
 
 def console() -> Console:
     """Return the console on standard output; one that prints nowhere if the process has none."""
     if sys.stdout is None:
         return Console(file=io.StringIO())
-    is_terminal = sys.stdout.isatty() and os.environ.get('COLUMNS') != '0'  # 0: unknown, as of some terminals
-    return Console(width=None if is_terminal else _WIDE, highlight=False)
+    width = None if sys.stdout.isatty() else _WIDE
+    if width is None and os.environ.get('COLUMNS') == '0':  # unknown, as of some terminals
+        width = shutil.get_terminal_size().columns
+    return Console(width=width, highlight=False)
 
 
 def plain(text: str) -> str:

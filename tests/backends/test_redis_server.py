@@ -23,6 +23,7 @@ from tests.support.harnesses.redis import RedisHarness
 from tests.support.servers import RedisServer, free_port
 from tests.support.waiting import eventually
 
+from jobsync import Cluster
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import INITIAL, LockEdit, LockRequest, Member, Pin
 from jobsync.backend import BackendOptions, HistoryKind
@@ -325,6 +326,12 @@ class TestServer:
         assert 'accepts no write' in result.stdout
         with namespace.unchanged():
             assert CliRunner().invoke(cli, command).exit_code == 0
+
+    def test_a_name_of_a_namespace(self, harness: RedisHarness, namespace: Namespace, server: RedisServer) -> None:
+        """A key of another program under the same prefix keeps nobody from listing the namespaces."""
+        server.ask('EVAL', r"return redis.call('SET', 'jobsync:{\255}:state', '')", '0')
+        with closing(Cluster(harness.url)) as cluster:
+            assert set(cluster.namespaces() or ()) == {'sync_', '\N{REPLACEMENT CHARACTER}'}
 
     def test_a_key_of_somebody_elses(self, harness: RedisHarness, server: RedisServer) -> None:
         """A key of ours that holds something else is neither used nor replaced."""

@@ -50,7 +50,7 @@ class RedisNamespace:
         deadline = self.deadline()
         for _ in range(_SCANS):
             cursor, keys = self.pool.command(deadline, 'SCAN', cursor, 'MATCH', f'{before}*{after}', 'COUNT', _KEYS)
-            found.update(key.decode().removeprefix(before).removesuffix(after) for key in keys)
+            found.update(key.decode(errors='replace').removeprefix(before).removesuffix(after) for key in keys)
             if cursor == b'0':
                 break
         return found

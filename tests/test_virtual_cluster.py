@@ -25,6 +25,7 @@ from jobsync import (
     NotOwned,
     RebalanceEvent,
 )
+from jobsync._cluster import actions
 from jobsync._event_log import event_log
 from jobsync.testing import Fault, VirtualCluster, When
 from jobsync.testing.pytest_plugin import jobsync_cluster
@@ -62,6 +63,20 @@ def test_two_runs_are_the_same() -> None:
     """Every callback comes at the same moment and in the same order, whatever else the machine does."""
     assert len(first := failover(1)) > 8
     assert failover(1) == first
+
+
+def test_two_runs_make_the_same_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that follow an action of an operator in a share of all cases: faults are for calls that a test counts."""
+    monkeypatch.setattr(actions, '_TRIMMED_SHARE', 0.5)
+
+    def calls() -> list[str]:
+        with VirtualCluster(1) as cluster:
+            job = cluster.join('a', coordination_config=CoordinationConfig(max_attempts=3))
+            for task in TASKS:
+                job.release_quarantined(task)
+            return list(cluster.faulty('a').calls)
+
+    assert calls() == calls()
 
 
 def test_a_death_hands_its_tokens_on_within_the_promised_time(cluster: VirtualCluster) -> None:

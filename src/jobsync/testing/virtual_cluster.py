@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 import attrs
 
+from jobsync._cluster import actions
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import NodeState
 from jobsync._runtime import host_lock, threads
@@ -113,7 +114,7 @@ class VirtualCluster:
         self._time.__enter__()
         self._time.replace(threads, 'new_pool', lambda name, *_: VirtualPool(self._time, name))
         self._time.replace(threads, 'result_of', lambda future: result_of(self._time, future))
-        for module in (host_lock, store_calls, shared_batch):
+        for module in (host_lock, store_calls, shared_batch, actions):
             self._time.replace(module, 'RANDOM', random.Random(self._seed))
         self._random_before = random.getstate()
         random.seed(self._seed)

@@ -256,8 +256,10 @@ class TestSentinel:
                     namespace.beat(ref)
                 backend.open(SETTINGS, create=True)
             sentinel.kill()
-            with closing(connect(url, BackendOptions())) as backend, pytest.raises(ConfigError, match='no permissions'):
-                backend.open(SETTINGS, create=True)
+            for said, setting in (('no permissions', '-sentinel'), ('sentinel_password', '>another')):
+                refusing.ask('ACL', 'SETUSER', 'default', setting)
+                with closing(connect(url, BackendOptions())) as backend, pytest.raises(ConfigError, match=said):
+                    backend.open(SETTINGS, create=True)
 
     def test_sentinels_that_do_not_answer(self, server: RedisServer) -> None:
         """One is enough; none is an outage; one that does not know the service is a mistake."""

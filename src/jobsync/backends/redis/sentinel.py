@@ -30,7 +30,7 @@ def master_of(sentinels: Sentinels, kind: type[AbstractConnection], deadline: De
         except (redis.RedisError, BackendUnavailable) as error:
             # t=0  the user of this sentinel has lost its rights, or its password is being changed; the others still answer
             # t=1  an operator has a replica promoted: a node that called no other one would go on writing to the former master
-            problem = problem if isinstance(problem, redis.ResponseError) else error
+            problem = problem if isinstance(problem, (redis.ResponseError, redis.AuthenticationError)) else error
             continue
         if answer is not None:
             return answer[0].decode(), int(answer[1])

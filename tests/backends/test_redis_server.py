@@ -327,12 +327,6 @@ class TestServer:
         with namespace.unchanged():
             assert CliRunner().invoke(cli, command).exit_code == 0
 
-    def test_a_name_of_a_namespace(self, harness: RedisHarness, namespace: Namespace, server: RedisServer) -> None:
-        """A key of another program under the same prefix keeps nobody from listing the namespaces."""
-        server.ask('EVAL', r"return redis.call('SET', 'jobsync:{\255}:state', '')", '0')
-        with closing(Cluster(harness.url)) as cluster:
-            assert set(cluster.namespaces() or ()) == {'sync_', '\N{REPLACEMENT CHARACTER}'}
-
     def test_a_key_of_somebody_elses(self, harness: RedisHarness, server: RedisServer) -> None:
         """A key of ours that holds something else is neither used nor replaced."""
         server.ask('SET', 'jobsync:{sync_}:state', 'mine')

@@ -439,3 +439,16 @@ def test_a_newcomer_waits_for_leases_of_before_the_state_was_deleted(harness: Re
     assert made.timeline.generation == is_node_left_over
     assert made.snapshot().longest_timeout_sec == 99.5 * is_node_left_over
     assert not made.nodes()
+
+
+def test_names_in_another_encoding(harness: RedisHarness, server: RedisServer) -> None:
+    """Keys of another program that look like a namespace's, and attempts that jobsync did not write, are left out."""
+    namespace, day = Namespace(harness.connect()), dt.date(2026, 3, 2)
+    ref = namespace.join('a')
+    backend: Any = namespace.backend
+    backend.append_claims(ref, ['x'], day, 9)
+    backend.remove_node(ref)
+    server.ask('EVAL', r"redis.call('SET', KEYS[1] .. '\233}:state', 'x')", '1', 'jobsync:{caf')
+    server.ask('EVAL', r"redis.call('HSET', KEYS[1], '2026-03-02\0caf\233', 'a\0run\0')", '1', key('attempts'))
+    assert backend.read_namespaces(9) == ['sync_']
+    assert backend.lost_attempts(day) == {'x': 1}

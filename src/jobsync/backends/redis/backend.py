@@ -5,6 +5,7 @@ A script is atomic, so the comparisons that close a race are in the scripts, eac
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -228,7 +229,11 @@ class RedisBackend:
 
     def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
         flat = self._run('lost_attempts', date=date.isoformat(), at_least=at_least)
-        return {item.decode(): int(lost) for item, lost in records.pairs(flat)}
+        found = dict[str, int]()
+        for item, lost in records.pairs(flat):
+            with contextlib.suppress(UnicodeDecodeError):  # jobsync did not write it
+                found[item.decode()] = int(lost)
+        return found
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
         self._append('audit', node, '', items, date)

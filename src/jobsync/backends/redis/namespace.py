@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
@@ -50,7 +51,9 @@ class RedisNamespace:
         deadline = self.deadline()
         for _ in range(_SCANS):
             cursor, keys = self.pool.command(deadline, 'SCAN', cursor, 'MATCH', f'{before}*{after}', 'COUNT', _KEYS)
-            found.update(key.decode(errors='replace').removeprefix(before).removesuffix(after) for key in keys)
+            for key in keys:
+                with contextlib.suppress(UnicodeDecodeError):  # another program's
+                    found.add(key.decode().removeprefix(before).removesuffix(after))
             if cursor == b'0':
                 break
         return found

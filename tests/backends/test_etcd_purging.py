@@ -120,6 +120,25 @@ def test_what_is_left_of_several_items_amid_records_that_go(harness: EtcdHarness
     assert sorted(record.item for record in namespace.claims()) == last[1:]
 
 
+def test_records_that_another_purge_has_removed(harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two purges read the same records: only one of them counts them."""
+    namespace, backend = Namespace(harness.connect()), harness.connect()
+    assert isinstance(backend, EtcdBackend)
+    namespace.claim(namespace.join('a'), 'x', 'y', date=DAY)
+    namespace.audit('a', 'x', 'y', date=DAY)
+    later = namespace.snapshot().now + dt.timedelta(hours=1)
+    write, firsts = backend.store.connection.write, [True]
+
+    def after_the_other(method: str, request: Any, deadline: float) -> Any:
+        if firsts:
+            firsts.clear()
+            assert purged(namespace.backend, HistoryKind.CLAIM, later, limit=100) == 2
+        return write(method, request, deadline)
+
+    monkeypatch.setattr(backend.store.connection, 'write', after_the_other)
+    assert purged(backend, HistoryKind.CLAIM, later, limit=100) == 0
+
+
 def test_records_whose_writers_died(harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """The chunks of large records that were never completed go with the history of their time, and not before."""
     backend = harness.connect()

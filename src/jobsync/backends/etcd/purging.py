@@ -194,7 +194,8 @@ class EtcdPurging:
                 # t=1  a node appends claim B, whose key lies between theirs
                 # t=2  the removal of all keys from A to C is skipped because of B: A and C are removed apart
                 if response.response_txn.succeeded:
-                    gone |= removal.gone
+                    if response.response_txn.responses[0].response_delete_range.deleted:  # not by another purge before
+                        gone |= removal.gone
                 else:
                     waiting.extend(removal.halves())
         return gone

@@ -225,6 +225,18 @@ def test_tables_that_refuse_a_node_are_tried_again_after_a_pause(refused: type[c
     assert agent.is_settled
 
 
+def test_tables_that_refuse_a_node_for_long_are_tried_less_and_less_often() -> None:
+    """A trigger of somebody's refuses heartbeats for a day: no more attempts than heartbeats, and few lines in the log."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    gone, began = SchemaMismatch('a trigger or function in the database refuses this'), len(bench.made)
+    while_it_lasts(bench, 200.0, lambda each, call: gone if isinstance(call, commands.Heartbeat) else None)
+    assert len([made for made in bench.made[began:] if isinstance(made.call, commands.Open)]) <= 50
+    assert len([event for event in agent.events if isinstance(event, LogMessage) and 'starts over' in event.text]) <= 12
+    bench.run(agent.config.heartbeat_interval_sec)
+    assert agent.phase is Phase.MEMBER
+
+
 @pytest.mark.parametrize('kind', [commands.Heartbeat, commands.TakeSnapshot])
 def test_sessions_that_end_at_once_begin_with_pauses(kind: type[commands.Command]) -> None:
     """A node that registers in one store, while calls of one kind reach another, does not do so as fast as both answer."""

@@ -42,6 +42,8 @@ __all__ = ['Agent']
 _SHORT_SESSIONS = 3
 """How many sessions in a row may be short, before each next one begins after a pause. A store that went back in time ends two or
 three of each node."""
+_DOUBLINGS = 20
+"""How often the pause doubles at most; long before, it is as long as the longest heartbeat interval."""
 
 
 class Agent:
@@ -368,14 +370,18 @@ class Agent:
         # So from here on no answer counts, and no call is made, before all parts have begun.
         self._session, self._restarting, self._renewing = self._session + 1, reason, renewing
         self.lease.drop()
-        if is_logged:
-            self._log('warning', f'node {self.config.name!r} starts over as a new incarnation: {reason}')
+        self._short_sessions = self._short_sessions + 1 if now < self._short_until else 0
+        over = self._short_sessions - _SHORT_SESSIONS
+        if is_logged and (over <= 0 or over & (over - 1) == 0):
+            count = f' ({self._short_sessions} in a row ended at once)' if over > 0 else ''
+            self._log('warning', f'node {self.config.name!r} starts over as a new incarnation: {reason}{count}')
         self._begin_session(now)
         # t=0  a proxy connects one lane to one store and another lane to another, or sends readings to a replica that is behind
         # t=1  this node registers in the first; the second does not know it, which ends the session, and so on for ever
+        # Tables that are there for ``open`` and refuse to register the node, or its first heartbeat, do the same.
         # Without a pause each node would register hundreds of times in each second, which all others read.
-        self._short_sessions = self._short_sessions + 1 if now < self._short_until else 0
-        self._work_at = now + (self.config.retry_sec if self._short_sessions > _SHORT_SESSIONS else 0)
+        pause = self.config.retry_sec * 2 ** min(over - 1, _DOUBLINGS) if over > 0 else 0
+        self._work_at = now + min(pause, self.config.heartbeat_interval_sec)
         self._short_until = self._work_at + self.config.retry_sec
         self.phase, self._restarting = Phase.OPENING if renewing is None else Phase.RENEWING, None
 
@@ -389,12 +395,11 @@ class Agent:
         if not (self._entry.has_opened if gone else self._has_been_member):
             self._fail(error)
         elif gone and (lane is Lane.HEARTBEAT or self.phase not in (Phase.OPENING, Phase.MEMBER)):
-            # Tables that are there for ``open`` and refuse to register the node, or its first heartbeat, may do so for ever:
-            # without a pause it would open and register hundreds of times in each second.
-            may_repeat = lane is Lane.WORK or self.lease.deadline == -math.inf
-            self._restart(now, str(error), is_logged=not may_repeat)
-            if may_repeat:
-                self._work_at = now + self.config.retry_sec
+            # Tables that are there for ``open`` may refuse to register the node, or its first heartbeat, for ever: those are calls
+            # that fail, and sessions that end at once.
+            is_answer = lane is Lane.HEARTBEAT and self.lease.deadline > -math.inf
+            self._restart(now, str(error), is_logged=is_answer)
+            if not is_answer:
                 self._log_failure(issued, error)
                 return False
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -198,6 +199,20 @@ class TestOpening:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert namespace.beat(ref).heartbeat == 1
+
+    @pytest.mark.parametrize('lack', [errno.ENOSPC, errno.EMFILE])
+    def test_no_room_for_the_files_of_a_first_start(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lack: int) -> None:
+        """A disk without room for another file, or a process that may open no more: an outage, which may end by itself."""
+
+        def refuse(*_: object) -> int:
+            raise OSError(lack, os.strerror(lack))
+
+        with closing(connect(f'sqlite:///{tmp_path}/jobs.db', BackendOptions())) as backend:
+            with monkeypatch.context() as full:
+                full.setattr(os, 'open', refuse)
+                with pytest.raises(BackendUnavailable, match=os.strerror(lack)):
+                    backend.open(SETTINGS, create=True)
+            Namespace(backend).join('a')
 
     @pytest.mark.full  # that processes open an absent store at once is part of the contract
     def test_ten_processes_make_one_file(self, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ _RESTORE = 'stop all nodes, put a backup in its place and remove -wal and -shm'
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 ABSENT = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_AUTH}
 """At ``open`` an error of the configuration; later an outage, which an operator may end."""
+SHORT = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
+"""What the system lacks or fails in for a while: an outage also at ``open``."""
 FOREIGN = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
 """The codes of a statement that does not fit the tables it found."""
 
@@ -71,4 +74,4 @@ def translated(path: Path, *, opening: bool = False) -> Iterator[None]:
     except OSError as error:
         hint = f'; {_RIGHTS}' if isinstance(error, PermissionError) else ''
         reason = f'{path} cannot be reached: {error.strerror}{hint}'
-        raise (ConfigError(reason) if opening else BackendUnavailable(reason)) from error
+        raise (ConfigError(reason) if opening and error.errno not in SHORT else BackendUnavailable(reason)) from error

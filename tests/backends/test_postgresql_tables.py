@@ -46,6 +46,22 @@ def test_a_table_without_a_log(harness: PostgresqlHarness, table: str) -> None:
     assert namespace.beat(ref).heartbeat == 1
 
 
+@pytest.mark.parametrize('table', ['state', 'node', 'token', 'lock'])
+def test_triggers_that_are_disabled(harness: PostgresqlHarness, table: str) -> None:
+    """Manual changes would go unnoticed: whoever connects then is refused. Triggers of somebody else's may be off."""
+    namespace = Namespace(harness.connect())
+    ref = namespace.join('a')
+    function = "CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+    other = f'CREATE TRIGGER other AFTER DELETE ON sync_{table} EXECUTE FUNCTION other()'
+    harness.execute(function, other, f'ALTER TABLE sync_{table} DISABLE TRIGGER USER')
+    harness.end_sessions()
+    with pytest.raises(ConfigError, match=f'triggers of sync_{table} are disabled'):
+        namespace.beat(ref)
+    harness.execute(f'ALTER TABLE sync_{table} ENABLE TRIGGER USER', f'ALTER TABLE sync_{table} DISABLE TRIGGER other')
+    harness.end_sessions()
+    assert namespace.beat(ref).heartbeat == 1
+
+
 @pytest.mark.parametrize('has_tables', [False, True])
 def test_a_search_path_that_changes_meanwhile(harness: PostgresqlHarness, has_tables: bool) -> None:
     """A process that connects anew does not go on in another schema, whether there are tables in it or not."""

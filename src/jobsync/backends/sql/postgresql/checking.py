@@ -12,16 +12,21 @@ import psycopg
 from psycopg.pq import Conninfo
 
 from jobsync.backends.sql.postgresql.connection import ENCODING, BoundedConnection
+from jobsync.backends.sql.postgresql.ddl import FUNCTIONS
 from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, SOCKETS, PostgresqlServer
 from jobsync.errors import ConfigError, SchemaMismatch
 
 __all__ = ['SEARCH_PATH', 'Hosts', 'SchemaCheck']
 
 TABLES = """
-    SELECT oid, relname, relnamespace::regnamespace::text, relpersistence, pg_catalog.pg_table_is_visible(oid), relkind
+    SELECT oid, relname, relnamespace::regnamespace::text, relpersistence, pg_catalog.pg_table_is_visible(oid), relkind, EXISTS (
+        SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = pg_class.oid AND tgenabled = 'D'
+        AND tgfoid IN (SELECT oid FROM pg_catalog.pg_proc WHERE proname IN ({functions}))
+    )
     FROM pg_catalog.pg_class WHERE relname IN ({names}) AND relkind IN ('r', 'p', 'v', 'm', 'f') AND {which} ORDER BY relname
 """
-"""Tables, and what a statement takes for one: partitioned tables, views, materialized views and foreign tables."""
+"""Tables, and what a statement takes for one: partitioned tables, views, materialized views and foreign tables; and whether a
+trigger of jobsync's on it is disabled."""
 IN_PATH = """relnamespace = ANY (ARRAY(
     SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = ANY (pg_catalog.current_schemas(true))
 ))"""
@@ -63,7 +68,8 @@ class SchemaCheck:
 
     def __init__(self, server: PostgresqlServer, state: str, names: Sequence[str]) -> None:
         self._server, self._state = server, state
-        self._names = ', '.join(f"'{name}'" for name in names)
+        functions = [state.removesuffix('state') + name for name in FUNCTIONS]
+        self._given = {kind: ', '.join(map(repr, each)) for kind, each in (('names', names), ('functions', functions))}
         self._oid: int | None = None
 
     def existing(self, read: Callable[[str], Iterable[Any]]) -> set[str]:
@@ -84,8 +90,8 @@ class SchemaCheck:
         ``read`` returns the rows of a statement: of a new connection, or within the transaction that depends on the answer, since
         behind a proxy each transaction of a connection may have another session.
         """
-        found = list(read(TABLES.format(names=self._names, which=IN_PATH)))
-        visible = [(name, schema, persistence) for _, name, schema, persistence, is_visible, _ in found if is_visible]
+        found = list(read(TABLES.format(**self._given, which=IN_PATH)))
+        visible = [(name, schema, persistence) for _, name, schema, persistence, is_visible, *_ in found if is_visible]
         # t=0  a role's search_path is jobs, public. It has no right to use jobs, where the tables are: they are invisible to it
         # t=1  a node of this role makes tables in public, and owns all tokens there
         if not any(name == self._state for name, *_ in visible):
@@ -103,6 +109,13 @@ class SchemaCheck:
                 f'{self._server}: {", ".join(lost)} is UNLOGGED, so a crash of the server empties it: ALTER TABLE … SET LOGGED; '
                 'if it has crashed since, stop all nodes before that'
             )
+        # t=0  an operator's ALTER TABLE sync_token DISABLE TRIGGER ALL stays in force, and a DELETE of a row there goes unnoticed
+        # t=1  node a, which reads differences, owns token 42 as before; a new leader, which reads everything, gives it to b
+        if off := [name for _, name, _, _, is_visible, _, is_off in found if is_visible and is_off]:
+            raise ConfigError(
+                f'{self._server}: triggers of {", ".join(off)} are disabled, so manual changes go unnoticed: ALTER TABLE … '
+                'ENABLE TRIGGER USER; if rows were changed meanwhile, stop all nodes before that'
+            )
         # t=0  a role's search_path begins with a schema that has an old copy of sync_token, or a view of one, and no other table
         # t=1  a node of this role joins the others, and takes the old owners for those of now
         if len({schema for _, schema, _ in visible}) > 1:
@@ -114,14 +127,14 @@ class SchemaCheck:
         # t=0  ALTER ROLE … SET search_path = jobs, while nodes a and b have their tables in public
         # t=1  node b connects anew, makes tables in jobs, and owns all tokens there
         # t=2  node a, whose connection has the former search_path, goes on in public
-        if self._oid is not None and not any(oid == self._oid and is_visible for oid, *_, is_visible, _ in found):
-            for _, name, schema, *_ in read(TABLES.format(names=self._names, which=f'oid = {self._oid}')):
+        if self._oid is not None and not any(oid == self._oid and is_visible for oid, _, _, _, is_visible, *_ in found):
+            for _, name, schema, *_ in read(TABLES.format(**self._given, which=f'oid = {self._oid}')):
                 raise ConfigError(
                     f'{self._server}: the search_path of this user no longer leads to {schema}.{name}, where this cluster is: '
                     'set it back, or stop all workers before they use another schema'
                 )
-        self._oid = next((oid for oid, name, _, _, is_visible, _ in found if is_visible and name == self._state), None)
-        return {name: kind for _, name, _, _, is_visible, kind in found if is_visible}
+        self._oid = next((oid for oid, name, _, _, is_visible, *_ in found if is_visible and name == self._state), None)
+        return {name: kind for _, name, _, _, is_visible, kind, _ in found if is_visible}
 
 
 class Hosts:

@@ -25,11 +25,15 @@ def jobsync_backend():
 """
 
 
-def conformance(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, path: Path | None = None) -> list[str]:
     code = (
         f'import sys; sys.path[:0] = {[str(Path(__file__).parents[2]), str(path)]!r}; from jobsync.cli.main import main; main()'
     )
-    return subprocess.run([sys.executable, '-c', code, 'conformance', *arguments], capture_output=True, text=True, check=False)
+    return [sys.executable, '-c', code, 'conformance', *arguments]
+
+
+def conformance(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments, path=path), capture_output=True, text=True, check=False)
 
 
 def test_every_test_says_what_it_guards() -> None:
@@ -218,6 +222,37 @@ def test_a_run_that_is_cut_short_is_not_success(tmp_path: Path, what: str, code:
     assert done.returncode == code
     assert said in done.stderr
     assert 'holds' not in done.stdout
+
+
+HANGING = """
+import threading
+from jobsync.backends.memory import MemoryBackend, MemoryStore
+from jobsync.testing.conformance import runner
+
+runner.HANGING_SEC = 0.1
+
+class Hanging(MemoryBackend):
+    def heartbeat(self, *arguments):
+        threading.Event().wait()
+
+class OnHanging(Mine):
+    def connect(self, namespace='sync_', **options):
+        return Hanging(MemoryStore(), BackendOptions(namespace, **options))
+"""
+
+
+def test_a_call_that_never_returns(tmp_path: Path) -> None:
+    """It is shown where the test and the backend are, while they are there: no time limit of the call itself is reached."""
+    (tmp_path / 'my_harness.py').write_text(HARNESS + HANGING)
+    options = ('--harness', 'my_harness:OnHanging', '--select', 'heartbeat_repeated_only_counts')
+    with subprocess.Popen(command('memory://', *options, path=tmp_path), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            shown = iter(process.stderr.readline, '')
+            assert any(line.endswith('in heartbeat\n') for line in shown)
+            assert any(line.endswith('in test_heartbeat_repeated_only_counts\n') for line in shown)
+        finally:
+            process.kill()
 
 
 def test_nothing_tried_is_not_success() -> None:

@@ -25,6 +25,8 @@ __all__ = ['Result', 'Verdict', 'run']
 make: Callable[[], Harness]
 """Makes a harness for each test of the present run; ``runner_suite`` calls it."""
 SETTINGS = Settings(total_tokens=24, hash_function='xxh3')
+HANGING_SEC = 300.0
+"""After how long a test shows where each thread is: longer than any takes, unless a call never returns."""
 
 
 class Verdict(enum.Enum):
@@ -142,6 +144,7 @@ def run(maker: Callable[[], Harness], report: Callable[[Result, int, int], None]
     options = ['-p', 'no:terminal', '-p', 'no:cacheprovider', '-p', 'no:xdist', '-c', '/dev/null', '--rootdir', '/']
     for limit in ('lines', 'chars'):
         options += ['-o', f'truncation_limit_{limit}=0']  # the reader of a report cannot request more with -vv
+    options += ['-o', f'faulthandler_timeout={HANGING_SEC}']
     file = f'{Path(__file__).with_name("runner_suite.py")}::TestBackend'
     status = pytest.main([*options, '-k', select, file], plugins=[recorder])
     # What was not run does not hold, and nothing in the results says so.

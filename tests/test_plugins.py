@@ -228,6 +228,22 @@ def test_a_package_without_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
         connect('sqlite:///jobs.db', OPTIONS)
 
 
+@pytest.mark.parametrize('returned', ['None', '{}', 'object()', '"cards"'])
+def test_a_connect_that_returns_no_backend(install: Install, returned: str) -> None:
+    """A forgotten ``return`` is an error: a job without a backend would be one without a cluster, which does no task."""
+    install('alpha', 'cards', working('cards').replace('return made', f'return {returned}'))
+    message = refusal('cards://x')
+    assert message.startswith('cards://x: its plugin returned a value of type ')
+    assert 'which has no acquire_leadership, append_audits, append_claims' in message
+
+
+def test_a_connect_that_raises(install: Install) -> None:
+    """An error of a plugin's own is one of jobsync, in one line, as any other reason why a backend cannot be used."""
+    install('alpha', 'cards', working('cards').replace('def connect(url, options)', 'def connect(url)'))
+    message = refusal('cards://x')
+    assert message.startswith('cards://x: its plugin fails with TypeError: connect() takes 1 ')
+
+
 def test_missing_driver(install: Install) -> None:
     """A driver that is not there is named with the command that brings it, and only when its backend is asked for."""
     install('alpha', 'cards', MISSING, extras=('cards', 'other'))

@@ -22,7 +22,7 @@ import pluggy
 from jobsync import hookspecs
 from jobsync._core.redact import no_url, redact_url, safe_repr
 from jobsync.backend import Backend, BackendInfo, BackendOptions
-from jobsync.config.checks import is_storable, nearest
+from jobsync.config.checks import is_storable, missing_methods, nearest
 from jobsync.errors import BackendNotFound, ConfigError, JobsyncError
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def connect(url: str, options: BackendOptions) -> Backend:
 
     Raises:
         ConfigError: The URL has no scheme, or its backend refuses it.
-        BackendNotFound: No plugin has the scheme, several have it, the plugin is broken, or its driver is not installed.
+        BackendNotFound: No plugin has the scheme, several have it, the plugin is broken, or its driver is not installed. Also
+            what else the plugin raises, as the cause.
     """
     if isinstance(url, str) and not is_storable(url):
         raise ConfigError(f'backend is {safe_repr(redact_url(url))}: must be text without NUL and lone surrogates')
@@ -98,9 +99,17 @@ def connect(url: str, options: BackendOptions) -> Backend:
             raise BackendNotFound(f'{scheme}:// cannot be used: {claims[0].error}') from claims[0].cause
         raise BackendNotFound(_unknown(scheme, candidates))
     try:
-        return chosen.plugin.connect(scheme + url[len(scheme) :], options)
+        backend = chosen.plugin.connect(scheme + url[len(scheme) :], options)
     except ImportError as error:
         raise BackendNotFound(f'{scheme}:// needs a driver that cannot be imported ({error}): {_remedy(chosen)}') from error
+    except JobsyncError:
+        raise
+    except Exception as error:
+        raise _plugin_error(url, error) from error
+    if missing := missing_methods(backend):
+        what = f'a value of type {type(backend).__name__}, which has no {", ".join(missing[:3])}'
+        raise BackendNotFound(f'{redact_url(url)}: its plugin returned {what}')
+    return backend
 
 
 def installed() -> list[Installed]:
@@ -116,7 +125,7 @@ def declared(url: str) -> BackendInfo:
 
     Raises:
         ConfigError: As ``connect`` raises it.
-        BackendNotFound: As ``connect`` raises it; or the plugin raises another error, or declares nothing.
+        BackendNotFound: As ``connect`` raises it; or ``info`` or ``close`` raises another error, or nothing is declared.
     """
     try:
         backend = connect(url, BackendOptions())
@@ -127,10 +136,14 @@ def declared(url: str) -> BackendInfo:
     except JobsyncError:
         raise
     except Exception as error:
-        raise BackendNotFound(f'{redact_url(url)}: its plugin fails with {type(error).__name__}: {error}') from error
+        raise _plugin_error(url, error) from error
     if not isinstance(info, BackendInfo):
         raise BackendNotFound(f'{redact_url(url)}: its plugin declares {safe_repr(info)}, which is no BackendInfo')
     return info
+
+
+def _plugin_error(url: str, error: Exception) -> BackendNotFound:
+    return BackendNotFound(f'{redact_url(url)}: its plugin fails with {type(error).__name__}: {error}')
 
 
 def _listed(candidate: _Candidate) -> Installed:

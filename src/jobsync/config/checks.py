@@ -49,6 +49,7 @@ __all__ = [
     'locks',
     'longest_wait',
     'misfire',
+    'missing_methods',
     'names',
     'nearest',
     'node_name',
@@ -170,11 +171,14 @@ def store(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
                 f'{attribute.name} is {safe_repr(redact_url(value))}: must have no space and no line break at either end'
             )
         return
+    missing = missing_methods(value)
+    Check(lambda _: not missing, f'a URL or a backend (this one has no {", ".join(missing[:3])})').of(attribute.name, value)
+
+
+def missing_methods(value: object) -> list[str]:
+    """Return the methods of a backend that a value does not have."""
     # A Setting of libb is a mapping that seems to have every attribute, so a mapping is refused before its attributes are read.
-    missing = _BACKEND_METHODS if isinstance(value, Mapping) else {m for m in _BACKEND_METHODS if not hasattr(value, m)}
-    Check(lambda _: not missing, f'a URL or a backend (this one has no {", ".join(sorted(missing)[:3])})').of(
-        attribute.name, value
-    )
+    return sorted(name for name in _BACKEND_METHODS if isinstance(value, Mapping) or not hasattr(value, name))
 
 
 weight = number(0, 1_000_000)

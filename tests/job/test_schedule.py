@@ -103,6 +103,12 @@ def test_what_is_no_schedule(schedule: object) -> None:
         parse_schedule(schedule, dt.UTC)
 
 
+def test_the_longest_interval_is_shown_in_full() -> None:
+    """The limits of a number are as a person writes them, without an exponent."""
+    with pytest.raises(ConfigError, match=r'from 0\.1 to 31622400, or'):
+        parse_schedule(1e9, dt.UTC)
+
+
 @pytest.mark.parametrize('zone', ['', 'Berlin', '../etc', 'Europe', None, 1])
 def test_what_is_no_time_zone(zone: object) -> None:
     """It is refused; a tzinfo and the name of a zone are taken."""

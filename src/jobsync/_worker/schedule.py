@@ -16,7 +16,7 @@ from jobsync.errors import ConfigError
 
 __all__ = ['CronSchedule', 'Schedule', 'SecondsSchedule', 'parse_schedule', 'parse_zone']
 
-_SHORTEST_SEC, _LONGEST_SEC = 0.1, 366 * 86_400.0
+_SHORTEST_SEC, _LONGEST_SEC = 0.1, 366 * 86_400
 _EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 _SECOND = dt.timedelta(seconds=1)
@@ -116,7 +116,7 @@ def parse_schedule(schedule: object, zone: dt.tzinfo) -> Schedule:
     is_number = isinstance(schedule, (int, float)) and not isinstance(schedule, bool)
     if not is_number or not _SHORTEST_SEC <= schedule <= _LONGEST_SEC:  # type: ignore[operator]  # known to be a number
         raise ConfigError(
-            f'schedule is {safe_repr(schedule)}: must be a number of seconds from {_SHORTEST_SEC:g} to {_LONGEST_SEC:g}, or a '
+            f'schedule is {safe_repr(schedule)}: must be a number of seconds from {_SHORTEST_SEC} to {_LONGEST_SEC}, or a '
             'cron expression such as "0 3 * * *"'
         )
     return SecondsSchedule(schedule)  # type: ignore[arg-type]

@@ -23,7 +23,6 @@ from tests.support.harnesses.redis import RedisHarness
 from tests.support.servers import RedisServer, free_port
 from tests.support.waiting import eventually
 
-from jobsync import Cluster
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import INITIAL, LockEdit, LockRequest, Member, Pin
 from jobsync.backend import BackendOptions, HistoryKind

@@ -395,8 +395,8 @@ class Agent:
         if not (self._entry.has_opened if gone else self._has_been_member):
             self._fail(error)
         elif gone and (lane is Lane.HEARTBEAT or self.phase not in (Phase.OPENING, Phase.MEMBER)):
-            # Tables that are there for ``open`` may refuse to register the node, or its first heartbeat, for ever: those are calls
-            # that fail, and sessions that end at once.
+            # Tables that are there for ``open`` may refuse to register the node, or its first heartbeat, for ever: these calls
+            # fail, and these sessions end at once.
             is_answer = lane is Lane.HEARTBEAT and self.lease.deadline > -math.inf
             self._restart(now, str(error), is_logged=is_answer)
             if not is_answer:

@@ -70,6 +70,7 @@ entered.wait()
 """
 
 
+@pytest.mark.skipif((3, 12) <= sys.version_info < (3, 12, 3), reason='starts no thread once the main thread is over: gh-113964')
 def test_an_event_loop_that_outlives_the_main_thread(tmp_path: Path) -> None:
     """Python waits for the thread of such a loop; its job goes on, and leaves in good order."""
     command = [sys.executable, '-c', LOOP_IN_A_THREAD, f'sqlite:///{tmp_path}/jobs.db']

@@ -88,7 +88,8 @@ class Interruption:
             last, self._last[frame] = self._last.get(frame), dis.opname[frame.f_code.co_code[frame.f_lasti]]
             is_python = frame in self._is_python
             self._is_python.discard(frame)
-            if last in _BEGINNINGS or (last in _CALLS and not is_python):
+            # Python 3.12 closes a generator that was not read to its end by a step of no line, at which no handler is run.
+            if frame.f_lineno is not None and (last in _BEGINNINGS or (last in _CALLS and not is_python)):
                 self.count += 1
                 if self.count == self.at:
                     raise AlarmError

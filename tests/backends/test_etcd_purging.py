@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from tests.support.harnesses.etcd import EtcdHarness
 from tests.support.servers import EtcdServer
 
-from jobsync.backend import HistoryKind
+from jobsync.backend import Backend, HistoryKind
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.item_records import FIRST, place_of, record_chunks
@@ -32,11 +32,25 @@ def harness(etcd_server: EtcdServer) -> Iterator[EtcdHarness]:
     harness.close()
 
 
+def before_the_first_write(monkeypatch: pytest.MonkeyPatch, backend: Backend, others: Callable[[], None]) -> None:
+    """Do what others do after this handle has read, and before it writes."""
+    assert isinstance(backend, EtcdBackend)
+    connection, write = backend.store.connection, backend.store.connection.write
+    is_first = [True]
+
+    def after_the_others(method: str, request: Any, deadline: float) -> Any:
+        if is_first:
+            is_first.clear()
+            others()
+        return write(method, request, deadline)
+
+    monkeypatch.setattr(connection, 'write', after_the_others)
+
+
 @pytest.mark.parametrize('kind', [HistoryKind.CLAIM, HistoryKind.AUDIT])
 def test_a_record_written_amid_others(harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch, kind: HistoryKind) -> None:
     """A record that is appended between those of a portion, after they were read, keeps none of them from going."""
     namespace, backend = Namespace(harness.connect()), harness.connect()
-    assert isinstance(backend, EtcdBackend)
     ref = namespace.join('a')
     *done, amid, last = sorted((f'item {number}' for number in range(8)), key=place_of)
     done.append(last)
@@ -44,20 +58,15 @@ def test_a_record_written_amid_others(harness: EtcdHarness, monkeypatch: pytest.
         if kind is HistoryKind.CLAIM:
             namespace.claim(ref, item, date=DAY)
         namespace.audit('a', item, date=DAY)
-    connection, write = backend.store.connection, backend.store.connection.write
-    portions = list[int]()
 
-    def after_another(method: str, request: Any, deadline: float) -> Any:
-        if not portions:
-            if kind is HistoryKind.CLAIM:
-                namespace.claim(ref, amid, date=DAY)
-            else:
-                namespace.audit('a', amid, date=DAY)
-        portions.append(len(request.success))
-        return write(method, request, deadline)
+    def append() -> None:
+        if kind is HistoryKind.CLAIM:
+            namespace.claim(ref, amid, date=DAY)
+        else:
+            namespace.audit('a', amid, date=DAY)
 
     later = namespace.snapshot().now + dt.timedelta(hours=1)
-    monkeypatch.setattr(connection, 'write', after_another)
+    before_the_first_write(monkeypatch, backend, append)
     assert purged(backend, kind, later, limit=100) == len(done)
     left = namespace.claims() if kind is HistoryKind.CLAIM else namespace.audits()
     assert [record.item for record in left] == [amid]
@@ -66,22 +75,17 @@ def test_a_record_written_amid_others(harness: EtcdHarness, monkeypatch: pytest.
 def test_a_record_that_another_purge_has_replaced(harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two purges read one record of claims, some of which stay: what the first one has left, and then purged, is not back."""
     namespace, backend = Namespace(harness.connect()), harness.connect()
-    assert isinstance(backend, EtcdBackend)
     namespace.claim(namespace.join('a'), 'done', 'done later', date=DAY)
     namespace.audit('a', 'done', date=DAY)
     later = namespace.snapshot().now + dt.timedelta(hours=1)
-    write, firsts = backend.store.connection.write, [True]
 
-    def after_the_other(method: str, request: Any, deadline: float) -> Any:
-        if firsts:
-            firsts.clear()
-            assert purged(namespace.backend, HistoryKind.CLAIM, later, limit=100) == 1
-            namespace.audit('a', 'done later', date=DAY)
-            assert purged(namespace.backend, HistoryKind.CLAIM, later, limit=100) == 1
-            assert purged(namespace.backend, HistoryKind.AUDIT, later, limit=100) == 2
-        return write(method, request, deadline)
+    def purge() -> None:
+        assert purged(namespace.backend, HistoryKind.CLAIM, later, limit=100) == 1
+        namespace.audit('a', 'done later', date=DAY)
+        assert purged(namespace.backend, HistoryKind.CLAIM, later, limit=100) == 1
+        assert purged(namespace.backend, HistoryKind.AUDIT, later, limit=100) == 2
 
-    monkeypatch.setattr(backend.store.connection, 'write', after_the_other)
+    before_the_first_write(monkeypatch, backend, purge)
     gone = purged(backend, HistoryKind.CLAIM, later, limit=100)
     assert (namespace.claims(), gone) == ([], 0)
 
@@ -123,19 +127,14 @@ def test_what_is_left_of_several_items_amid_records_that_go(harness: EtcdHarness
 def test_records_that_another_purge_has_removed(harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two purges read the same records: only one of them counts them."""
     namespace, backend = Namespace(harness.connect()), harness.connect()
-    assert isinstance(backend, EtcdBackend)
     namespace.claim(namespace.join('a'), 'x', 'y', date=DAY)
     namespace.audit('a', 'x', 'y', date=DAY)
     later = namespace.snapshot().now + dt.timedelta(hours=1)
-    write, firsts = backend.store.connection.write, [True]
 
-    def after_the_other(method: str, request: Any, deadline: float) -> Any:
-        if firsts:
-            firsts.clear()
-            assert purged(namespace.backend, HistoryKind.CLAIM, later, limit=100) == 2
-        return write(method, request, deadline)
+    def purge() -> None:
+        assert purged(namespace.backend, HistoryKind.CLAIM, later, limit=100) == 2
 
-    monkeypatch.setattr(backend.store.connection, 'write', after_the_other)
+    before_the_first_write(monkeypatch, backend, purge)
     assert purged(backend, HistoryKind.CLAIM, later, limit=100) == 0
 
 

@@ -13,6 +13,7 @@ from tests.job.waiting import DEADLINE_SEC, wait_until
 
 from jobsync import CoordinationConfig, Job, JobsyncError, NotOwned
 from jobsync._core.agent.lease import Lease
+from jobsync._worker.session import Session
 
 pytestmark = pytest.mark.any_store
 
@@ -164,6 +165,24 @@ def test_while_several_leave(store: Store) -> None:
         callers.go_around()
     assert not callers.are_alive
     assert callers.unexpected == []
+
+
+def test_two_threads_that_enter_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One enters; the other is refused, and ends nothing of what the first one has begun."""
+    job, check, entering = store.job(), Session.check_enterable, list[threading.Thread]()
+
+    def let_another_enter(session: Session) -> None:
+        check(session)
+        if not entering:
+            entering.append(threading.Thread(target=job.__enter__))
+            entering[0].start()
+            entering[0].join(DEADLINE_SEC)
+
+    monkeypatch.setattr(Session, 'check_enterable', let_another_enter)
+    with pytest.raises(JobsyncError, match='entered before'):
+        job.__enter__()
+    assert job.am_i_healthy()
+    job.__exit__(None, None, None)
 
 
 def test_a_loop_and_a_block_that_begin_one_task_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,8 @@ class Session:
         self._connection: Connection | None = None
         self._pid: int | None = None
         """The process that entered."""
+        self._entry = [None]
+        """Empty once a thread enters: only one can take out what is there."""
         self.mark: Sequence[bool] = (True,)
         """Begins with False in a fork of the process that entered, however it was forked (see ``process_mark``)."""
 
@@ -152,7 +154,20 @@ class Session:
     def check_enterable(self) -> None:
         """Raise ``JobsyncError`` if this was entered, stopped or left before."""
         if self.stages.stage is not Stage.NEW:
-            raise JobsyncError(f'job {self.node_name!r} has been entered before: make a new one for each block')
+            raise self._entered_before()
+
+    def take_entry(self) -> None:
+        """Let the present thread enter. Raise ``JobsyncError`` as ``check_enterable`` does, or if another thread enters."""
+        self.check_enterable()
+        # t=0  threads A and B find that the stage allows them to enter
+        # t=1  A enters; B enters as well, is refused by what A has recorded, and leaves: A's block would be over
+        try:
+            self._entry.pop()
+        except IndexError:
+            raise self._entered_before() from None
+
+    def _entered_before(self) -> JobsyncError:
+        return JobsyncError(f'job {self.node_name!r} has been entered before: make a new one for each block')
 
     @property
     def lease_here(self) -> Lease | None:

@@ -76,7 +76,7 @@ def _watch(cluster: Cluster, every: float) -> None:
     begun = dt.datetime.now(dt.UTC)
     place = console()
     with Live(console=place, auto_refresh=False) if place.is_terminal else contextlib.nullcontext() as live:
-        while True:
+        while sys.stdout is not None:  # a closed output shows nothing, and has no reader whose end would end this
             try:
                 reading = cluster._reader.read()
                 epochs[reading.snapshot.leadership.epoch] = None

@@ -62,6 +62,17 @@ def test_triggers_that_are_disabled(harness: PostgresqlHarness, table: str) -> N
     assert namespace.beat(ref).heartbeat == 1
 
 
+def test_triggers_that_are_gone(harness: PostgresqlHarness) -> None:
+    """Whoever opens the namespace is refused, as a reader is; what the error says to do makes them anew."""
+    Namespace(harness.connect()).join('a')
+    harness.execute('DROP FUNCTION sync_by_hand CASCADE')
+    for settings in (SETTINGS, None):
+        with pytest.raises(SchemaMismatch, match=r"lost 7 of jobsync's 17 triggers.* set schema_version in sync_state to 3"):
+            harness.connect().open(settings, create=True)
+    harness.execute('UPDATE sync_state SET schema_version = 3')
+    assert harness.connect().open(SETTINGS, create=True).settings == SETTINGS
+
+
 @pytest.mark.parametrize('has_tables', [False, True])
 def test_a_search_path_that_changes_meanwhile(harness: PostgresqlHarness, has_tables: bool) -> None:
     """A process that connects anew does not go on in another schema, whether there are tables in it or not."""

@@ -29,7 +29,7 @@ from jobsync.backends.sql.postgresql.rights import lacking, needed, needed_at_on
 from jobsync.backends.sql.postgresql.transaction import HOLD_MS, Framed
 from jobsync.backends.sql.postgresql.url import PostgresqlServer, server_of
 from jobsync.backends.sql.postgresql.user_connection import connect_for_user
-from jobsync.backends.sql.schema import Tables, tables_for
+from jobsync.backends.sql.schema import SCHEMA_VERSION, Tables, tables_for
 from jobsync.backends.sql.store import MAX_REMOVALS, Mode, SqlStore, SqlTransaction
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 
@@ -171,6 +171,16 @@ class PostgresqlStore(SqlStore):
     def existing_tables(self, tx: SqlTransaction) -> set[str]:
         # Not to_regclass: in a transaction that had to wait for another's DDL, its answers are from before that DDL.
         return self._schema_check.existing(tx.execute_text)
+
+    def check_complete(self, tx: SqlTransaction) -> None:
+        """See ``SqlStore.check_complete``. Raise ``SchemaMismatch`` also if a trigger is gone."""
+        super().check_complete(tx)
+        made = sum('CREATE TRIGGER' in statement for statement in functions_and_triggers(self.tables, ''))
+        if gone := made - len(tx.execute_text(drops_of_triggers(self.tables)).all()):
+            raise SchemaMismatch(
+                f"{self!r} has lost {gone} of jobsync's {made} triggers, so manual changes go unnoticed: stop all nodes, set "
+                f'schema_version in {self.tables.state.name} to {SCHEMA_VERSION - 1}, and start one, which makes them anew'
+            )
 
     def check_rights(self, tx: SqlTransaction) -> None:
         """See ``SqlStore.check_rights``."""

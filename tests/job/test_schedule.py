@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import datetime as dt
 import itertools
+import sys
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -159,3 +160,11 @@ def test_cron_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, '__import__', without)
     with pytest.raises(ConfigError, match=r'jobsync\[cron\]'):
         CronSchedule('0 3 * * *', dt.UTC)
+
+
+@pytest.mark.parametrize('schedule', ['5', '5s', '@daily', ''])
+def test_a_text_that_is_no_cron_expression(monkeypatch: pytest.MonkeyPatch, schedule: str) -> None:
+    """The error says first that seconds are a number, with or without the library of cron expressions."""
+    monkeypatch.setitem(sys.modules, 'cronsim', None)
+    with pytest.raises(ConfigError, match=f"schedule is '{schedule}' .*must be a number of seconds from .* or a cron expression"):
+        parse_schedule(schedule, dt.UTC)

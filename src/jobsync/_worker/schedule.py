@@ -17,6 +17,7 @@ from jobsync.errors import ConfigError
 __all__ = ['CronSchedule', 'Schedule', 'SecondsSchedule', 'parse_schedule', 'parse_zone']
 
 _SHORTEST_SEC, _LONGEST_SEC = 0.1, 366 * 86_400
+_CRON_FIELDS = (5, 6)
 _EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 _SECOND = dt.timedelta(seconds=1)
@@ -73,9 +74,7 @@ class CronSchedule:
         try:
             self._ticks(_EPOCH, is_reverse=False)
         except CronSimError as error:
-            raise ConfigError(
-                f'schedule is {safe_repr(expression)}: must be a cron expression of 5 or 6 fields: {error}'
-            ) from error
+            raise ConfigError(f'schedule is {safe_repr(expression)}: must be a cron expression: {error}') from error
 
     def _ticks(self, start: dt.datetime, *, is_reverse: bool) -> Iterator[dt.datetime]:
         if self._needs_real_times:
@@ -111,13 +110,13 @@ def _in_utc(ticks: Iterator[dt.datetime]) -> Iterator[dt.datetime]:
 
 def parse_schedule(schedule: object, zone: dt.tzinfo) -> Schedule:
     """Return the schedule for a number of seconds or a cron expression. Raise ``ConfigError`` for anything else."""
-    if isinstance(schedule, str):
+    if isinstance(schedule, str) and len(schedule.split()) in _CRON_FIELDS:
         return CronSchedule(schedule, zone)
     is_number = isinstance(schedule, (int, float)) and not isinstance(schedule, bool)
     if not is_number or not _SHORTEST_SEC <= schedule <= _LONGEST_SEC:  # type: ignore[operator]  # known to be a number
         raise ConfigError(
             f'schedule is {safe_repr(schedule)}: must be a number of seconds from {_SHORTEST_SEC} to {_LONGEST_SEC}, or a '
-            'cron expression such as "0 3 * * *"'
+            'cron expression of 5 or 6 fields such as "0 3 * * *"'
         )
     return SecondsSchedule(schedule)  # type: ignore[arg-type]
 

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -686,7 +686,7 @@ def test_a_function_that_raises(store: Store, misfire: str, caplog: pytest.LogCa
 
 
 @pytest.mark.any_store
-@pytest.mark.parametrize('kind', ['coroutine', 'generator'])
+@pytest.mark.parametrize('kind', ['coroutine', 'generator', 'async_generator'])
 def test_a_wrapper_whose_call_runs_nothing(store: Store, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     """A plain function, a decorator's say, that returns what nobody runs: the tick is not complete, and the log says why."""
 
@@ -696,9 +696,17 @@ def test_a_wrapper_whose_call_runs_nothing(store: Store, kind: str, caplog: pyte
     def generator() -> Iterator[None]:
         yield
 
+    async def async_generator() -> AsyncIterator[None]:
+        yield
+
+    made: dict[str, Callable[[], object]] = {
+        'coroutine': lambda: coroutine(),
+        'generator': lambda: generator(),
+        'async_generator': lambda: async_generator(),
+    }
     with store.job('a', date=NOON.date()) as job:
         clock = Clock(job, NOON)
-        job.every(3600, name='work')({'coroutine': lambda: coroutine(), 'generator': lambda: generator()}[kind])
+        job.every(3600, name='work')(made[kind])
         clock.settle(NOON)
         wait_until(lambda: f'tick {item(NOON)} raised, and stays incomplete' in caplog.text, 'it is logged')
         assert f'has returned <{kind} object' in caplog.text

@@ -55,8 +55,9 @@ def function(name: str, value: T, *counts: int, may_await: bool = False) -> T:
 
 def check_has_run(name: str, result: object) -> None:
     """Refuse what a function has returned and nothing runs, such as of a coroutine function behind a plain one."""
-    if isinstance(result, (types.CoroutineType, types.GeneratorType)):
-        result.close()
+    if isinstance(result, (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)):
+        if isinstance(result, types.CoroutineType):
+            result.close()  # Python would warn of one that was never awaited
         raise ConfigError(f'{name} has returned {safe_repr(result)}, which nothing runs: an AsyncJob runs coroutine functions')
 
 

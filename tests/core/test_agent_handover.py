@@ -126,6 +126,28 @@ def test_a_task_in_flight_is_not_begun_again_on_a_token_being_given_up() -> None
     assert f't{first}' in agent.lease.in_flight
 
 
+def test_an_eviction_in_the_midst_of_a_hand_over() -> None:
+    """A token stays with the node's next run while the task of the run before goes on, though no plan has that run yet."""
+    bench = Bench()
+    leader, agent = bench.cluster('a', 'b')
+    bench.begin(agent, *TASKS)
+    bench.start('c')
+    bench.start('d')
+    bench.run_until(lambda: bool(bench.record('b').holding))
+    (held,) = bench.record('b').holding
+    bench.backend.remove_node(agent.ref)
+    read = bench.catch(leader, commands.TakeSnapshot)
+    bench.run(3.0)
+    assert bench.record('b').seen == bench.backend.snapshot().version
+    assert bench.record('b').holding == {held}
+    bench.deliver(read)
+    bench.run(5.0)
+    assert bench.record('b').holding == {held}
+    agent.lease.finish(TASKS)
+    bench.run(5.0)
+    assert bench.record('b').holding == frozenset()
+
+
 def while_it_looks(agent: Agent, monkeypatch: pytest.MonkeyPatch, before: bool, act: Callable[[], object]) -> None:
     """The next time that a thread looks at whether it may begin a task, let ``act`` happen just before or just after that."""
     look = agent.lease.may_claim

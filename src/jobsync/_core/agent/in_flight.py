@@ -101,9 +101,11 @@ class InFlight:
         A task counts for the token it maps to in this assignment: its pin's, if it has one by now. A token whose row was
         deleted manually counts as one to hand over, if a task is in flight on it.
         """
-        member = assignment.members.get(ref.name)
+        # t=0  run 1 of a is busy with a task, whose token is to pass to b; an operator evicts it
+        # t=1  run 2 of a acknowledges the version, in which the member is still run 1, and is busy with that task too
+        # So the member may be an earlier run.
         begun = self._begun()
-        if not (begun or self._announced) or member is None or member.incarnation != ref.incarnation:
+        if not (begun or self._announced) or ref.name not in assignment.members:
             self._asked_at = {}
             return frozenset()
         if not (assignment.targets or assignment.pins or assignment.has_absent):

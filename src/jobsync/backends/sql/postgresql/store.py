@@ -176,7 +176,7 @@ class PostgresqlStore(SqlStore):
         """See ``SqlStore.check_complete``. Raise ``SchemaMismatch`` also if a trigger is gone."""
         super().check_complete(tx)
         made = sum('CREATE TRIGGER' in statement for statement in functions_and_triggers(self.tables, ''))
-        if gone := made - len(tx.execute_text(drops_of_triggers(self.tables)).all()):
+        if (gone := made - len(tx.execute_text(drops_of_triggers(self.tables)).all())) > 0:
             raise SchemaMismatch(
                 f"{self!r} has lost {gone} of jobsync's {made} triggers, so manual changes go unnoticed: stop all nodes, set "
                 f'schema_version in {self.tables.state.name} to {SCHEMA_VERSION - 1}, and start one, which makes them anew'

@@ -51,8 +51,9 @@ class Cluster:
     Every method reads the store anew. Times are by the store's clock. What is read may be over by the time it is shown: do not
     decide by it who works on a task. That is what ``Job.can_claim_task`` is for.
 
-    Besides the errors that a method lists, each call to the store raises ``ConfigError`` if the store refuses the user or the
-    rights of the user.
+    Besides the errors that a method lists, each call to the store raises ``SchemaMismatch`` if the namespace does not exist, or
+    belongs to another version, ``BackendUnavailable`` if the store does not answer, and ``ConfigError`` if the store refuses the
+    user or the rights of the user.
 
     Args:
         backend: The URL of the store, or a backend.
@@ -103,11 +104,7 @@ class Cluster:
         return self._backend.info
 
     def space(self) -> Space | None:
-        """Return how much of its quota the store uses; None for a store without such a quota, as all are except etcd.
-
-        Raises:
-            BackendUnavailable: The store does not answer.
-        """
+        """Return how much of its quota the store uses; None for a store without such a quota, as all are except etcd."""
         backend: Any = self._backend
         return backend.read_space() if backend.info.space else None
 
@@ -122,7 +119,6 @@ class Cluster:
         Raises:
             ConfigError: An argument is not allowed, or this user may not list them.
             SchemaMismatch: There is no database.
-            BackendUnavailable: The store does not answer.
         """
         checks.rows.of('limit', limit)
         backend: Any = self._backend
@@ -131,39 +127,19 @@ class Cluster:
     # --- reading ------------------------------------------------------------------------------------------------------------
 
     def status(self) -> ClusterStatus:
-        """Return the cluster at a glance, with what needs attention.
-
-        Raises:
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
-        """
+        """Return the cluster at a glance, with what needs attention."""
         return rows.status(self._reader.read())
 
     def nodes(self) -> list[ClusterNode]:
-        """Return every node's record with its load, oldest first.
-
-        Raises:
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
-        """
+        """Return every node's record with its load, oldest first."""
         return rows.node_rows(self._reader.read())
 
     def hand_overs(self) -> list[HandOver]:
-        """Return the hand-overs under way, one for each pair of nodes.
-
-        Raises:
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
-        """
+        """Return the hand-overs under way, one for each pair of nodes."""
         return rows.hand_overs(self._reader.read())
 
     def locks(self) -> list[LockRow]:
-        """Return every task lock, by ``token_id``.
-
-        Raises:
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
-        """
+        """Return every task lock, by ``token_id``."""
         reading = self._reader.read()
         return rows.lock_rows(reading.locks.locks, reading.settings.total_tokens, reading.assignment.pin_of)
 
@@ -175,8 +151,6 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         if group is not None:
             checks.group.of('group', group)
@@ -184,12 +158,7 @@ class Cluster:
         return rows.item_rows(reading.locks.locks, reading.pin_of, group)
 
     def tokens(self) -> Mapping[str, Sequence[int]]:
-        """Return the hash tokens of each node that owns any, those being handed over included.
-
-        Raises:
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
-        """
+        """Return the hash tokens of each node that owns any, those being handed over included."""
         reading = self._reader.read()
         gone = reading.gone
         return {name: tokens for name, tokens in reading.assignment.by_owner().items() if name not in gone}
@@ -202,8 +171,6 @@ class Cluster:
 
         Raises:
             ConfigError: The id cannot be a task's.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         key = key_of(task)
         reading = self._reader.read(key)
@@ -219,8 +186,6 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         key, day = key_of(task), checks.day_of_work(date)
         reading = self._reader.read(key)
@@ -238,8 +203,6 @@ class Cluster:
 
         Raises:
             ConfigError: A weight is not allowed, a node to remove is not at work, or no node would be left to own the tokens.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         weights: dict[str, Any] = {}
         for name in checks.names.of('add', add):
@@ -265,8 +228,6 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         return self._task_rows(HistoryKind.CLAIM, limit, date, task)
 
@@ -280,8 +241,6 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         return self._task_rows(HistoryKind.AUDIT, limit, date, task)
 
@@ -294,8 +253,6 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         return [task_row(claim) for claim in self._backend.incomplete(checks.optional_date(date), checks.age(older_than))]
 
@@ -308,8 +265,6 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         day = checks.day_of_work(date)
         least = (fewest_attempts(self._reader.read()) or 3) if attempts is None else checks.attempts.of('attempts', attempts)
@@ -323,8 +278,6 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         found = self._backend.history(HistoryKind.REBALANCE, limit=checks.limit.of('limit', limit))
         return [_rebalance_row(cast('Rebalance', row)) for row in found]
@@ -343,8 +296,6 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         checks.rows.of('limit', limit)
         rebalances = self.rebalances(REBALANCES_READ if task is not None else limit)
@@ -382,8 +333,6 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         request = lock_request(self._actor(actor), task, node_pattern, reason, expires_in_days)
         self._backend.edit_locks(LockEdit(put=(request,)))
@@ -404,8 +353,6 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         who = self._actor(actor)
         keys = None if tasks is None else frozenset(map(key_of, checks.task_ids.of('tasks', tasks)))
@@ -440,7 +387,6 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed, or neither or both of ``before`` and ``older_than`` are given.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
             BackendUnavailable: The store does not answer. What was deleted until then is deleted.
         """
         return purge_history(self._backend, lambda action: action(), self._actor(actor), before, older_than, kinds)
@@ -455,8 +401,6 @@ class Cluster:
 
         Raises:
             ConfigError: An id cannot be a task's.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         who, day = self._actor(actor), checks.day_of_work(date)
         keys = list(map(key_of, checks.task_ids.of('tasks', tasks)))
@@ -476,8 +420,6 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed; or no other node could own the tokens, and ``force`` is False.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         who = self._actor(actor)
         checks.node_name.of('node', node)
@@ -510,8 +452,6 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         who, name = self._actor(actor), checks.node_name.of('node', node)
         is_drained = bool(self._backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({name})), group=DRAINED)))
@@ -537,8 +477,6 @@ class Cluster:
 
         Raises:
             ConfigError: An argument is not allowed, no node of this name is registered, or it has joined anew.
-            SchemaMismatch: The namespace does not exist, or belongs to another version.
-            BackendUnavailable: The store does not answer.
         """
         who, name = self._actor(actor), checks.node_name.of('node', node)
         checks.reason.of('reason', reason)

@@ -3,7 +3,7 @@
 ``run`` puts a ``World`` through a storm, a calm and drills, and returns the ``Outcome``. Every part of the simulator imports
 only parts below itself, so that a scripted test can use a ``World`` without storm or drills:
 
-    run -> storm, drills -> process_faults, store_faults, operators, settlement -> world -> promises -> node -> environment
+    run -> storm, drills -> process_faults, store_faults, operators, settlement -> world -> promises -> node -> backends
 """
 
 from jobsync.testing.simulation.outcome import Outcome, WorldConfig

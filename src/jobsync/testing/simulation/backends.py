@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from jobsync.backend import BackendInfo, Guard, NodeRef, Plan, Revision
 from jobsync.backends.memory import MemoryBackend
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
-from jobsync.testing.simulation.environment import Environment
+
+if TYPE_CHECKING:
+    from jobsync.testing.simulation.world import World
 
 __all__ = ['SmallBackend', 'TardyBackend']
 
@@ -38,21 +40,21 @@ class SmallBackend(MemoryBackend):
 class TardyBackend:
     """A backend that raises ``BackendUnavailable`` at once, and carries the call out up to ``LATE_SEC`` later."""
 
-    def __init__(self, environment: Environment) -> None:
-        self._environment = environment
+    def __init__(self, world: World) -> None:
+        self._world = world
 
     def __getattr__(self, method: str) -> Callable[..., None]:
         def call(*arguments: Any) -> None:
-            environment = self._environment
+            world = self._world
 
             def carry_out() -> None:
-                before = environment.revision()
+                before = world.revision()
                 with contextlib.suppress(JobsyncError):
-                    getattr(environment.backend, method)(*arguments)
-                if environment.revision() != before:
-                    environment.announce()
+                    getattr(world.backend, method)(*arguments)
+                if world.revision() != before:
+                    world.announce()
 
-            environment.at(environment.now + environment.random.uniform(0, LATE_SEC), carry_out)
+            world.at(world.now + world.random.uniform(0, LATE_SEC), carry_out)
             raise BackendUnavailable('the store took too long')
 
         return call

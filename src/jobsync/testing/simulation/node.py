@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import attrs
 
@@ -21,9 +21,12 @@ from jobsync._runtime.executor import execute
 from jobsync.backend import Backend, Member, NodeRef
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, NameTaken
 from jobsync.testing.simulation.backends import TardyBackend
-from jobsync.testing.simulation.environment import Environment
 
-__all__ = ['WORK', 'Judge', 'NodeFault', 'SimNode']
+if TYPE_CHECKING:
+    from jobsync.testing.simulation.promises import Promises
+    from jobsync.testing.simulation.world import World
+
+__all__ = ['WORK', 'NodeFault', 'SimNode']
 
 WORK = (
     commands.Open, commands.Register, commands.TakeSnapshot, commands.ReadAssignment, commands.ReadLocks,
@@ -60,26 +63,10 @@ class Revocation:
     """By the node's clock."""
 
 
-class Judge(Protocol):
-    """Checks what must hold of all processes after a step of one of them."""
-
-    def check_one_owner(self, node: SimNode) -> None:
-        """Check P1 after any step of ``node``."""
-
-    def check_fence(self, node: SimNode, task: str, fence: int | None) -> None:
-        """Check P7 when ``node`` begins a task."""
-
-    def check_announced(self, node: SimNode, gained: frozenset[int]) -> None:
-        """Check that tokens which ``node`` gains were released by their owner's user."""
-
-    def check_failure(self, node: SimNode) -> None:
-        """Check R9 when ``node`` ends."""
-
-
 class SimNode:
     """One process of the simulated cluster."""
 
-    def __init__(self, world: Environment, config: NodeConfig, judge: Judge, host: int = 0) -> None:
+    def __init__(self, world: World, config: NodeConfig, judge: Promises, host: int = 0) -> None:
         self._world, self.name, self._judge, self.host = world, config.name, judge, host
         random = world.random
         self._rate = 1 + random.uniform(-DRIFT, DRIFT)
@@ -342,7 +329,7 @@ class SimNode:
     def claims(self) -> int:
         """Return what this process claims at this true instant: a bit for each task, and above these one for each token.
 
-        Each pool has bits of its own (``Environment.shift``). A task in progress counts, except after the end of the shutdown
+        Each pool has bits of its own (``World.shift``). A task in progress counts, except after the end of the shutdown
         timeout of a process that leaves.
         """
         if not self.has_lease():

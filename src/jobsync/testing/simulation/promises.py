@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from jobsync._core.agent.phase import Phase
-from jobsync.backend import Settings
 from jobsync.errors import ConfigMismatch, NodeNameInUse
-from jobsync.testing.simulation.environment import Environment
 from jobsync.testing.simulation.node import SimNode
 
+if TYPE_CHECKING:
+    from jobsync.testing.simulation.world import World
+
 __all__ = ['Promises']
-
-
-class SimulatedCluster(Environment, Protocol):
-    """The part of ``World`` that the checks read."""
-
-    nodes: list[SimNode]
-
-    @property
-    def settings(self) -> Settings:
-        """Return the settings in force."""
-
-    def found(self, text: str) -> None:
-        """Record that a promise broke."""
 
 
 class Promises:
     """Checks a cluster after every step of a process, and remembers what broke."""
 
-    def __init__(self, cluster: SimulatedCluster) -> None:
+    def __init__(self, cluster: World) -> None:
         self._cluster = cluster
         self.violations: list[str] = []
         self.broken: list[str] = []

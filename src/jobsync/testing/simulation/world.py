@@ -41,6 +41,7 @@ class World:
         self.seed, self.config = seed, config or WorldConfig()
         self.random = Random(seed)
         self.now = 0.0
+        """True time, in seconds."""
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order, self._unused = itertools.count(), itertools.count()
         self.store = EditableStore(
@@ -56,7 +57,9 @@ class World:
         self.nodes: list[SimNode] = []
         self.push = self.random.random() < 0.7
         self.quiet = False
+        """Whether the storm is over: no call fails or takes long by chance."""
         self.down_until = self.read_only_until = 0.0
+        """True times until which no call reaches the store, and until which the store refuses writes."""
         self.clock_is_off = dt.timedelta()
         """By how much the store's clock is wrong."""
         self.jumps = self.random.random() < 0.3
@@ -87,7 +90,7 @@ class World:
         return _EPOCH + dt.timedelta(seconds=self.now) + self.clock_is_off
 
     def at(self, time: float, action: Callable[[], None]) -> None:
-        """See ``Environment``."""
+        """Run ``action`` at true time ``time``."""
         heapq.heappush(self._queue, (time, next(self._order), action))
 
     def steps(self, horizon: float) -> Iterator[None]:
@@ -108,7 +111,7 @@ class World:
             pass
 
     def new_id(self) -> str:
-        """See ``Environment``."""
+        """Return a random id, as an incarnation has one."""
         return f'{self.random.getrandbits(64):016x}'
 
     def new_name(self) -> str:
@@ -116,17 +119,17 @@ class World:
         return f'new{next(self._unused)}'
 
     def latency(self) -> float:
-        """See ``Environment``: short, and now and then very long."""
+        """Return the seconds that one way to the store or back takes: few, and now and then very many."""
         if self.quiet or self.random.random() < 0.97:
             return self.random.expovariate(1 / 0.02)
         return self.random.uniform(0, 20)
 
     def fails(self, probability: float) -> bool:
-        """See ``Environment``."""
+        """Return whether an event of this probability happens; never where ``quiet``."""
         return not self.quiet and self.random.random() < probability
 
     def record(self, text: str) -> None:
-        """See ``Environment``."""
+        """Add a line to the history."""
         self._history.append(f'{self.now:9.3f}  {text}')
 
     def found(self, text: str) -> None:
@@ -137,7 +140,7 @@ class World:
     # --- the store ----------------------------------------------------------------------------------------------------------
 
     def revision(self) -> object:
-        """See ``Environment``."""
+        """Return the namespace's revision, for comparison before and after a call."""
         space = self.store.spaces.get(self.namespace)
         return space.state.revision if space is not None else None
 
@@ -153,11 +156,11 @@ class World:
         return self.settings.total_tokens
 
     def shift(self, pool: int) -> int:
-        """See ``Environment``: pools of different sizes have no bit in common."""
+        """Return the bit at which the tokens of a pool begin in what a process claims; two pools have no bit in common."""
         return self.config.tasks + (0 if pool == self.config.tokens else self.config.tokens)
 
     def announce(self) -> None:
-        """See ``Environment``: each hint may come late, twice or never, and name the wrong nodes."""
+        """Send a change hint to every process; each may come late, twice or never, and name the wrong nodes."""
         space = self.store.spaces.get(self.namespace)
         if not self.push or space is None:
             return
@@ -223,16 +226,16 @@ class World:
         return node
 
     def watches(self, node: SimNode) -> Iterable[SimNode]:
-        """See ``Environment``."""
+        """Return the other living processes on the host of this one, of which each knows at once that it has ended."""
         return [other for other in self.living() if self.hosts and other is not node and other.host == node.host]
 
     def is_over(self, ref: NodeRef, host: int) -> bool:
-        """See ``Environment``: a process holds the lock of its present incarnation until it ends, paused or not."""
+        """Return whether a host proves that a run is over: a process holds its lock until it ends, paused or not."""
         process = self._runs.get(ref.incarnation) if self.hosts else None
         return process is not None and process.host == host and not self.holds_lock(process, ref)
 
     def take_lock(self, node: SimNode, ref: NodeRef) -> None:
-        """See ``Environment``."""
+        """Have a process hold the lock of its incarnation, which is about to register."""
         self._runs[ref.incarnation] = node
 
     def holds_lock(self, process: SimNode, ref: NodeRef) -> bool:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
 from jobsync.backends._common.forks import abandon
 from jobsync.backends._common.probing import POSTGRESQL, refuse_other_server
+from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.engine import IdlePool, PrivatePool, autocommitting
 from jobsync.backends.sql.portions import OldRows, Portion
@@ -24,7 +25,6 @@ from jobsync.backends.sql.postgresql.connection import connect as connect_to
 from jobsync.backends.sql.postgresql.ddl import WRITER, drops_of_triggers, functions_and_triggers
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
 from jobsync.backends.sql.postgresql.listener import PostgresqlListener
-from jobsync.backends.sql.postgresql.purging import portion
 from jobsync.backends.sql.postgresql.rights import lacking, needed, needed_at_once
 from jobsync.backends.sql.postgresql.transaction import HOLD_MS, Framed
 from jobsync.backends.sql.postgresql.url import PostgresqlServer, server_of
@@ -62,6 +62,10 @@ WHERE relkind = 'r' AND length(relname) > 5 AND right(relname, 5) = 'state' AND 
     WHERE other.relnamespace = state.relnamespace AND other.relname = left(state.relname, -5) || 'rebalance'
 ) ORDER BY 1
 """
+
+ROWS_OF_A_PAGE = 128
+"""About how many claims or audits a page holds."""
+PAGES = "SELECT pg_relation_size('{table}'::regclass) / current_setting('block_size')::bigint"
 
 FIRST_SCHEMA = f'SELECT quote_ident(nspname) {SEARCH_PATH} ORDER BY place LIMIT 1'
 """Returns the first schema of the search_path that exists, whether this user may use it or not, quoted where it has to be."""
@@ -330,7 +334,20 @@ class PostgresqlStore(SqlStore):
         return connection, _raw(connection)
 
     def portion(self, tx: SqlTransaction, old: OldRows) -> Portion:
-        return portion(tx, old)
+        """See ``SqlStore.portion``: some pages after each other, which needs no index and touches nothing else of the table.
+
+        PostgreSQL 13 reads the whole table for one portion, later versions only its pages. A purge reads the pages of before its
+        first portion: one that read those that are appended meanwhile might never end.
+        """
+        tx.hold(tx.tables.state)
+        states.read(tx)
+        name = old.table.name
+        first, pages = map(int, old.after.split()) if old.after else (0, tx.execute_text(PAGES.format(table=name)).scalar_one())
+        if first >= pages:
+            return Portion(None, '')
+        end = first + max(1, old.limit // ROWS_OF_A_PAGE)
+        rows = sa.literal_column(f"{name}.ctid >= '({first},0)' AND {name}.ctid < '({end},0)'", sa.Boolean)
+        return Portion(rows, f'{end} {pages}' if end < pages else '')
 
     def wait(self, revision: int, timeout_sec: float) -> int:
         return self._listener.wait(revision, timeout_sec)

@@ -18,6 +18,7 @@ from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
 from jobsync.backends._common.concerned import announcement
 from jobsync.backends._common.forks import abandon
 from jobsync.backends._common.values import utc_now
+from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.schema import Tables, tables_for
@@ -28,10 +29,8 @@ from jobsync.backends.sql.sqlite.errors import translated
 from jobsync.backends.sql.sqlite.file import DatabaseFile
 from jobsync.backends.sql.sqlite.fork_gate import in_sqlite
 from jobsync.backends.sql.sqlite.hints import Hints, announced_since, news_query
-from jobsync.backends.sql.sqlite.purging import portion
 from jobsync.backends.sql.sqlite.users import check_no_writer_here, writer_of
 from jobsync.backends.sql.sqlite.write_queue import WriteQueue
-from jobsync.backends.sql.state import unreadable
 from jobsync.backends.sql.store import MAX_REMOVALS, Busy, Mode, SqlStore, SqlTransaction, patiently
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
@@ -278,7 +277,19 @@ class SqliteStore(SqlStore):
             raise BackendUnavailable(f'{self.file.path} was replaced or deleted meanwhile; nothing was written')
 
     def portion(self, tx: SqlTransaction, old: OldRows) -> Portion:
-        return portion(tx, old)
+        """See ``SqlStore.portion``: the oldest rows, by the index of their times; rows of one time follow by their rowid."""
+        states.read(tx)
+        rowid = sa.literal_column(f'{old.table.name}.rowid', sa.Integer)
+        made = sa.type_coerce(old.made, sa.String)
+        query = sa.select(rowid.label('rowid'), made.label('made'), old.may_go.label('may_go')).where(old.made < old.before)
+        if old.after:
+            last, _, number = old.after.rpartition(' ')
+            query = query.where(made >= last, sa.or_(made > last, rowid > int(number)))
+        found = tx.execute(query.order_by(old.made, rowid).limit(old.limit)).all()
+        old_ids = [row.rowid for row in found if row.may_go]
+        rows = rowid.in_(old_ids) if old_ids else None
+        is_full = len(found) == old.limit
+        return Portion(rows, f'{found[-1].made} {found[-1].rowid}' if is_full else '')
 
     def wait(self, revision: int, timeout_sec: float) -> int:
         deadline = time.monotonic() + timeout_sec
@@ -304,7 +315,7 @@ class SqliteStore(SqlStore):
                 if (news := connections.peek(self._news, seen)) is not None:
                     seen, row = news
                     if row is not None and not isinstance(row[0], int):
-                        raise unreadable(f'revision is {row[0]!r}')
+                        raise states.unreadable(f'revision is {row[0]!r}')
                     number = revision if row is None else row[0]
                     if row is not None:
                         self._hints.note(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from jobsync.backend import NodeRef, NodeState, Pin, Revision, TokenGroup
+from jobsync.backend import NodeState, Pin, Revision, TokenGroup
 from jobsync.errors import Evicted
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import GONE, TOKENS, Namespace
@@ -111,24 +111,12 @@ class DeregisterTests:
         assert (after.rows, after.pins, after.members) == (before.rows, before.pins, before.members)
         assert after.snapshot.nodes[1] == before.snapshot.nodes[1]
 
-    def test_deregister_repeated_happens_once(self, namespace: Namespace) -> None:
-        """A repeated ``deregister`` changes nothing, the revision included."""
-        ref = namespace.join('a')
-        namespace.backend.deregister(ref)
-        with namespace.unchanged():
-            namespace.backend.deregister(ref)
-
     @pytest.mark.parametrize('how', GONE)
     def test_deregister_of_a_gone_run_does_nothing(self, namespace: Namespace, how: str) -> None:
-        """``deregister`` of a run that is not JOINED changes nothing; another run of the name stays."""
+        """``deregister`` of a run that is not JOINED, of one that has left for instance, changes nothing; another run stays."""
         ref = namespace.gone(how)
         with namespace.unchanged():
             namespace.backend.deregister(ref)
-
-    def test_deregister_unknown_name(self, namespace: Namespace) -> None:
-        """``deregister`` of a name that was never registered is no error."""
-        with namespace.unchanged():
-            namespace.backend.deregister(NodeRef('nobody', 'x'))
 
 
 class RemovalTests:

@@ -17,10 +17,6 @@ __all__ = ['main']
 _MOST_FINDINGS = 5
 
 
-def _run(config: WorldConfig, seed: int) -> Outcome:
-    return run(seed, config)
-
-
 def _seeds(text: str) -> range:
     first, colon, last = text.partition(':')
     try:
@@ -49,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     started, violated, broken, unsettled = time.monotonic(), 0, 0, 0
     promises: Counter[str] = Counter()
     with ProcessPoolExecutor(options.processes) as pool:
-        for number, outcome in enumerate(pool.map(partial(_run, config), options.seeds, chunksize=4), 1):
+        for number, outcome in enumerate(pool.map(partial(run, config=config), options.seeds, chunksize=4), 1):
             violated += bool(outcome.violations)
             broken += bool(outcome.broken)
             unsettled += bool(outcome.unsettled)

@@ -145,12 +145,7 @@ class _Decision:
             state.unsettled_since = self.now
         drained = self._drained({group.owner for group in changes.groups} | {pin.owner for pin in pin_changes.written})
         reason = self._reason(members, held_back, drained, changes, pin_changes, bool(released.count))
-        if state.cause is None or (reason is not None and (structural or (is_calm and reason != _NO_CAUSE))):
-            state.cause = (reason or 'hand-over', len(self.old.members))
-        elif drained and (also := f'draining: {listed(drained)}') not in state.cause[0]:
-            # t=0  a task lock is registered: its hand-over is under way, and its reason is that of each plan until it is over
-            # t=1  b is drained, and this plan requests what b has
-            state.cause = (f'{state.cause[0]}; {also}', state.cause[1])
+        state.cause = self._cause(reason, drained, structural, is_calm)
         changed = self._changed(self._fenced(members, unpinned, changes))
         plan = Plan(
             reason=state.cause[0],
@@ -360,6 +355,17 @@ class _Decision:
         if not causes and (beginners := self._beginners(changes, pins)):
             causes.append(f'takes a share: {listed(beginners)}')
         return '; '.join(causes) or _NO_CAUSE
+
+    def _cause(self, reason: str | None, drained: Set[str], is_structural: bool, is_calm: bool) -> tuple[str, int]:
+        """Return the reason of a plan, and how many members there were: as of the plan that began what is under way, if any."""
+        cause = self.state.cause
+        if cause is None or (reason is not None and (is_structural or (is_calm and reason != _NO_CAUSE))):
+            return reason or 'hand-over', len(self.old.members)
+        if drained and (also := f'draining: {listed(drained)}') not in cause[0]:
+            # t=0  a task lock is registered: its hand-over is under way, and its reason is that of each plan until it is over
+            # t=1  b is drained, and this plan requests what b has
+            return f'{cause[0]}; {also}', cause[1]
+        return cause
 
 
 def _earliest(*times: float) -> float | None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from contextlib import closing
 
+import pytest
+
+from jobsync.backends._common import listening
 from jobsync.backends._common.backoff import FIRST_SEC, LONGEST_SEC, Backoff
 from jobsync.backends._common.listening import Listener
 
@@ -62,3 +67,39 @@ def test_closed_while_a_wait_ends() -> None:
     listener._lock = LockOfListener(listener)  # type: ignore[assignment]
     assert listener.wait(0, 1.0) == 1
     assert not listener.is_connected
+
+
+class AnnouncedListener(SilentListener):
+    """Would be announced to, and finds revision 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends = os.pipe()
+        self.connections = 0
+
+    def _open(self, within_sec: float) -> None:
+        self.connections += 1
+
+    def _descriptor(self) -> int:  # type: ignore[override]
+        return self.ends[0]
+
+    def _receive(self) -> None:
+        pass
+
+    def close(self) -> None:
+        """Close the pipe too."""
+        super().close()
+        for end in self.ends:
+            os.close(end)
+
+
+def test_the_caller_knows_of_more_than_the_server_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a switchover, where the former primary runs on: nothing changes there any more. The listener connects anew."""
+    monkeypatch.setattr(listening, 'SILENT_SEC', 0.0)
+    with closing(AnnouncedListener()) as listener:
+        for _ in range(3):
+            listener.wait(1, 0.001)
+        assert listener.connections == 1
+        for _ in range(100):
+            listener.wait(2, 0.001)
+        assert listener.connections > 1

@@ -186,6 +186,26 @@ def test_a_primary_that_is_made_read_only(harness: PostgresqlHarness, other: Pos
             harness.accept_writes()
 
 
+def test_what_the_user_reads_after_a_switchover(harness: PostgresqlHarness, other: PostgresServer) -> None:
+    """A connection of the user's that was idle meanwhile is not used on: the former primary runs, and accepts it."""
+    other.arrange('ALTER SYSTEM SET default_transaction_read_only = on')
+    other.arrange('SELECT pg_reload_conf()')
+    url = url_of(harness, f'127.0.0.1:{harness.server.port}', f'127.0.0.1:{other.port}')
+    with closing(connect_to(url, 'sync_')) as backend:
+        assert isinstance(backend, SqlBackend)
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        assert port_of(backend) == harness.server.port
+        harness.refuse_writes()
+        try:
+            other.arrange('ALTER SYSTEM RESET default_transaction_read_only')
+            other.arrange('SELECT pg_reload_conf()')
+            wait_until(lambda: raised_by(namespace, ref) is SchemaMismatch, 'the other host, which has no tables, is called')
+            assert port_of(backend) == other.port
+        finally:
+            harness.accept_writes()
+
+
 def test_a_host_that_is_cut_off(harness: PostgresqlHarness) -> None:
     """To find that out takes longer than a call may. The call has some time left all the same."""
     with socket.socket() as silent:
@@ -231,3 +251,10 @@ def raised_by(namespace: Namespace, ref: NodeRef) -> type[JobsyncError] | None:
     except JobsyncError as error:
         return type(error)
     return None
+
+
+def port_of(backend: SqlBackend) -> int:
+    """Return the port of the server that a connection for the user leads to."""
+    with backend.connection() as connection:
+        port: int = connection.exec_driver_sql('SELECT inet_server_port()').scalar_one()
+    return port

@@ -127,7 +127,7 @@ class Listener(abc.ABC):
             else:
                 self._sleep(min(SILENT_SEC, left), descriptor)
                 self._receive()
-                self._check_silence()
+                self._check_silence(revision)
                 self._take_received()
         return self._newest
 
@@ -140,15 +140,19 @@ class Listener(abc.ABC):
         self._newest = number
         self._take_received()
 
-    def _check_silence(self) -> None:
-        """Read the revision after a long silence, and connect anew if it has changed without an announcement here."""
+    def _check_silence(self, revision: int) -> None:
+        """Read the revision after a long silence, and connect anew if it has changed without an announcement here.
+
+        Or if it is lower than ``revision``, which was read elsewhere.
+        """
         # t=0  the server leaves its cluster, or is the sentinels' choice no longer: it keeps the subscription, and answers
         # t=1  the revision is raised, and announced on the server that has the namespace now
+        # A former primary of PostgreSQL's that is read-only keeps the revision of before t=1.
         if self._received or time.monotonic() < self._read_at + SILENT_SEC:
             return
         before = self._newest
         self._read()
-        if self._newest != before:
+        if self._newest != before or self._newest < revision:
             self._drop()
 
     def _take_received(self) -> None:

@@ -147,11 +147,14 @@ class Hosts:
         self._server = server
         self._last = ('', 0)
 
-    def check(self, connection: psycopg.Connection[Any]) -> None:
-        """Raise ``ConfigError`` if another host accepts writes too, and is not the same server."""
+    def check(self, connection: psycopg.Connection[Any]) -> bool:
+        """Return whether a connection is to another address than the last one.
+
+        ``ConfigError`` if another host accepts writes too, and is not the same server.
+        """
         here = (connection.info.hostaddr or connection.info.host, connection.info.port)
         if here == self._last:
-            return
+            return False
         # t=0  the primary fails, and its standby is promoted, to which all nodes turn
         # t=1  the old primary is started again, as a primary. It comes first in the URL
         # t=2  node a connects to it, finds none of the others alive there, and owns all tokens after a timeout
@@ -167,6 +170,7 @@ class Hosts:
                         'and are not the same server: end the one that is not the primary any more'
                     )
         self._last = here
+        return True
 
     def _others(self, host: str, port: int) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
         """Yield each other address that may accept writes, and the parameters of a connection to it if it does."""

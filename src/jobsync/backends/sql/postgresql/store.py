@@ -127,7 +127,10 @@ class PostgresqlStore(SqlStore):
             connection.deadline = time.monotonic() + self._op_timeout
             with translated(self.server):
                 self._schema_check.check(connection.execute)
-            self._hosts.check(connection)
+            if self._hosts.check(connection):
+                # t=0  a connection for the user is idle; a standby is promoted, to which the node turns
+                # t=1  the former primary, which runs on, answers there: the user reads, or writes, what no other node has
+                self._users.dispose()
             # The deadline stays, until a call sets its own: of an engine's first connection SQLAlchemy reads some settings.
         except BaseException:
             connection.close()

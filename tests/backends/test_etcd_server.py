@@ -495,6 +495,26 @@ class TestTls:
         with closing(connect(url, BackendOptions(op_timeout_sec=2.0))) as backend, pytest.raises(BackendUnavailable):
             backend.open(SETTINGS, create=True)
 
+    @pytest.mark.parametrize(
+        ('options', 'hint'),
+        [
+            ('ca={0}/ca.pem', "give the client's certificate as cert and key"),
+            ('ca={0}/ca.pem&cert={0}/server.pem&key={0}/client.key', 'cert and key are a pair'),
+            ('ca={0}/ca.key&cert={0}/client.pem&key={0}/client.key', 'files in PEM'),
+        ],
+    )
+    def test_what_is_said_of_the_wrong_ones(self, encrypted: EtcdServer, certificates: Path, options: str, hint: str) -> None:
+        """By itself gRPC names neither the files nor what is wrong with them."""
+        url = f'{encrypted.url()}?{options.format(certificates)}'
+
+        def is_said() -> bool:
+            with pytest.raises(BackendUnavailable) as caught:
+                backend.open(SETTINGS, create=True)
+            return hint in str(caught.value)
+
+        with closing(connect(url, BackendOptions())) as backend:
+            eventually(is_said)
+
     @pytest.mark.parametrize('name', ['ca', 'cert', 'key'])
     def test_a_file_that_is_empty(self, certificates: Path, tmp_path: Path, name: str) -> None:
         """It is refused, and while it is being written the one before counts: gRPC would end the process, or trust others."""

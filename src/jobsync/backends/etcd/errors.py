@@ -29,7 +29,19 @@ LARGE = (
     'client of your own'
 )
 MANY = 'raise --max-txn-ops of the server if it is below its default of 128'
-HINTS = {'larger than max': LARGE, 'request is too large': LARGE, 'too many operations': MANY, 'space exceeded': FULL}
+FILES = 'ca, cert and key in the URL must be files in PEM, of which cert and key are a pair'
+CERTIFICATE = (
+    "the server does not accept this client's certificate, which may have expired, or wants one: give the client's certificate "
+    'as cert and key in the URL'
+)
+HINTS = {
+    'larger than max': LARGE,
+    'request is too large': LARGE,
+    'too many operations': MANY,
+    'space exceeded': FULL,
+    'Failed to create security handshaker': FILES,
+    '_ALERT_BAD_CERTIFICATE': CERTIFICATE,
+}
 """What to do, by what the server or gRPC says. A server that is busy exhausts resources too (``too many requests``)."""
 
 
@@ -66,7 +78,7 @@ def translate(error: grpc.RpcError, server: str) -> JobsyncError:
     if code == grpc.StatusCode.OUT_OF_RANGE:
         return Compacted(f'etcd at {server}: {details}')
     kind = Late if code == grpc.StatusCode.DEADLINE_EXCEEDED else BackendUnavailable
-    return kind(f'etcd at {server}: {code.name}: {details}{_proxy() if code in UNREACHED else ""}')
+    return kind(f'etcd at {server}: {code.name}: {details}{_hint(details)}{_proxy() if code in UNREACHED else ""}')
 
 
 def _hint(details: object) -> str:

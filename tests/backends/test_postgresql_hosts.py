@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import pytest
 from tests.job.waiting import wait_until
 from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
+from tests.support.timings import DEADLINE_SEC
 
 from jobsync.backend import BackendOptions, NodeRef
 from jobsync.backends.sql.backend import SqlBackend
@@ -204,6 +206,29 @@ def test_what_the_user_reads_after_a_switchover(harness: PostgresqlHarness, othe
             assert port_of(backend) == other.port
         finally:
             harness.accept_writes()
+
+
+def test_a_session_that_is_left_at_a_former_primary(harness: PostgresqlHarness, other: PostgresServer) -> None:
+    """A call is under way there while another one turns to the new primary. Its session accepts writes, and is not used on."""
+    other.arrange('ALTER SYSTEM SET default_transaction_read_only = on')
+    other.arrange('SELECT pg_reload_conf()')
+    url = url_of(harness, f'127.0.0.1:{harness.server.port}', f'127.0.0.1:{other.port}')
+    with closing(connect_to(url, 'sync_')) as backend:
+        assert isinstance(backend, SqlBackend)
+        assert isinstance(backend.store, PostgresqlStore)
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        harness.server.arrange('ALTER DATABASE postgres SET default_transaction_read_only = on')  # of sessions from now on
+        try:
+            other.arrange('ALTER SYSTEM RESET default_transaction_read_only')
+            other.arrange('SELECT pg_reload_conf()')
+            wait_until(lambda: other.psql('SHOW default_transaction_read_only') == ['off'], 'the other host accepts writes')
+            deadline = time.monotonic() + DEADLINE_SEC
+            with ExitStack() as later, backend.store._connected(deadline):
+                later.enter_context(backend.store._connected(deadline))
+            assert raised_by(namespace, ref) is SchemaMismatch
+        finally:
+            harness.server.arrange('ALTER DATABASE postgres RESET default_transaction_read_only')
 
 
 def test_a_host_that_is_cut_off(harness: PostgresqlHarness) -> None:

@@ -145,10 +145,10 @@ class Hosts:
 
     def __init__(self, server: PostgresqlServer) -> None:
         self._server = server
-        self._last = ('', 0)
+        self._last: tuple[str, int] | None = None
 
     def check(self, connection: psycopg.Connection[Any]) -> bool:
-        """Return whether a connection is to another address than the last one.
+        """Return whether a connection is to another address than the one before, if there was one.
 
         ``ConfigError`` if another host accepts writes too, and is not the same server.
         """
@@ -169,8 +169,8 @@ class Hosts:
                         f'{self._server}: {here[0]}:{here[1]} and {address}:{port} both accept writes, '
                         'and are not the same server: end the one that is not the primary any more'
                     )
-        self._last = here
-        return True
+        before, self._last = self._last, here
+        return before is not None
 
     def _others(self, host: str, port: int) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
         """Yield each other address that may accept writes, and the parameters of a connection to it if it does."""

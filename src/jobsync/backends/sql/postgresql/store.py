@@ -128,8 +128,10 @@ class PostgresqlStore(SqlStore):
             with translated(self.server):
                 self._schema_check.check(connection.execute)
             if self._hosts.check(connection):
-                # t=0  a connection for the user is idle; a standby is promoted, to which the node turns
-                # t=1  the former primary, which runs on, answers there: the user reads, or writes, what no other node has
+                # t=0  a call is under way, or a connection idle; another call finds that a standby was promoted, and turns to it
+                # t=1  the former primary, which runs on, answers there: this node works on with it, and others with the new one;
+                #      or the user reads and writes what no other node has
+                self._engine.dispose()
                 self._users.dispose()
             # The deadline stays, until a call sets its own: of an engine's first connection SQLAlchemy reads some settings.
         except BaseException:

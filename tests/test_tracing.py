@@ -14,9 +14,12 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from tests.job.waiting import wait_until
+from tests.job.waiting import DEADLINE_SEC, wait_until
 
 from jobsync import AsyncJob, CoordinationConfig, Job, Tick
+from jobsync._core.assignment import Plan
+from jobsync._runtime import tracing
+from jobsync._runtime.tracing import commit_span
 from jobsync._worker.tracing import AddedTasks
 from jobsync.aio.claim_loop import Claims
 from jobsync.backends.memory import MemoryBackend, MemoryStore
@@ -99,6 +102,37 @@ def test_no_plan_waits_for_a_processor_of_spans(
             assert called.wait(600)
     finally:
         over.set()
+
+
+@pytest.mark.usefixtures('exporter')
+def test_a_processor_that_hangs_keeps_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Further plans have no spans: with a thread for each, a leader would end with as many as its process may have."""
+    over, begun, plan = threading.Event(), threading.Semaphore(0), Plan('node left: b')
+
+    def hang(*_: object, **__: object) -> None:
+        begun.release()
+        over.wait()
+
+    def commit() -> None:
+        with commit_span('hangs', plan, 0):
+            pass
+
+    monkeypatch.setattr(SimpleSpanProcessor, 'on_start', hang)
+    monkeypatch.setattr(tracing, '_MOST', 2)
+    wait_until(lambda: not tracing._under_way, 'the spans of the tests before are made')
+    try:
+        for _ in range(2):
+            commit()
+            assert begun.acquire(timeout=DEADLINE_SEC)
+        commit()
+        assert len([thread for thread in threading.enumerate() if thread.name == 'jobsync-spans-hangs']) == 2
+    finally:
+        over.set()
+    wait_until(lambda: not tracing._under_way, 'they have ended')
+    while begun.acquire(blocking=False):
+        pass
+    commit()
+    assert begun.acquire(timeout=DEADLINE_SEC)
 
 
 def test_tasks(exporter: InMemorySpanExporter) -> None:

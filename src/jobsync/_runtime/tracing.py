@@ -5,6 +5,7 @@ A program that traces has imported the API and set a tracer provider. Otherwise 
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,10 @@ __all__ = ['commit_span', 'tracer']
 _logger = EventLogger('jobsync.node')
 _made: tuple[Any, Tracer | None] = (None, None)
 """The provider last found, and its tracer for this library."""
+_MOST = 10
+"""How many plans have their spans made at a time. Where a processor hangs, each of them keeps a thread for ever."""
+_under_way: list[int] = []
+"""The process of each plan whose spans are being made: a fork has none of its parent's threads."""
 
 
 def tracer() -> Tracer | None:
@@ -65,15 +70,20 @@ def commit_span(node: str, plan: Plan, planned_from: int) -> Iterator[None]:
 
 
 def _start(node: str, write: Callable[[], object]) -> None:
-    with suppress(RuntimeError):  # the process can start no thread now
-        threads.start(node, 'spans', partial(_try, node, write))
+    if _under_way.count(os.getpid()) < _MOST:
+        with suppress(RuntimeError):  # the process can start no thread now
+            threads.start(node, 'spans', partial(_try, node, write))
 
 
 def _try(node: str, write: Callable[[], object]) -> None:
+    process = os.getpid()
+    _under_way.append(process)
     try:
         write()
     except Exception:
         _logger.exception('node %r: a plan has no spans, since tracing raised', node)
+    finally:
+        _under_way.remove(process)
 
 
 def _write_spans(

@@ -73,6 +73,18 @@ def test_triggers_that_are_gone(harness: PostgresqlHarness) -> None:
     assert harness.connect().open(SETTINGS, create=True).settings == SETTINGS
 
 
+def test_a_trigger_for_replicas_alone(harness: PostgresqlHarness) -> None:
+    """It does not fire for an operator either."""
+    namespace = Namespace(harness.connect())
+    ref = namespace.join('a')
+    harness.execute('ALTER TABLE sync_token ENABLE REPLICA TRIGGER sync_token_by_hand')
+    harness.end_sessions()
+    with pytest.raises(ConfigError, match='triggers of sync_token are disabled'):
+        namespace.beat(ref)
+    harness.execute('ALTER TABLE sync_token ENABLE ALWAYS TRIGGER sync_token_by_hand')
+    assert namespace.beat(ref).heartbeat == 1
+
+
 @pytest.mark.parametrize('has_tables', [False, True])
 def test_a_search_path_that_changes_meanwhile(harness: PostgresqlHarness, has_tables: bool) -> None:
     """A process that connects anew does not go on in another schema, whether there are tables in it or not."""

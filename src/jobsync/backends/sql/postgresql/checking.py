@@ -20,13 +20,13 @@ __all__ = ['SEARCH_PATH', 'Hosts', 'SchemaCheck']
 
 TABLES = """
     SELECT oid, relname, relnamespace::regnamespace::text, relpersistence, pg_catalog.pg_table_is_visible(oid), relkind, EXISTS (
-        SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = pg_class.oid AND tgenabled = 'D'
+        SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = pg_class.oid AND tgenabled IN ('D', 'R')
         AND tgfoid IN (SELECT oid FROM pg_catalog.pg_proc WHERE proname IN ({functions}))
     )
     FROM pg_catalog.pg_class WHERE relname IN ({names}) AND relkind IN ('r', 'p', 'v', 'm', 'f') AND {which} ORDER BY relname
 """
 """Tables, and what a statement takes for one: partitioned tables, views, materialized views and foreign tables; and whether a
-trigger of jobsync's on it is disabled."""
+trigger of jobsync's on it is disabled, or enabled for replicas alone (R)."""
 IN_PATH = """relnamespace = ANY (ARRAY(
     SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = ANY (pg_catalog.current_schemas(true))
 ))"""

@@ -244,6 +244,14 @@ def test_a_connect_that_raises(install: Install) -> None:
     assert message.startswith('cards://x: its plugin fails with TypeError: connect() takes 1 ')
 
 
+def test_a_connect_whose_error_quotes_the_url(install: Install) -> None:
+    """No password is told, and it is one line all the same."""
+    raising = 'raise ValueError(f"cannot use {url}:\\n  no such table")'
+    install('alpha', 'cards', working('cards').replace('made = ', f'{raising}\n    made = ', 1))
+    what = 'its plugin fails with ValueError: cannot use cards://u:***@h/x?***: no such table'
+    assert refusal('CARDS://u:s3cret@h/x?password=s3cret') == f'CARDS://u:***@h/x?***: {what}'
+
+
 def test_missing_driver(install: Install) -> None:
     """A driver that is not there is named with the command that brings it, and only when its backend is asked for."""
     install('alpha', 'cards', MISSING, extras=('cards', 'other'))

@@ -143,7 +143,10 @@ def declared(url: str) -> BackendInfo:
 
 
 def _plugin_error(url: str, error: Exception) -> BackendNotFound:
-    return BackendNotFound(f'{redact_url(url)}: its plugin fails with {type(error).__name__}: {error}')
+    """Return the error in one line, in which the URL, as the plugin was given it, shows no password."""
+    place, shown = (text.partition('://')[2] for text in (url, redact_url(url)))
+    said = str(error).replace(place, shown) if place else str(error)
+    return BackendNotFound(f'{redact_url(url)}: its plugin fails with {type(error).__name__}: {" ".join(said.split())}')
 
 
 def _listed(candidate: _Candidate) -> Installed:

@@ -483,7 +483,8 @@ class Cluster:
         checks.incarnation.of('incarnation', incarnation)
         records = {record.name: record for record in self._backend.snapshot().nodes if record.state is NodeState.JOINED}
         if name in records and incarnation not in (None, records[name].incarnation):
-            raise ConfigError(f'node is {cut_repr(name)}: has joined anew, the run {cut_repr(incarnation)} is over')
+            what = f'anew, the run {cut_repr(incarnation)} is over' if incarnation else 'meanwhile'
+            raise ConfigError(f'node is {cut_repr(name)}: has joined {what}')
         if name not in records or not self._backend.remove_node(records[name].ref):
             raise ConfigError(
                 f'node is {cut_repr(name)}: must be a registered node: {listed(records.keys() - {name}) or "there is none"}'

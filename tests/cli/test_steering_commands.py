@@ -91,6 +91,15 @@ def test_a_run_that_has_joined_anew_is_not_evicted(url: str, namespace: Namespac
     assert (result.exit_code, 'has joined anew' in result.stderr, sorted(namespace.nodes())) == (1, True, ['a', 'b', 'c'])
 
 
+def test_a_node_that_joins_before_the_answer_is_not_evicted(
+    url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The question named no run, as none was registered."""
+    monkeypatch.setattr('jobsync.cli.steering.confirm', lambda *_, **__: namespace.join('c'))
+    result = invoke(url, 'evict', 'c')
+    assert (result.exit_code, 'has joined meanwhile' in result.stderr, sorted(namespace.nodes())) == (1, True, ['a', 'b', 'c'])
+
+
 def test_orphaned_locks(url: str, namespace: Namespace) -> None:
     """Those of a node that is gone are listed, those of a member and of persons are not, by whatever name these go."""
     namespace.lock('x', patterns=('a',), created_by='gone')

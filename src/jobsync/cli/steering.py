@@ -141,7 +141,8 @@ def evict(cluster: Cluster, node: str, reason: str | None, yes: bool, actor: str
     run = next((row for row in found if row['name'] == node and row['state'] != 'left'), None)
     where = '' if run is None else plain(f' ({run["host"]}, pid {run["pid"]})')
     confirm(f'Evict {node!r}{where}? A process that is alive joins anew; if it is not, other nodes get its tokens', yes=yes)
-    timeout = cluster.evict(node, reason, actor=actor, incarnation=None if run is None else run['incarnation'])
+    incarnation = None if yes else '' if run is None else run['incarnation']
+    timeout = cluster.evict(node, reason, actor=actor, incarnation=incarnation)
     words = (
         f'{node!r} is evicted. If its process is alive, it stops claiming at its next heartbeat and joins anew; '
         f'if not, its tokens pass to other nodes after its timeout of {timeout:g} s'

@@ -53,6 +53,28 @@ def test_a_store_that_answers_is_asked_once() -> None:
     assert not caller.is_calling
 
 
+def test_only_calls_of_jobsync_are_waits_from_the_start() -> None:
+    """A statement of the program's that hangs is no progress; a wait for a store that has not answered it is."""
+    waits = list[None]()
+
+    @contextlib.contextmanager
+    def waiting() -> Iterator[None]:
+        waits.append(None)
+        yield
+        waits.pop()
+
+    caller, seen = StoreCalls(10, waiting=waiting), list[bool]()
+    action, _ = failing(1)
+
+    def noted() -> object:
+        seen.append(bool(waits))
+        return action()
+
+    caller.call_here(noted)
+    caller.call(noted)
+    assert (seen, waits) == ([False, True, True], [])
+
+
 def test_a_store_that_fails_is_asked_again() -> None:
     """Until it answers; all of that is one call."""
     caller = StoreCalls(10)

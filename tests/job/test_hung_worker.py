@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 import pytest
 
@@ -102,15 +103,29 @@ def test_a_worker_that_waits_for_the_store_does_not_hang() -> None:
         assert cluster.backend.snapshot().version == version
 
 
-@pytest.mark.parametrize('method', ['append_claims', 'append_audits', 'history'])
-def test_a_worker_in_one_long_call_of_the_store_does_not_hang(method: str) -> None:
-    """A claim, a completion or a reading of a batch that takes longer than the timeout, in one attempt, moves nothing."""
+def work_through(job: Job) -> None:
+    """Work on all tasks of a batch."""
+    deque(job.batch(range(100)), maxlen=0)
+
+
+@pytest.mark.parametrize(
+    ('method', 'program'),
+    [
+        ('append_claims', work_through),
+        ('append_audits', work_through),
+        ('history', work_through),
+        ('incomplete', Job.get_incomplete_tasks),
+        ('read_locks', Job.list_locks),
+    ],
+)
+def test_a_worker_in_one_long_call_of_the_store_does_not_hang(method: str, program: Callable[[Job], object]) -> None:
+    """A claim, a completion, a reading of a batch or any other call that takes longer than the timeout moves nothing."""
     config = CoordinationConfig(progress_timeout_sec=5)
     with VirtualCluster() as cluster:
         jobs = [cluster.join(name, coordination_config=config) for name in 'ab']
         cluster.settle()
         cluster.start('b', keep_going)
-        cluster.start('a', lambda job: deque(job.batch(range(100)), maxlen=0))
+        cluster.start('a', program)
         version = cluster.backend.snapshot().version
         cluster.faulty('a').faults.append(Fault(method, When.NEVER, delay_sec=20))
         cluster.advance(15)

@@ -104,7 +104,7 @@ class ClaimRecording:
             return backend.append_claims(ref, keys, attempts.date, tolerated)
 
         try:
-            with attempts.claiming(keys), self._session.waiting():
+            with attempts.claiming(keys):
                 unclaimed = self._session.caller.call(refusal_as_outage(append), while_=has_lease)
                 if tolerated is not None:
                     refused = unclaimed.completed | unclaimed.lost_attempts.keys()

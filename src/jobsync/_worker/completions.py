@@ -149,8 +149,7 @@ class Completions:
         backend = self._session.backend
         if backend is not None:
             write = refusal_as_outage(lambda: backend.append_audits(self._node_name, keys, self._date))
-            with self._session.waiting():
-                self._session.caller.call(write, while_)
+            self._session.caller.call(write, while_)
         self._recorded_at, self._is_failing = clock.now(), False
         # In this order: after an exception of a signal's handler in between, the tasks are recorded and released once more.
         self._on_recorded(keys)

@@ -57,7 +57,7 @@ class Session:
         # t=0   the store is away, and a worker waits in a call of its job until it is back
         # t=10  progress_timeout_sec is over: if that counted as a worker that hangs, an outage would move its share (promise P4)
         call_thread = f'jobsync-calls-{node_name}' if config.enabled else None
-        self.caller = StoreCalls(2 * config.op_timeout_sec, call_thread, note_failure=self.note_progress)
+        self.caller = StoreCalls(2 * config.op_timeout_sec, call_thread, self.waiting)
         self.runtime: NodeRuntime | None = None
         self.is_preparing = False
         """Whether a ``lock_provider`` runs: this node owns nothing before it has ended."""

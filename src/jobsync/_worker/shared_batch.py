@@ -300,8 +300,7 @@ class SharedBatch(ClaimLoop[T]):
         A refusal of the store counts as an outage (rule R9). Once the session is over, no error of it reaches the loop.
         """
         try:
-            with self._session.waiting():
-                yield
+            yield
         except BackendUnavailable:
             pass
         except JobsyncError as error:

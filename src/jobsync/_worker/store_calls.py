@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar, copy_context
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -95,13 +95,17 @@ class StoreCalls:
     """
 
     def __init__(
-        self, patience_sec: float, thread_name: str | None = None, note_failure: Callable[[], object] = lambda: None
+        self,
+        patience_sec: float,
+        thread_name: str | None = None,
+        waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         """Store how long a call is repeated (``patience_sec``), and the name of the call thread. None: no call thread.
 
-        ``note_failure`` is called after each attempt that the store has not answered, if the result is still awaited.
+        ``waiting`` returns the context of a call, and of the further attempts of ``call_here``, whose first one may be a
+        statement of the program's that takes however long.
         """
-        self._patience_sec, self._thread_name, self._note_failure = patience_sec, thread_name, note_failure
+        self._patience_sec, self._thread_name, self._waiting = patience_sec, thread_name, waiting
         self._here = _CallDepth()
         self._call_thread: _CallThread | None = None
 
@@ -117,6 +121,10 @@ class StoreCalls:
         after the last attempt.
         """
         _check_interpreter()
+        with self._waiting():
+            return self._call(action, while_)
+
+    def _call(self, action: Callable[[], T], while_: Condition | None) -> T:
         name = self._thread_name
         if name is None or not threads.is_interruptible():
             return self.call_here(action, while_)
@@ -144,7 +152,8 @@ class StoreCalls:
                 return action()
             except BackendUnavailable as error:
                 failed.append(error)
-            return _call_again(action, failed, go_on)
+            with self._waiting():
+                return _call_again(action, failed, go_on)
         finally:
             here.depth -= 1
 
@@ -156,12 +165,7 @@ class StoreCalls:
 
     def _patience(self, while_: Condition | None) -> Condition:
         end = time.monotonic() + self._patience_sec
-
-        def go_on() -> bool:
-            self._note_failure()
-            return time.monotonic() < end if while_ is None else while_()
-
-        return go_on
+        return while_ or (lambda: time.monotonic() < end)
 
 
 def _check_interpreter() -> None:

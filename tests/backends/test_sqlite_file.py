@@ -214,6 +214,31 @@ class TestOpening:
                     backend.open(SETTINGS, create=True)
             Namespace(backend).join('a')
 
+    @pytest.mark.parametrize('free', range(5))
+    def test_too_few_descriptors_for_sqlite(self, tmp_path: Path, free: int) -> None:
+        """SQLite itself opens several files, and says only that it cannot: an outage too, not an error of the configuration."""
+        url, taken = f'sqlite:///{tmp_path}/jobs.db', list[int]()
+        with closing(connect(url, BackendOptions())) as backend:
+            backend.open(SETTINGS, create=True)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with closing(connect(url, BackendOptions())) as backend:
+            resource.setrlimit(
+                resource.RLIMIT_NOFILE, (max(int(path.name) for path in Path('/proc/self/fd').iterdir()) + 20, hard)
+            )
+            try:
+                with contextlib.suppress(OSError):
+                    while True:
+                        taken.append(os.open(os.devnull, os.O_RDONLY))
+                for _ in range(free):
+                    os.close(taken.pop())
+                with pytest.raises(BackendUnavailable):
+                    backend.open(SETTINGS, create=True)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                for descriptor in taken:
+                    os.close(descriptor)
+            Namespace(backend).join('a')
+
     @pytest.mark.full  # that processes open an absent store at once is part of the contract
     def test_ten_processes_make_one_file(self, tmp_path: Path) -> None:
         """Ten first starts at once agree on one timeline, and all ten nodes are registered."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ ABSENT = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY,
 """At ``open`` an error of the configuration; later an outage, which an operator may end."""
 SHORT = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
 """What the system lacks or fails in for a while: an outage also at ``open``."""
+NEEDED = 4
+"""How many files SQLite opens for a database, with those beside it and its folder."""
 FOREIGN = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
 """The codes of a statement that does not fit the tables it found."""
 
@@ -35,6 +38,8 @@ def translate(error: sqlite3.Error, path: Path, *, opening: bool) -> JobsyncErro
     primary = None if code is None else code & 0xFF
     if primary in BUSY:
         return Busy(f'{path} is locked by another transaction, which may be a long one or one that was left open: {error}')
+    if primary == sqlite3.SQLITE_CANTOPEN and not _has_descriptors():
+        return BackendUnavailable(f'{path} cannot be used at the moment: this process can open no more files (ulimit -n)')
     if primary in ABSENT and opening:
         return ConfigError(
             f'{path} cannot be opened for writing ({error}): its folder must exist, and this user must be allowed to write '
@@ -56,6 +61,17 @@ def translate(error: sqlite3.Error, path: Path, *, opening: bool) -> JobsyncErro
     if primary == sqlite3.SQLITE_INTERRUPT:
         return BackendUnavailable(f'{path}: the time for this call was over before it was done')
     return BackendUnavailable(f'{path} cannot be used at the moment: {error}')
+
+
+def _has_descriptors() -> bool:
+    """Return whether this process can open as many files as SQLite, which says only that it cannot open one."""
+    with contextlib.ExitStack() as files:
+        try:
+            for _ in range(NEEDED):
+                files.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            return False
+    return True
 
 
 @contextlib.contextmanager

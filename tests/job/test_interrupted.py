@@ -134,6 +134,7 @@ def test_nothing_stays_behind(
                 log.abandon(task)  # the call has taken another way, and has ended before this point
             except AlarmError as error:
                 error.__traceback__ = None
+            wait_until(lambda: not lease.waiting, 'another thread has ended its call of the store')
             assert list(left_behind(lease, log)) == [], point
             assert can_begin(job, task, is_place=is_place), point
 

@@ -16,6 +16,7 @@ from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.config import CoordinationConfig
 from jobsync.errors import ConfigError
+from jobsync.job import Job
 
 SEED = {
     'enabled': True,
@@ -176,7 +177,7 @@ def test_values_that_do_not_go_together(fields: dict[str, Any], names: list[str]
         ('total_token', 'did you mean total_tokens'),
         ('heartbeat_interval', 'did you mean heartbeat_interval_sec'),
         ('zzz', 'there are'),
-        ('wait_on_enter', 'it is an argument of Job'),
+        *((argument, 'it is an argument of Job') for argument in inspect.signature(Job).parameters),
     ],
 )
 def test_unknown_field(name: str, hint: str) -> None:

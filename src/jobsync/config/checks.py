@@ -80,8 +80,24 @@ _LONGEST_SEC = 10**9
 _MOST_ROWS = 10**9
 _LONGEST_AGE = dt.timedelta(days=36_500)
 """More than the age of any record."""
-_OF_THE_JOB = ('wait_on_enter', 'wait_on_exit', 'skip_db_init', 'lock_provider', 'clear_existing_locks', 'handle_signals', 'date')
-"""Arguments that are often taken for fields of the configuration."""
+_OF_THE_JOB = (
+    'node_name',
+    'site',
+    'config',
+    'date',
+    'wait_on_enter',
+    'wait_on_exit',
+    'skip_db_init',
+    'lock_provider',
+    'clear_existing_locks',
+    'coordination_config',
+    'on_rebalance',
+    'on_assign',
+    'on_revoke',
+    'on_lost',
+    'handle_signals',
+)
+"""Arguments of ``Job``, which are often taken for fields of the configuration."""
 _BACKEND_METHODS = frozenset(name for name in vars(Backend) if not name.startswith('_'))
 
 

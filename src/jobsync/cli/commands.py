@@ -26,7 +26,7 @@ __all__ = ['cli']
 @click.group(cls=CommandGroup, context_settings={'help_option_names': ['-h', '--help']})
 @click.version_option(package_name='jobsync')
 def cli() -> None:
-    """Many worker processes share a pile of tasks, and exactly one may claim each."""
+    """Many worker processes share a pile of tasks, and at most one may claim each."""
 
 
 @cli.command()

@@ -806,6 +806,16 @@ def test_the_end_of_a_drain_is_named() -> None:
     assert scene.plan().reason == 'takes a share: b'
 
 
+def test_the_end_of_a_drain_beside_a_task_lock() -> None:
+    """Where a task is locked to the node, the reason has both: the lock moves a pin, and the tokens are the node's share."""
+    scene = Scene.of(assigned('aaaa', members='b'), node('b', seen=5))
+    scene.locks = (lock(1, 't0', 'b'),)
+    assert scene.plan().reason == 'task locks; takes a share: b'
+    scene = Scene.of(assigned('a', members='b'), node('b', seen=5))
+    scene.locks = (lock(1, 't0', 'b'),)
+    assert scene.plan().reason == 'task locks'
+
+
 def test_a_drain_beside_a_task_lock() -> None:
     """Where a task lock was registered at that moment too, the reason has both; a node long drained is not named again."""
     scene = Scene.of('aabb', node('b', seen=5, weight=0.0))

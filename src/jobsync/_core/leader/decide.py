@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from functools import cached_property
 
 import attrs
@@ -38,7 +38,7 @@ from jobsync._core.leader.pin_changes import PinChanges
 from jobsync._core.leader.pins import PinPlanner, wanted
 from jobsync._core.leader.row_changes import RowChanges, row_changes
 from jobsync._core.planner.rebalance import FREE, STUCK, rebalance
-from jobsync._core.records import DRAINED, Member
+from jobsync._core.records import DRAINED, Member, Pin
 from jobsync._core.redact import listed
 
 __all__ = ['decide']
@@ -309,9 +309,9 @@ class _Decision:
         """Return the nodes that make no progress. Where no other node could be given their share, they keep it."""
         return {name for name, node in self.owner_table.alive.items() if node.stalled}
 
-    def _beginners(self, changes: RowChanges, pins: PinChanges) -> Set[str]:
-        """Return the live nodes that own nothing and are given something."""
-        given = {group.target or group.owner for group in changes.groups} | {pin.target or pin.owner for pin in pins.written}
+    def _beginners(self, changes: RowChanges, pins: Collection[Pin]) -> Set[str]:
+        """Return the live nodes that own nothing and are given tokens, or one of these pins."""
+        given = {group.target or group.owner for group in changes.groups} | {pin.target or pin.owner for pin in pins}
         return {name for name in self.owner_table.alive if name in given and name not in self.owners}
 
     def _reason(
@@ -352,7 +352,8 @@ class _Decision:
             causes.append(f'items declared: {listed(pins.declared)}')
         if pins.placed:
             causes.append(f'patterns of items: {listed(pins.placed)}')
-        if not causes and (beginners := self._beginners(changes, pins)):
+        # What a drained or stalled node gives up says why others are given something; a task lock or an item, only why a pin is.
+        if not drained and not stalled and (beginners := self._beginners(changes, () if causes else pins.written)):
             causes.append(f'takes a share: {listed(beginners)}')
         return '; '.join(causes) or _NO_CAUSE
 

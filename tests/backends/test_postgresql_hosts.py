@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import pytest
 from tests.job.waiting import wait_until
@@ -19,8 +21,9 @@ from tests.support.timings import DEADLINE_SEC
 
 from jobsync.backend import BackendOptions, NodeRef
 from jobsync.backends.sql.backend import SqlBackend
-from jobsync.backends.sql.postgresql import store
+from jobsync.backends.sql.postgresql import connection, store
 from jobsync.backends.sql.postgresql.store import PostgresqlStore, connect
+from jobsync.backends.sql.postgresql.url import server_of
 from jobsync.backends.sql.store import Mode, SqlTransaction
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
@@ -229,6 +232,22 @@ def test_a_session_that_is_left_at_a_former_primary(harness: PostgresqlHarness, 
             assert raised_by(namespace, ref) is SchemaMismatch
         finally:
             harness.server.arrange('ALTER DATABASE postgres RESET default_transaction_read_only')
+
+
+def test_another_way_to_the_same_server(harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a name of two proxies: each connection may go another way than the last, and the session of before is used on."""
+    hosts = f'127.0.0.1:{harness.server.port}', f'{quote(str(harness.server.folder), safe="")}:{harness.server.port}'
+    ways = cycle(server_of(url_of(harness, *each), 10.0) for each in (hosts, hosts[::-1]))
+    monkeypatch.setattr(store, 'connect_to', lambda _: connection.connect(next(ways)))
+    with closing(connect_to(url_of(harness, *hosts), 'sync_')) as backend:
+        assert isinstance(backend, SqlBackend)
+        assert isinstance(backend.store, PostgresqlStore)
+        backend.open(SETTINGS, create=True)
+        deadline = time.monotonic() + DEADLINE_SEC
+        with backend.store._connected(deadline) as (_, first), backend.store._connected(deadline) as (_, second):
+            assert first.info.host != second.info.host
+        with backend.store._connected(deadline) as (_, third):
+            assert third in (first, second)
 
 
 def test_a_host_that_is_cut_off(harness: PostgresqlHarness) -> None:

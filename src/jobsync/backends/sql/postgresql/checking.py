@@ -150,7 +150,7 @@ class Hosts:
     def check(self, connection: psycopg.Connection[Any]) -> bool:
         """Return whether a connection is to another address than the one before, if there was one.
 
-        ``ConfigError`` if another host accepts writes too, and is not the same server.
+        Not if that is another way to the same server. ``ConfigError`` if another host accepts writes too, and is another server.
         """
         here = (connection.info.hostaddr or connection.info.host, connection.info.port)
         if here == self._last:
@@ -159,6 +159,7 @@ class Hosts:
         # t=1  the old primary is started again, as a primary. It comes first in the URL
         # t=2  node a connects to it, finds none of the others alive there, and owns all tokens after a timeout
         place = None
+        same: set[tuple[str, int] | None] = {None}
         for (address, port), parameters in self._others(*here):
             with contextlib.suppress(psycopg.Error), BoundedConnection.connect(**parameters) as other:
                 other.deadline = time.monotonic() + SHORTEST_SEC
@@ -169,8 +170,9 @@ class Hosts:
                         f'{self._server}: {here[0]}:{here[1]} and {address}:{port} both accept writes, '
                         'and are not the same server: end the one that is not the primary any more'
                     )
+                same.add((address, port))
         before, self._last = self._last, here
-        return before is not None
+        return before not in same
 
     def _others(self, host: str, port: int) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
         """Yield each other address that may accept writes, and the parameters of a connection to it if it does."""

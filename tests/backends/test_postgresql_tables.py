@@ -48,16 +48,19 @@ def test_a_table_without_a_log(harness: PostgresqlHarness, table: str) -> None:
 
 @pytest.mark.parametrize('table', ['state', 'node', 'token', 'lock'])
 def test_triggers_that_are_disabled(harness: PostgresqlHarness, table: str) -> None:
-    """Manual changes would go unnoticed: whoever connects then is refused. Triggers of somebody else's may be off."""
+    """Manual changes would go unnoticed: whoever connects then is refused, until the error is followed. Others' may be off."""
     namespace = Namespace(harness.connect())
     ref = namespace.join('a')
     function = "CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
     other = f'CREATE TRIGGER other AFTER DELETE ON sync_{table} EXECUTE FUNCTION other()'
     harness.execute(function, other, f'ALTER TABLE sync_{table} DISABLE TRIGGER USER')
     harness.end_sessions()
-    with pytest.raises(ConfigError, match=f'triggers of sync_{table} are disabled'):
+    with pytest.raises(ConfigError, match=f'triggers of sync_{table} are disabled') as caught:
         namespace.beat(ref)
-    harness.execute(f'ALTER TABLE sync_{table} ENABLE TRIGGER USER', f'ALTER TABLE sync_{table} DISABLE TRIGGER other')
+    statements = str(caught.value).partition('unnoticed: ')[2].partition('; if ')[0].replace('…', f'sync_{table}')
+    harness.execute(*statements.split('; '), f'ALTER TABLE sync_{table} DISABLE TRIGGER other')
+    revised = "SELECT tgenabled FROM pg_trigger WHERE tgname = 'sync_revised' AND tgrelid = 'sync_state'::regclass"
+    assert harness.query(revised) == [('A',)]
     harness.end_sessions()
     assert namespace.beat(ref).heartbeat == 1
 

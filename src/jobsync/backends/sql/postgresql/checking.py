@@ -112,9 +112,11 @@ class SchemaCheck:
         # t=0  an operator's ALTER TABLE sync_token DISABLE TRIGGER ALL stays in force, and a DELETE of a row there goes unnoticed
         # t=1  node a, which reads differences, owns token 42 as before; a new leader, which reads everything, gives it to b
         if off := [name for _, name, _, _, is_visible, _, is_off in found if is_visible and is_off]:
+            revised = self._state.removesuffix('state') + 'revised'
             raise ConfigError(
                 f'{self._server}: triggers of {", ".join(off)} are disabled, so manual changes go unnoticed: ALTER TABLE … '
-                'ENABLE TRIGGER USER; if rows were changed meanwhile, stop all nodes before that'
+                f'ENABLE TRIGGER USER; ALTER TABLE {self._state} ENABLE ALWAYS TRIGGER {revised}; if rows were changed '
+                'meanwhile, stop all nodes before that'
             )
         # t=0  a role's search_path begins with a schema that has an old copy of sync_token, or a view of one, and no other table
         # t=1  a node of this role joins the others, and takes the old owners for those of now

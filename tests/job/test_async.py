@@ -825,26 +825,34 @@ def test_entered_twice(store: Store) -> None:
 
 
 def test_entered_twice_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second asyncio task is refused, also before a thread has begun to enter for the first one, which enters."""
-    enter, may_enter = Job.__enter__, threading.Event()
+    """Another asyncio task, or event loop, is refused, also before a thread has begun to enter for the first, which enters."""
+    enter, may_enter, loops = Job._enter, threading.Event(), list[asyncio.AbstractEventLoop]()
 
     def late(job: Job) -> Job:
         may_enter.wait(DEADLINE_SEC)
         return enter(job)
 
-    async def work() -> None:
-        job = store.async_job('a')
-        entering = asyncio.create_task(job.__aenter__())
-        await asyncio.sleep(0)
-        asyncio.get_running_loop().call_later(0, may_enter.set)
+    async def note_loop(_: object) -> None:
+        loops.append(asyncio.get_running_loop())
+
+    async def enter_too(job: AsyncJob) -> None:
         with pytest.raises(JobsyncError, match='entered before'):
             await job.__aenter__()
-        await entering
-        assert await job.add_task(1)
-        await job.write_audit()
-        await job.__aexit__(None, None, None)
 
-    monkeypatch.setattr(Job, '__enter__', late)
+    async def work() -> None:
+        job = store.async_job('a', on_assign=note_loop)
+        entering = asyncio.create_task(job.__aenter__())
+        await asyncio.sleep(0)
+        await enter_too(job)
+        await asyncio.to_thread(lambda: asyncio.run(enter_too(job)))
+        may_enter.set()
+        await entering
+        try:
+            await until(lambda: loops == [asyncio.get_running_loop()], 'called on the loop of the first one')
+        finally:
+            await job.__aexit__(None, None, None)
+
+    monkeypatch.setattr(Job, '_enter', late)
     run(work())
 
 
@@ -885,7 +893,7 @@ def test_no_coroutine_outlives_an_end_that_is_cancelled(has_begun: bool) -> None
 
     async def work() -> None:
         on_loop, begun, ended = OnLoop(), asyncio.Event(), asyncio.Event()
-        on_loop.open('a')
+        on_loop.open(asyncio.get_running_loop())
 
         async def coroutine() -> None:
             begun.set()

@@ -12,7 +12,7 @@ from typing import Any
 from jobsync._runtime import threads
 from jobsync.errors import UnsupportedOperation
 
-__all__ = ['OnLoop', 'is_coroutine_function']
+__all__ = ['OnLoop', 'is_coroutine_function', 'running_loop']
 
 _GRACE_SEC = 1.0
 """How long a cancelled coroutine may take to end before the job is closed without it."""
@@ -30,15 +30,9 @@ class OnLoop:
         self._lock = threading.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def open(self, node_name: str) -> None:
-        """Run coroutines on the present event loop from now on. Raise ``UnsupportedOperation`` if asyncio runs none here."""
-        try:
-            self._loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise UnsupportedOperation(
-                f'job {node_name!r}: an AsyncJob runs on an event loop of asyncio, and none runs in this thread. Start the '
-                'program with asyncio.run; on another loop, such as that of trio, work with a Job in a thread of its own'
-            ) from None
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run coroutines on this event loop from now on."""
+        self._loop = loop
 
     def wrapped(self, function: Any) -> Any:
         """Return the function as one for threads; any other value as it is, since ``Job`` checks it."""
@@ -106,6 +100,17 @@ class OnLoop:
             self.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=_GRACE_SEC)
+
+
+def running_loop(node_name: str) -> asyncio.AbstractEventLoop:
+    """Return the present event loop. Raise ``UnsupportedOperation`` if asyncio runs none here."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise UnsupportedOperation(
+            f'job {node_name!r}: an AsyncJob runs on an event loop of asyncio, and none runs in this thread. Start the '
+            'program with asyncio.run; on another loop, such as that of trio, work with a Job in a thread of its own'
+        ) from None
 
 
 def is_coroutine_function(function: object) -> bool:

@@ -20,7 +20,7 @@ from jobsync._worker.singleton import POLL_SEC
 from jobsync._worker.stages import SessionEvent
 from jobsync._worker.store_calls import worker_id
 from jobsync._worker.tracing import task_span
-from jobsync.aio.callbacks import OnLoop, is_coroutine_function
+from jobsync.aio.callbacks import OnLoop, is_coroutine_function, running_loop
 from jobsync.aio.claim_loop import Claims
 from jobsync.aio.singleton import AsyncSingleton
 from jobsync.aio.task_block import TaskBlock
@@ -171,14 +171,16 @@ class AsyncJob:
 
         Raises what ``Job.__enter__`` raises, and ``UnsupportedOperation`` on an event loop that is not asyncio's.
         """
-        job = self._job
-        job._session.check_enterable()
-        self._on_loop.open(self.node_name)
+        job, loop = self._job, running_loop(self.node_name)
+        # t=0  asyncio task A enters; the thread that is to enter has not begun
+        # t=1  asyncio task B enters as well: refused in a thread only, it would leave the job again, and A with it
+        job._session.take_entry()
+        self._on_loop.open(loop)
         self._threads.open()
         try:
             if self._signals is not None:
                 self._signals.catch()
-            await self._threads.complete(job.__enter__, self._hurry)
+            await self._threads.complete(job._enter, self._hurry)
         except BaseException as error:
             await self.__aexit__(type(error), error, None)
             if self._signals is not None and self._signals.have_come and isinstance(error, JobsyncError):

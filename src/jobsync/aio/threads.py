@@ -43,11 +43,7 @@ class Threads:
         return self._calls is not None
 
     def open(self) -> None:
-        """Make calls in threads from now on. Raise ``JobsyncError`` if that was begun before."""
-        # t=0  asyncio task A enters; the thread that is to enter has not begun
-        # t=1  asyncio task B enters as well: refused in a thread only, it would leave the job again, and A with it
-        if self.are_open:
-            raise JobsyncError(f'job {self._node_name!r} has been entered before: make a new one for each block')
+        """Make calls in threads from now on."""
         self._calls = threads.new_pool(self._node_name, 'calls', _MOST)
         self._gate = threads.new_pool(self._node_name, 'gate', 1)
 

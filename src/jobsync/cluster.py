@@ -426,17 +426,16 @@ class Cluster:
         checks.reason.of('reason', reason)
         checks.flag.of('force', force)
         reading = self._reader.read()
-        refusal = ConfigError(
-            f'node is {cut_repr(node)}: no other node at work could own its tokens '
-            '(force=True, or --force, drains it all the same)'
-        )
+        is_drained = node in reading.drained
+        remark = 'it is drained already' if is_drained else 'force=True, or --force, drains it all the same'
+        refusal = ConfigError(f'node is {cut_repr(node)}: no other node at work could own its tokens ({remark})')
         if not force and _is_last(reading, node):
             raise refusal
         self._backend.edit_locks(LockEdit(put=(LockRequest(node, ('%',), who, reason),), group=DRAINED))
         self._record(who, 'drain', [node], reason)
         # t=0  a and b are at work; one operator is to drain a, another b, and each reads that the other node is left
         # t=1  both are drained, and no node would own anything
-        if not force and node not in reading.drained and _is_last(self._reader.read(), node):
+        if not force and not is_drained and _is_last(self._reader.read(), node):
             self.undrain(node, actor=who)
             raise refusal
 

@@ -464,9 +464,11 @@ def test_a_drain(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
 def test_the_last_node_is_not_drained_by_mistake(cluster: Cluster, nodes: Nodes) -> None:
     """A node whose tokens no other could own is drained by force alone, and then that is a problem."""
     cluster.drain('a', actor='ann')
-    with pytest.raises(ConfigError, match='no other node'):
+    with pytest.raises(ConfigError, match=r'no other node.*--force, drains it'):
         cluster.drain('b', actor='ann')
     cluster.drain('b', actor='ann', force=True)
+    with pytest.raises(ConfigError, match=r'no other node.*is drained already'):
+        cluster.drain('b', actor='ann')
     assert 'every node at work is drained' in cluster.status()['problems']
 
 

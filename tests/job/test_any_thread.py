@@ -221,7 +221,8 @@ def test_a_loop_and_a_block_that_begin_one_task_at_once(store: Store, monkeypatc
 
 @pytest.mark.parametrize('end', ['the body ends', 'break', 'an error', 'the block ends'])
 @pytest.mark.parametrize('complete', ['complete', 'write_audit'])
-def test_a_task_that_another_thread_has_begun_since_it_was_completed(store: Store, complete: str, end: str) -> None:
+@pytest.mark.parametrize('again', ['claim', 'add_task'])
+def test_a_task_that_another_thread_has_begun_since_it_was_completed(store: Store, again: str, complete: str, end: str) -> None:
     """The end of a body that has completed its task does not end the work of a thread that was given the task again."""
     completed, begun, go = threading.Event(), threading.Event(), threading.Event()
     with store.job('a') as job:
@@ -251,9 +252,15 @@ def test_a_task_that_another_thread_has_begun_since_it_was_completed(store: Stor
 
         def second() -> None:
             assert completed.wait(DEADLINE_SEC)
-            for _ in job.claim(['x']):
+            if again == 'add_task':
+                assert job.add_task('x')
                 begun.set()
                 assert go.wait(DEADLINE_SEC)
+                job.complete('x')
+            else:
+                for _ in job.claim(['x']):
+                    begun.set()
+                    assert go.wait(DEADLINE_SEC)
 
         threads = [threading.Thread(target=first), threading.Thread(target=second)]
         for thread in threads:

@@ -265,7 +265,7 @@ class TaskLog:
     # t=0  worker 1 completes the task in the body of its loop, which goes on
     # t=1  worker 2 starts the task, which is given again
     # t=2  the body of worker 1 ends: to end the task here would be to end that of worker 2, which would not be in flight any more
-    # So the two methods below end a task for the worker that has checked it out, if that is given.
+    # So the two methods below end a task for the worker that has checked it out, or has opened it, if that is given.
 
     def finish_checked_out(self, key: str, worker: int) -> None:
         """End the work of a worker on a task that it has checked out, unless that has ended already."""
@@ -282,7 +282,8 @@ class TaskLog:
             raise
 
     def _abandon(self, key: str, worker: int | None) -> None:
-        if worker is not None and self._checked_out.get(key, worker) != worker:
+        _, opener, _ = self._open.get(key, (0.0, worker, False))
+        if worker is not None and self._checked_out.get(key, opener) != worker:
             return
         self._close_tasks([key])
         runtime = self.session.runtime

@@ -6,7 +6,7 @@ import datetime as dt
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from traceback import clear_frames
 from types import TracebackType
@@ -347,7 +347,7 @@ class Job:
         """
         return self._task_log.claims.record_all(dict(map(self._parse, _several(tasks))))
 
-    def claim(self, tasks: Iterable[T], batch: int | None = None, once: bool = False) -> Iterator[T]:
+    def claim(self, tasks: Iterable[T], batch: int | None = None, once: bool = False) -> Generator[T]:
         """Yield the tasks that this node owns, one after the other: the loop to work in.
 
         Each task is claimed, and in flight while the body works on it. It is complete when the loop requests the next one, and
@@ -371,7 +371,7 @@ class Job:
         checks.tasks.of('tasks', tasks)
         return claimed_tasks(self._claim_loop(tasks, batch, once), tasks, self.can_claim_task)
 
-    def batch(self, tasks: Iterable[T], progress: bool = False) -> Iterator[T]:
+    def batch(self, tasks: Iterable[T], progress: bool = False) -> Generator[T]:
         """Yield tasks of a finite set until every one is complete, wherever it was done: the loop for a pile that ends.
 
         All nodes that are given the set work through it together. This loop passes over what any node has completed at this job's

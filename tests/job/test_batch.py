@@ -352,7 +352,7 @@ def test_a_loop_that_was_left_and_is_kept(store: Store, caplog: pytest.LogCaptur
         assert first not in rest
         named = f'leaves out 1 that another loop of this worker has in hand: {first!r}'
         wait_until(lambda: named in caplog.text, 'the log names it')
-        kept.close()  # type: ignore[attr-defined]
+        kept.close()
         assert [*rest, *job.batch(['x', 'y'])] == [*rest, first]
 
 

@@ -246,7 +246,7 @@ def test_threads_share_the_tasks(store: Store) -> None:
         thread.join(120)
         assert others == [2, 3]
         assert job.get_coordination_status()['open_tasks'] == 1
-        first.close()  # type: ignore[attr-defined]
+        first.close()
         assert list(job.claim([1])) == [1]
         assert sorted(store.audits) == ['1', '2', '3']
 

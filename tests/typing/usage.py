@@ -10,7 +10,7 @@ comment as unused.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Generator, Mapping, Sequence
 from typing import Any, ClassVar, assert_type
 
 import sqlalchemy as sa
@@ -123,8 +123,10 @@ def loops(job: Job) -> None:
         assert_type(number, int)
     for task in job.claim(Task(row['id']) for row in [{'id': 1}]):
         assert_type(task, Task)
-    assert_type(job.claim([(1, 'a')]), Iterator[tuple[int, str]])
-    assert_type(job.batch({'a', 'b'}, progress=True), Iterator[str])
+    assert_type(job.claim([(1, 'a')]), Generator[tuple[int, str]])
+    kept = job.batch({'a', 'b'}, progress=True)
+    assert_type(kept, Generator[str])
+    kept.close()
     with job.task('a') as one:
         assert_type(one, str)
     with job.task(Task(1, name='first')) as other:

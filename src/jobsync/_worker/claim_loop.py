@@ -216,7 +216,7 @@ class ClaimLoop(Generic[T]):
         self._task_log.completions.flush_now()
 
 
-def claimed_tasks(loop: ClaimLoop[T], tasks: Iterable[T], is_owned: Callable[[T], bool]) -> Iterator[T]:
+def claimed_tasks(loop: ClaimLoop[T], tasks: Iterable[T], is_owned: Callable[[T], bool]) -> Generator[T]:
     """Yield the tasks that this node owns, batch by batch."""
     loop.begin()
     owned = filter(is_owned, takewhile(lambda _: not loop.is_over, source_of(tasks)))

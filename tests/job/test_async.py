@@ -209,11 +209,11 @@ def test_a_loop_that_is_left(store: Store) -> None:
                 async for task in job.claim([3]):
                     task // 0
             assert in_flight(job) == []
-            loop = job.claim([4])
-            await anext(loop)
-            await loop.aclose()
-            assert in_flight(job) == []
-            assert [task async for task in loop] == []
+            for loop in (job.claim([4]), job.batch([4])):
+                await anext(loop)
+                await loop.aclose()
+                assert in_flight(job) == []
+                assert [task async for task in loop] == []
             started = asyncio.Event()
             other = asyncio.create_task(hang(job, started))
             await started.wait()

@@ -59,6 +59,8 @@ class Claims(AsyncIterator[T], Generic[T]):
         self._read = 0
         self._is_running = False
         """Whether a call waits for its task."""
+        self._has_left = False
+        """Whether ``aclose`` was called."""
         self._span = ExitStack()
         """The span of the task that the caller has, if the program traces."""
         self._context = copy_context()
@@ -91,6 +93,8 @@ class Claims(AsyncIterator[T], Generic[T]):
         while (task := await self._next_of_batch()) is END:
             await self._pause()
             await self._take()
+            if self._has_left:  # though a batch has tasks left
+                raise StopAsyncIteration
             if not self._taken and not self._loop.has_waiting:
                 self._loop.leave()
                 await self._threads.call(self._loop.finish)
@@ -101,7 +105,8 @@ class Claims(AsyncIterator[T], Generic[T]):
         return task
 
     async def aclose(self) -> None:
-        """Leave the loop: the task in flight stays incomplete."""
+        """Leave the loop: the task in flight stays incomplete, and no other comes."""
+        self._has_left = True
         await self._until_left()
         self._close(self._batch)
         self._loop.leave()

@@ -19,6 +19,7 @@ from tests.job.waiting import DEADLINE_SEC, wait_until
 from tests.support.timings import TOKENS
 
 from jobsync import AsyncJob, Job, JobsyncError, NotOwned, UnsupportedOperation, plugins
+from jobsync._core.agent.lease import Lease
 from jobsync._worker import shared_batch
 from jobsync._worker.completions import Completions
 from jobsync._worker.shared_batch import SharedBatch
@@ -225,6 +226,35 @@ def test_a_loop_that_is_left(store: Store) -> None:
     run(work())
     assert store.audits == ['1']
     assert sorted(store.claims) == ['1', '2', '3', '4', '5']
+
+
+@pytest.mark.parametrize('kind', ['claim', 'batch'])
+def test_a_loop_that_another_asyncio_task_leaves(store: Store, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call that waits meanwhile returns no task: it would be worked on without being in flight."""
+    begin_alone, is_begun, may_return = Lease.begin_alone, threading.Event(), threading.Event()
+
+    def stop_after(self: Lease, *arguments: Any) -> bool:
+        begun = begin_alone(self, *arguments)
+        is_begun.set()
+        assert may_return.wait(DEADLINE_SEC)
+        return begun
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            loop = job.claim([1, 2]) if kind == 'claim' else job.batch([1, 2])
+
+            async def rest() -> list[int]:
+                return [task async for task in loop]
+
+            monkeypatch.setattr(Lease, 'begin_alone', stop_after)
+            call = asyncio.create_task(rest())
+            assert await asyncio.to_thread(is_begun.wait, DEADLINE_SEC)
+            await loop.aclose()
+            may_return.set()
+            assert await call == []
+            assert in_flight(job) == []
+
+    run(work())
 
 
 def test_a_loop_of_two_asyncio_tasks(store: Store) -> None:

@@ -93,9 +93,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         while (task := await self._next_of_batch()) is END:
             await self._pause()
             await self._take()
-            if self._has_left:  # though a batch has tasks left
-                raise StopAsyncIteration
-            if not self._taken and not self._loop.has_waiting:
+            if self._has_left or not (self._taken or self._loop.has_waiting):
                 self._loop.leave()
                 await self._threads.call(self._loop.finish)
                 raise StopAsyncIteration
@@ -124,7 +122,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         work = self._batch
         future = self._threads.submit(partial(next, work, END))
         try:
-            return await asyncio.wrap_future(future)
+            task: T | Literal[_EndOfTasks.END] = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             # t=0  the caller has done its task, and requests the next one; all threads are busy, and the call is cancelled
             # t=1  the program keeps the exception, whose traceback refers to this object, and requests no more
@@ -134,6 +132,13 @@ class Claims(AsyncIterator[T], Generic[T]):
                     future = self._threads.submit(partial(next, work, END))
             self._leave(work, future)
             raise
+        # t=0  asyncio task a waits for its task here
+        # t=1  asyncio task b calls ``aclose``, which cannot close the batch under the thread
+        # t=2  the thread returns: were its task returned, no object would refer to the batch, and it would not stay in flight
+        if self._has_left:
+            self._close(work)
+            return END
+        return task
 
     async def _until_left(self) -> None:
         if self._leaving is not None:

@@ -59,6 +59,19 @@ def test_it_passes_on(store: Store) -> None:
     holders[a].join()
 
 
+def test_an_object_that_is_in_use(store: Store) -> None:
+    """A second block of an object is refused, also amid one without a turn, whose end would give the turn of the second back."""
+    with store.job('a') as job:
+        shared = job.singleton('x')
+        with job.singleton('x'), shared as refused:
+            assert not refused
+            with pytest.raises(JobsyncError, match='this very object'), shared:
+                pass
+        with shared as turn, job.singleton('x') as other:
+            assert turn
+            assert not other
+
+
 def test_a_hand_over_waits_for_the_body(store: Store) -> None:
     """Requested to give the place up, the turn is over at once, and the next begins once the body has ended."""
     with store.job('a') as a, store.job('b') as b:

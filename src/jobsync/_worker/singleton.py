@@ -126,6 +126,8 @@ class SingletonBase:
 
     def __init__(self, place: Place) -> None:
         self._place, self._is_held = place, False
+        self._entry = [None]
+        """Empty while a block or a loop uses this object: only one can take out what is there."""
         self._span = TurnSpan(place.session.node_name, place.key)
 
     def __del__(self) -> None:
@@ -135,10 +137,17 @@ class SingletonBase:
 
     def _take(self, turn: type[T]) -> T:
         place = self._place
-        if self._is_held:
-            raise JobsyncError(f'{cut_repr(place.key)} is held by this very object: make another one with job.singleton')
-        self._is_held = place.take()
+        # t=0  thread A enters: another node has the place, so its turn is false
+        # t=1  the place is this node's by now; thread B enters by the same object, and has a turn
+        # t=2  the block of A ends, and would give the place back that B holds: a third worker would get it
         try:
+            self._entry.pop()
+        except IndexError:
+            raise JobsyncError(
+                f'{cut_repr(place.key)}: this very object is in use: make another one with job.singleton'
+            ) from None
+        try:
+            self._is_held = place.take()
             if self._is_held:
                 self._span.begin()
             return turn(place.session, place.key, place.token, is_held=self._is_held)
@@ -147,15 +156,21 @@ class SingletonBase:
             raise
 
     def _give_back(self, error: BaseException | None = None) -> None:
-        if self._is_held:
-            try:
-                self._place.give_back()
-            except BaseException:  # of a signal's handler
-                self._place.give_back()
-                raise
-            finally:
-                self._is_held = False
-                self._span.end(error)
+        try:
+            if self._is_held:
+                self._release(error)
+        finally:
+            self._entry[:] = [None]
+
+    def _release(self, error: BaseException | None) -> None:
+        try:
+            self._place.give_back()
+        except BaseException:  # of a signal's handler
+            self._place.give_back()
+            raise
+        finally:
+            self._is_held = False
+            self._span.end(error)
 
 
 class Singleton(SingletonBase):

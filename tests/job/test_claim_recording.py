@@ -150,6 +150,28 @@ def test_an_alarm_that_fails_rings_again(store: Store, faulty: FaultyBackend) ->
         wait_until(lambda: store.audits == ['1'], 'it is recorded')
 
 
+def test_what_another_thread_records_meanwhile_does_not_wait(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that fails after that is no outage, and none is reported: nothing is left to be recorded."""
+    with store.job('a', config=PATIENT) as job:
+        kept = job._task_log.completions
+        record = kept._record
+
+        def overtaken(*_: object) -> None:
+            monkeypatch.setattr(kept, '_record', record)
+            kept.flush()  # as an alarm's thread does
+            raise BackendUnavailable('away')
+
+        monkeypatch.setattr(kept, '_record', overtaken)
+        assert job.add_task(1)
+        kept.add(['1'])
+        kept.flush_now()
+        assert store.audits == ['1']
+        assert 'not recorded as complete yet' not in caplog.text
+        assert not kept._is_failing
+
+
 def test_an_alarm_makes_one_call_at_a_time() -> None:
     """While a call hangs, none is made beside it, however often one is wanted; one is made after it, and none once cancelled."""
     begun, go_on = queue.SimpleQueue[int](), threading.Semaphore(0)

@@ -112,6 +112,8 @@ class Completions:
 
     def _report(self, error: Exception) -> None:
         """Log that the store is away: as a warning the first time, until something is recorded again."""
+        if not self._finished:
+            return  # another thread has recorded them, after this one's attempt
         log = _logger.info if self._is_failing else _logger.warning
         self._is_failing = True
         count = counted(len(self._finished), 'finished task')

@@ -152,6 +152,18 @@ def r3_holding_ignored() -> AbstractContextManager[None]:
     return patched(handover, '_holding', lambda owner, version: frozenset() if owner.seen == version else None)
 
 
+def r3_a_new_run_holds_nothing() -> AbstractContextManager[None]:
+    """R3: a run holds no token before the leader has read that run, though tasks of the run before it go on."""
+    holding = InFlight.holding
+
+    def of_this_run(self: InFlight, assignment: Assignment, ref: NodeRef, now: float) -> frozenset[int]:
+        member = assignment.members.get(ref.name)
+        is_read = member is not None and member.incarnation == ref.incarnation
+        return holding(self, assignment, ref, now) if is_read else frozenset()
+
+    return patched(InFlight, 'holding', of_this_run)
+
+
 def r3_claims_until_it_has_left() -> AbstractContextManager[None]:
     """R3: a node that leaves goes on claiming until its record says that it has left."""
     return patched(Lease, 'give_up', lambda self, now, by: None)

@@ -81,7 +81,9 @@ class SimNode:
         self.token_of = tokenizer(config.settings.hash_function, config.settings.total_tokens)
         self.agent = Agent(config, self.token_of, world.new_id, self.clock())
         self.working: dict[str, str] = {}
-        """Tasks in progress, with the incarnation that began them."""
+        """Tasks in progress, with the incarnation that began them, or the last that has taken them over."""
+        self._lease_of = '', 0.0
+        """The last incarnation that had a lease, and its deadline."""
         self.revocations: list[Revocation] = []
         """Calls of ``on_revoke`` that run or are due."""
         self._wakes: dict[Lane, int] = dict.fromkeys(Lane, 0)
@@ -217,7 +219,20 @@ class SimNode:
             store.refuses_writes = False
         if self._world.revision() != before:
             self._world.announce()
+        if isinstance(call, commands.Register) and not isinstance(answer, JobsyncError):
+            self._take_over(call.node.ref.incarnation)
         return answer
+
+    def _take_over(self, incarnation: str) -> None:
+        """Take over the tasks in progress of the run before this one, which has registered while that still owns them.
+
+        From now on they are its own, as what that run owns is, and may not pass on before they end. A lease that has ended in the
+        meantime is none that another node must respect.
+        """
+        before, deadline = self._lease_of
+        for key in self.working if self.clock() < deadline else ():
+            if self.working[key] == before and self._world.owner_of(key, self.token_of(key)) == (self.name, before):
+                self.working[key] = incarnation
 
     def _return(self, lane: Lane, answer: commands.Reply) -> None:
         if not self.alive or self._when_awake(lambda: self._return(lane, answer)):
@@ -349,6 +364,8 @@ class SimNode:
         return claimed
 
     def _after_step(self) -> None:
+        if self.has_lease():
+            self._lease_of = self.agent.ref.incarnation, self.agent.lease.deadline
         events, self.agent.events = self.agent.events, []
         for event in events:
             if isinstance(event, LogMessage):

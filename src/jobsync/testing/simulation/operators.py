@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from jobsync.backend import Node, Settings
+from jobsync.backend import Node, NodeState, Settings
 from jobsync.backends.memory import MemorySpace
 from jobsync.testing.simulation.node import SimNode
 from jobsync.testing.simulation.world import World
@@ -93,6 +93,40 @@ class Operators:
         world.declare(group, costs, patterns)
 
     # --- nodes and tokens ---------------------------------------------------------------------------------------------------
+
+    def evict(self) -> None:
+        """Evict a node, whatever it is doing."""
+        world, space = self._world, self._space
+        joined = [node.name for node in space.state.nodes.values() if node.state is NodeState.JOINED] if space is not None else []
+        if joined:
+            self._evict(world.random.choice(sorted(joined)))
+
+    def _evict(self, name: str) -> None:
+        world, space = self._world, self._space
+        record = space.state.nodes.get(name) if space is not None else None
+        if not world.quiet and record is not None:
+            world.record(f'{name} ({record.incarnation}) evicted by an operator')
+            if world.backend.remove_node(record.ref):
+                world.announce()
+
+    def drain(self) -> None:
+        """Drain a node at work, and let it own tokens again a little later; it may be evicted in the midst of the hand-over."""
+        world, random = self._world, self._world.random
+        if living := world.living():
+            node = random.choice(living)
+            name = node.name
+            for task in world.tasks:
+                node.begin(task, random.uniform(6, 9.5))  # less than a hand-over may take
+            world.record(f'{name} drained by an operator')
+            world.drain(name)
+            if random.random() < 0.7:
+                world.at(world.now + random.uniform(0, 8), lambda: self._evict(name))
+            world.at(world.now + random.uniform(1, 60), lambda: self._undrain(name))
+
+    def _undrain(self, name: str) -> None:
+        if not self._world.quiet:
+            self._world.record(f'{name} is drained no more')
+            self._world.undrain(name)
 
     def delete_node(self) -> None:
         """Delete the row of a node."""

@@ -26,7 +26,8 @@ def unsettled(world: World) -> list[str]:
 
 def _in_force(world: World) -> tuple[dict[str, TaskLock], dict[str, TaskLock]]:
     """Return for each task its lock or else its item, and for each item the oldest of the task."""
-    found = [lock for lock in world.backend.read_locks().locks if lock.expires_at is None or lock.expires_at > world.store_time()]
+    now, locks = world.store_time(), world.backend.read_locks().locks
+    found = [lock for lock in locks if lock.is_policy and (lock.expires_at is None or lock.expires_at > now)]
     items = {lock.task_id: lock for lock in reversed(found) if lock.group}
     return items | {lock.task_id: lock for lock in found if not lock.group}, items
 

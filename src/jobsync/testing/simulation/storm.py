@@ -29,7 +29,7 @@ class Storm:
             operators.lock, operators.lock, operators.lock, operators.unlock, operators.unlock, operators.edit_storm,
             operators.delete_node, operators.delete_tokens, operators.delete_lock, operators.delete_owner,
             operators.delete_owner, operators.spoil_node, operators.spoil_lock, operators.resize,
-            operators.rename_lock, operators.delete_in_steps,
+            operators.rename_lock, operators.delete_in_steps, operators.evict, operators.evict, operators.drain, operators.drain,
         ]  # fmt: skip
         if world.has_items:
             self._faults += [operators.declare] * 6

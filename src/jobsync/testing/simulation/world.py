@@ -12,6 +12,7 @@ from random import Random
 import attrs
 
 from jobsync._core.config import NodeConfig
+from jobsync._core.records import DRAINED
 from jobsync.backend import Backend, BackendOptions, Hint, LockEdit, LockFilter, LockRequest, NodeRef, Settings
 from jobsync.config import CoordinationConfig
 from jobsync.testing.editable_store import EditableStore
@@ -191,6 +192,31 @@ class World:
             self.backend.edit_locks(LockEdit(LockFilter(), put, group))
             self.announce()
 
+    def drain(self, name: str) -> None:
+        """Drain a node, as an operator does."""
+        if self.namespace in self.store.spaces:
+            self.backend.edit_locks(LockEdit(put=(LockRequest(name, ('%',), 'sim'),), group=DRAINED))
+            self.announce()
+
+    def undrain(self, name: str | None = None) -> None:
+        """Let a drained node own tokens again; with None, every node."""
+        if self.namespace in self.store.spaces:
+            names = None if name is None else frozenset([name])
+            if self.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=names), group=DRAINED)):
+                self.announce()
+
+    def owner_of(self, task: str, token: int) -> tuple[str, str] | None:
+        """Return the name and the incarnation that own a task by the assignment in the store; None if none does."""
+        space = self.store.spaces.get(self.namespace)
+        if space is None:
+            return None
+        assignment = space.assignment
+        pin = next((pin for pin in assignment.pins.values() if pin.task_id == task), None)
+        row = pin or next(iter(assignment.rows[token : token + 1]), None)
+        if row is None or row.owner is None or row.owner not in assignment.members:
+            return None
+        return row.owner, assignment.members[row.owner].incarnation
+
     # --- the processes ------------------------------------------------------------------------------------------------------
 
     def spawn(self, name: str, weight: float | None = None, settings: Settings | None = None) -> SimNode:
@@ -269,6 +295,7 @@ class World:
             node.paused_until = min(node.paused_until, self.now)
             node.heal()
             node.weigh(node.agent.config.weight)
+        self.undrain()
 
     def outcome(self, unsettled: Iterable[str] = ()) -> Outcome:
         """Return what has held until now, and what the caller found ``unsettled``."""

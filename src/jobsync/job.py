@@ -163,10 +163,7 @@ class Job:
             JobsyncError: The job was entered before, has to leave while it enters, or ``handle_signals`` is used outside the main
                 thread; or this process can start no thread.
         """
-        self._session.take_entry()  # not in the block of ``_enter``, which leaves what was entered
-        return self._enter()
-
-    def _enter(self) -> Self:
+        self._session.take_entry()  # not in the block below, which leaves what was entered
         try:
             if self._signals is not None:
                 self._signals.catch()

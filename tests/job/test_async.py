@@ -856,7 +856,7 @@ def test_entered_twice(store: Store) -> None:
 
 def test_entered_twice_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another asyncio task, or event loop, is refused, also before a thread has begun to enter for the first, which enters."""
-    enter, may_enter, loops = Job._enter, threading.Event(), list[asyncio.AbstractEventLoop]()
+    enter, may_enter, loops = Job.__enter__, threading.Event(), list[asyncio.AbstractEventLoop]()
 
     def late(job: Job) -> Job:
         may_enter.wait(DEADLINE_SEC)
@@ -882,7 +882,7 @@ def test_entered_twice_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) ->
         finally:
             await job.__aexit__(None, None, None)
 
-    monkeypatch.setattr(Job, '_enter', late)
+    monkeypatch.setattr(Job, '__enter__', late)
     run(work())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,8 +75,8 @@ class Session:
         self._connection: Connection | None = None
         self._pid: int | None = None
         """The process that entered."""
-        self._entry = [None]
-        """Empty once a thread enters: only one can take out what is there."""
+        self._entry = threading.Lock()
+        """Taken for good by the one thread that enters."""
         self.mark: Sequence[bool] = (True,)
         """Begins with False in a fork of the process that entered, however it was forked (see ``process_mark``)."""
 
@@ -154,19 +155,18 @@ class Session:
     def check_enterable(self) -> None:
         """Raise ``JobsyncError`` if this was entered, stopped or left before."""
         if self.stages.stage is not Stage.NEW:
-            raise self._entered_before()
+            raise self.entered_before()
 
     def take_entry(self) -> None:
         """Let the present thread enter. Raise ``JobsyncError`` as ``check_enterable`` does, or if another thread enters."""
         self.check_enterable()
         # t=0  threads A and B find that the stage allows them to enter
         # t=1  A enters; B enters as well, is refused by what A has recorded, and leaves: A's block would be over
-        try:
-            self._entry.pop()
-        except IndexError:
-            raise self._entered_before() from None
+        if not self._entry.acquire(blocking=False):
+            raise self.entered_before()
 
-    def _entered_before(self) -> JobsyncError:
+    def entered_before(self) -> JobsyncError:
+        """Return the error of a second entering."""
         return JobsyncError(f'job {self.node_name!r} has been entered before: make a new one for each block')
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import functools
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
@@ -152,6 +153,7 @@ class AsyncJob:
         # The Job enters and leaves in a thread, where no handler can be installed: this object handles the signals.
         self._signals, self._job._signals = self._job._signals, None
         self._threads = Threads(self._job.node_name)
+        self._entry = threading.Lock()
 
     def _provider(self, function: Any) -> Any:
         callables.function('lock_provider', function, 1, may_await=True)
@@ -174,13 +176,15 @@ class AsyncJob:
         job, loop = self._job, running_loop(self.node_name)
         # t=0  asyncio task A enters; the thread that is to enter has not begun
         # t=1  asyncio task B enters as well: refused in a thread only, it would leave the job again, and A with it
-        job._session.take_entry()
+        job._session.check_enterable()
+        if not self._entry.acquire(blocking=False):
+            raise job._session.entered_before()
         self._on_loop.open(loop)
         self._threads.open()
         try:
             if self._signals is not None:
                 self._signals.catch()
-            await self._threads.complete(job._enter, self._hurry)
+            await self._threads.complete(job.__enter__, self._hurry)
         except BaseException as error:
             await self.__aexit__(type(error), error, None)
             if self._signals is not None and self._signals.have_come and isinstance(error, JobsyncError):

@@ -164,8 +164,7 @@ def test_a_node_at_work_that_turns_to_another(harness: PostgresqlHarness, other:
 
 def test_others_that_do_no_harm(harness: PostgresqlHarness, other: PostgresServer) -> None:
     """A standby, a host that does not answer, and another way to the same server."""
-    other.arrange('ALTER SYSTEM SET default_transaction_read_only = on')
-    other.arrange('SELECT pg_reload_conf()')
+    refuse_writes(other)
     here = f'127.0.0.1:{harness.server.port}'
     for hosts in ((f'127.0.0.1:{other.port}', here), (here, '127.0.0.1:1'), (here, f'localhost:{harness.server.port}')):
         with closing(connect_to(url_of(harness, *hosts), 'sync_')) as backend:
@@ -174,8 +173,7 @@ def test_others_that_do_no_harm(harness: PostgresqlHarness, other: PostgresServe
 
 def test_a_primary_that_is_made_read_only(harness: PostgresqlHarness, other: PostgresServer) -> None:
     """As in a switchover: a node that is refused a write turns to the host that accepts writes, while the former primary runs."""
-    other.arrange('ALTER SYSTEM SET default_transaction_read_only = on')
-    other.arrange('SELECT pg_reload_conf()')
+    refuse_writes(other)
     url = url_of(harness, f'127.0.0.1:{harness.server.port}', f'127.0.0.1:{other.port}')
     with closing(connect_to(url, 'sync_')) as backend:
         namespace = Namespace(backend)
@@ -184,8 +182,7 @@ def test_a_primary_that_is_made_read_only(harness: PostgresqlHarness, other: Pos
         try:
             with pytest.raises(BackendUnavailable, match='read-only transaction: default_transaction_read_only is on'):
                 namespace.beat(ref)
-            other.arrange('ALTER SYSTEM RESET default_transaction_read_only')
-            other.arrange('SELECT pg_reload_conf()')
+            accept_writes(other)
             wait_until(lambda: raised_by(namespace, ref) is SchemaMismatch, 'the other host, which has no tables, is called')
         finally:
             harness.accept_writes()
@@ -193,8 +190,7 @@ def test_a_primary_that_is_made_read_only(harness: PostgresqlHarness, other: Pos
 
 def test_what_the_user_reads_after_a_switchover(harness: PostgresqlHarness, other: PostgresServer) -> None:
     """A connection of the user's that was idle meanwhile is not used on: the former primary runs, and accepts it."""
-    other.arrange('ALTER SYSTEM SET default_transaction_read_only = on')
-    other.arrange('SELECT pg_reload_conf()')
+    refuse_writes(other)
     url = url_of(harness, f'127.0.0.1:{harness.server.port}', f'127.0.0.1:{other.port}')
     with closing(connect_to(url, 'sync_')) as backend:
         assert isinstance(backend, SqlBackend)
@@ -203,8 +199,7 @@ def test_what_the_user_reads_after_a_switchover(harness: PostgresqlHarness, othe
         assert port_of(backend) == harness.server.port
         harness.refuse_writes()
         try:
-            other.arrange('ALTER SYSTEM RESET default_transaction_read_only')
-            other.arrange('SELECT pg_reload_conf()')
+            accept_writes(other)
             wait_until(lambda: raised_by(namespace, ref) is SchemaMismatch, 'the other host, which has no tables, is called')
             assert port_of(backend) == other.port
         finally:
@@ -213,8 +208,7 @@ def test_what_the_user_reads_after_a_switchover(harness: PostgresqlHarness, othe
 
 def test_a_session_that_is_left_at_a_former_primary(harness: PostgresqlHarness, other: PostgresServer) -> None:
     """A call is under way there while another one turns to the new primary. Its session accepts writes, and is not used on."""
-    other.arrange('ALTER SYSTEM SET default_transaction_read_only = on')
-    other.arrange('SELECT pg_reload_conf()')
+    refuse_writes(other)
     url = url_of(harness, f'127.0.0.1:{harness.server.port}', f'127.0.0.1:{other.port}')
     with closing(connect_to(url, 'sync_')) as backend:
         assert isinstance(backend, SqlBackend)
@@ -223,8 +217,7 @@ def test_a_session_that_is_left_at_a_former_primary(harness: PostgresqlHarness, 
         ref = namespace.join('a')
         harness.server.arrange('ALTER DATABASE postgres SET default_transaction_read_only = on')  # of sessions from now on
         try:
-            other.arrange('ALTER SYSTEM RESET default_transaction_read_only')
-            other.arrange('SELECT pg_reload_conf()')
+            accept_writes(other)
             wait_until(lambda: other.psql('SHOW default_transaction_read_only') == ['off'], 'the other host accepts writes')
             deadline = time.monotonic() + DEADLINE_SEC
             with ExitStack() as later, backend.store._connected(deadline):
@@ -302,3 +295,15 @@ def port_of(backend: SqlBackend) -> int:
     with backend.connection() as connection:
         port: int = connection.exec_driver_sql('SELECT inet_server_port()').scalar_one()
     return port
+
+
+def refuse_writes(server: PostgresServer) -> None:
+    """Have a server refuse writes, as a standby does."""
+    server.arrange('ALTER SYSTEM SET default_transaction_read_only = on')
+    server.arrange('SELECT pg_reload_conf()')
+
+
+def accept_writes(server: PostgresServer) -> None:
+    """Have a server accept writes, as a standby that is promoted."""
+    server.arrange('ALTER SYSTEM RESET default_transaction_read_only')
+    server.arrange('SELECT pg_reload_conf()')

@@ -32,8 +32,8 @@ class AgentLog:
             self._slow += 1
             if self._slow & (self._slow - 1) == 0:
                 _logger.warning(
-                    'node %r: %s (%s so far). The store or the network is slow, or this machine is overloaded; once '
-                    'a heartbeat takes as long as the lease, this node loses its tokens',
+                    'node %r: %s (%s so far). The store or the network is slow, this machine is overloaded, or this process '
+                    'was stopped for a while; once a heartbeat takes as long as the lease, this node loses its tokens',
                     self._node_name,
                     event.text,
                     counted(self._slow, 'time'),

@@ -592,7 +592,7 @@ class Job:
         ``for turn in job.singleton(name):`` waits until this worker holds the place, runs the body, and begins again, until the
         node is to leave. ``with job.singleton(name) as turn:`` does not wait: the turn is false if the place is not to be had.
 
-        A turn is true until the node is requested to give the place up or to leave, or its lease ends. The body should end
+        A turn is true until the node is requested to give the place up or to leave, or its lease or the body ends. End the body
         then: a hand-over waits for it, ``handover_timeout_sec`` at most. The place is the ownership of the task
         ``singleton:NAME``, so a task lock can tie it to certain nodes. Nothing is recorded.
 

@@ -714,6 +714,25 @@ def test_a_wrapper_whose_call_runs_nothing(store: Store, kind: str, caplog: pyte
 
 
 @pytest.mark.any_store
+@pytest.mark.parametrize('fails', [False, True])
+def test_a_tick_is_over_with_its_function(store: Store, fails: bool) -> None:
+    """A thread that the function has started does not go on beside the next tick."""
+    ticks: list[Tick] = []
+
+    def work(tick: Tick) -> None:
+        assert tick
+        ticks.append(tick)
+        if fails:
+            raise ZeroDivisionError
+
+    with store.job('a') as job:
+        clock = Clock(job, NOON)
+        job.every(3600)(work)
+        clock.settle(NOON)
+        assert [bool(tick) for tick in ticks] == [False]
+
+
+@pytest.mark.any_store
 def test_a_tick_that_ends_too_late_has_no_second_record(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """A run that was evicted while it was at a tick does not record it: the next owner has run it again, and has."""
     during = threading.Event()

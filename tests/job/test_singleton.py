@@ -72,6 +72,39 @@ def test_an_object_that_is_in_use(store: Store) -> None:
             assert not other
 
 
+@pytest.mark.parametrize('is_loop', [False, True])
+def test_a_turn_is_over_with_its_body(store: Store, is_loop: bool) -> None:
+    """A thread that the body has started does not go on beside the next worker of the node."""
+    with store.job('a') as job:
+        place = job.singleton('x')
+        if is_loop:
+            for turn in place:
+                assert turn
+                break
+        else:
+            with place as turn:
+                assert turn
+        assert not turn
+        with job.singleton('x') as second:
+            assert second
+            assert not turn
+
+
+def test_a_turn_is_over_with_its_body_on_an_event_loop(store: Store) -> None:
+    """Also if the loop goes on: the next turn is another one."""
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            async with job.singleton('x') as turn:
+                assert turn
+            assert not turn
+            turns = aiter(job.singleton('x'))
+            first, second = await anext(turns), await anext(turns)
+            assert [bool(first), bool(second)] == [False, True]
+
+    asyncio.run(work())
+
+
 def test_a_hand_over_waits_for_the_body(store: Store) -> None:
     """Requested to give the place up, the turn is over at once, and the next begins once the body has ended."""
     with store.job('a') as a, store.job('b') as b:

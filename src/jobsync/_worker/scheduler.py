@@ -220,4 +220,6 @@ class Scheduler:
         except BaseException:
             _logger.exception('node %r: tick %s raised, and stays incomplete', self._session.node_name, tick.id)
             return False
+        finally:
+            tick.end()
         return True

@@ -27,8 +27,8 @@ POLL_SEC = 0.1
 class TurnBase:
     """A span of time in which this worker alone holds a place; true until the turn is over.
 
-    The turn is over as soon as the node is requested to give the place up or to leave, or its lease ends. Once seen to be over,
-    it stays so.
+    The turn is over as soon as the node is requested to give the place up or to leave, its lease ends, or the place is given
+    back. Once seen to be over, it stays so.
     """
 
     def __init__(self, session: Session, key: str, token: int, *, is_held: bool) -> None:
@@ -43,6 +43,12 @@ class TurnBase:
         if not self._is_over and not self._goes_on():
             self._is_over = True
         return not self._is_over
+
+    def end(self) -> None:
+        """End the turn, before its place is given back."""
+        # t=0  the body of a turn has started a thread that goes on while the turn is true, and ends
+        # t=1  another worker of this node takes the place: the thread would go on beside it
+        self._is_over = True
 
     def _goes_on(self) -> bool:
         runtime = self._session.runtime
@@ -128,6 +134,7 @@ class SingletonBase:
         self._place, self._is_held = place, False
         self._entry = [None]
         """Empty while a block or a loop uses this object: only one can take out what is there."""
+        self._last_turn: TurnBase | None = None
         self._span = TurnSpan(place.session.node_name, place.key)
 
     def __del__(self) -> None:
@@ -150,10 +157,11 @@ class SingletonBase:
             self._is_held = place.take()
             if self._is_held:
                 self._span.begin()
-            return turn(place.session, place.key, place.token, is_held=self._is_held)
+            taken = self._last_turn = turn(place.session, place.key, place.token, is_held=self._is_held)
         except BaseException:  # of the program's code, which runs where a span begins, or of a signal's handler
             self._give_back()
             raise
+        return taken
 
     def _give_back(self, error: BaseException | None = None) -> None:
         try:
@@ -164,13 +172,18 @@ class SingletonBase:
 
     def _release(self, error: BaseException | None) -> None:
         try:
-            self._place.give_back()
+            self._end_turn()
         except BaseException:  # of a signal's handler
-            self._place.give_back()
+            self._end_turn()
             raise
         finally:
             self._is_held = False
             self._span.end(error)
+
+    def _end_turn(self) -> None:
+        if self._last_turn is not None:
+            self._last_turn.end()
+        self._place.give_back()
 
 
 class Singleton(SingletonBase):

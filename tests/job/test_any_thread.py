@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.job.waiting import DEADLINE_SEC, wait_until
 from jobsync import CoordinationConfig, Job, JobsyncError, NotOwned
 from jobsync._core.agent.lease import Lease
 from jobsync._worker.session import Session
+from jobsync._worker.store_calls import worker_id
 
 pytestmark = pytest.mark.any_store
 
@@ -272,4 +274,36 @@ def test_a_task_that_another_thread_has_begun_since_it_was_completed(store: Stor
         threads[1].join(DEADLINE_SEC)
         assert not runtime.lease.in_flight
         assert not runtime.lease.unrecorded
+    assert store.audits == ['x']
+
+
+@pytest.mark.parametrize('way', ['break', 'an error', 'the block fails'])
+def test_a_body_fails_while_another_thread_has_added_its_task(store: Store, way: str) -> None:
+    """The task stays open and in flight for the other thread: its token would pass on in the midst of the work."""
+    with store.job('a') as job:
+        runtime = job._session.runtime
+        assert runtime is not None
+
+        def add() -> None:
+            with ThreadPoolExecutor(1) as thread:
+                assert thread.submit(job.add_task, 'x').result(DEADLINE_SEC)
+
+        def loop() -> None:
+            for _ in job.claim(['x']):
+                add()
+                if way == 'break':
+                    break
+                raise ZeroDivisionError
+
+        def block() -> None:
+            with job.task('x'):
+                add()
+                raise ZeroDivisionError
+
+        with contextlib.suppress(ZeroDivisionError):
+            (block if way == 'the block fails' else loop)()
+        (holder,) = runtime.lease.in_flight.values()
+        assert holder != worker_id()
+        job.write_audit()
+        assert not runtime.lease.in_flight
     assert store.audits == ['x']

@@ -794,6 +794,28 @@ def test_cancelled_what_another_asyncio_task_has_begun(store: Store, stops_at: s
     backend.close()
 
 
+def test_cancelled_what_a_loop_has_in_hand(store: Store) -> None:
+    """An ``add_task`` of the loop's task that is cancelled has no part in it: the end of the loop ends the task."""
+    backend, reached, go = stalling(store, 'append_claims')
+    backend.faults[0].skip = 1
+
+    async def work() -> None:
+        async with store.async_job('a', config={'backend': backend}) as job:
+            loop = job.claim([1])
+            assert await anext(loop) == 1
+            cancelled = asyncio.create_task(job.add_task(1))
+            await until(reached.is_set, 'the store is called')
+            cancelled.cancel()
+            go.set()
+            await until(cancelled.done, 'it is cancelled')
+            await job.add_task(2)
+            await loop.aclose()
+            assert in_flight(job) == ['2']
+
+    run(work())
+    backend.close()
+
+
 def test_leaving_waits_for_other_asyncio_tasks(store: Store) -> None:
     """Not for what the asyncio task that leaves has in flight; for the others, while the event loop goes on."""
     finished: list[int] = []

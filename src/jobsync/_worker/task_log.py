@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 
+import attrs
+
 from jobsync._core.counting import counted
 from jobsync._core.redact import cut_repr, listed
 from jobsync._event_log import EventLogger
@@ -23,6 +25,17 @@ __all__ = ['TaskLog']
 _logger = EventLogger('jobsync.job')
 
 
+@attrs.define
+class OpenTask:
+    """The last start of an open task."""
+
+    begun_at: float
+    """On ``clock.now``."""
+    worker: int
+    beside: int | None = None
+    """The worker that had started the task before, if it was open already: both may work on it."""
+
+
 class TaskLog:
     """The tasks of one node at one date, from their start until they are recorded as complete or abandoned.
 
@@ -36,8 +49,7 @@ class TaskLog:
         self.completions = Completions(session, date, self._release_recorded)
         self.attempts = TaskAttempts(session, date)
         self.history, self.renewal = DateHistory(session, date), ClaimRenewal(session, date)
-        self._open: dict[str, tuple[float, int, bool]] = {}
-        """The open tasks: when each was begun, on ``clock.now``, by which worker, and whether it was open already."""
+        self._open: dict[str, OpenTask] = {}
         self._checked_out: dict[str, int] = {}
         """The tasks that are checked out, with the worker of each."""
         self.claims = ClaimRecording(session, self.attempts, self._open)
@@ -50,7 +62,7 @@ class TaskLog:
     def oldest_open_sec(self) -> float:
         """Return for how many seconds the oldest of the open tasks has been open; 0 if there is none."""
         begun = self._open.copy().values()
-        return max(0.0, clock.now() - min(at for at, _, _ in begun)) if begun else 0.0
+        return max(0.0, clock.now() - min(each.begun_at for each in begun)) if begun else 0.0
 
     def open_names(self) -> str:
         """Return the open tasks as text for a log line, at most 20 of them by their keys."""
@@ -206,23 +218,39 @@ class TaskLog:
         return True
 
     def _open_task(self, key: str, worker: int) -> None:
-        begun = clock.now(), worker, False
+        begun = OpenTask(clock.now(), worker)
         # setdefault is one step: of two workers at the same task one finds what the other has begun.
-        if self._open.setdefault(key, begun) is not begun:
-            self._open[key] = *begun[:2], True
+        if (other := self._open.setdefault(key, begun)) is not begun:
+            begun.beside = other.worker
+            self._open[key] = begun
 
     def take_back(self, key: str, worker: int) -> bool:
         """Abandon a task that a worker has started and will not work on, unless it was started before or since as well.
 
         Return whether the task is abandoned.
         """
-        # t=0  two workers start one task, and both may work on it
-        # t=1  the call of one of them is cancelled: abandoned now, the task would not be in flight while the other works on it
-        _, last, was_open = self._open.get(key, (0.0, worker, True))
-        is_alone = last == worker and not was_open
-        if is_alone:
+        last = self._open.get(key)
+        if last is None or self._leave_to_next(key, worker):
+            return False
+        if last.beside is None:
             self.abandon(key)
-        return is_alone
+            return True
+        last.worker, last.beside = last.beside, None
+        return False
+
+    def _leave_to_next(self, key: str, worker: int) -> bool:
+        """Leave a task open and in flight for the worker that has started it since; return False if none has."""
+        # t=0  two workers start one task, and both may work on it
+        # t=1  the call of the first is cancelled, or its body fails: abandoned now, the task would not be in flight while the
+        #      other works on it
+        last = self._open.get(key)
+        if last is None or last.worker == worker:
+            return False
+        if last.beside == worker:
+            last.beside = None
+        if self._checked_out.get(key) == worker:
+            self._checked_out.pop(key, None)
+        return True
 
     def fence(self, key: str, token: int) -> int | None:
         """Return the fence of a task that this node owns or has in flight; None for any other task, and without coordination."""
@@ -265,7 +293,7 @@ class TaskLog:
     # t=0  worker 1 completes the task in the body of its loop, which goes on
     # t=1  worker 2 starts the task, which is given again
     # t=2  the body of worker 1 ends: to end the task here would be to end that of worker 2, which would not be in flight any more
-    # So the two methods below end a task for the worker that has checked it out, or has opened it, if that is given.
+    # So the two methods below end a task for the worker that has checked it out, if that is given.
 
     def finish_checked_out(self, key: str, worker: int) -> None:
         """End the work of a worker on a task that it has checked out, unless that has ended already."""
@@ -282,8 +310,7 @@ class TaskLog:
             raise
 
     def _abandon(self, key: str, worker: int | None) -> None:
-        _, opener, _ = self._open.get(key, (0.0, worker, False))
-        if worker is not None and self._checked_out.get(key, opener) != worker:
+        if worker is not None and (self._checked_out.get(key, worker) != worker or self._leave_to_next(key, worker)):
             return
         self._close_tasks([key])
         runtime = self.session.runtime

@@ -29,6 +29,17 @@ class Talkative(FaultyBackend):
         return Hint(revision + 1, frozenset())
 
 
+class Deaf(FaultyBackend):
+    """A backend to which no news comes, as at the former primary of a database."""
+
+    known = 0
+
+    def wait(self, revision: int, timeout: float) -> int:
+        """See ``Backend.wait``."""
+        self.known = revision
+        return revision
+
+
 class Broken(FaultyBackend):
     """A backend whose ``wait`` raises what no backend should."""
 
@@ -64,3 +75,14 @@ def test_many_changes_that_do_not_concern_a_node_are_taken_together(store: Store
         waits, seconds = backend.waits - before, time.monotonic() - started
     backend.inner.close()
     assert 0 < waits <= seconds / BURST_SEC + 2
+
+
+@pytest.mark.any_store
+def test_what_a_node_has_read_without_a_hint(store: Store) -> None:
+    """The backend is called with the revision that the node has read meanwhile: so it can find that it listens in vain."""
+    backend = Deaf(plugins.connect(store.url, BackendOptions()))
+    with store.job('a', config={'backend': backend}) as job:
+        job.register_task_lock('x', '%')
+        revision = backend.snapshot().revision.number
+        wait_until(lambda: backend.known >= revision, 'it waits for more than it has read')
+    backend.inner.close()

@@ -20,16 +20,20 @@ _LISTEN_SEC = 5.0
 class ChangeListener:
     """Waits for the change hints of a backend that pushes. Not for two threads at once."""
 
-    def __init__(self, backend: Backend, take: Callable[[int], bool]) -> None:
-        """Store the parts. ``take`` is called with each revision that a hint brings; returns whether it concerns the caller."""
-        self._backend, self._take = backend, take
-        self._hinted, self._passed_over_at = 0, -BURST_SEC
-        """The last revision that a hint has brought, and when such a hint was last passed over."""
+    def __init__(self, backend: Backend, take: Callable[[int], bool], read: Callable[[], int] = lambda: 0) -> None:
+        """Store the parts.
+
+        ``take`` is called with each revision that a hint brings; returns whether it concerns the caller. ``read`` returns the
+        highest revision that the caller has read by other calls.
+        """
+        self._backend, self._take, self._read = backend, take, read
+        self._known, self._passed_over_at = 0, -BURST_SEC
+        """The last revision that a hint has brought, or should have, and when a hint was last passed over."""
 
     def listen(self) -> None:
         """Wait for a change hint, for some seconds, and pass it on."""
-        started, known = time.monotonic(), self._hinted
-        revision = known
+        started, known = time.monotonic(), self._known
+        read, revision = self._read(), known
         with suppress(BackendUnavailable):
             revision = self._backend.wait(known, _LISTEN_SEC)
         if revision > known:
@@ -40,4 +44,7 @@ class ChangeListener:
                 self._passed_over_at = time.monotonic()
         elif time.monotonic() - started < _LISTEN_SEC / 2:
             time.sleep(0.1)
-        self._hinted = revision
+        # t=0  a switchover: the former primary, to which the backend listens, runs on, and announces nothing any more
+        # t=1  this node reads by a heartbeat, from the new primary, that the revision has risen, and no hint of that has come
+        # By a wait for more than that the backend finds that it listens to a server with less.
+        self._known = max(read, revision)

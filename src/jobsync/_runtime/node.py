@@ -105,7 +105,7 @@ class NodeRuntime:
         """When the last successful heartbeat was sent, by the wall clock; for people."""
         self.trouble: JobsyncError | None = None
         """The error of the last call that was not a heartbeat; None if it succeeded."""
-        self._change_listener = ChangeListener(backend, self.take_hint)
+        self._change_listener = ChangeListener(backend, self.take_hint, lambda: self.agent.known_revision)
         self._threads: dict[str, tuple[threads.Running, Callable[[], bool]]] = {}
         """Each thread, and its step, by what it does."""
 

@@ -110,6 +110,11 @@ class Agent:
         return self._membership.monitor.snapshot
 
     @property
+    def known_revision(self) -> int:
+        """The number of the highest revision that was read."""
+        return self._rollback.top.number
+
+    @property
     def epoch(self) -> int | None:
         """The term in which this node leads; None while it does not."""
         return self._membership.leader_term.epoch

@@ -93,6 +93,20 @@ class AnnouncedListener(SilentListener):
             os.close(end)
 
 
+def test_a_poll_where_the_caller_knows_of_more_than_the_server_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is announced, as behind a pooler, the listener connects anew as well."""
+    monkeypatch.setattr(listening, 'POLL_SEC', 0.0)
+    with closing(SilentListener()) as listener:
+        connections = list[None]()
+        monkeypatch.setattr(listener, '_open', lambda _: connections.append(None))
+        for _ in range(3):
+            listener.wait(1, 0.001)
+        assert len(connections) == 1
+        for _ in range(100):
+            listener.wait(2, 0.001)
+        assert len(connections) > 1
+
+
 def test_the_caller_knows_of_more_than_the_server_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a switchover, where the former primary runs on: nothing changes there any more. The listener connects anew."""
     monkeypatch.setattr(listening, 'SILENT_SEC', 0.0)

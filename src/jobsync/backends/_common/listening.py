@@ -124,6 +124,8 @@ class Listener(abc.ABC):
             if descriptor is None:
                 self._sleep(min(POLL_SEC, left))
                 self._read()
+                if self._newest < revision:  # see ``_check_silence``
+                    self._drop()
             else:
                 self._sleep(min(SILENT_SEC, left), descriptor)
                 self._receive()

@@ -14,6 +14,7 @@ from tests.job.waiting import DEADLINE_SEC, wait_until
 
 from jobsync import CoordinationConfig, Job, JobsyncError, NotOwned
 from jobsync._core.agent.lease import Lease
+from jobsync._worker.claim_loop import ClaimLoop
 from jobsync._worker.session import Session
 from jobsync._worker.store_calls import worker_id
 
@@ -307,3 +308,22 @@ def test_a_body_fails_while_another_thread_has_added_its_task(store: Store, way:
         job.write_audit()
         assert not runtime.lease.in_flight
     assert store.audits == ['x']
+
+
+def test_a_loop_claims_a_task_again_that_another_thread_has_added(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the loop has begun under a fence of before it gives up alone: the task stays in flight for the other thread."""
+    with store.job('a') as job:
+        runtime = job._session.runtime
+        assert runtime is not None
+
+        answers = iter([False, True])
+
+        def add(*_: object) -> bool:
+            with ThreadPoolExecutor(1) as thread:
+                assert thread.submit(job.add_task, 'x').result(DEADLINE_SEC)
+            return next(answers)
+
+        monkeypatch.setattr(ClaimLoop, '_is_unchanged', add)
+        assert list(job.claim(['x'], once=True)) == []
+        assert list(runtime.lease.in_flight) == ['x']
+        job.complete('x')

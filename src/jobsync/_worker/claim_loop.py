@@ -158,7 +158,7 @@ class ClaimLoop(Generic[T]):
             elif task_log.start_claimed(key, token, claimed):
                 try:
                     if self._once and not self._is_unchanged(key, token, fences.get(key)):
-                        task_log.abandon(key)
+                        task_log.abandon(key, worker)
                         waiting.rotate(-1)
                         continue
                     yield task

@@ -347,6 +347,19 @@ backend.close()
         with closing(harness.connect()) as other, pytest.raises(BackendUnavailable, match=r'-wal, has been cut short .* backup'):
             other.snapshot()
 
+    def test_a_log_that_was_cut_under_writers(self, harness: SqliteHarness) -> None:
+        """After ``> jobs.db-wal``, with zeros up to where another process writes on, no error advises to remove the database."""
+        namespace, other = Namespace(harness.connect()), harness.connect()
+        ref = namespace.leader()
+        other.snapshot()
+        namespace.commit(ref, TokenGroup(range(9), 'a'))
+        log = harness.path.with_name('jobs.db-wal')
+        size = log.stat().st_size
+        os.truncate(log, 0)
+        os.truncate(log, size)
+        with pytest.raises(BackendUnavailable, match=r'-wal, has been overwritten .* backup'):
+            other.snapshot()
+
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
         """The folder is named; it is not made, for the path may be a slip."""
         with closing(connect(f'sqlite:///{tmp_path}/no/jobs.db', BackendOptions())) as backend:

@@ -47,8 +47,10 @@ def translate(error: sqlite3.Error, path: Path, *, opening: bool) -> JobsyncErro
         )
     if primary in ABSENT:
         return BackendUnavailable(f'{path} cannot be used at the moment: {error}; {_RIGHTS}')
-    if primary == sqlite3.SQLITE_NOTADB:
+    if primary == sqlite3.SQLITE_NOTADB and opening:
         return ConfigError(f'{path} is not a SQLite database; name another file, or remove this one if it is not needed')
+    if primary == sqlite3.SQLITE_NOTADB:
+        return BackendUnavailable(f'{path}, or its -wal, has been overwritten ({error}): {_RESTORE}')
     if primary == sqlite3.SQLITE_CORRUPT:
         return SchemaMismatch(f'{path} is damaged ({error}): {_RESTORE}')
     if code == sqlite3.SQLITE_IOERR_SHORT_READ:

@@ -224,6 +224,13 @@ def test_what_a_node_is_said_to_wait_for(status: Status, changes: dict[str, Any]
     assert _waiting_for(status, attrs.evolve(made, **changes), 60.0, 2.0, 'b, c') == waits_for
 
 
+def test_the_end_of_a_wait_past_its_limit() -> None:
+    """Past ``wait_on_enter`` the end comes nearer as before it."""
+    made = node_config('a', CoordinationConfig(), INFO, create=True, wait_on_enter=60, announces=False)
+    ends = [_waiting_for(Status(Phase.OPENING), made, 60.0, waited, '').rpartition('; ')[2] for waited in (60.0, 75.0, 115.0)]
+    assert ends == [f'ClusterTimeout in {left} s at the latest' for left in (60, 45, 5)]
+
+
 def test_when_a_wait_is_logged() -> None:
     """After a second, every five seconds, and once as a warning after ten."""
     schedule = _Schedule()

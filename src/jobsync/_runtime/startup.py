@@ -149,7 +149,8 @@ def _waiting_for(status: Status, config: NodeConfig, distribution_timeout_sec: f
     left = max(0.0, config.wait_on_enter - waited)
     leases_left = 0.0 if config.durable else max(0.0, config.heartbeat_timeout_sec - waited)
     is_short = minimum_nodes is not None and 0 < found < minimum_nodes
-    end = f'ClusterTimeout in {left + (0 if is_short else distribution_timeout_sec):.0f} s at the latest'
+    until_timeout = max(0.0, config.wait_on_enter + (0 if is_short else distribution_timeout_sec) - waited)
+    end = f'ClusterTimeout in {until_timeout:.0f} s at the latest'
     nodes = counted(found, 'node')
     if status.phase is Phase.OPENING:
         what = 'waiting until the store is open with its settings'

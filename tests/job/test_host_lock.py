@@ -154,6 +154,17 @@ def test_a_folder_of_others_is_not_used(tmp_path: Path) -> None:
         HostFolder(str(tmp_path / 'absent')).hold('run')
 
 
+def test_a_folder_made_with_another_umask(tmp_path: Path) -> None:
+    """A umask that takes the right to search from folders (0177, for secret files) makes none that this user cannot use."""
+    before = os.umask(0o177)
+    try:
+        lock = HostFolder(str(tmp_path)).hold('a' * 32)
+    finally:
+        os.umask(before)
+    lock.release()
+    assert folder_in(tmp_path).stat().st_mode & 0o777 == 0o700
+
+
 def test_a_file_system_with_locks_of_its_own_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a file system that is not known to keep its locks in this kernel, nothing is known."""
     HostFolder(str(tmp_path)).hold('run').release()

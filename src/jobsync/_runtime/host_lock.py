@@ -126,6 +126,9 @@ class HostFolder:
         try:
             self.path.mkdir(0o700, exist_ok=True)
             with self._opened() as folder:
+                # t=0  a process whose umask is 0177 makes the folder, which this user cannot search
+                # t=1  no process of this user could hold a lock in it until it is removed
+                os.fchmod(folder, 0o700)
                 _sweep(folder)
                 return self._hold(folder, incarnation)
         except OSError as error:

@@ -11,13 +11,14 @@ from types import FrameType
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.engine.cursor import CursorResult
 from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.sqlite import store as sqlite_store
 from jobsync.backends.sql.store import Mode
 from jobsync.errors import BackendUnavailable
-from jobsync.testing.conformance.namespace import SETTINGS
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 COUNT = sa.text('WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < :most) SELECT count(*) FROM n')
 
@@ -69,3 +70,21 @@ def test_it_is_raised(store: sqlite_store.SqliteStore) -> None:
 def test_a_statement_ends_with_the_time_for_the_call(store: sqlite_store.SqliteStore) -> None:
     with pytest.raises(BackendUnavailable), store.transaction(Mode.READ, time.monotonic() + 0.2) as tx:
         tx.connection.execute(COUNT, {'most': 10**12})
+
+
+@pytest.mark.usefixtures('no_collections')
+def test_a_call_that_ends_after_a_statement_leaves_no_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a handler raises while SQLAlchemy takes a statement's result ends the transaction: other handles write at once."""
+    harness = SqliteHarness(tmp_path)
+    namespace, other = Namespace(harness.connect()), Namespace(harness.connect(op_timeout_sec=1.0))
+    ref = namespace.join('a')
+
+    def ring(_result: object, *_arguments: object) -> None:
+        raise AlarmError
+
+    with monkeypatch.context() as patch, pytest.raises(AlarmError):
+        patch.setattr(CursorResult, '_init_metadata', ring)
+        namespace.beat(ref)
+    assert other.beat(ref).heartbeat == 1
+    assert namespace.beat(ref).heartbeat == 2
+    harness.close()

@@ -111,11 +111,26 @@ class SqliteConnections:
         self.dispose()
 
 
+class EndingConnection(sqlite3.Connection):
+    """A connection whose transaction ends when it is closed.
+
+    t=0  an exception from outside (KeyboardInterrupt, ``func_timeout``) ends a call while SQLAlchemy takes a statement's result
+    t=1  SQLAlchemy takes the connection for broken, and closes it. SQLite keeps it, and its transaction, until the statement is
+         gone as well: with the exception, which has a traceback with the statement in it
+    t=2  until the collector of garbage finds that, no process writes
+    """
+
+    def close(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self.rollback()
+        super().close()
+
+
 def pool(file: DatabaseFile, identity: str) -> Engine:
     """Return an engine with a few connections, all to the file of this identity."""
 
     def creator() -> sqlite3.Connection:
-        connection, found = file.connect(sqlite3.Connection)
+        connection, found = file.connect(EndingConnection)
         if found != identity:
             connection.close()
             raise BackendUnavailable(f'{file.path} has just been replaced by another file')

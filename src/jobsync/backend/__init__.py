@@ -24,8 +24,9 @@ expiring keys, no locks that it hands out, and no trusted clock.
 - logs, if at all, through an ``EventLogger``, because the threads that call it must not wait for a log handler.
 
 **Text and times.** Names, ids, task ids, patterns and reasons are text of at least one character, any that UTF-8 encodes except
-NUL. The store compares text exactly: case, trailing blanks and Unicode forms count. It may refuse task ids of more than 1,800
-bytes: then each call that would write one raises ``UnsupportedOperation``. Times are the store's and carry a timezone.
+NUL. The store compares text exactly: case, trailing blanks and Unicode forms count. A node's name has up to 200 characters, of
+up to 800 bytes. A store may refuse task ids of more than 1,800 bytes: then each call that would write one raises
+``UnsupportedOperation``. Times are the store's and carry a timezone.
 
 **Revision.** A namespace has one revision: a number and a random stamp, ``INITIAL`` at first. A structural change raises the
 number by at least one and draws a new stamp. Structural changes are ``register`` and ``commit``; ``set_weight``, ``deregister``,

@@ -142,3 +142,37 @@ class CompletedAndLost(Hands):
     def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
         found = super().lost_attempts(date, at_least)
         return {**found, **{item: 1 for item, day in self.records.audited if day == date and at_least == 1}}
+
+
+@mutant
+class CompletedOnAllDates(Hands):
+    """Forgets the attempts at an item of all dates when it is completed at one."""
+
+    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
+        with self.store.changed:
+            super().append_audits(node, items, date)
+            for item, day in [*self.records.attempts]:
+                if item in items:
+                    del self.records.attempts[item, day]
+
+
+@mutant
+class LostAgainAfterAPurge(Hands):
+    """Passes over the attempts at completed items, and keeps them: they are lost again once the audit is purged."""
+
+    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
+        with self.store.changed:
+            kept = dict(self.records.attempts)
+            super().append_audits(node, items, date)
+            self.records.attempts.update(kept)
+
+    def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
+        with self.store.changed:
+            found = super().lost_attempts(date, at_least)
+            return {item: count for item, count in found.items() if (item, date) not in self.records.audited}
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
+        with self.store.changed:
+            found = super().append_claims(ref, items, date, tolerated)
+            lost = {item: count for item, count in found.lost_attempts.items() if item not in found.completed}
+            return attrs.evolve(found, lost_attempts=lost)

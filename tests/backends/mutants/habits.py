@@ -10,7 +10,7 @@ import fnmatch
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import ClassVar
 
 import attrs
@@ -37,8 +37,8 @@ from jobsync.backend import (
 )
 from jobsync.backends.memory.backend import MemoryTransaction
 from jobsync.backends.memory.store import MemoryStore
-from jobsync.backends.single_writer import Row
-from jobsync.errors import BackendUnavailable
+from jobsync.backends.single_writer import History, Row
+from jobsync.errors import BackendUnavailable, NameTaken
 
 PAGE = 250
 """Records that a reading without an end brings at once."""
@@ -116,6 +116,36 @@ class KeysJoined(Hands):
         with self.store.changed:
             known = {(f'{audit.item}:{audit.node}', audit.date) for audit in self.records.audits.values()}
             super().append_audits(node, [item for item in items if (f'{item}:{node}', date) not in known], date)
+
+
+class Escapes(Hands):
+    """Keeps nodes in folders or files of their names, with something else for a slash."""
+
+    slash: ClassVar[str]
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        def path(name: str) -> str:
+            return name.replace('/', self.slash)
+
+        with self.store.changed, self.transaction() as tx:
+            for name, other in tx.state.nodes.items():
+                if name != node.ref.name and path(name) == path(node.ref.name):
+                    raise NameTaken(other)
+            super().register(node, timeline, at_least, replacing)
+
+
+@mutant
+class SlashesReplaced(Escapes):
+    """Writes ``_`` for a slash: ``a/b`` and ``a_b`` are one node."""
+
+    slash = '_'
+
+
+@mutant
+class SlashesQuotedAlone(Escapes):
+    """Writes ``%2F`` for a slash, and a percent sign as it is: ``a/b`` and ``a%2Fb`` are one node."""
+
+    slash = '%2F'
 
 
 @mutant
@@ -206,6 +236,25 @@ class RebalancesInLocalTime(Hands):
         found = super().history(kind, limit=limit, date=date, item=item)
         ahead = dt.timedelta(hours=2)
         return tuple(attrs.evolve(r, triggered_at=r.triggered_at + ahead) if isinstance(r, Rebalance) else r for r in found)
+
+
+@mutant
+class ClaimsInLocalTime(Hands):
+    """Keeps the times of claims without a timezone, as the writer's clock shows them, and reads them as the reader's."""
+
+    @contextlib.contextmanager
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTransaction]:
+        with super().transaction(bulk=bulk, create=create) as tx:
+            self.convert(lambda time: time.astimezone(dt.UTC))
+            try:
+                yield tx
+            finally:
+                self.convert(lambda time: time.astimezone().replace(tzinfo=None))
+
+    def convert(self, change: Callable[[dt.datetime], dt.datetime]) -> None:
+        """Change the times of all claims."""
+        claims = self.store.histories.setdefault(self.options.namespace, History()).claims
+        claims.update({key: attrs.evolve(claim, created_on=change(claim.created_on)) for key, claim in claims.items()})
 
 
 @mutant
@@ -389,6 +438,44 @@ class WaitsTooLong(Hands):
 
     def wait(self, revision: int, timeout: float) -> int:
         return super().wait(revision, max(timeout, 1.0))
+
+
+@mutant
+class ClosedUnderACall(Hands):
+    """A call that is under way when its handle is closed finds no connection any more."""
+
+    races = True
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
+        was_closed = self._closed.is_set()
+        pulse = super().heartbeat(ref, seen, holding, candidate)
+        self.let_others_call(self._closed.is_set)
+        if self._closed.is_set() and not was_closed:
+            raise AttributeError("'NoneType' object has no attribute 'recv'")
+        return pulse
+
+
+@mutant
+class ConnectionOfEachThread(Hands):
+    """Opens a connection for each thread that calls, and closes it with the handle, though the thread has ended long before."""
+
+    def __init__(self, store: MemoryStore, options: BackendOptions | None = None) -> None:
+        super().__init__(store, options)
+        self._local, self._left = threading.local(), list[tuple[int, int]]()
+
+    @contextlib.contextmanager
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTransaction]:
+        if not hasattr(self._local, 'connection'):
+            self._local.connection = os.pipe()
+            self._left.append(self._local.connection)
+        with super().transaction(bulk=bulk, create=create) as tx:
+            yield tx
+
+    def close(self) -> None:
+        super().close()
+        while self._left:
+            for end in self._left.pop():
+                os.close(end)
 
 
 @mutant

@@ -311,3 +311,14 @@ class SomeTokensOfAny(Hands):
     def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         changes = super().read_assignment(since, tokens)
         return changes if tokens is None else attrs.evolve(changes, groups=changes.groups[:1])
+
+
+@mutant
+class DeadInherited(Hands):
+    """A new run of a node that died begins as stalled, and is given nothing."""
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        with self.store.changed, self.transaction() as tx:
+            before = tx.state.nodes.get(node.ref.name)
+            super().register(node, timeline, at_least, replacing)
+            self.change_node(node.ref.name, stalled=before is not None and before.has_died)

@@ -266,6 +266,25 @@ class ClaimedThoughRefused(Hands):
 
 
 @mutant
+class ClaimOfEachRun(Hands):
+    """Keeps a claim for each run of a node: one item, date and name have two."""
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
+        with self.store.changed:
+            runs, before = vars(self.store).setdefault('runs', {}), dict(self.records.claims)
+            found = super().append_claims(ref, items, date, tolerated)
+            claims = self.records.claims
+            for key in [(item, date, ref.name) for item in items]:
+                if claims.get(key) is not before.get(key):
+                    run = runs.get((self.options.namespace, key), ref.incarnation)
+                    if key in before and run != ref.incarnation:
+                        claims[key[0], date, f'{ref.name} {run}'] = before[key]
+                        self.records.claimed[key[:2]] += 1
+                    runs[self.options.namespace, key] = ref.incarnation
+            return found
+
+
+@mutant
 class OwnCompletionsOnly(Hands):
     """Returns, of the completed items, only those that the claiming node has completed itself."""
 

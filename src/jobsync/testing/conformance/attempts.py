@@ -96,6 +96,18 @@ class AttemptTests:
         assert result.lost_attempts == {'y': 1}
         assert namespace.lost() == {'y': 1}
 
+    def test_an_item_is_completed_at_one_date_and_for_good(self, namespace: Namespace) -> None:
+        """A completed item keeps the lost attempts of other dates, and has no others again once its audit is purged."""
+        leader = namespace.leader()
+        lose(namespace, leader, 'a', 'x')
+        ref = namespace.join('b')
+        namespace.attempt(ref, 'x', date=OTHER_DAY)
+        namespace.evict(leader, ref)
+        namespace.audit('c', 'x')
+        for kind in (HistoryKind.CLAIM, HistoryKind.AUDIT):
+            assert namespace.purge(kind, namespace.snapshot().now + dt.timedelta(hours=1)) == 1
+        assert (namespace.lost(), namespace.lost(date=OTHER_DAY)) == ({}, {'x': 1})
+
     def test_a_run_gives_up_its_own_attempts(self, namespace: Namespace) -> None:
         """Attempts that a run has given up are not lost when it is over; those of other runs and at other items are."""
         leader = namespace.leader()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from jobsync.backend import INITIAL, LockEdit, LockFilter, NodeRef, Reach, TokenGroup
+from jobsync.backend import INITIAL, HistoryKind, LockEdit, LockFilter, NodeRef, Reach, TokenGroup
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.namespace import DAY as DATE
@@ -26,6 +26,8 @@ from jobsync.testing.conformance.write_history import COMMON
 __all__ = ['ClockTests', 'shift_wall_clock']
 
 MONTH, DAY, HOUR = dt.timedelta(days=30), dt.timedelta(days=1), dt.timedelta(hours=1)
+ZONES = 'XXX+11', 'XXX-13'
+"""Timezones of a process, the first far behind UTC and the second far ahead of it: one date begins a day apart in them."""
 BEAT_SEC = 0.1
 OTHERS = 4
 """Number of nodes whose clocks are right."""
@@ -133,6 +135,43 @@ class ClockTests:
         }
         wrong = {what: time for what, time in times.items() if not before - HOUR / 4 <= time <= after + HOUR / 4}
         assert not wrong, f'between {before} and {after}, by the clock of the store'
+
+    def test_the_timezone_of_a_process_makes_no_difference(self, harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a process of one timezone writes, a process of any other reads: the same times and the same dates."""
+        if not hasattr(time, 'tzset'):
+            pytest.skip('this system sets no timezone for a process')
+        states, now = {}, dict[str, dt.datetime]()
+        try:
+            for number, zone in enumerate(ZONES):
+                monkeypatch.setenv('TZ', zone)
+                time.tzset()
+                writer = Namespace(harness.connect())
+                write_in_a_timezone(writer, f'n{number}', DATE + number * DAY)
+                now[zone] = writer.snapshot().now
+            for zone in ZONES:
+                monkeypatch.setenv('TZ', zone)
+                time.tzset()
+                reader = Namespace(harness.connect())
+                states[zone] = reader.state()
+                assert reader.backend.incomplete(None, HOUR) == ()
+                assert [reader.purge(kind, now[zone] - HOUR) for kind in HistoryKind] == [0, 0, 0]
+                assert reader.backend.edit_locks(LockEdit(remove=LockFilter(expired=True))) == 0
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+        first, *others = states.values()
+        assert others == [first] * len(others)
+        assert {claim.date for claim in first.claims} == {audit.date for audit in first.audits} == {DATE, DATE + DAY}
+        assert max(now.values()) - min(now.values()) < 12 * HOUR
+
+
+def write_in_a_timezone(namespace: Namespace, name: str, date: dt.date) -> None:
+    """Make every write that has a time or a date."""
+    leader = namespace.leader(name)
+    namespace.lock(f'task of {name}', expires_in=HOUR)
+    namespace.claim(leader, 'x', 'y', date=date)
+    namespace.audit(name, 'x', date=date)
+    namespace.commit(leader, TokenGroup([1], name), moved=1)
 
 
 @contextmanager

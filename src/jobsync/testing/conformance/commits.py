@@ -27,7 +27,7 @@ __all__ = ['CommitEffectTests']
 X, Y = TOKENS + 1, TOKENS + 2
 """Ids of pins."""
 FAR = 2**40 + X
-"""The id of a pin in a namespace that has given very many ids."""
+"""The id of a pin, or the number of a plan, in a namespace that has given very many."""
 
 
 class CommitEffectTests:
@@ -198,9 +198,9 @@ class CommitEffectTests:
         namespace.commit(leader, TokenGroup([1], 'a'), moved=0)
         assert namespace.rebalances() == []
         before = namespace.snapshot().now
-        namespace.commit(leader, reason='joined: b', number=99, moved=3, nodes_before=1, nodes_after=2, duration_ms=17)
+        namespace.commit(leader, reason='joined: b', number=FAR, moved=3, nodes_before=1, nodes_after=2, duration_ms=17)
         (record,) = namespace.rebalances()
-        assert record == Rebalance(record.triggered_at, 'joined: b', 'leader', 1, 2, 3, 17, 99)
+        assert record == Rebalance(record.triggered_at, 'joined: b', 'leader', 1, 2, 3, 17, FAR)
         assert before <= record.triggered_at <= namespace.snapshot().now
 
     @pytest.mark.parametrize('how', ['evicted', 'departed', 'absent'])

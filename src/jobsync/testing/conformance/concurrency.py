@@ -5,8 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
+
+import pytest
 
 from jobsync.backend import (
     INITIAL,
@@ -97,14 +100,20 @@ class ConcurrencyTests(HandleFixtures):
             assert namespace.revision.number == before + 1
 
     def test_a_late_departure_ends_no_other_run(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
-        """A run that leaves while its successor takes its name over is LEFT or replaced: never is the successor LEFT."""
+        """A run that leaves, is removed or gets a weight while its successor takes its name over changes nothing of that."""
         for number in range(rounds):
             before, after = namespace.join(f'n{number}'), namespace.ref(f'n{number}')
-            register = partial(backends[0].register, Registration(after, 15.0), namespace.timeline, 0, (before.incarnation, 0))
-            leave = [partial(backend.deregister, before) for backend in backends[1:]]
-            assert race([register, *leave]) == [None] * THREADS
+            calls: list[Callable[[], object]] = [
+                partial(backends[0].register, Registration(after, 15.0), namespace.timeline, 0, (before.incarnation, 0)),
+                *(partial(backend.deregister, before) for backend in backends[1:3]),
+                *(partial(backend.remove_node, before) for backend in backends[3:4]),
+                *(partial(backend.set_weight, before, 7.0) for backend in backends[4:]),
+            ]
+            registered, *late = race(calls)
+            assert registered is None, registered
+            assert {type(outcome) for outcome in late} <= {type(None), bool, Evicted}, late
             node = namespace.node(before.name)
-            assert (node.ref, node.state) == (after, NodeState.JOINED)
+            assert (node.ref, node.state, node.weight) == (after, NodeState.JOINED, 1.0)
 
     def test_one_commit_for_each_guard(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """Of plans made from one version exactly one is written, as a whole, and the others leave nothing."""
@@ -145,6 +154,39 @@ class ConcurrencyTests(HandleFixtures):
                 assert type(commit) is Conflict
                 assert [pulse for pulse in pulses if isinstance(pulse, Exception)] == []
                 assert namespace.node(ref.name).heartbeat == 2
+
+    @pytest.mark.parametrize('how', ['leader', 'departed', 'absent'])
+    def test_a_commit_races_a_change_of_what_it_compares(
+        self, namespace: Namespace, backends: list[Backend], rounds: int, how: str
+    ) -> None:
+        """A commit comes before the removal of its leader, or the registration of a node it compares, or it is refused."""
+        for number in range(rounds):
+            leader, ref = namespace.leader(f'leader {number}'), namespace.ref(f'n{number}')
+            begun = time.monotonic()
+            namespace.commit(leader)
+            delay = (time.monotonic() - begun) * number / rounds  # from the beginning of a commit to its end
+            if how == 'departed':
+                namespace.backend.deregister(namespace.join(ref.name))
+            departed = tuple(node.ref for node in namespace.nodes().values() if node.name == ref.name)
+            plan = namespace.plan(TokenGroup([1], leader.name), departed=departed, absent=(ref,) if how == 'absent' else ())
+            change: Callable[[], object] = partial(backends[1].remove_node, leader)
+            if how != 'leader':
+                change = partial(backends[1].register, Registration(ref, 15.0), namespace.timeline, 0)
+            # t=0  a plan gives the tokens of b away, which has no record; the store finds that it still has none
+            # t=1  b registers, and reads that the tokens are its own
+            # t=2  the store writes the plan, on the condition that epoch and version have not changed: two nodes own b's tokens
+            calls: list[Callable[[], object]] = [
+                partial(backends[0].commit, leader, plan, namespace.guard()),
+                partial(late, delay, change),
+            ]
+            version, changed = race(calls)
+            assert not isinstance(changed, Exception), changed
+            now = namespace.snapshot()
+            assert how == 'leader' or ref in {node.ref for node in now.nodes}
+            if isinstance(version, Revision):
+                assert version.number < now.revision.number, 'the commit came after the change, and was not refused'
+            else:
+                assert type(version) is (Evicted if how == 'leader' else Conflict), version
 
     def test_no_heartbeat_is_lost(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """Each heartbeat counts one up and no two return one number, whatever other nodes write meanwhile."""
@@ -328,3 +370,9 @@ class ConcurrencyTests(HandleFixtures):
             assert [error for error in found if isinstance(error, Exception)] == []
             assert len(namespace.audits()) == (len(done) if kind is HistoryKind.CLAIM else 0)
         assert {claim.item for claim in namespace.claims()} == opened
+
+
+def late(seconds: float, call: Callable[[], object]) -> object:
+    """Make a call a little later."""
+    time.sleep(seconds)
+    return call()

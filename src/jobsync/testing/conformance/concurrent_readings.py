@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import pytest
+
 from jobsync.backend import (
     INITIAL,
     Assignment,
@@ -21,43 +23,56 @@ from jobsync.backend import (
     NodeState,
     Pin,
     Registration,
+    Settings,
     TokenGroup,
     TokenRow,
 )
-from jobsync.testing.conformance.handles import THREADS, HandleFixtures
-from jobsync.testing.conformance.namespace import TOKENS, Namespace
+from jobsync.testing.conformance.handles import THREADS, HandleFixtures, patient
+from jobsync.testing.conformance.harness import Harness
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 
 __all__ = ['ConcurrentReadingTests']
 
 MANY = 250
 """Records of one call."""
+MANY_TOKENS = 1_200
+"""Tokens of a pool for commits with many pins."""
 
 
 class ConcurrentReadingTests(HandleFixtures):
     """While others write, each reading is of one moment, and none is of an earlier moment than a reading before it."""
 
-    def test_readers_never_see_a_mix(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
-        """While commits follow each other, each reading of the assignment, whole or difference, is one version throughout."""
-        leader = namespace.leader()
+    @pytest.mark.parametrize('pins', [2, MANY])
+    def test_readers_never_see_a_mix(self, harness: Harness, backends: list[Backend], rounds: int, pins: int) -> None:
+        """While commits follow each other, each reading of the assignment, whole or difference, is one version throughout.
+
+        A commit may have more rows, pins and members than a store takes in one statement or transaction of its own.
+        """
+        settings = Settings(TOKENS if pins <= TOKENS else MANY_TOKENS, 'xxh3')
+        namespace = Namespace(patient(harness), settings)
+        leader, empty = namespace.leader(), namespace.snapshot().version
 
         def write(writer: Namespace) -> None:
-            for step in range(1, 2 * rounds + 1):
+            members: dict[str, Member | None] = {}
+            for step in range(1, (2 * rounds if pins <= TOKENS else 4) + 1):
                 name = f'v{step}'
-                pins = (Pin(TOKENS + 1, name, name, name), Pin(TOKENS + 2, name, name, name))
-                group = TokenGroup(range(TOKENS), name, name, name)
-                members = {f'v{step - 1}': None, name: Member(name, float(step))}
-                writer.commit(leader, group, members=members, pins=pins)
+                group = TokenGroup(range(settings.total_tokens), name, name, name)
+                members = dict.fromkeys(members) | {f'{name} {number}': Member(name, float(step)) for number in range(pins)}
+                put = tuple(Pin(settings.total_tokens + number, name, name, name) for number in range(1, pins + 1))
+                writer.commit(leader, group, members=members, pins=put)
+                members = {member: found for member, found in members.items() if found is not None}
 
         def read(backend: Backend) -> Iterator[None]:
-            assignment = Assignment.empty(TOKENS)
+            assignment = Assignment.empty(settings.total_tokens)
             for number in itertools.count():
                 changes = backend.read_assignment(assignment.version if number % 2 else None)
                 assignment = assignment.apply(changes)
-                check_uniform(assignment)
+                if assignment.version != empty:
+                    check_uniform(assignment, pins)
                 yield
 
-        read_while_writing(backends, write, read)
+        read_while_writing(backends, write, read, settings)
 
     def test_a_call_with_many_records_is_read_whole(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """While sets of locks replace each other, and items are claimed and completed many at a time, readers see each whole."""
@@ -79,7 +94,9 @@ class ConcurrentReadingTests(HandleFixtures):
                 sets = [lock.task_id.split()[0] for lock in backend.read_locks().locks]
                 assert (len(sets), len(set(sets))) == (MANY, 1)
                 for kind in (HistoryKind.CLAIM, HistoryKind.AUDIT):
-                    assert len(backend.history(kind)) % MANY == 0, kind
+                    found = backend.history(kind)
+                    assert len(found) == len(set(found)), f'a {kind.value} is read twice'
+                    assert len(found) % MANY == 0, kind
                 yield
 
         write_one(namespace, 0)
@@ -162,14 +179,17 @@ class ConcurrentReadingTests(HandleFixtures):
 
 
 def read_while_writing(
-    backends: list[Backend], write: Callable[[Namespace], None], read: Callable[[Backend], Iterator[None]]
+    backends: list[Backend],
+    write: Callable[[Namespace], None],
+    read: Callable[[Backend], Iterator[None]],
+    settings: Settings = SETTINGS,
 ) -> None:
     """Write through the first handle, and meanwhile read through each other, once at least, until the writer ends."""
     is_over = threading.Event()
 
     def write_all() -> None:
         try:
-            write(Namespace(backends[0]))
+            write(Namespace(backends[0], settings))
         finally:  # the error is the finding, and not that the readers go on
             is_over.set()
 
@@ -183,12 +203,11 @@ def read_while_writing(
     assert found == [None] * len(backends), found
 
 
-def check_uniform(assignment: Assignment) -> None:
-    """Check that every row, pin and member is of one step, and of the reading's version."""
-    if assignment.version == INITIAL:
-        return
-    (name,) = assignment.members
-    number = assignment.version.number
-    assert assignment.members[name] == Member(name, float(name[1:]))
-    assert {assignment.row(token) for token in range(TOKENS)} == {TokenRow(name, name, name, number)}
-    assert set(assignment.pins.values()) == {Pin(TOKENS + n, name, name, name, number) for n in (1, 2)}
+def check_uniform(assignment: Assignment, pins: int) -> None:
+    """Check that every row, and each of so many pins and members, is of one step, and of the reading's version."""
+    tokens, number = assignment.total_tokens, assignment.version.number
+    (row,) = {assignment.row(token) for token in range(tokens)}
+    name = str(row.owner)
+    assert row == TokenRow(name, name, name, number)
+    assert set(assignment.pins.values()) == {Pin(tokens + n, name, name, name, number) for n in range(1, pins + 1)}
+    assert dict(assignment.members) == {f'{name} {n}': Member(name, float(name[1:])) for n in range(pins)}

@@ -166,11 +166,13 @@ class CommitGuardTests:
         with namespace.refused(Fenced):
             namespace.commit(namespace.node('a').ref, TokenGroup([1], 'b'))
 
-    def test_a_deposed_leader_is_fenced(self, namespace: Namespace) -> None:
-        """A former leader is refused with ``Fenced``, whether or not its version is stale."""
+    def test_a_deposed_leader_is_fenced(self, namespace: Namespace, harness: Harness) -> None:
+        """A former leader is refused with ``Fenced``, whether or not its version is stale, and whatever its handle has read."""
         self.ready(namespace)
-        leader, guard = namespace.node('leader').ref, namespace.guard()
-        namespace.lead(namespace.node('a').ref)
+        leader, guard, plan = namespace.node('leader').ref, namespace.guard(), namespace.plan(TokenGroup([1], 'b'))
+        Namespace(harness.connect()).lead(namespace.node('a').ref)
+        with pytest.raises(Fenced):
+            namespace.backend.commit(leader, plan, guard)  # its handle has read nothing since
         with namespace.refused(Fenced):
             namespace.backend.commit(leader, namespace.plan(TokenGroup([1], 'b')), guard)
         namespace.commit(namespace.node('a').ref)
@@ -234,7 +236,10 @@ class CommitGuardTests:
             namespace.backend.deregister(ref)
         if how != 'joined':
             ref = namespace.ref('b' if how == 'other incarnation' else 'nobody')
+        left = namespace.join('left')
+        namespace.backend.deregister(left)
         self.attempt(namespace, Conflict, {}, departed=(ref,))
+        self.attempt(namespace, Conflict, {}, departed=(left, ref))
 
     def test_an_absent_owner_must_be_absent(self, namespace: Namespace) -> None:
         """A plan that gives away the tokens of an absent owner is refused once that run is registered."""

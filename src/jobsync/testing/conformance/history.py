@@ -71,6 +71,8 @@ class HistoryTests:
         assert len(namespace.claims()) == 2
         assert after['x'] >= now > before['x']
         assert after['y'] == before['y']
+        namespace.claim(namespace.join('a', replacing=namespace.node('a').beat), 'x', 'y')
+        assert len(namespace.claims()) == 2, 'a record is of a node, whichever run of it has claimed the item last'
 
     @pytest.mark.parametrize('name', ['a', 'b', 'never registered'])
     def test_a_claim_returns_what_is_completed(self, namespace: Namespace, name: str) -> None:
@@ -248,6 +250,19 @@ class HistoryTests:
         assert namespace.backend.incomplete(TUESDAY, NONE) == ()
         namespace.audit('a', 'other day', 'open')
         assert namespace.backend.incomplete(None, NONE) == ()
+
+    def test_every_handle_reads_the_history_at_once(self, namespace: Namespace, harness: Harness) -> None:
+        """A handle that writes nothing reads what others have just claimed, completed, lost and moved."""
+        leader, other = namespace.leader(), Namespace(harness.connect())
+        for number in range(1, 4):
+            ref = namespace.join(f'n{number}')
+            namespace.attempt(ref, 'lost', f'done {number}', tolerated=9)
+            assert {claim.item for claim in other.backend.incomplete(MONDAY, NONE)} == {'lost', f'done {number}'}
+            namespace.audit(ref.name, f'done {number}')
+            assert {claim.item for claim in other.backend.incomplete(MONDAY, NONE)} == {'lost'}
+            namespace.evict(leader, ref)
+            assert other.lost(date=MONDAY) == {'lost': number}
+            assert len(other.rebalances()) == number
 
     def test_incomplete_counts_each_date(self, namespace: Namespace) -> None:
         """An item claimed at two dates is incomplete at each of them separately."""

@@ -13,6 +13,7 @@ from jobsync.testing.conformance.namespace import Namespace
 __all__ = ['LockTests']
 
 SOON, LATER = dt.timedelta(0), dt.timedelta(days=1, milliseconds=250)
+LATEST = dt.timedelta(days=36_500)
 
 
 def request(
@@ -31,11 +32,12 @@ def edit(namespace: Namespace, *put: LockRequest, **remove: object) -> int:
 class LockTests:
     """Task locks. A lock that is lost or changed lets a task run on a node where it must not (P6)."""
 
-    def test_a_lock_is_stored_whole(self, namespace: Namespace) -> None:
+    @pytest.mark.parametrize('expires_in', [LATER, LATEST])
+    def test_a_lock_is_stored_whole(self, namespace: Namespace, expires_in: dt.timedelta) -> None:
         """A lock has every field of its request, times of the store, and the revision of its edit in ``registered``."""
         before = namespace.snapshot().now
         with namespace.raises_revision():
-            assert edit(namespace, request('x', 'b_%', 'a\\%', 'c', by='someone', reason='why', expires_in=LATER)) == 0
+            assert edit(namespace, request('x', 'b_%', 'a\\%', 'c', by='someone', reason='why', expires_in=expires_in)) == 0
         snapshot = namespace.snapshot()
         (lock,) = namespace.backend.read_locks().locks
         assert lock == TaskLock(
@@ -43,7 +45,7 @@ class LockTests:
         )
         assert before <= lock.created_at <= snapshot.now
         assert lock.expires_at is not None
-        assert abs(lock.expires_at - lock.created_at - LATER) < dt.timedelta(milliseconds=1)
+        assert abs(lock.expires_at - lock.created_at - expires_in) < dt.timedelta(milliseconds=1)
         assert lock.registered == snapshot.revision.number == snapshot.locks_revision
         assert lock.id > 0
 

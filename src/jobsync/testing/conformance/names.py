@@ -53,10 +53,13 @@ ODD = {
     'separator': 'a\x1fb|c,d;e:f',
     'json': '["a", {"b": null}]',
     'long': 'x' * 200,
+    'longest': '🦊' * 200,
 }
 ODD_NAMES = list(ODD.values())
 
-ALIKE = ('name', 'Name', 'NAME', 'name ', ' name', 'name\n', 'náme', 'na\u0301me', 'n%', 'n_me', 'name.', 'name%')
+ALIKE = (
+    'name', 'Name', 'NAME', 'name ', ' name', 'name\n', 'náme', 'na\u0301me', 'n%', 'n_me', 'n/me', 'n%2Fme', 'name.', 'name%',
+)  # fmt: skip
 """Names with the smallest differences."""
 
 
@@ -287,10 +290,12 @@ class NameTests:
         """Text that is no name is stored whole: settings, reasons, creators and patterns, and as many patterns as there are."""
         text, settings = 'é' * 2_000, json.dumps({'note': 'é' * 10_000})
         patterns = tuple(f'{text}{number}' for number in range(50))
-        leader = namespace.lead(namespace.join('leader', host='h' * 253, settings=settings))
+        over = frozenset(f'{number:032x}' for number in range(200))
+        leader = namespace.lead(namespace.join('leader', host='h' * 253, settings=settings, replaces=over))
         namespace.commit(leader, reason=text, pins=(Pin(TOKENS + 1, 'x', 'a', pattern=text),), moved=1)
         namespace.lock('x', patterns=patterns, created_by=text)
-        assert (namespace.node('leader').host, namespace.node('leader').settings) == ('h' * 253, settings)
+        node = namespace.node('leader')
+        assert (node.host, node.settings, node.replaces) == ('h' * 253, settings, over)
         assert namespace.rebalances()[0].trigger_reason == text
         assert namespace.pins()[TOKENS + 1].pattern == text
         lock = namespace.locks()['x']

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from jobsync.backend import (
     INITIAL,
+    Backend,
     Leadership,
     NodeRef,
     Opened,
@@ -20,14 +22,16 @@ from jobsync.backend import (
     Space,
     TokenGroup,
 )
-from jobsync.errors import Evicted, JobsyncError, SchemaMismatch
+from jobsync.errors import BackendUnavailable, Evicted, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.calls import CALLS
 from jobsync.testing.conformance.harness import CALLED_FOR, Harness, check_not_called_for
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
-from jobsync.testing.conformance.threads import race
+from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 
 __all__ = ['InfoTests', 'OpeningTests']
 
+CALLS_AMID_CLOSE = 20
+"""Calls of each thread, most of them after the handle is closed."""
 OTHERS = Settings(total_tokens=TOKENS + 5, hash_function='md5')
 
 
@@ -266,6 +270,25 @@ class OpeningTests:
             is_right = not isinstance(ended, Exception) or isinstance(ended, JobsyncError)
             assert is_right, f'{method} of a closed handle raises {ended!r}, where BackendUnavailable is right'
         backend.close()
+
+    def test_close_amid_calls_raises_no_error_of_the_driver(self, harness: Harness, namespace: Namespace) -> None:
+        """A call that is under way while another thread closes its handle is answered or raises an error of jobsync."""
+        ref = namespace.join('a')
+
+        def beat(backend: Backend, begun: threading.Event) -> None:
+            with contextlib.suppress(BackendUnavailable):
+                for _ in range(CALLS_AMID_CLOSE):
+                    backend.heartbeat(ref, INITIAL, frozenset())
+                    begun.set()
+
+        def close(backend: Backend, begun: threading.Event) -> None:
+            begun.wait(DEADLINE_SEC)
+            backend.close()
+
+        for _ in range(harness.rounds):
+            backend, begun = Namespace(harness.connect()).backend, threading.Event()
+            jobs = [partial(close, backend, begun), *[partial(beat, backend, begun)] * 3]
+            assert race(jobs) == [None] * 4, 'where BackendUnavailable is right'
 
     def test_close_does_not_deregister(self, harness: Harness, namespace: Namespace) -> None:
         """A node stays registered when the handle that registered it is closed."""

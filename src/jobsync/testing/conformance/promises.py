@@ -80,6 +80,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'test_a_wait_without_a_change_lasts': ('use',),
     'test_acknowledged_writes_survive': ('P1', 'P4', 'R8'),
     'test_calls_leave_nothing_open': ('use',),
+    'test_as_many_removals_as_declared': ('P1', 'R5', 'use'),
     'test_claims_of_a_gone_run_are_refused': ('P1', 'history'),
     'test_commits_of_two_handles_build_on_each_other': ('P1', 'P7', 'R5'),
     'test_close_releases_everything': ('use',),

@@ -139,14 +139,14 @@ class ReadingTests:
         """A reading from a version far back is complete, or builds on exactly that version."""
         leader = namespace.leader()
         old = [Assignment.empty(TOKENS)]
-        for step in range(80):
+        for step in range(130):
             namespace.commit(leader, TokenGroup([step % TOKENS], f'n{step}'), moved=1)
             if step < 3:
                 old.append(namespace.assignment())
         for assignment in old:
             changes = namespace.backend.read_assignment(assignment.version)
             assert content(assignment.apply(changes)) == content(namespace.assignment())
-        assert len(namespace.rebalances()) == 80, 'a rebalance stays in the history until it is purged'
+        assert len(namespace.rebalances()) == 130, 'a rebalance stays in the history until it is purged'
 
     def test_reading_from_initial(self, namespace: Namespace) -> None:
         """A reading from INITIAL is complete."""

@@ -67,6 +67,9 @@ class RegisterTests:
         assert snapshot.revision.number == before.number + max(ahead, 0) + 1
         assert snapshot.revision.stamp != before.stamp
         assert snapshot.version == INITIAL
+        namespace.lock('x')
+        snapshot = namespace.snapshot()
+        assert namespace.locks()['x'].registered == snapshot.locks_revision == snapshot.revision.number
 
     def test_created_on_rises_strictly(self, namespace: Namespace) -> None:
         """Each node that registers has a later ``created_on`` than the one before, and the snapshot lists nodes in that order."""
@@ -108,14 +111,14 @@ class RegisterTests:
         other.join('d')
         assert namespace.node('d').created_on > second, 'a record that is gone counts too'
 
-    @pytest.mark.parametrize('how', [*GONE[2:], 'removed'])
+    @pytest.mark.parametrize('how', [*GONE[2:], 'removed', 'died'])
     def test_a_new_run_begins_anew(self, namespace: Namespace, how: str) -> None:
         """However a run ends, the next one of its name has nothing of it, except its incarnation if its record was replaced."""
         old = namespace.join('ghost', weight=2.0, host='h')
         namespace.beat(old, Revision(3, 4), {7}, candidate=False)
         namespace.backend.set_weight(old, 3.0, stalled=True)
-        if how == 'left':
-            namespace.backend.deregister(old)
+        if how in ('left', 'died'):
+            namespace.backend.deregister(old, how == 'died')
         elif how == 'evicted':
             namespace.evict(namespace.leader(), old)
         elif how == 'renewed':
@@ -124,7 +127,7 @@ class RegisterTests:
             namespace.backend.remove_node(old)
         new = namespace.join('ghost', replacing=(old.incarnation, 1))
         node = namespace.node('ghost')
-        replaces = frozenset({old.incarnation} if how in ('left', 'replaced') else ())
+        replaces = frozenset({old.incarnation} if how in ('left', 'died', 'replaced') else ())
         expected = Registration(new, 15.0, replaces=replaces).record(node.created_on, node.created_on, None)
         assert attrs.evolve(node, last_heartbeat=node.created_on) == expected
         assert namespace.beat(new).heartbeat == 1

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
+from collections.abc import Callable
 
-from jobsync.backend import Assignment, Eviction, LockEdit, LockFilter, LockRequest, Member, Pin, Settings, TokenGroup
+from jobsync.backend import (
+    Assignment,
+    Eviction,
+    LockEdit,
+    LockFilter,
+    LockRequest,
+    Member,
+    Pin,
+    Revision,
+    Settings,
+    TokenGroup,
+)
+from jobsync.testing.conformance.handles import patient
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import Namespace
+from jobsync.testing.conformance.threads import race
 
 __all__ = ['SizeTests']
 
@@ -69,6 +84,8 @@ class SizeTests:
         assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(created_by='creator 0'))) == locks // 2
         names = frozenset(lock.task_id for lock in found[1::2])
         assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=names))) == locks - locks // 2
+        namespace.lock(*(request.task_id for request in requests[:200]), expires_in=dt.timedelta(0))
+        assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(expired=True))) == len(requests[:200])
 
     def test_many_owners(self, harness: Harness) -> None:
         """One commit gives a few tokens to each of more than a thousand nodes, and is read whole and as a difference."""
@@ -94,8 +111,8 @@ class SizeTests:
             namespace.commit(leader, departed=tuple(refs[start : start + most]))
         assert list(namespace.nodes()) == ['leader']
 
-    def test_as_many_removals_as_declared(self, namespace: Namespace) -> None:
-        """One commit removes as many evicted, departed and absent nodes together as the backend declares."""
+    def test_as_many_removals_as_declared(self, namespace: Namespace, harness: Harness) -> None:
+        """One commit removes as many evicted, departed and absent nodes together as the backend declares, and all in one step."""
         leader, most = namespace.leader(), namespace.backend.info.max_removals
         stays = namespace.join('stays')
         registered = min(most // 2, MOST_REGISTERED)
@@ -104,13 +121,32 @@ class SizeTests:
         for ref in departed:
             namespace.backend.deregister(ref)
         assert [node.ref for node in namespace.snapshot().nodes] == [leader, stays, *refs]
-        version = namespace.commit(
-            leader,
-            TokenGroup([1], 'stays'),
-            evictions=tuple(Eviction(ref, 0) for ref in evicted),
-            departed=tuple(departed),
-            absent=tuple(namespace.ref(f'ghost-{number:06}.example') for number in range(most - registered)),
-        )
+        reader, is_over = Namespace(patient(harness)).backend, threading.Event()
+
+        def commit() -> Revision:
+            try:
+                return namespace.commit(
+                    leader,
+                    TokenGroup([1], 'stays'),
+                    evictions=tuple(Eviction(ref, 0) for ref in evicted),
+                    departed=tuple(departed),
+                    absent=tuple(namespace.ref(f'ghost-{number:06}.example') for number in range(most - registered)),
+                )
+            finally:
+                is_over.set()
+
+        def read() -> set[int]:
+            found = {len(reader.snapshot().nodes)}
+            while not is_over.is_set():
+                found.add(len(reader.snapshot().nodes))
+            return found
+
+        # t=0  a commit gives away the tokens of 200 nodes, and removes the first hundred of their records
+        # t=1  the leader is killed: the others are still registered, wake, and go on claiming what has new owners
+        calls: list[Callable[[], object]] = [commit, read]
+        version, seen = race(calls)
+        assert isinstance(seen, set), seen
+        assert seen <= {2 + registered, 2}, 'some nodes were removed before others'
         assert [node.ref for node in namespace.snapshot().nodes] == [leader, stays]
         assert namespace.assignment().version == version
 
@@ -135,7 +171,11 @@ class SizeTests:
         namespace.backend.append_audits('a', items[:-1], day)
         assert [claim.item for claim in namespace.backend.incomplete(day, dt.timedelta(0))] == items[-1:]
         assert len(namespace.claims(date=day)) == 10_001
+        assert len(namespace.claims(limit=10_000)) == 10_000
         assert len(namespace.audits(date=day)) == 10_000
+        for number in range(130):
+            namespace.audit(f'n{number}', 'item 0')
+        assert len(namespace.audits(item='item 0')) == 131
 
     def test_the_smallest_pool(self, harness: Harness) -> None:
         """A pool of one token works."""

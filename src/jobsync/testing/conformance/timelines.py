@@ -6,7 +6,8 @@ import attrs
 import pytest
 
 from jobsync.backend import Leadership, LockEdit, LockFilter, Member, Pin, TokenGroup
-from jobsync.errors import Conflict
+from jobsync.errors import Conflict, TimelineChanged
+from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
 __all__ = ['TimelineTests']
@@ -75,6 +76,17 @@ class TimelineTests:
         namespace.backend.renew_timeline(namespace.timeline, 5)
         with namespace.unchanged():
             namespace.backend.renew_timeline(namespace.timeline, 5)
+
+    def test_a_renewal_through_another_handle_counts_at_once(self, namespace: Namespace, harness: Harness) -> None:
+        """A handle that has read nothing since another one renewed the timeline compares with the new one, and returns it."""
+        old, other = namespace.timeline, Namespace(harness.connect())
+        namespace.beat(namespace.join('a'))
+        other.renew_timeline()
+        with pytest.raises(TimelineChanged):
+            namespace.join('b')
+        assert namespace.beat(other.join('c')).timeline == other.timeline
+        namespace.backend.renew_timeline(old, 0)
+        assert (list(other.nodes()), other.snapshot().timeline) == (['c'], other.timeline)
 
     def test_plan_of_the_old_timeline_is_refused(self, namespace: Namespace) -> None:
         """A plan from before a renewal is refused after it, and no difference is read from an old version."""

@@ -18,7 +18,7 @@ from jobsync.backend import INITIAL, Hint, Plan, Revision, TokenGroup
 from jobsync.errors import Conflict, Evicted, NameTaken, SchemaMismatch
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace
-from jobsync.testing.conformance.threads import DEADLINE_SEC
+from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 
 __all__ = ['WaitTests', 'Waiting']
 
@@ -187,7 +187,10 @@ class WaitTests:
         assert shortest < PROMPT_SEC, f'of {ROUNDS} waits of {SHORT_SEC} s the shortest took {shortest:.1f} s'
 
     def test_calls_leave_nothing_open(self, harness: Harness, namespace: Namespace) -> None:
-        """Calls that are answered, refused or wait for nothing leave no thread, connection or file to an open handle."""
+        """Calls that are answered, refused or wait for nothing leave no thread, connection or file to an open handle.
+
+        Each comes from a thread of its own, which ends after it, as the threads of a program do that works on many requests.
+        """
         leader, gone, absent = namespace.leader(), namespace.ref('a'), harness.connect(namespace='absent_')
 
         def use() -> None:
@@ -203,10 +206,14 @@ class WaitTests:
                 with pytest.raises(error):
                     call()
 
-        use()
+        def use_in_a_thread() -> None:
+            (ended,) = race([use])
+            assert ended is None, ended
+
+        use_in_a_thread()
         before = resources()
         for _ in range(ROUNDS):
-            use()
+            use_in_a_thread()  # a connection that belongs to its thread stays when the thread has ended
         after = resources()
         assert all(now < was + ROUNDS for now, was in zip(after, before, strict=True)), (
             f'{ROUNDS} times the same calls: threads, open files {before} before, {after} after'

@@ -356,6 +356,37 @@ def test_a_token_announced_twice_is_released_twice() -> None:
     assert bench.agents[-1].lease.ownership.tokens == again.asked
 
 
+def test_announced_tokens_stay_through_an_eviction() -> None:
+    """They stay with the node's next run until they are released, as tasks in flight do."""
+    bench = Bench()
+    (agent,) = bench.cluster('a', announces=True)
+    change = announced(bench, agent)
+    other = bench.agents[-1]
+    bench.backend.remove_node(agent.ref)
+    bench.run(8.0)
+    assert bench.record('a').holding == change.asked
+    assert not change.asked & other.lease.ownership.tokens
+    agent.lease.release(change.asked)
+    bench.run(1.0)
+    assert other.lease.ownership.tokens == change.asked
+
+
+def test_a_token_announced_again_after_an_eviction_is_released_twice() -> None:
+    """The end of a call that the run before has announced does not let go of what the next run has announced since."""
+    bench = Bench()
+    (agent,) = bench.cluster('a', announces=True)
+    change = announced(bench, agent)
+    bench.backend.remove_node(agent.ref)
+    bench.agents[-1].leave(bench.now)
+    bench.run(8.0)
+    assert len(agent.lease.ownership.tokens) == 4
+    again = announced(bench, agent)
+    agent.lease.release(change.asked)
+    bench.run(8.0)
+    assert change.asked & again.asked
+    assert not change.asked & bench.agents[-1].lease.ownership.tokens
+
+
 # --- weight at run time -----------------------------------------------------------------------------------------------------
 
 

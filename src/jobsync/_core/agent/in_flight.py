@@ -43,8 +43,10 @@ class InFlight:
         """Before this moment ``due`` does not go through the tasks in flight."""
 
     def begin_session(self) -> None:
-        """Begin as a new incarnation, which has no token to hand over."""
-        self._announced.clear()
+        """Begin as a new incarnation, which has reported no token as held."""
+        # t=0  on_revoke runs; an operator evicts this run: the next one has the same tokens to hand over
+        # t=1  on_revoke returns, and releases them
+        # Without the announcements they would pass on before t=1, or the release would count for an announcement of the next run.
         self.reported, self._asked_at = frozenset(), {}
 
     def _begun(self) -> list[tuple[str, int]]:

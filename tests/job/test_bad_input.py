@@ -246,6 +246,18 @@ def test_complete_without_a_beginning(store: Store) -> None:
     assert set(store.audits) == {'y', 'z'}
 
 
+def test_complete_once_more_without_the_claim(store: Store) -> None:
+    """A task that is complete can be completed again, though its claim has been purged meanwhile."""
+    with store.job('a') as job:
+        assert job.add_task('z')
+        job.complete('z')
+        job.write_audit()
+        deleted = job.purge(before=dt.datetime(9000, 1, 1, tzinfo=dt.UTC), kinds=['claim'])
+        assert deleted == {'claim': 1}
+        job.complete('z')
+    assert set(store.audits) == {'z'}
+
+
 def test_a_pattern_of_a_shell(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """A pattern with * or ? and no wildcard of LIKE is registered as it is, with a warning."""
     with store.job('a') as job:

@@ -261,14 +261,14 @@ class TaskLog:
         """Raise ``ConfigError`` for a task that no node has begun at this date.
 
         A task that is neither open nor waiting to be recorded may have been claimed by ``set_claim``, or be complete already:
-        then the store has its claim, or with coordination off its audit.
+        then the store has its claim, or its audit: with coordination off, or once the claim has been purged.
         """
         if key in self._open or self.completions.has(key):
             return
         if self.session.backend is None:
             return
         history = self.history
-        if not (history.read_last_claim(key) if self.session.config.enabled else history.read_audits(1, key)):
+        if not ((self.session.config.enabled and history.read_last_claim(key)) or history.read_audits(1, key)):
             raise ConfigError(
                 f'task {cut_repr(key)}: must have been begun before it is complete, and no node has begun it for {self._date}: '
                 'call add_task, or loop over claim'

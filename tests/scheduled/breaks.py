@@ -11,8 +11,11 @@ from tests.support.patching import patched
 
 from jobsync import _event_log
 from jobsync._core.agent.agent import Agent
+from jobsync._core.agent.in_flight import InFlight
 from jobsync._core.agent.lease import Lease
 from jobsync._core.agent.membership import Membership
+from jobsync._core.assignment import Assignment
+from jobsync._core.records import NodeRef
 from jobsync._worker.singleton import TurnBase
 from jobsync._worker.task_log import TaskLog
 from jobsync._worker.ticks import Tick, TickRecord
@@ -117,9 +120,33 @@ def ticks_begin_without_their_place(world: World) -> AbstractContextManager[None
     return patched(TurnBase, 'holds_place', lambda self: isinstance(self, Tick) or holds_place(self))
 
 
+def announcements_end_with_their_run(world: World) -> AbstractContextManager[None]:
+    """The tokens of an ``on_revoke`` that runs are not held by the node's next run."""
+    begin_session = InFlight.begin_session
+
+    def begin(self: InFlight) -> None:
+        self._announced.clear()
+        begin_session(self)
+
+    return patched(InFlight, 'begin_session', begin)
+
+
+def tasks_of_an_evicted_run_are_not_held(world: World) -> AbstractContextManager[None]:
+    """A node reports no token as held as long as the plan has an earlier run of it."""
+    holding = InFlight.holding
+
+    def hold(self: InFlight, assignment: Assignment, ref: NodeRef, now: float) -> frozenset[int]:
+        member = assignment.members.get(ref.name)
+        is_planned = member is not None and member.incarnation == ref.incarnation
+        return holding(self, assignment if is_planned else Assignment.empty(assignment.total_tokens), ref, now)
+
+    return patched(InFlight, 'holding', hold)
+
+
 BREAKS: dict[str, Callable[[World], AbstractContextManager[None]]] = {
     each.__name__: each
     for each in (
+        announcements_end_with_their_run,
         attempts_without_a_mark,
         claims_of_an_earlier_run,
         clock_read_before_the_grant,
@@ -127,6 +154,7 @@ BREAKS: dict[str, Callable[[World], AbstractContextManager[None]]] = {
         lanes_that_log,
         lanes_that_wait_for_lost_calls,
         lease_from_the_answer,
+        tasks_of_an_evicted_run_are_not_held,
         ticks_begin_without_a_fence,
         ticks_begin_without_their_place,
         ticks_complete_without_a_claim,

@@ -85,6 +85,20 @@ class Checks:
             for key in self.claims(worker):
                 if (other := owners.setdefault(key, worker)) is not worker:
                     self.found(f'P1: {key} is owned by {other} and {worker}')
+        for worker in self._world.workers:
+            for other in self._world.workers if worker.revoking is not None else ():
+                if other is not worker and (early := self._early(worker, other)):
+                    self.found(f'R3: {other} has {sorted(early)}, while on_revoke of {worker} runs for them')
+
+    def _early(self, worker: Worker, other: Worker) -> frozenset[int]:
+        """Return the tokens that another worker may claim, though the ``on_revoke`` for them has not returned and has time."""
+        lease = None if other.process.is_killed or other.job is None else other.job._session.lease
+        if worker.revoking is None or lease is None or other.process.now() >= lease.deadline:
+            return frozenset()
+        tokens, deadline, since = worker.revoking
+        is_over = worker.is_ending or worker.process.now() >= deadline or worker.is_excused_since(since)
+        hashed = range(self._world.coordination.total_tokens)  # a pin goes when its lock is removed
+        return frozenset() if is_over else tokens & lease.ownership.tokens & frozenset(hashed)
 
     def after_call(self, name: str, args: Iterable[Any]) -> None:
         """Check P1 after an effect in the store."""

@@ -14,6 +14,7 @@ from jobsync.testing.faults import FaultyBackend
 
 if TYPE_CHECKING:
     from tests.scheduled.worker import Worker
+    from tests.scheduled.world import World
 
 __all__ = ['Line']
 
@@ -24,9 +25,9 @@ T = TypeVar('T')
 class Line(FaultyBackend):
     """A ``FaultyBackend`` whose faults come from the seed, and whose delays pass on the virtual clock."""
 
-    def __init__(self, inner: Backend, worker: Worker) -> None:
+    def __init__(self, inner: Backend, world: World, worker: Worker | None = None) -> None:
         super().__init__(inner)
-        self._worker, self._world = worker, worker.world
+        self._worker, self._world = worker, world
 
     @property
     def info(self) -> BackendInfo:
@@ -37,11 +38,11 @@ class Line(FaultyBackend):
         world, worker, name = self._world, self._worker, method.__name__
         host, limit = world.host, world.coordination.op_timeout_sec
         if name == 'wait':
-            if not worker.is_cut_off:
+            if worker is None or not worker.is_cut_off:
                 return method(*args, **kwargs)
             host.sleep(world.random.uniform(0, limit))
             raise BackendUnavailable('cut off')
-        if worker.is_cut_off:
+        if worker is not None and worker.is_cut_off:
             host.sleep(world.random.choice([0.0, limit]))
             raise BackendUnavailable(f'{name} was not done: cut off')
         if (delay := world.latency()) > limit:

@@ -13,8 +13,9 @@ from typing import Any
 from tests.scheduled.breaks import BREAKS
 from tests.scheduled.checks import LogLines
 from tests.scheduled.steps import Stepping
-from tests.scheduled.storm import operate
+from tests.scheduled.storm import operate, steer
 from tests.scheduled.virtual import replaced
+from tests.scheduled.virtual.threads import VirtualThread
 from tests.scheduled.world import Outcome, World
 from tests.support.patching import patched
 
@@ -57,6 +58,8 @@ def run(
         stack.enter_context(_without_collector(seed))
         try:
             world.operator.start(lambda: operate(world))
+            if world.is_steered:
+                VirtualThread(world.host, target=lambda: steer(world), name='shell', process=world.operator).start()
             world.host.run(_MOST_SEC, most_switches=_MOST_SWITCHES)
         except RuntimeError as error:
             world.checks.found(f'hang: {error}')
@@ -84,10 +87,12 @@ def _watched(world: World) -> Iterator[None]:
         return answer
 
     def extend(self: Lease, sent_at: float, now: float) -> bool:
-        worker = world.worker_of(world.host.process)
-        if worker is not None and self.deadline <= now:
-            worker.lapsed_at.append(world.host.now)
-        return before(self, sent_at, now)
+        worker, is_extended = world.worker_of(world.host.process), before(self, sent_at, now)
+        if worker is not None:
+            if worker.leased_until <= now:
+                worker.lapsed_at.append(world.host.now)
+            worker.leased_until = max(worker.leased_until, self.deadline)
+        return is_extended
 
     before = Lease.extend
     logger, lines = logging.getLogger('jobsync'), LogLines(world)

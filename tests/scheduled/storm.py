@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from random import Random
+
+from tests.scheduled.line import Line
 from tests.scheduled.world import Aim, World
 
-__all__ = ['operate']
+from jobsync import Cluster
+from jobsync.backends.memory import MemoryBackend
+from jobsync.errors import JobsyncError
+
+__all__ = ['operate', 'steer']
 
 _NAMES = 'abcd'
 _STORM_SEC = 30.0
@@ -26,8 +34,40 @@ def operate(world: World) -> None:
         _one_fault(world)
     _calm_down(world)
     _settle(world)
+    if world.drained is not None and not world.checks.findings:
+        world.drained = None
+        _wait_for_owners(world)
     if not world.checks.findings:
         _end(world)
+
+
+def steer(world: World) -> None:
+    """Evict and drain nodes in the storm, and delete old records, over a line as slow and unreliable as those of the workers."""
+    host, random = world.host, Random(f'shell {world.seed}')
+    cluster = Cluster(Line(MemoryBackend(world.store, world.coordination.options), world))
+    while not world.is_calm:
+        host.sleep(random.expovariate(1 / 2))
+        if world.is_calm or not (living := world.living()):
+            continue
+        name, draw = random.choice(living).name, random.random()
+        with suppress(JobsyncError):  # an outage, no such node, or no other one to own its tokens
+            if draw < 0.4:
+                world.note(f'{name} is to be evicted')
+                cluster.evict(name, actor='shell')
+            elif draw < 0.7:
+                world.note(f'{name} is to be drained')
+                cluster.drain(name, actor='shell')
+                if random.random() < 0.7:  # in the midst of the hand-over
+                    until = host.now + 5
+                    while host.now < until and not any(each['owner'] == name for each in cluster.hand_overs()):
+                        host.sleep(random.uniform(0, 1))
+                    world.note(f'{name} is to be evicted')
+                    cluster.evict(name, actor='shell')
+            elif draw < 0.9:
+                for each in _NAMES:
+                    cluster.undrain(each, actor='shell')
+            else:
+                cluster.purge(older_than=2, kinds=('claim', 'rebalance'), actor='shell')
 
 
 def _one_fault(world: World) -> None:
@@ -72,6 +112,24 @@ def _calm_down(world: World) -> None:
     for worker in world.workers:
         worker.cut_off_until = 0.0
         worker.process.let_go()
+    if world.is_steered:
+        world.drained = Random(f'calm {world.seed}').choice(_NAMES[:2])
+
+
+def _drain_one(world: World) -> str:
+    """Have no node drained but the one that is to be; return what is wrong with that, as text."""
+    with world.host.atomic():
+        cluster = Cluster(MemoryBackend(world.store, world.coordination.options))
+        for name in _NAMES:
+            if name != world.drained:
+                cluster.undrain(name, actor='shell')
+        if world.drained is None or world.drained in cluster.status()['drained']:
+            return ''
+        try:
+            cluster.drain(world.drained, actor='shell')
+        except JobsyncError as error:
+            return str(error)
+    return ''
 
 
 def _have_two(world: World) -> None:
@@ -82,13 +140,9 @@ def _have_two(world: World) -> None:
 
 def _settle(world: World) -> None:
     """Wait until each token has one owner, and every worker that goes on has come through the last batch."""
-    host, until = world.host, world.host.now + _SETTLE_SEC
-    while (wrong := _unowned(world)) and host.now < until:
-        _have_two(world)
-        host.sleep(0.5)
-    if wrong:
-        world.checks.found(f'settle: {wrong}')
+    if not _wait_for_owners(world):
         return
+    host = world.host
     since = host.now
     until = host.now + _BATCH_SEC
     while (
@@ -110,6 +164,17 @@ def _settle(world: World) -> None:
         world.checks.found(f'every: no tick of {missing} was run since {since:.3f}: {host.places()}')
 
 
+def _wait_for_owners(world: World) -> bool:
+    """Wait until each token has one owner; return whether that has come."""
+    host, until = world.host, world.host.now + _SETTLE_SEC
+    while (wrong := (_drain_one(world) if world.is_steered else '') or _unowned(world)) and host.now < until:
+        _have_two(world)
+        host.sleep(0.5)
+    if wrong:
+        world.checks.found(f'settle: {wrong}')
+    return not wrong
+
+
 def _unowned(world: World) -> str:
     """Return what is wrong with the owners of the tokens, as text; empty if nothing is."""
     owners: dict[int, list[str]] = {token: [] for token in range(world.coordination.total_tokens)}
@@ -121,6 +186,9 @@ def _unowned(world: World) -> str:
             continue
         if worker.told not in (None, lease.ownership.tokens) and not worker.is_ending:
             return f'{worker} owns {sorted(lease.ownership.tokens)}, and was told of {sorted(worker.told or ())}'
+        is_due = not worker.is_ending and world.is_steered and worker.name in _NAMES[:2]
+        if is_due and (worker.name == world.drained) is not lease.ownership.is_empty:
+            return f'{worker} owns {sorted(lease.ownership.tokens)}, and {world.drained} is drained'
         for token in lease.ownership.tokens:
             if token in owners:
                 owners[token].append(worker.name)

@@ -46,6 +46,10 @@ class Worker:
         """The tokens of this worker by what ``on_rebalance`` has said; None if it has no such function."""
         self.lapsed_at: list[float] = []
         """When a heartbeat has found the lease over."""
+        self.leased_until = 0.0
+        """When the last lease ends by the clock of the process, also if it was evicted meanwhile."""
+        self.revoking: tuple[frozenset[int], float, float] | None = None
+        """The tokens of the ``on_revoke`` that runs, its deadline by the clock of the process, and when it was announced."""
         self.handles_signals = random.random() < 0.5
         self.process.start(self._be)
 
@@ -67,7 +71,7 @@ class Worker:
     def has_lapsed_since(self, moment: float) -> bool:
         """Return whether the lease was over at some time since."""
         lease = None if self.job is None else self.job._session.lease
-        return lease is None or self.process.now() >= lease.deadline or any(at > moment for at in self.lapsed_at)
+        return lease is None or self.process.now() >= self.leased_until or any(at > moment for at in self.lapsed_at)
 
     def is_excused_since(self, moment: float) -> bool:
         """Return whether this worker has died, lost its lease, or was interrupted: then another may do its work again."""
@@ -125,7 +129,7 @@ class Worker:
 
     def _make_job(self) -> Job:
         world, random = self.world, self.world.random
-        line = Line(MemoryBackend(world.store, world.coordination.options), self)
+        line = Line(MemoryBackend(world.store, world.coordination.options), world, self)
         config = attrs.evolve(
             world.coordination,
             backend=line,
@@ -152,10 +156,20 @@ class Worker:
 
         def call(*_: object) -> None:
             world.note(f'{name} is called')
-            if world.fails(0.1):
+            if world.fails(0.3 if name == 'on_revoke' and world.is_steered else 0.1):
                 world.host.sleep(random.choice([1.0, 30.0]))
             if world.fails(0.1):
                 raise WorkFailedError(name)
+
+        def revoke(tokens: frozenset[int], deadline: float) -> None:
+            # t=0  the tokens are announced; the lease ends before the call begins, and they pass on
+            # So what excuses this process counts from the announcement.
+            ago = self.process.now() - (deadline - world.coordination.handover_timeout_sec)
+            self.revoking = tokens, deadline, world.host.now - ago - 0.2
+            try:
+                call()
+            finally:
+                self.revoking = None
 
         def rebalance(event: RebalanceEvent) -> None:
             self.told = ((self.told or frozenset()) - event.lost) | event.gained
@@ -163,7 +177,7 @@ class Worker:
 
         calls: dict[str, Callable[..., object]] = {  # each with the number of arguments that it is checked for
             'on_assign': lambda tokens: call(tokens),
-            'on_revoke': lambda tokens, deadline: call(tokens, deadline),
+            'on_revoke': revoke,
             'on_lost': lambda tokens: call(tokens),
             'on_rebalance': rebalance,
         }
@@ -244,7 +258,7 @@ class Worker:
         try:
             if random.random() < 0.7:
                 world.host.sleep(random.choice([0.01, 0.05, 0.2]))
-            if world.fails(0.02):
+            if world.fails(world.slow_share):
                 world.host.sleep(2.0)
             if world.fails(0.03):
                 raise WorkFailedError(key)

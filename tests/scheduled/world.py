@@ -114,6 +114,12 @@ class World:
         self.tokens = {key: self._token_of(key) for key in keys}
         self.workers: list[Worker] = []
         self.operator = VirtualProcess(self.host, 'operator', is_disturbed=False)
+        self.is_steered = seed % 2 == 1
+        """Whether an operator evicts and drains nodes; the draws for that are others than those for all else."""
+        self.slow_share = 0.1 if self.is_steered else 0.02
+        """How many tasks take seconds; more where an operator may act in the midst of them."""
+        self.drained: str | None = None
+        """The name of the node that is to own nothing in the calm."""
         self.down_until = 0.0
         self.is_calm = self.is_over = False
         self.aim: Aim | None = None

@@ -51,16 +51,18 @@ def steer(world: World) -> None:
             continue
         name, draw = random.choice(living).name, random.random()
         with suppress(JobsyncError):  # an outage, no such node, or no other one to own its tokens
-            if draw < 0.4:
+            if draw < 0.2:
                 world.note(f'{name} is to be evicted')
                 cluster.evict(name, actor='shell')
             elif draw < 0.7:
                 world.note(f'{name} is to be drained')
                 cluster.drain(name, actor='shell')
-                if random.random() < 0.7:  # in the midst of the hand-over
+                if random.random() < 0.8:  # in the midst of the hand-over, and of on_revoke if that is called
                     until = host.now + 5
-                    while host.now < until and not any(each['owner'] == name for each in cluster.hand_overs()):
-                        host.sleep(random.uniform(0, 1))
+                    while host.now < until and not _is_revoking(world, name):
+                        host.sleep(random.uniform(0, 0.2))
+                        if random.random() < 0.2 and any(each['owner'] == name for each in cluster.hand_overs()):
+                            break
                     world.note(f'{name} is to be evicted')
                     cluster.evict(name, actor='shell')
             elif draw < 0.9:
@@ -68,6 +70,10 @@ def steer(world: World) -> None:
                     cluster.undrain(each, actor='shell')
             else:
                 cluster.purge(older_than=2, kinds=('claim', 'rebalance'), actor='shell')
+
+
+def _is_revoking(world: World, name: str) -> bool:
+    return any(worker.name == name and worker.revoking is not None for worker in world.living())
 
 
 def _one_fault(world: World) -> None:

@@ -151,12 +151,13 @@ class Worker:
 
     def _callback(self, name: str) -> Callable[..., object] | None:
         world, random = self.world, self.world.random
-        if random.random() < 0.6:
+        is_steered = name == 'on_revoke' and world.is_steered
+        if random.random() < (0.2 if is_steered else 0.6):
             return None
 
         def call(*_: object) -> None:
             world.note(f'{name} is called')
-            if world.fails(0.3 if name == 'on_revoke' and world.is_steered else 0.1):
+            if world.fails(0.6 if is_steered else 0.1):
                 world.host.sleep(random.choice([1.0, 30.0]))
             if world.fails(0.1):
                 raise WorkFailedError(name)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from tests.job.stores import Store, foreign_task, kinds, owned_tasks
@@ -523,41 +523,6 @@ def test_a_source_that_cannot_be_read(store: Store, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr('sys.unraisablehook', ignored.append)
     run(work())
     assert ignored == []
-
-
-@pytest.mark.parametrize('is_async', [False, True])
-def test_a_source_that_raises(store: Store, is_async: bool) -> None:
-    """What it has given before is done first, also tasks that are read ahead, and its error ends the loop."""
-    queue, done = list(range(10)), list[int]()
-
-    def take() -> int:
-        if len(queue) == 4:
-            raise ZeroDivisionError
-        return queue.pop(0)
-
-    class Consumer:
-        def __iter__(self) -> Self:
-            return self
-
-        def __next__(self) -> int:
-            return take()
-
-    class AsyncConsumer:
-        def __aiter__(self) -> Self:
-            return self
-
-        async def __anext__(self) -> int:
-            return take()
-
-    async def work() -> None:
-        async with store.async_job('a') as job:
-            with pytest.raises(ZeroDivisionError):
-                async for task in job.claim(AsyncConsumer() if is_async else Consumer(), batch=4):
-                    done.append(task)
-
-    run(work())
-    assert done == list(range(6))
-    assert sorted(store.audits) == sorted(map(str, done))
 
 
 def test_a_source_keeps_its_context(store: Store) -> None:

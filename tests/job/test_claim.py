@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import queue
 import threading
-from typing import Self
 
 import pytest
 from tests.job.stores import Store, foreign_task, owned_tasks
@@ -52,29 +51,6 @@ def test_a_body_that_raises_leaves_its_task_incomplete(store: Store) -> None:
         job.write_audit()
         assert sorted(store.audits) == ['0', '1', '2', '3']
         assert '4' in {task.key for task in job.get_incomplete_tasks(older_than=0)}
-
-
-@pytest.mark.any_store
-@pytest.mark.parametrize('batch', [None, 4])
-def test_a_source_that_raises(store: Store, batch: int | None) -> None:
-    """What it has given before is done first, however many tasks are read ahead. Its error ends the loop, once."""
-    queue = list(range(10))
-
-    class Consumer:
-        def __iter__(self) -> Self:
-            return self
-
-        def __next__(self) -> int:
-            if len(queue) == 4:
-                raise ZeroDivisionError
-            return queue.pop(0)
-
-    done = []
-    with store.job('a') as job, pytest.raises(ZeroDivisionError):
-        for task in job.claim(Consumer(), batch):
-            done.append(task)
-    assert done == list(range(6))
-    assert sorted(store.audits) == sorted(map(str, done))
 
 
 @pytest.mark.any_store

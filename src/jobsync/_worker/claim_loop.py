@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
-from contextlib import contextmanager
 from itertools import chain, islice, takewhile
 from typing import Generic, TypeVar
 
@@ -59,8 +58,6 @@ class ClaimLoop(Generic[T]):
         """Tasks taken for a batch and not finished in it, each with its key and hash token: the first ones of the next batch."""
         self._suspects: deque[tuple[T, str, int]] = deque()
         """Tasks that a run was lost at: each is claimed alone, after the others of its batch (see ``attempts``)."""
-        self._source_error: Exception | None = None
-        """What the source has raised, while tasks that it gave before wait."""
         self._quarantined: dict[str, int] = {}
         """Tasks that are not started any more, and how many runs were lost at each."""
 
@@ -77,7 +74,7 @@ class ClaimLoop(Generic[T]):
     @property
     def missing(self) -> int:
         """Return how many tasks the next batch takes besides the waiting ones."""
-        return 0 if self.is_over or self._source_error is not None else max(0, self.size - len(self._waiting))
+        return 0 if self.is_over else max(0, self.size - len(self._waiting))
 
     @property
     def has_waiting(self) -> bool:
@@ -90,26 +87,8 @@ class ClaimLoop(Generic[T]):
 
     def take(self, tasks: Iterator[T]) -> list[T]:
         """Take the tasks that the next batch is missing, however long they are in coming."""
-        taken = list[T]()
-        with self._session.waiting(), self.reading(taken):
-            for task in islice(tasks, self.missing):
-                taken.append(task)
-        return taken
-
-    @contextmanager
-    def reading(self, taken: list[T]) -> Iterator[None]:
-        """Keep what the source raises until all tasks are done that it gave before, ``taken`` being those of the next batch."""
-        # t=0  a batch of ten: the source takes three tasks off a queue, and raises
-        # t=1  raised at once, the error would end the loop with three tasks that are on no queue, and that no node begins
-        if self._source_error is not None and not (taken or self.has_waiting):
-            error, self._source_error = self._source_error, None
-            raise error
-        try:
-            yield
-        except Exception as error:
-            if not (taken or self.has_waiting):
-                raise
-            self._source_error = error
+        with self._session.waiting():
+            return list(islice(tasks, self.missing))
 
     def run_batch(self, tasks: Sequence[T]) -> Generator[T]:
         """Claim a batch, the waiting tasks before ``tasks``, and yield each that this node owns while it is in flight.

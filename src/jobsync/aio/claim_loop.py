@@ -184,16 +184,15 @@ class Claims(AsyncIterator[T], Generic[T]):
 
     async def _take(self) -> None:
         """Take tasks until the next batch is full; none at the end of the source."""
-        with self._loop.reading(self._taken):
-            while len(self._taken) < self._loop.missing:
-                task = await self._next_of_source()
-                if task is END:
-                    break
-                if self._is_owned(task):
-                    self._taken.append(task)
-                self._read += 1
-                if self._read % _READ_AT_ONCE == 0:
-                    await asyncio.sleep(0)
+        while len(self._taken) < self._loop.missing:
+            task = await self._next_of_source()
+            if task is END:
+                break
+            if self._is_owned(task):
+                self._taken.append(task)
+            self._read += 1
+            if self._read % _READ_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     async def _next_of_source(self) -> T | Literal[_EndOfTasks.END]:
         source = self._source

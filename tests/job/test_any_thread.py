@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from jobsync import CoordinationConfig, Job, JobsyncError, NotOwned
 from jobsync._core.agent.lease import Lease
 from jobsync._worker.claim_loop import ClaimLoop
 from jobsync._worker.session import Session
-from jobsync._worker.store_calls import worker_id
+from jobsync._worker.store_calls import acting_for, worker_id
 
 pytestmark = pytest.mark.any_store
 
@@ -327,3 +328,30 @@ def test_a_loop_claims_a_task_again_that_another_thread_has_added(store: Store, 
         assert list(job.claim(['x'], once=True)) == []
         assert list(runtime.lease.in_flight) == ['x']
         job.complete('x')
+
+
+@pytest.mark.parametrize('order', list(itertools.permutations([-1, -2, -3])))
+def test_starts_of_one_task_are_taken_back(store: Store, order: tuple[int, ...]) -> None:
+    """As when an ``add_task`` of an ``AsyncJob`` is cancelled: the task stays in flight for those that are left, as theirs."""
+    with store.job('a') as job:
+        runtime = job._session.runtime
+        assert runtime is not None
+        for worker in (-1, -2, -3):
+            with acting_for(worker):
+                assert job.add_task('x')
+        for number, worker in enumerate(order, 1):
+            assert job._task_log.take_back('x', worker) is (number == 3)
+            assert set(runtime.lease.in_flight.values()) <= set(order[number:])
+            assert list(runtime.lease.in_flight) == ['x'] * (number < 3)
+        assert job._task_log.open_tasks == 0
+
+
+def test_a_loop_takes_back_its_own_second_start(store: Store) -> None:
+    """What a loop's worker has added once more, and another worker too, is complete with the loop's body all the same."""
+    with store.job('a') as job:
+        for _ in job.claim(['x']):
+            assert job.add_task('x')
+            with acting_for(-1):
+                assert job.add_task('x')
+            assert not job._task_log.take_back('x', worker_id())
+    assert store.audits == ['x']

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from contextlib import suppress
 
 import attrs
 
@@ -27,13 +28,12 @@ _logger = EventLogger('jobsync.job')
 
 @attrs.define
 class OpenTask:
-    """The last start of an open task."""
+    """The starts of an open task."""
 
     begun_at: float
-    """On ``clock.now``."""
-    worker: int
-    beside: int | None = None
-    """The worker that had started the task before, if it was open already: both may work on it."""
+    """When it was started last, on ``clock.now``."""
+    workers: list[int]
+    """The worker of each start, in their order: all of them may work on it."""
 
 
 class TaskLog:
@@ -218,36 +218,48 @@ class TaskLog:
         return True
 
     def _open_task(self, key: str, worker: int) -> None:
-        begun = OpenTask(clock.now(), worker)
+        begun = OpenTask(clock.now(), [worker])
         # setdefault is one step: of two workers at the same task one finds what the other has begun.
         if (other := self._open.setdefault(key, begun)) is not begun:
-            begun.beside = other.worker
-            self._open[key] = begun
+            other.workers.append(worker)
+            other.begun_at, self._open[key] = begun.begun_at, other
 
     def take_back(self, key: str, worker: int) -> bool:
-        """Abandon a task that a worker has started and will not work on, unless it was started before or since as well.
+        """Take back the last start of a task by a worker who will not work on it: abandon the task if there is no other start.
 
         Return whether the task is abandoned.
         """
-        last = self._open.get(key)
-        if last is None or self._leave_to_next(key, worker):
+        task = self._open.get(key)
+        if task is None or worker not in task.workers:
             return False
-        if last.beside is None:
+        del task.workers[-1 - task.workers[::-1].index(worker)]
+        if left := task.workers.copy():
+            self._pass_on(key, worker, left[-1])
+        else:
             self.abandon(key)
-            return True
-        last.worker, last.beside = last.beside, None
-        return False
+        return not left
+
+    def _pass_on(self, key: str, worker: int, other: int) -> None:
+        """Count a task in flight as another worker's, if it counts as this one's."""
+        runtime = self.session.runtime
+        if runtime is None or runtime.lease.in_flight.get(key) != worker:
+            return
+        # t=0  two workers have started the task, the second of which does not work on it
+        # t=1  the second leaves, and waits for the tasks of others alone: were this one its own, it would pass on amid the work
+        runtime.lease.in_flight[key] = other
+        if key not in self._open:  # it has ended just before that line
+            runtime.lease.finish([key])
 
     def _leave_to_next(self, key: str, worker: int) -> bool:
         """Leave a task open and in flight for the worker that has started it since; return False if none has."""
-        # t=0  two workers start one task, and both may work on it
-        # t=1  the call of the first is cancelled, or its body fails: abandoned now, the task would not be in flight while the
-        #      other works on it
-        last = self._open.get(key)
-        if last is None or last.worker == worker:
+        # t=0  a body works on the task, and another worker starts it
+        # t=1  the body fails: abandoned now, the task would not be in flight while the other works on it
+        task = self._open.get(key)
+        if task is None or task.workers[-1:] in ([], [worker]):
             return False
-        if last.beside == worker:
-            last.beside = None
+        with suppress(ValueError):
+            while True:
+                task.workers.remove(worker)
         if self._checked_out.get(key) == worker:
             self._checked_out.pop(key, None)
         return True

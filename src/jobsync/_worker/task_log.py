@@ -232,7 +232,8 @@ class TaskLog:
         task = self._open.get(key)
         if task is None or worker not in task.workers:
             return False
-        del task.workers[-1 - task.workers[::-1].index(worker)]
+        starts = task.workers.copy()  # another worker may append to the list meanwhile
+        del task.workers[len(starts) - 1 - starts[::-1].index(worker)]
         if left := task.workers.copy():
             self._pass_on(key, worker, left[-1])
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import enum
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -193,8 +194,13 @@ def patiently(deadline: float, action: Callable[[], T]) -> T:
     while True:
         try:
             return action()
-        except Busy:
-            if time.monotonic() >= deadline:
+        except BaseException as error:
+            # t=0  an exception from outside (KeyboardInterrupt, ``func_timeout``) ends a call before it has taken a statement's
+            #      rows, or just before the block of its transaction begins
+            # t=1  as long as the program has the exception, its traceback has the cursor, whose statement SQLite keeps open, or
+            #      the whole transaction: nothing is written over this connection, or by no process
+            traceback.clear_frames(error.__traceback__)
+            if not isinstance(error, Busy) or time.monotonic() >= deadline:
                 raise
         # Short random pauses that do not grow: the thread that has waited longest has had the most chances.
         time.sleep(RANDOM.uniform(0.001, 0.008))

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from jobsync.backends._common.backoff import Backoff
 from jobsync.backends._common.concerned import Concerned
+from jobsync.errors import BackendUnavailable
 
 __all__ = ['POLL_SEC', 'Listener']
 
@@ -44,7 +45,8 @@ class Listener(abc.ABC):
         self._received: list[str] = []
         """Announcements that were received and not taken."""
         self._backoff = Backoff()
-        self._wake, self._woken = os.pipe()
+        self._wake = self._woken = -1
+        """The ends of a pipe that ``close`` wakes the waiting thread by, once a thread waits."""
 
     # For the driver to implement
 
@@ -77,6 +79,10 @@ class Listener(abc.ABC):
             return revision
         try:
             newest = revision
+            # Not as the handle is made: that of a ``Cluster`` waits for nothing, and a program that does not close it would have
+            # two descriptors less. And before ``_closed`` is read, or ``close`` might find no pipe to write to.
+            if self._wake < 0:
+                self._wake, self._woken = _new_pipe()
             while not self._closed:
                 try:
                     newest = self._wait_for_newer(revision, deadline)
@@ -193,3 +199,10 @@ class Listener(abc.ABC):
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
         self._wake = self._woken = -1
+
+
+def _new_pipe() -> tuple[int, int]:
+    try:
+        return os.pipe()
+    except OSError as error:
+        raise BackendUnavailable(f'this process can make no pipe to wait on: {error}') from error

@@ -44,7 +44,10 @@ class Watcher:
         forget_in_child(self)
 
     def _set_up(self) -> None:
-        self._changed = threading.Condition()
+        # A block on the condition itself enters and leaves it by functions of Python: an exception from outside that came there
+        # would leave the lock taken for good, and the watch with it. A block on the lock is begun and ended in one step each.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         self._newest: int | None = None
         """The revision's number; None while it is not known, because no watch is open."""
@@ -52,7 +55,7 @@ class Watcher:
 
     def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``."""
-        with self._changed:
+        with self._lock:
             if not self._is_closed and (self._thread is None or not self._thread.is_alive()):
                 self._start_thread()
             self._changed.wait_for(lambda: self._is_closed or (self._newest is not None and self._newest > revision), timeout)
@@ -70,7 +73,7 @@ class Watcher:
 
     def close(self) -> None:
         """Wake every ``wait``, and end the watch."""
-        with self._changed:
+        with self._lock:
             self._is_closed = True
             self._changed.notify_all()
             if self._stream is not None:
@@ -96,7 +99,7 @@ class Watcher:
                     failures += 1
                     if failures & (failures - 1) == 0 and not self._is_closed:  # each has a traceback
                         log.exception('a watch could not be opened, or ended by an error (failure %d in a row)', failures)
-            with self._changed:
+            with self._lock:
                 self._stream, self._newest = None, None
                 if not self._is_closed:
                     self._changed.wait(backoff.next_sec())
@@ -114,7 +117,7 @@ class Watcher:
         create = MESSAGES['WatchCreateRequest'](key=self._keys.state, range_end=end, start_revision=start)
         began = False
         with self._connection.proven(deadline).watch(MESSAGES['WatchRequest'](create_request=create), deadline) as stream:
-            with self._changed:
+            with self._lock:
                 if self._is_closed:
                     return False
                 self._stream = stream
@@ -131,7 +134,7 @@ class Watcher:
         values = list(written)
         # The two keys are written by one transaction, and a watch never splits what one transaction has written.
         concerned = dict(_announced(found.value) for found in values if found.key == self._keys.concerned)
-        with self._changed:
+        with self._lock:
             self._newest = self._newest or 0
             for found in values:
                 if found.key == self._keys.state:

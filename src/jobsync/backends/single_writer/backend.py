@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import datetime as dt
-import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -34,6 +33,7 @@ from jobsync.backend import (
     Timeline,
     Unclaimed,
 )
+from jobsync.backends._common.closed import Closed
 from jobsync.backends.single_writer.assignment import AssignmentTable
 from jobsync.backends.single_writer.history import Attempts, History, Record, Row
 from jobsync.backends.single_writer.locks import LockTable
@@ -100,7 +100,7 @@ class SingleWriterBackend(abc.ABC):
 
     def __init__(self, options: BackendOptions) -> None:
         self.options = attrs.evolve(options, namespace=options.namespace.lower())
-        self._closed = threading.Event()
+        self._closed = Closed()
 
     @property
     @abc.abstractmethod

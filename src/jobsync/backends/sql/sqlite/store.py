@@ -15,6 +15,7 @@ import attrs
 import sqlalchemy as sa
 
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
+from jobsync.backends._common.closed import Closed
 from jobsync.backends._common.concerned import announcement
 from jobsync.backends._common.forks import abandon
 from jobsync.backends._common.values import utc_now
@@ -124,7 +125,7 @@ class SqliteStore(SqlStore):
         self.file = DatabaseFile(path)
         self.now = utc_now
         self._mutex = threading.Lock()
-        self._closed = threading.Event()
+        self._closed = Closed()
         self._connections: SqliteConnections | None = None
         self._queue = WriteQueue()
         self._hints = Hints()
@@ -221,7 +222,7 @@ class SqliteStore(SqlStore):
         if self._connections is not None:
             abandon(self._connections)
         closed = self._closed.is_set()
-        self._mutex, self._closed, self._connections = threading.Lock(), threading.Event(), None
+        self._mutex, self._closed, self._connections = threading.Lock(), Closed(), None
         self._hints = Hints()
         if closed:
             self._closed.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,6 +35,15 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
             '-CA', 'ca.pem', '-CAkey', 'ca.key', '-addext', f'subjectAltName={names}',
             '-addext', 'basicConstraints=critical,CA:FALSE', '-addext', 'extendedKeyUsage=serverAuth,clientAuth')  # fmt: skip
     return folder
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """No garbage is collected: what an exception refers to stays, and none is raised within a finalizer, where it is lost."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(params=['sqlite', pytest.param('postgresql', marks=pytest.mark.postgres)])

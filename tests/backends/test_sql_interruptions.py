@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,14 +12,7 @@ from tests.support.harnesses.sql import SqlHarness
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.testing.conformance.namespace import Namespace
 
-
-@pytest.fixture(autouse=True)
-def no_collections() -> Iterator[None]:
-    """What the traceback has is closed with it at the earliest."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
+pytestmark = pytest.mark.usefixtures('no_collections')
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import time
 from collections.abc import Iterator
@@ -25,15 +24,6 @@ COUNT = sa.text('WITH RECURSIVE n (i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM
 
 class AlarmError(BaseException):
     """What the handler raises."""
-
-
-@pytest.fixture
-def no_collections() -> Iterator[None]:
-    """Python drops what a handler raises within a finalizer, such as those of the garbage of earlier tests."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.fixture

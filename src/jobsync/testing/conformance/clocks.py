@@ -26,7 +26,7 @@ from jobsync.testing.conformance.write_history import COMMON
 __all__ = ['ClockTests', 'shift_wall_clock']
 
 MONTH, DAY, HOUR = dt.timedelta(days=30), dt.timedelta(days=1), dt.timedelta(hours=1)
-ZONES = 'XXX+11', 'XXX-13'
+ZONES = 'BEHIND+11', 'AHEAD-13'
 """Timezones of a process, the first far behind UTC and the second far ahead of it: one date begins a day apart in them."""
 BEAT_SEC = 0.1
 OTHERS = 4

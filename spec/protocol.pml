@@ -59,7 +59,7 @@ mtype = { nothing, ask, keep, give, evict, depart, take, pin, unpin };  /* what 
 /* The store. */
 byte owner[PIN + 1] = NOBODY;      /* the run that the assignment means */
 bit asked[PIN + 1];                /* the owner is to hand over */
-bit acked[PIN + 1];                /* and has acknowledged the present version */
+bit acked[PIN + 1];                /* and has acknowledged this request: a version since which each one has it */
 bit pinned;                        /* the pin exists */
 byte record[2] = NOBODY;           /* the run registered under each name */
 bit left[2];                       /* that run is over, says the record */
@@ -75,9 +75,10 @@ byte lease[3];                     /* ticks left */
 bit mine[3];                       /* claims the task while the lease runs */
 bit gains[3];                      /* will do so once what it has read is acknowledged */
 bit current[3];                    /* has read the present version */
+bit knows[3 * (PIN + 1)];          /* has read the request for a place, by its present or an earlier version */
 bit old[3];                        /* is of a timeline that is over */
 byte age[3];                       /* ticks since its heartbeat was sent */
-bit acks[3], same[3];              /* the heartbeat is of the present version; of the one that the run knows */
+bit acks[3 * (PIN + 1)], same[3];  /* the heartbeat acknowledges that request; is of the version that the run knows */
 byte slack[3];                     /* ticks until the clock may fall behind again */
 byte deaths, leaves, deletions, slow_ticks, restores;  /* Of the world. */
 byte k, p, was;                    /* Of the loops: always 0 between two steps. */
@@ -88,17 +89,19 @@ byte k, p, was;                    /* Of the loops: always 0 between two steps. 
 #ifndef P1
 #define P1 (CLAIMS(0) + CLAIMS(1) + CLAIMS(2) <= 1)
 #endif
-
-inline rest(r) { beat[r] = idle; age[r] = 0; acks[r] = 0; same[r] = 0 }
-inline drop(r) { mine[r] = 0; gains[r] = 0; lease[r] = 0; current[r] = 0; old[r] = 0; slack[r] = 0; rest(r) }
+#define AT(r, p) ((r) * (PIN + 1) + (p))
+#define CLEAR(bits, r) bits[AT(r, 0)] = 0; bits[AT(r, PIN)] = 0
+inline rest(r) { beat[r] = idle; age[r] = 0; CLEAR(acks, r); same[r] = 0 }
+inline drop(r) { CLEAR(knows, r); mine[r] = 0; gains[r] = 0; lease[r] = 0; current[r] = 0; old[r] = 0; slack[r] = 0; rest(r) }
 inline out(r) { phase[r] = (phase[r] == member -> off : phase[r]) }
+#define ACK(r, p) acks[AT(r, p)] = knows[AT(r, p)] && !old[r]
 inline forget(s) { plan[s] = nothing; place[s] = 0; to[s] = 0 }
 
+inline forget_request(p) { EACH(k, 3) knows[AT(k, p)] = 0; acks[AT(k, p)] = 0; NEXT(k); acked[p] = acked[p] && BROKEN(R3_EVERY_VERSION_ACKNOWLEDGED) }
 inline new_version() {
-    EACH(k, 3) current[k] = 0; acks[k] = 0; NEXT(k);
-    EACH(p, PIN + 1) acked[p] = acked[p] && BROKEN(R3_EVERY_VERSION_ACKNOWLEDGED); NEXT(p);
-    if :: !BROKEN(R5_VERSION_NOT_COMPARED) -> forget(0) :: else fi;
-    missing = 0
+    EACH(k, 3) current[k] = 0; NEXT(k);
+    EACH(p, PIN + 1) if :: !asked[p] -> forget_request(p) :: else fi; NEXT(p);
+    if :: !BROKEN(R5_VERSION_NOT_COMPARED) -> forget(0) :: else fi; missing = 0
 }
 
 /* A record has changed: its silence begins anew, and no commit evicts its run as it was. */
@@ -114,11 +117,9 @@ inline begin() {
 }
 
 inline go_back() {
-    restores < RESTORES && !gone_back -> restores++; begin();
-    gone_back = !BROKEN(R8_SIGNS_IGNORED);
+    restores < RESTORES && !gone_back -> restores++; begin(); gone_back = !BROKEN(R8_SIGNS_IGNORED);
     EACH(k, 3) old[k] = gone_back && phase[k] == member; NEXT(k)
 }
-
 inline renew() {
     gone_back = 0; record[0] = NOBODY; record[1] = NOBODY; left[0] = 0; left[1] = 0; replaces = 0; owner[0] = NOBODY; asked[0] = 0;
     changed(0); changed(1); new_version()
@@ -126,7 +127,7 @@ inline renew() {
 
 /* --- Lease: when a node may answer True --- */
 #define GOOD(r) (BROKEN(R1_LEASE_FROM_THE_ANSWER) -> LEASE : LEASE - age[r])
-inline send(r) { phase[r] == member && beat[r] == idle -> beat[r] = sent; acks[r] = current[r] && !old[r]; same[r] = 1 }
+inline send(r) { phase[r] == member && beat[r] == idle -> beat[r] = sent; ACK(r, 0); ACK(r, PIN); same[r] = 1 }
 
 inline arrive(r) {
     beat[r] == sent ->
@@ -134,8 +135,8 @@ inline arrive(r) {
     :: old[r] && gone_back -> drop(r); out(r); renew()  /* it reads a sign */
     :: old[r] && !gone_back || !JOINED(r) -> drop(r); out(r)  /* refused */
     :: else ->
-        EACH(p, PIN + 1) acked[p] = acked[p] || asked[p] && owner[p] == r && acks[r]; NEXT(p);
-        beat[r] = done; acks[r] = 0; changed(NAME(r)); if :: GOOD(r) == 0 -> rest(r) :: else fi
+        EACH(p, PIN + 1) acked[p] = acked[p] || asked[p] && owner[p] == r && acks[AT(r, p)]; NEXT(p);
+        beat[r] = done; CLEAR(acks, r); changed(NAME(r)); if :: GOOD(r) == 0 -> rest(r) :: else fi
     fi
 }
 
@@ -149,11 +150,11 @@ inline answer(r) {
 #define OWNS(p, r) (owner[p] == r || BROKEN(R5_NAME_OWNS) && owner[p] != NOBODY && NAME(owner[p]) == NAME(r))
 #define SHOWN(p, r) (OWNS(p, r) && (!asked[p] || BROKEN(R3_KEEPS_WHAT_IT_GIVES_UP)))
 #define GIVEN(r) (pinned && SHOWN(PIN, r) || (!pinned || BROKEN(R7_PINNED_TASKS_BY_HASH)) && SHOWN(0, r))
+#define KNOW(r, p) knows[AT(r, p)] = asked[p] && owner[p] == r
 inline read(r) {
     phase[r] == member && !old[r] && !gone_back && JOINED(r) && !current[r] ->
-    current[r] = 1; same[r] = 0; gains[r] = GIVEN(r); mine[r] = mine[r] && gains[r]
+    current[r] = 1; KNOW(r, 0); KNOW(r, PIN); same[r] = 0; gains[r] = GIVEN(r); mine[r] = mine[r] && gains[r]
 }
-
 #define RELEASED(p) (JOINED(owner[p]) && asked[p] && (acked[p] || BROKEN(R3_NO_ACKNOWLEDGEMENT)))
 
 /* --- Leader and commit --- */
@@ -170,7 +171,7 @@ inline read(r) {
     PLAN(s, p, q, depart, JOINED(q) && RECORDED(owner[p]) && left[NAME(owner[p])]) \
     PLAN(s, p, q, take, JOINED(q) && (LOST(owner[p]) || FREE(owner[p])))
 #define DECIDE(s, p) GIVE(s, p, 0) GIVE(s, p, 1) GIVE(s, p, 2) \
-    PLAN(s, p, 0, ask, JOINED(owner[p]) && !asked[p]) PLAN(s, p, 0, keep, JOINED(owner[p]) && asked[p]) \
+    PLAN(s, p, 0, ask, JOINED(owner[p])) PLAN(s, p, 0, keep, JOINED(owner[p]) && asked[p]) \
     :: d_step { commit(s) }
 
 inline commit(s) {
@@ -183,7 +184,7 @@ inline commit(s) {
         EACH(p, PIN + 1) if :: owner[p] == was -> owner[p] = to[s]; asked[p] = 0 :: else fi; NEXT(p);
         changed(NAME(was))
     :: plan[s] == pin -> pinned = 1; owner[PIN] = (BROKEN(R7_FIRST_OWNER) -> 1 - owner[0] : owner[0])
-    :: plan[s] == unpin -> pinned = 0; owner[PIN] = NOBODY; asked[PIN] = 0
+    :: plan[s] == unpin -> pinned = 0; owner[PIN] = NOBODY; asked[PIN] = 0; forget_request(PIN * BROKEN(R3_REQUESTS_OUTLIVE_A_PIN))
     fi;
     forget(s); was = 0; new_version()
 }

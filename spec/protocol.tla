@@ -24,6 +24,7 @@ VARIABLES
   over,       \* [Runs -> SUBSET Runs]: the runs that its record declares over
   owner,      \* [Places -> Names \cup {None}]
   target,     \* [Places -> Names \cup {None}]: to which the owner is to hand over
+  asked,      \* [Places -> Nat]: the version since which each one has requested that of the owner
   meant,      \* [Names -> Runs \cup {None}]: the run that a name means as an owner
   pinned,     \* BOOLEAN: the pin exists
   version,    \* Nat: rises with each commit
@@ -45,7 +46,7 @@ VARIABLES
   plan        \* [Runs -> commit under way, or None]
 
 nodes == <<record, left, beats, seen, over>>
-assignment == <<owner, target, meant, pinned, version>>
+assignment == <<owner, target, asked, meant, pinned, version>>
 term == <<leader, epoch>>  past == <<timeline, history>>
 lease == <<until, mine, gains, known>>  life == <<lives, dead>>  eyes == <<read, absent>>
 vars == <<nodes, assignment, term, past, lease, life, eyes, clock, call, plan>>
@@ -103,7 +104,7 @@ Read(r) ==
   /\ known' = [known EXCEPT ![r] = version]
   /\ UNCHANGED <<nodes, assignment, term, past, until, life, eyes, clock, call, plan>>
 
-Released(p) == owner[p] # None /\ target[p] # None /\ Joined(meant[owner[p]]) /\ seen[meant[owner[p]]] = version
+Released(p) == owner[p] # None /\ target[p] # None /\ Joined(meant[owner[p]]) /\ seen[meant[owner[p]]] >= asked[p]
 
 (* R3. A run that leaves lets go first; a leader then gives what it owns away, and leaves. *)
 LetGo(r) == Member(r) /\ mine' = [mine EXCEPT ![r] = FALSE] /\ gains' = [gains EXCEPT ![r] = FALSE]
@@ -182,10 +183,10 @@ Commit(r) ==
                                            ELSE IF p = "pin" /\ c.what = "unpin" THEN None ELSE owner[p]]
              /\ target' = [p \in Places |-> IF c.what = "ask" /\ p = c.place THEN c.name
                                             ELSE IF p \in moves \/ p = c.place THEN None ELSE target[p]]
+             /\ asked' = [p \in Places |-> IF target[p] = None \/ target'[p] = None \/ (p = "hash" /\ c.what = "unpin") THEN version + 1 ELSE asked[p]]
              /\ meant' = IF moves = {} THEN meant ELSE [meant EXCEPT ![c.name] = c.run]
-             /\ record' = IF from = None THEN record ELSE [record EXCEPT ![from] = None]
-             /\ absent' = [q \in Runs |-> None]
-        ELSE UNCHANGED <<version, pinned, owner, target, meant, record, absent>>
+             /\ record' = IF from = None THEN record ELSE [record EXCEPT ![from] = None] /\ absent' = [q \in Runs |-> None]
+        ELSE UNCHANGED <<version, pinned, owner, target, asked, meant, record, absent>>
   /\ plan' = [plan EXCEPT ![r] = None]
   /\ UNCHANGED <<left, beats, seen, over, term, past, lease, life, read, clock, call>>
 
@@ -213,9 +214,9 @@ Declare(r) ==
 Renew(r) ==
   /\ call[r] # None /\ call[r].reply = "sign" /\ r \notin dead /\ Drop(r)
   /\ IF history = timeline
-     THEN UNCHANGED <<record, owner, target, meant, pinned, version, leader, timeline>>
+     THEN UNCHANGED <<record, owner, target, asked, meant, pinned, version, leader, timeline>>
      ELSE /\ timeline' = history /\ record' = [n \in Names |-> None] /\ leader' = None /\ version' = version + 1
-          /\ owner' = [p \in Places |-> None] /\ target' = owner' /\ meant' = [n \in Names |-> None] /\ pinned' = FALSE
+          /\ owner' = [p \in Places |-> None] /\ target' = owner' /\ asked' = asked /\ meant' = [n \in Names |-> None] /\ pinned' = FALSE
   /\ UNCHANGED <<left, beats, seen, over, epoch, history, dead, read, clock>>
 
 GoBack == (* The records are older ones; as none of them counts any more, they are left as they were. *)
@@ -234,11 +235,10 @@ Delete(n) == record' = [record EXCEPT ![n] = None]
 
 Init == (* Before the first commit. Runs and names are numbers or strings, None is neither. *)
   /\ record = [n \in Names |-> None] /\ left = {} /\ beats = [r \in Runs |-> 0] /\ seen = beats /\ over = [r \in Runs |-> {}]
-  /\ owner = [p \in Places |-> None] /\ target = owner /\ meant = record /\ pinned = FALSE /\ version = 1
+  /\ owner = [p \in Places |-> None] /\ target = owner /\ asked = [p \in Places |-> 0] /\ meant = record /\ pinned = FALSE /\ version = 1
   /\ leader = None /\ epoch = 0 /\ timeline = 1 /\ history = 1
   /\ clock = beats /\ until = beats /\ known = beats /\ lives = beats /\ dead = {}
-  /\ mine = [r \in Runs |-> FALSE] /\ gains = mine
-  /\ call = [r \in Runs |-> None] /\ absent = call /\ plan = call
+  /\ mine = [r \in Runs |-> FALSE] /\ gains = mine /\ call = [r \in Runs |-> None] /\ absent = call /\ plan = call
   /\ read = [r \in Runs |-> [n \in Names |-> [beat |-> <<None, 0>>, since |-> 0]]]
 
 Next ==

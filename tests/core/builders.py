@@ -35,6 +35,7 @@ __all__ = [
     'TIMEOUT_SEC',
     'Scene',
     'assigned',
+    'joining',
     'later',
     'lock',
     'member',
@@ -234,8 +235,9 @@ class Scene:
 
     def commit(self) -> Plan:
         """Carry out the plan there must be now, and return it."""
-        plan = self.plan()
-        self.assignment = later(self.assignment, plan)
+        before, plan = self.assignment, self.plan()
+        self.assignment = later(before, plan)
+        self.state.requests.commit(before, plan, self.assignment.version)
         for gone in [*(eviction.ref for eviction in plan.evictions), *plan.departed]:
             del self.nodes[gone.name]
         self.silent -= {eviction.ref.name for eviction in plan.evictions}
@@ -249,3 +251,11 @@ class Scene:
     def config_with(self, **changes: object) -> None:
         """Change the leader's configuration."""
         self.config = attrs.evolve(self.config, **changes)  # type: ignore[arg-type]
+
+
+def joining() -> Scene:
+    """``a`` and ``b`` have three tokens each, and ``c`` gets two of them, one from each: the targets are committed."""
+    scene = Scene.of('aaabbb', node('c'))
+    scene.state.admission.newcomers[ref('c')] = 0.0
+    scene.commit()
+    return scene

@@ -205,9 +205,9 @@ def test_heartbeats_that_extend_no_lease_are_sent_with_pauses() -> None:
     b.lease.finish(keys)
     sent = len(bench.made)
     bench.run(10.0)
-    beats = [one for one in bench.made[sent:] if one.agent is b and isinstance(one.answer, Pulse)]
+    answers = [one.answer for one in bench.made[sent:] if one.agent is b and isinstance(one.answer, Pulse)]
     assert b.lease.assignment.version == version
-    assert 1 <= len(beats) <= 10 / b.config.retry_sec + 1
+    assert 1 <= len(answers) <= 10 / b.config.retry_sec + len({answer.version for answer in answers})
 
 
 def put_back(bench: Bench, record: Node) -> None:

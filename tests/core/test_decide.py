@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.core.builders import EPOCH, TIMELINE, Scene, assigned, lock, member, node, ref, revision, spelled
+from tests.core.builders import EPOCH, TIMELINE, Scene, assigned, joining, lock, member, node, ref, revision, spelled
 
 from jobsync._core.assignment import Assignment
 from jobsync._core.planner.rebalance import rebalance
@@ -20,14 +20,6 @@ from jobsync._core.records import NOBODY, Eviction, Pin, Revision, Timeline
 def forming(*names: str, tokens: int = 4) -> Scene:
     """A cluster before its first distribution."""
     return Scene.of(Assignment.empty(tokens), *(node(name) for name in names))
-
-
-def joining() -> Scene:
-    """``a`` and ``b`` have three tokens each, and ``c`` gets two of them, one from each: the targets are committed."""
-    scene = Scene.of('aaabbb', node('c'))
-    scene.state.admission.newcomers[ref('c')] = 0.0
-    scene.commit()
-    return scene
 
 
 # --- the first distribution -------------------------------------------------------------------------------------------------
@@ -321,19 +313,6 @@ def test_a_token_in_use_is_not_passed_on() -> None:
     scene.acknowledge('a')
     scene.commit()
     assert scene.assignment.row(one).owner == 'c'
-
-
-def test_a_commit_asks_for_a_new_acknowledgement() -> None:
-    """An acknowledgement does not outlive the version it was given for."""
-    scene = joining()
-    one, _ = sorted(scene.assignment.targets)
-    scene.acknowledge('a', holding=[one])
-    scene.acknowledge('b')
-    assert scene.decide().plan is None
-    scene.now += 0.1
-    scene.commit()
-    scene.nodes['a'] = attrs.evolve(scene.nodes['a'], holding=frozenset())
-    assert scene.decide().plan is None
 
 
 def test_acknowledgements_are_gathered() -> None:

@@ -15,6 +15,7 @@ A, B, B_AGAIN = ProcessSpec('a'), ProcessSpec('b'), ProcessSpec('b', is_there=Fa
 LATER_C = ProcessSpec('c', is_there=False)
 PATIENT = ProcessSpec('b', timeout=7.0)
 C = ProcessSpec('c')
+IDLE = ProcessSpec('a', weight=0.0)
 _COMMIT = ('commit',)
 
 _SMALL = (
@@ -57,6 +58,15 @@ _SMALL = (
           before=(locked('x', 'a'), locked('y', 'b')), edits=(cleared('x'), cleared('y'))),
     World('gather', 'A leader gathers the acknowledgements of three owners.', (A, B, C), {'edit': 1, 'pause': 1}, 2,
           before=(locked('x', 'a'),), edits=(locked_to('b', 'x', 'y'),), gathers=True, beginning=('edit',)),
+    World('request again', 'Two nodes are to hand over a task each, and one does not; the other is to keep its own, and then not.',
+          (A, B, C), {'edit': 3, 'pause': 1}, 4, before=(locked('x', 'c'), locked('y', 'b')),
+          edits=(locked_to('a', 'x', 'y'), locked('y', 'b'), locked('y', 'a')),
+          beginning=('pause c', *['edit', 'call a Commit'] * 2, 'call b Heartbeat', 'call b ReadAssignment', 'edit')),
+    World('request more', 'A node is to hand over a task and then another, and the answer to a commit is lost.', (A, B),
+          {'edit': 2, 'late': 1}, 3, before=(locked_to('b', 'x', 'y'),), edits=(locked('x', 'a'), locked('y', 'a')), late=_COMMIT,
+          beginning=('edit',)),
+    World('unlock a request', "A task's lock is cleared while its owner is to hand over the hash token.", (IDLE, B),
+          {'weigh': 1, 'edit': 1}, 2, before=(locked('x', 'b'),), edits=(cleared('x'),), beginning=('weigh a',)),
     World('drain rolled back', 'A node was drained, and the store goes back to before that.', (A, B),
           {'weigh': 1, 'roll back': 1}, 2, durable=False, beginning=('weigh b', 'call a Commit', 'call a Commit')),
     World('pause rolled back', 'A node is paused, and the store goes back.', (A, B), {'pause': 1, 'roll back': 1}, 2,
@@ -101,6 +111,9 @@ RULES: Mapping[Rule, str] = {
     rules.r3_claims_until_it_has_left: 'leave',
     rules.r3_keeps_what_it_gives_up: 'drain',
     rules.r3_acknowledgements_outlive_their_version: 'gather',
+    rules.r3_each_request_is_as_old_as_the_first: 'request again',
+    rules.r3_a_version_of_unknown_origin_goes_on: 'request more',
+    rules.r3_requests_outlive_a_pin: 'unlock a request',
     rules.r5_version_not_compared: 'late commit',
     rules.r5_eviction_not_compared: 'late eviction',
     no_commit_guard: 'late eviction',
@@ -127,6 +140,7 @@ UNREACHED: Mapping[Rule, str] = {
     rules.r2_silence_proves_death: _NOT_P1,
     rules.r2_blindness_is_silence: _NOT_P1,
     rules.r3_gathers_until_all_have_acknowledged: _NOT_P1,
+    rules.r3_only_the_version_at_hand_counts: _NOT_P1,
     rules.r4_the_leader_is_always_a_candidate: _NOT_P1,
     rules.r4_no_candidates_are_not_passed_over: _NOT_P1,
     rules.r4_stuck_nodes_are_given_tokens: _NOT_P1,

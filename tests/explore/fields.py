@@ -27,6 +27,7 @@ from jobsync._core.assignment import Assignment, Plan, TokenGroup
 from jobsync._core.leader.admission import Admission
 from jobsync._core.leader.gathering import Gathering
 from jobsync._core.leader.inputs import LeaderState
+from jobsync._core.leader.requests import Requests
 from jobsync._core.records import (
     Eviction,
     Guard,
@@ -177,12 +178,14 @@ STATE: dict[type, dict[str, Kind]] = {
     },
     LeaderState: {
         'timeline_read_at': K.TIME, 'absent_since': K.TIME, 'rowless': K.TIME, 'doubted': K.REVISION, 'admission': K.PART,
-        'gathering': K.PART, 'unsettled_since': K.NONE, 'cause': K.NONE, 'idle': K.NONE, '_node_names': K.NONE,
+        'gathering': K.PART, 'requests': K.PART, 'unsettled_since': K.NONE, 'cause': K.NONE, 'idle': K.NONE,
+        '_node_names': K.NONE,
     },
     Gathering: {
         'version': K.VALUE, 'read_at': K.TIME, 'released_at': K.TIME, 'seen_at': K.TIME, 'acknowledged': K.VALUE,
         'more_until': K.DUE,
     },
+    Requests: {'versions': K.VALUE, 'since': K.REVISION},
     Admission: {'newcomers': K.TIME, 'held': K.TIME, 'going': K.VALUE, 'rolls_until': K.DUE},
     Departure: {'by': K.DUE, 'workers': K.VALUE, 'is_over': K.VALUE},
 }  # fmt: skip

@@ -30,6 +30,7 @@ from jobsync._core.leader.inputs import Decision, LeaderView
 from jobsync._core.leader.owners import OwnerStatus, OwnerTable
 from jobsync._core.leader.pins import PinPlanner
 from jobsync._core.leader.removals import Removals
+from jobsync._core.leader.requests import Requests
 from jobsync._core.leader.row_changes import RowChanges
 from jobsync._core.records import Eviction, Guard, NodeRef, NodeState, Pulse, Revision, Settings, Snapshot
 from jobsync._core.tokens import NO_TARGETS
@@ -144,12 +145,12 @@ def r2_by_the_clock_of_the_store() -> AbstractContextManager[None]:
 
 def r3_no_acknowledgement() -> AbstractContextManager[None]:
     """R3: the leader does not wait until the owner has let go."""
-    return patched(handover, '_holding', lambda owner, version: frozenset())
+    return patched(handover, '_holding', lambda owner, requests: frozenset())
 
 
 def r3_holding_ignored() -> AbstractContextManager[None]:
     """R3: the leader does not look at what the owner is busy with."""
-    return patched(handover, '_holding', lambda owner, version: frozenset() if owner.seen == version else None)
+    return patched(handover, '_holding', lambda owner, requests: frozenset() if owner.seen in requests.versions else None)
 
 
 def r3_a_new_run_holds_nothing() -> AbstractContextManager[None]:
@@ -192,12 +193,48 @@ def r3_acknowledgements_outlive_their_version() -> Iterator[None]:
         gathered[:] = [seen_at is not None]
 
     def trusting(*rest: Any) -> handover.Released:
-        known = (lambda owner, version: owner.holding) if gathered == [True] else holding
+        known = (lambda owner, requests: owner.holding) if gathered == [True] else holding
         with patched(handover, '_holding', known):
             return find(*rest)
 
     with patched(Gathering, 'begin', keeps), patched(deciding, 'find_released', trusting):
         yield
+
+
+def r3_only_the_version_at_hand_counts() -> AbstractContextManager[None]:
+    """R3: what an owner has acknowledged of an earlier version does not count, whatever each later one requests."""
+    return patched(Requests, 'commit', lambda self, before, plan, version: self.read(version))
+
+
+def r3_each_request_is_as_old_as_the_first() -> AbstractContextManager[None]:
+    """R3: what was requested later, or again, has been requested in all versions of the leader's series."""
+    commit = Requests.commit
+
+    def forgetful(self: Requests, *rest: Any) -> None:
+        commit(self, *rest)
+        self.since.clear()
+
+    return patched(Requests, 'commit', forgetful)
+
+
+def r3_a_version_of_unknown_origin_goes_on() -> AbstractContextManager[None]:
+    """R3: a version whose commit this leader knows nothing of continues its series."""
+
+    def trusting(self: Requests, version: Revision) -> None:
+        if self.versions[-1:] != (version,):
+            self.versions = (*self.versions, version)
+
+    return patched(Requests, 'read', trusting)
+
+
+def r3_requests_outlive_a_pin() -> AbstractContextManager[None]:
+    """R3: the removal of a pin leaves the request of its task's hash token as old as it was."""
+    commit = Requests.commit
+
+    def straight_on(self: Requests, before: Assignment, plan: Plan, version: Revision) -> None:
+        commit(self, before, attrs.evolve(plan, unpinned=frozenset()), version)
+
+    return patched(Requests, 'commit', straight_on)
 
 
 def r3_gathers_until_all_have_acknowledged() -> AbstractContextManager[None]:

@@ -298,6 +298,26 @@ def the_store_goes_back_to_a_lower_position() -> list[str]:
     return stage.broken()
 
 
+def an_owner_is_far_from_the_store() -> list[str]:
+    """A task lock is made every second for a minute, and one of three nodes needs longer to acknowledge: no token waits long."""
+    stage = Stage()
+    nodes = stage.cluster(SHORT, SHORT, SHORT)
+    world, (*_, far) = stage.world, nodes
+    far.distance_sec = 0.4
+    stage.start('w3')
+    since = dict[int, float]()
+    for number in range(60):
+        world.edit_lock(f'x{number % 40}', (nodes[number % 3].name,))
+        for _ in world.steps(world.now + 1.0):
+            owned = {token for node in world.living() if node.has_lease() for token in node.ownership.tokens}
+            since = {token: since.get(token, world.now) for token in range(world.pool) if token not in owned}
+            if waiting := [token for token, at in since.items() if world.now - at > 10.0]:
+                stage.complain(f'P2: tokens {waiting} have no owner for more than ten seconds')
+                return stage.broken()
+    stage.expect_settled(20.0)
+    return stage.broken()
+
+
 def locks_are_edited_without_a_pause() -> list[str]:
     """Two loops edit task locks while a node joins, which is to have its share while they go on."""
     stage = Stage()

@@ -12,7 +12,7 @@ absent one. In a store that has gone back no record counts, and what happens to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import attrs
@@ -85,8 +85,10 @@ class Specification:
         self.version: str = first['version']
         self.versions: dict[str, Assignment] = {self.version: NOTHING}
         """Every assignment there was."""
+        self.requested: dict[int, int] = {}
+        """For what has a target: since which version, by its place among all, it has been requested without a break."""
         self.released: set[tuple[str, int]] = set()
-        """What owners have acknowledged to have released, of the present version."""
+        """What owners have acknowledged to have released since then."""
 
     def step(self, event: Event) -> None:
         """Carry out one event."""
@@ -151,9 +153,10 @@ class Specification:
         run.beats += 1
         if run.call is not None and run.call.version == event['version']:
             run.call.counters.add(run.beats)
-        if event['version'] == self.version:
-            for place, target in self.assignment.target.items():
-                if target is not None and self.assignment.run(place) == name and place not in event['holding']:
+        if event['version'] in self.versions:
+            before = list(self.versions).index(event['version'])
+            for place, since in self.requested.items():
+                if before >= since and self.assignment.run(place) == name and place not in event['holding']:
                     self.released.add((name, place))
 
     def do_answer(self, event: Event) -> None:
@@ -279,9 +282,20 @@ class Specification:
             self.runs[run].is_removed = True
         if is_last:
             leader.gains, leader.has_let_go = frozenset(), True
-        self.version, self.versions[event['version']] = event['version'], new
-        self.released.clear()
+        self._begin(event['version'], new, {self.tasks[task] for task, pin in old.pins.items() if pin in event['unpinned']})
         leader.beats += 1
+
+    def _begin(self, version: str, new: Assignment, anew: Set[int] = frozenset()) -> None:
+        """Begin a version. R3: a request goes on if it was there before; R7: the hash tokens ``anew`` have a task more."""
+        old, number = self.assignment, len(self.versions)
+        self.version, self.versions[version] = version, new
+        goes_on = {place for place in self.requested if new.target.get(place) is not None and old.run(place) == new.run(place)}
+        self.requested = {
+            place: self.requested[place] if place in goes_on - anew else number
+            for place, target in new.target.items()
+            if target is not None
+        }
+        self.released = {(run, place) for run, place in self.released if self.requested.get(place, number) < number}
 
     @staticmethod
     def _is_last(leader: Run, event: Event) -> bool:
@@ -408,7 +422,7 @@ class Specification:
         self.timeline, self.version, self.gone_back = event['timeline'], event['version'], False
         self.record, self.left, self.leader, self.epoch = {}, set(), '', event['epoch']
         self.versions[self.version] = NOTHING
-        self.released = set()
+        self.requested, self.released = {}, set()
 
     # --- What is assumed -----------------------------------------------------------------------------------------------------
 
@@ -426,11 +440,10 @@ class Specification:
         if self.gone_back:
             return
         old, gone = self.assignment, set(event['tokens'])
-        self.version = event['version']
-        self.versions[self.version] = attrs.evolve(
+        new = attrs.evolve(
             old,
             owner={**old.owner, **dict.fromkeys(gone, ABSENT)},
             target={**old.target, **dict.fromkeys(gone)},
             last={**old.last, **{place: old.last.get(place, old.run(place)) for place in gone}},
         )
-        self.released.clear()
+        self._begin(event['version'], new)

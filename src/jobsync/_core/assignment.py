@@ -287,15 +287,17 @@ class Assignment:
         at = self.owner[token]
         return max(self.since[token], member.since) if at >= 0 and self.names[at] == ref.name else None
 
-    def is_asked_for(self, token: int, name: str) -> bool:
-        """Return whether the token or pin is owned by ``name`` and is to be handed over."""
+    def asked_of(self, token: int) -> str | None:
+        """Return the owner of a token or pin that is to be handed over; None for any other."""
         pin = self.pins.get(token)
         if pin is not None:
-            return pin.owner == name and pin.target is not None
-        if token not in self.targets:
-            return False
-        at = self.owner[token]
-        return at >= 0 and self.names[at] == name
+            return pin.owner if pin.target is not None else None
+        at = self.owner[token] if token in self.targets else UNOWNED
+        return self.names[at] if at >= 0 else None
+
+    def is_asked_for(self, token: int, name: str) -> bool:
+        """Return whether the token or pin is owned by ``name`` and is to be handed over."""
+        return self.asked_of(token) == name
 
     @cached_property
     def has_absent(self) -> bool:

@@ -141,9 +141,11 @@ class LeaderTerm:
         self._locks, self._locks_revision = locks, revision
         self._locks_at, self._plan_at = now + self._config.rebalance_check_interval_sec, now
 
-    def take_outcome(self, outcome: commands.CommitOutcome) -> None:
-        """Take the result of a plan."""
+    def take_outcome(self, outcome: commands.CommitOutcome, assignment: Assignment) -> None:
+        """Take the result of a plan, which was made from this assignment."""
         self._refusals = 0
+        if outcome.plan is not None and outcome.revision is not None:
+            self._state.requests.commit(assignment, outcome.plan, outcome.revision)
         self._expired = outcome.expired
         self._plan_at = math.inf if outcome.decide_again_at is None else outcome.decide_again_at
 

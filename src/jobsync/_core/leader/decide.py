@@ -11,7 +11,7 @@
 change their weight, and locks are edited. None of it makes wrong what the plan says of a token's owner:
 
 - dead, left, without a record: each is compared by itself (``Plan.evictions``, ``departed``, ``absent``);
-- has released: an acknowledgement is of one version, at which its owner gains nothing, so it stands until the version changes;
+- has released: an owner gains nothing before it has read another version, so a release stands until the version changes;
 - no row, and no holder: a node that registers later holds nothing before a version gives it something;
 - a pin's first owner is the owner of its hash token at this version, and a pin is removed as any token is handed over;
 - the first commit of a timeline: there is one, for it changes the version.
@@ -107,13 +107,14 @@ class _Decision:
         view, state, owner_table = self.view, self.state, self.owner_table
         state.absent_since = owner_table.absent_since
         state.gathering.begin(view.snapshot.version, self.now)
+        state.requests.read(self.old.version)
         stuck, state.doubted = find_stuck(owner_table.alive.values(), view.snapshot.version.number, state.doubted)
         members, members_at = self._members()
         if members is None:
             return Decision(None, _earliest(owner_table.due_at, members_at)), False
         weights, stuck, held_back = self._weights(members, stuck)
         receivers = {name for name, weight in weights.items() if weight > 0}
-        released = find_released(self.old, owner_table)
+        released = find_released(self.old, owner_table, state.requests)
         rowless = find_rowless(self.old, owner_table, state.rowless, self.longest_timeout, self.now)
         state.rowless = rowless.first_read
         state.gathering.read(released, self.config, self.now)

@@ -52,8 +52,8 @@ class Gathering:
             self.released_at = now
         if released.is_seen and self.seen_at is None:
             self.seen_at = now
-        if released.owners > config.many_owners and len(released.holding) > self.acknowledged:
-            self.acknowledged = len(released.holding)
+        if released.owners > config.many_owners and released.current > self.acknowledged:
+            self.acknowledged = released.current
             self.more_until = now + max(config.gather_sec, 2 * polling_pause(now - self.read_at))
 
     def holds_up(self, released: Released, is_structural: bool, config: NodeConfig, now: float) -> bool:

@@ -2,9 +2,9 @@
 
 Each function answers from what the leader has read, changes nothing, and says when time alone may change the answer.
 
-*Release.* An owner has released a token when ``seen`` in its record is exactly the version in which the token's target stands,
-and ``holding`` no longer lists the token. A commit makes a new version, and an owner that has not acknowledged by then
-acknowledges that one instead. So no acknowledgement outlives the version it was given for.
+*Release.* An owner has released a token when ``seen`` in its record is the version in which the token's target stands, and
+``holding`` no longer lists the token; or an earlier version, if the token has been requested of the owner without a break since
+then (``requests``). "At least this version" would not do: in a history that has gone back two versions may have one number.
 
 *Tokens without a row* (all of them, before the first distribution; some, after a manual edit) have an unknown last owner. Before
 the first distribution of a timeline only nodes of older timelines may hold them (R8). Later such a token waits until every live
@@ -22,14 +22,15 @@ while any member is WAITING::
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Set
 
 import attrs
 
 from jobsync._core.assignment import ABSENT, Assignment
 from jobsync._core.leader.owners import OwnerStatus, OwnerTable
-from jobsync._core.records import Member, Node, Revision
+from jobsync._core.leader.requests import Requests
+from jobsync._core.records import Member, Node
 
 __all__ = ['Released', 'Rowless', 'find_released', 'find_rowless', 'longest_timeout', 'polling_pause']
 
@@ -50,18 +51,21 @@ class Released:
     """
 
     holding: Mapping[str, Set[int]]
-    """The present owners that have acknowledged the version, and the tokens and pins that each of them still holds."""
+    """The present owners that have acknowledged the version, or an earlier one that counts, and the tokens and pins that each of
+    them still holds, or was requested to release later than that."""
     count: int
     """How many tokens and pins have been released."""
     is_complete: bool
     """Whether every token and pin with a target has been released by its present owner."""
     owners: int
     """How many present owners have a token or pin to release."""
+    current: int
+    """How many of them have acknowledged the very version."""
 
     @property
     def is_seen(self) -> bool:
         """Whether every such owner has acknowledged the version, though it may still hold tokens."""
-        return len(self.holding) == self.owners
+        return self.current == self.owners
 
     def has(self, owner: str | None, token: int) -> bool:
         """Return whether the owner has released a token or pin of its own that has a target."""
@@ -85,14 +89,21 @@ def polling_pause(waited_sec: float) -> float:
     return min(_LAST_POLL_SEC, max(_FIRST_POLL_SEC, waited_sec / 4))
 
 
-def find_released(assignment: Assignment, owner_table: OwnerTable) -> Released:
+def find_released(assignment: Assignment, owner_table: OwnerTable, requests: Requests) -> Released:
     """Return which tokens and pins that have a target their present owners have released."""
     asked = Counter(pin.owner for pin in assignment.pins.values() if pin.owner is not None and pin.target is not None)
     for (owner, _), count in assignment.moves.items():
         asked[owner] += count
     present = {name: count for name, count in asked.items() if owner_table.is_present(name)}
-    found = {name: _holding(owner_table.alive[name], assignment.version) for name in present}
+    found = {name: _holding(owner_table.alive[name], requests) for name in present}
     holding = {name: tokens for name, tokens in found.items() if tokens is not None}
+    seen = {name: owner_table.alive[name].seen for name in holding}
+    later: defaultdict[str, set[int]] = defaultdict(set)
+    for token, number in requests.since.items():
+        name = assignment.asked_of(token)
+        if name in seen and seen[name].number < number:
+            later[name].add(token)
+    holding.update((name, holding[name] | tokens) for name, tokens in later.items())
     held = sum(assignment.is_asked_for(token, name) for name, tokens in holding.items() for token in tokens)
     released = sum(present[name] for name in holding) - held
     return Released(
@@ -100,16 +111,17 @@ def find_released(assignment: Assignment, owner_table: OwnerTable) -> Released:
         count=released,
         is_complete=released == sum(present.values()),
         owners=len(present),
+        current=sum(version == assignment.version for version in seen.values()),
     )
 
 
-def _holding(owner: Node, version: Revision) -> Set[int] | None:
-    """Return what an owner still holds, perhaps of what it is to hand over; None if it has released nothing."""
+def _holding(owner: Node, requests: Requests) -> Set[int] | None:
+    """Return what an owner still holds, perhaps of what it is to hand over; None if no acknowledgement of it counts."""
     # t=0   version 7 gives token 3 the target b; its owner a reads so, and has a task of token 3 in flight
     # t=1   a acknowledges version 7 and reports token 3 in ``holding``: it claims no more of it, and still works on it
     # t=2   the task ends; a's next heartbeat reports nothing, and token 3 may pass on
     # Had a acknowledged version 8 instead, in which token 3 is its own again, it might be claiming it.
-    return owner.holding if owner.seen == version else None
+    return owner.holding if owner.seen in requests.versions else None
 
 
 @attrs.frozen

@@ -10,6 +10,7 @@ import attrs
 from jobsync._core.assignment import ABSENT, Assignment, Plan
 from jobsync._core.leader.admission import Admission
 from jobsync._core.leader.gathering import Gathering
+from jobsync._core.leader.requests import Requests
 from jobsync._core.patterns import NodeNames
 from jobsync._core.records import Node, NodeRef, NodeState, Snapshot, TaskLock
 
@@ -70,6 +71,7 @@ class LeaderState:
     """For each node that is no candidate: the number of the version at which that was first read."""
     admission: Admission = attrs.field(factory=Admission)
     gathering: Gathering = attrs.field(factory=Gathering)
+    requests: Requests = attrs.field(factory=Requests)
     unsettled_since: float | None = None
     cause: tuple[str, int] | None = None
     """Why hand-overs are under way, and how many members there were before: for the record of what they move."""

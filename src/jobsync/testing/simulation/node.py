@@ -72,6 +72,8 @@ class SimNode:
         self._rate = 1 + random.uniform(-DRIFT, DRIFT)
         self._offset = world.now - random.uniform(0, 1000)
         self._is_alive = True
+        self.distance_sec = 0.0
+        """How many seconds longer each way to the store takes than for other processes."""
         self.paused_until = self.cut_until = self.refused_until = 0.0
         self.fault: NodeFault | None = None
         self._hung: dict[Lane, Callable[[], None]] = {}
@@ -154,7 +156,7 @@ class SimNode:
 
     def _send(self, lane: Lane, call: commands.Command) -> None:
         world = self._world
-        out, back = world.latency(), world.latency()
+        out, back = world.latency() + self.distance_sec, world.latency() + self.distance_sec
         if isinstance(call, commands.Register):
             world.take_lock(self, call.node.ref)
 

@@ -172,7 +172,7 @@ class World:
                 if self.misleads:
                     hint = Hint(number, frozenset(self._hints.sample(self.names, 1)))
                 for _ in range(self._hints.choice((1, 1, 1, 2))):
-                    self.at(self.now + self.latency(), lambda node=node, hint=hint: node.hint(hint))  # type: ignore[misc]
+                    self.at(self.now + self.latency() + node.distance_sec, lambda node=node, hint=hint: node.hint(hint))  # type: ignore[misc]
 
     def edit_lock(self, task: str, patterns: tuple[str, ...] | None, expires_in: float | None = None) -> None:
         """Register or replace the lock of a task; with ``patterns`` None, clear it."""

@@ -58,7 +58,7 @@ _SMALL = (
           before=(locked('x', 'a'), locked('y', 'b')), edits=(cleared('x'), cleared('y'))),
     World('gather', 'A leader gathers the acknowledgements of three owners.', (A, B, C), {'edit': 1, 'pause': 1}, 2,
           before=(locked('x', 'a'),), edits=(locked_to('b', 'x', 'y'),), gathers=True, beginning=('edit',)),
-    World('request again', 'Two nodes are to hand over a task each, and one does not; the other is to keep its own, and then not.',
+    World('request again', 'Two nodes are to hand over a task each, and one does not; the other keeps its own for a while.',
           (A, B, C), {'edit': 3, 'pause': 1}, 4, before=(locked('x', 'c'), locked('y', 'b')),
           edits=(locked_to('a', 'x', 'y'), locked('y', 'b'), locked('y', 'a')),
           beginning=('pause c', *['edit', 'call a Commit'] * 2, 'call b Heartbeat', 'call b ReadAssignment', 'edit')),

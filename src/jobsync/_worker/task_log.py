@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
-from contextlib import suppress
 
 import attrs
 
@@ -32,8 +31,8 @@ class OpenTask:
 
     begun_at: float
     """When it was started last, on ``clock.now``."""
-    workers: list[int]
-    """The worker of each start, in their order: all of them may work on it."""
+    workers: dict[int, int]
+    """How often each worker has started it, in the order of their first starts: all of them may work on it."""
 
 
 class TaskLog:
@@ -102,7 +101,8 @@ class TaskLog:
                 return False
             self._open_task(key, worker_id())
             return True
-        lease, ref, worker, was_open = runtime.lease, runtime.agent.ref, worker_id(), key in self._open
+        lease, ref, worker = runtime.lease, runtime.agent.ref, worker_id()
+        before = self._starts(key, worker)
         attempts, attempt = lease.attempts, object()
         # t=0  this thread has an attempt at the task, and its claim is on the way
         # t=1  the leader wants the token for another node: this node reports the token as held, because of the attempt
@@ -123,6 +123,7 @@ class TaskLog:
                     # So a token that is to be handed over meanwhile is left to the next owner.
                     if lease.begin(key, token, clock.now, worker):
                         self._open_task(key, worker)
+                        lease.in_flight.setdefault(key, worker)  # see ``_close_unless_started``
                         return True
                     self.claims.log_refusal([key])
                     self.claims.give_up_unstarted([key])
@@ -131,13 +132,14 @@ class TaskLog:
                 if runtime.agent.is_asked:
                     runtime.wake()
         except BaseException:
-            self._take_back(key, worker, was_open=was_open)
+            self._take_back(key, worker, before)
             raise
         return False
 
     def check_out(self, key: str, token: int) -> bool:
         """Start a task and check it out to this worker; return False if another worker has it, or it is not this node's."""
-        worker, was_open = worker_id(), key in self._open
+        worker = worker_id()
+        before = self._starts(key, worker)
         try:
             # setdefault is one step: of two threads at the same task one finds its own number, the other that of the first.
             if self._checked_out.setdefault(key, worker) != worker:
@@ -146,7 +148,7 @@ class TaskLog:
                 return True
             self._checked_out.pop(key, None)
         except BaseException:
-            self._check_in(key, worker, was_open=was_open)
+            self._check_in(key, worker, before)
             raise
         return False
 
@@ -157,7 +159,8 @@ class TaskLog:
         """
         if self.session.is_leaving or key in self._checked_out:
             return False
-        runtime, worker, was_open = self._runtime, worker_id(), key in self._open
+        runtime, worker = self._runtime, worker_id()
+        before = self._starts(key, worker)
         if runtime is None and self.claims.is_entering([key]):
             return False
         try:
@@ -165,27 +168,31 @@ class TaskLog:
                 return False
             return self._checked_out.setdefault(key, worker) == worker
         except BaseException:
-            self._check_in(key, worker, was_open=was_open)
+            self._check_in(key, worker, before)
             raise
 
     # A signal's handler may raise at any step above, and the program may go on: after a timeout by SIGALRM, say, or Ctrl-C at a
     # prompt. A mark that stayed behind would keep all other workers from the task, and delay every hand-over of its token.
 
-    def _check_in(self, key: str, worker: int, *, was_open: bool) -> None:
+    def _starts(self, key: str, worker: int) -> int:
+        """Return how often this worker has started the task, if that is open."""
+        task = self._open.get(key)
+        return 0 if task is None else task.workers.get(worker, 0)
+
+    def _check_in(self, key: str, worker: int, before: int) -> None:
         """Take back a task that this worker has not checked out completely."""
         if self._checked_out.get(key) == worker:
             self._checked_out.pop(key, None)
-        self._take_back(key, worker, was_open=was_open)
+        self._take_back(key, worker, before)
 
-    def _take_back(self, key: str, worker: int, *, was_open: bool) -> None:
-        """Take back a task that this worker has not started completely, unless it ``was_open`` before."""
-        runtime = self.session.runtime
-        if was_open:
-            return
-        if runtime is None or runtime.lease.in_flight.get(key) == worker:
-            self.abandon(key)
-        else:
-            self.claims.give_up_unstarted([key])
+    def _take_back(self, key: str, worker: int, before: int) -> None:
+        """Take back a task that this worker has not started completely, which it had started so often ``before``."""
+        if not self._is_left(key, worker, before):
+            runtime = self.session.runtime
+            if runtime is None or runtime.lease.in_flight.get(key) == worker:
+                self._give_up(key, worker)
+            else:
+                self.claims.give_up_unstarted([key])
 
     def start_claimed(self, key: str, token: int, claimed: Claimed | None) -> bool:
         """Mark a claimed task in flight and check it out, if the run that claimed it still owns it and no worker has it.
@@ -195,7 +202,8 @@ class TaskLog:
         """
         if self.session.is_leaving or claimed is None or key in self._checked_out:
             return False
-        runtime, worker, was_open = self._runtime, worker_id(), key in self._open
+        runtime, worker = self._runtime, worker_id()
+        before = self._starts(key, worker)
         try:
             if self._checked_out.setdefault(key, worker) != worker:
                 return False
@@ -213,57 +221,102 @@ class TaskLog:
                     return False
             self._open_task(key, worker)
         except BaseException:
-            self._check_in(key, worker, was_open=was_open)
+            self._check_in(key, worker, before)
             raise
         return True
 
     def _open_task(self, key: str, worker: int) -> None:
-        begun = OpenTask(clock.now(), [worker])
-        # setdefault is one step: of two workers at the same task one finds what the other has begun.
-        if (other := self._open.setdefault(key, begun)) is not begun:
-            other.workers.append(worker)
-            other.begun_at, self._open[key] = begun.begun_at, other
+        task, begun = None, OpenTask(clock.now(), {})
+        # setdefault is one step: of two workers at the same task one finds what the other has begun. Until it finds what it has
+        # changed itself, since a worker that ends the task may take it out meanwhile.
+        while (found := self._open.setdefault(key, task or begun)) is not task:
+            task = found
+            task.begun_at = begun.begun_at
+            task.workers[worker] = task.workers.get(worker, 0) + 1
 
     def take_back(self, key: str, worker: int) -> bool:
         """Take back the last start of a task by a worker who will not work on it: abandon the task if there is no other start.
 
         Return whether the task is abandoned.
         """
-        task = self._open.get(key)
-        if task is None or worker not in task.workers:
+        starts = self._starts(key, worker)
+        if not starts or self._is_left(key, worker, starts - 1):
             return False
-        starts = task.workers.copy()  # another worker may append to the list meanwhile
-        del task.workers[len(starts) - 1 - starts[::-1].index(worker)]
-        if left := task.workers.copy():
-            self._pass_on(key, worker, left[-1])
-        else:
-            self.abandon(key)
-        return not left
+        self._give_up(key, worker)
+        return True
 
-    def _pass_on(self, key: str, worker: int, other: int) -> None:
-        """Count a task in flight as another worker's, if it counts as this one's."""
+    def _is_left(self, key: str, worker: int, starts: int) -> bool:
+        """Leave so many starts of an open task to a worker, at most; return whether any worker is left with one."""
+        task = self._open.get(key)
+        if task is None:
+            return False
+        if left := min(starts, task.workers.get(worker, 0)):
+            task.workers[worker] = left
+        else:
+            task.workers.pop(worker, None)
+        self._pass_on(key, worker, task)
+        return bool(task.workers)
+
+    def _pass_on(self, key: str, worker: int, task: OpenTask) -> None:
+        """Count a task in flight as another worker's, if it counts as this one's, which has no start of it any more."""
         runtime = self.session.runtime
-        if runtime is None or runtime.lease.in_flight.get(key) != worker:
-            return
         # t=0  two workers have started the task, the second of which does not work on it
         # t=1  the second leaves, and waits for the tasks of others alone: were this one its own, it would pass on amid the work
-        runtime.lease.in_flight[key] = other
-        if key not in self._open:  # it has ended just before that line
-            runtime.lease.finish([key])
+        while runtime is not None and runtime.lease.in_flight.get(key) == worker:
+            if worker in (workers := list(task.workers)) or not workers:
+                return
+            runtime.lease.in_flight[key] = worker = workers[-1]
+            if key not in self._open:  # it has ended just before that line
+                runtime.lease.finish([key])
 
     def _leave_to_next(self, key: str, worker: int) -> bool:
-        """Leave a task open and in flight for the worker that has started it since; return False if none has."""
+        """Leave a task open and in flight for the worker that has started it since; return False, with no start, if none has."""
         # t=0  a body works on the task, and another worker starts it
         # t=1  the body fails: abandoned now, the task would not be in flight while the other works on it
         task = self._open.get(key)
-        if task is None or task.workers[-1:] in ([], [worker]):
+        if task is None:
             return False
-        with suppress(ValueError):
-            while True:
-                task.workers.remove(worker)
-        if self._checked_out.get(key) == worker:
+        workers = list(task.workers)
+        is_left = workers[-1:] not in ([], [worker])
+        for each in [worker] if is_left else workers:
+            task.workers.pop(each, None)
+        if is_left and self._checked_out.get(key) == worker:
             self._checked_out.pop(key, None)
-        return True
+        return is_left
+
+    def _give_up(self, key: str, worker: int) -> None:
+        """Abandon a task that no worker is left at."""
+        try:
+            self._close_unless_started(key, worker)
+        except BaseException:  # of a signal's handler
+            self._close_unless_started(key, worker)
+            raise
+
+    def _close_unless_started(self, key: str, worker: int | None) -> None:
+        """Abandon a task whose work is over, and keep it open and in flight for a worker that starts it meanwhile."""
+        # t=0  this worker is the last at the task, and is to abandon it
+        # t=1  another worker starts the task: its call returns True
+        # t=2  the marks are removed: the task would not be in flight while the other works on it
+        # So they are made again, here or by the other, and the attempts of both hold the token meanwhile.
+        runtime, attempt = self.session.runtime, object()
+        attempts = {} if runtime is None else runtime.lease.attempts
+        try:
+            attempts[attempt] = key, worker or 0
+            task = self._open.pop(key, None)
+            if worker is None or self._checked_out.get(key) == worker:
+                self._checked_out.pop(key, None)
+            if worker is not None and task is not None and task.workers:
+                self._open.setdefault(key, task).workers.update(task.workers)
+            self._end_flight([key])
+        finally:
+            attempts.pop(attempt, None)
+            if runtime is not None and runtime.agent.is_asked:
+                runtime.wake()
+        if key not in self._open:
+            if runtime is not None and not self.completions.has(key):
+                runtime.lease.unrecorded.pop(key, None)
+            self.attempts.give_up([key])
+        self.session.note_progress()
 
     def fence(self, key: str, token: int) -> int | None:
         """Return the fence of a task that this node owns or has in flight; None for any other task, and without coordination."""
@@ -323,14 +376,8 @@ class TaskLog:
             raise
 
     def _abandon(self, key: str, worker: int | None) -> None:
-        if worker is not None and (self._checked_out.get(key, worker) != worker or self._leave_to_next(key, worker)):
-            return
-        self._close_tasks([key])
-        runtime = self.session.runtime
-        if runtime is not None and not self.completions.has(key):
-            runtime.lease.unrecorded.pop(key, None)
-        self.attempts.give_up([key])
-        self.session.note_progress()
+        if worker is None or (self._checked_out.get(key, worker) == worker and not self._leave_to_next(key, worker)):
+            self._close_unless_started(key, worker)
 
     def flush_if_due(self) -> None:
         """Record the finished tasks if it is time to, or if a hand-over waits for that."""
@@ -401,8 +448,13 @@ class TaskLog:
         self._end_flight(keys)
 
     def _end_flight(self, keys: list[str]) -> None:
+        """Mark tasks as no longer in flight, except what a worker has started since it was last ended."""
         runtime = self.session.runtime
         if runtime is not None and keys:
             runtime.lease.finish(keys)
+            for key in keys:
+                task = self._open.get(key)
+                if task is not None and (workers := list(task.workers)):
+                    runtime.lease.in_flight.setdefault(key, workers[-1])
             if runtime.agent.is_asked:
                 runtime.wake()

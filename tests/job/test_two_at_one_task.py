@@ -1,0 +1,171 @@
+"""Two workers at one task: at each line of what one of them does to end it, the other one begins it or ends it as well.
+
+A thread may be stopped between any two lines, while another one makes a whole call. So the whole call of the other worker is made
+here between two lines, each pair of them in turn, in the same thread.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+import pytest
+from tests.job.stores import Store, kinds
+from tests.signals import AlarmError, Interruption
+
+from jobsync import Job
+from jobsync._core.agent.lease import Lease
+from jobsync._worker import task_log
+from jobsync._worker.store_calls import acting_for, worker_id
+
+FILES = task_log.__file__, sys.modules[Lease.__module__].__file__
+HERE, OTHER, THIRD = -1, -2, -3
+"""The numbers of workers."""
+
+
+class Between:
+    """Makes a call before one of the lines that are run in the block, counted from its beginning."""
+
+    def __init__(self, line: int, call: Callable[[], object]) -> None:
+        self._left, self._call = line, call
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the block had so many lines."""
+        return self._left <= 0
+
+    def __enter__(self) -> Between:
+        self._before = sys.gettrace()
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+
+    def _trace(self, frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code.co_filename not in FILES:
+            return None
+        if event == 'line':
+            self._left -= 1
+            if self._left == 0:
+                self._call()
+        return self._trace
+
+
+def add(job: Job, worker: int) -> None:
+    with acting_for(worker):
+        assert job.add_task('x')
+
+
+def add_and_cancel(job: Job) -> Callable[[], object]:
+    add(job, HERE)
+    return lambda: job._task_log.take_back('x', HERE)
+
+
+def begin_a_block(job: Job) -> Callable[[Exception | None], object]:
+    with acting_for(HERE):
+        block = job.task('x')
+        block.__enter__()
+    return lambda error: block.__exit__(None if error is None else type(error), error, None)
+
+
+def begin_a_block_that_fails(job: Job) -> Callable[[], object]:
+    end = begin_a_block(job)
+    return lambda: end(ZeroDivisionError())
+
+
+def begin_a_block_that_ends(job: Job) -> Callable[[], object]:
+    end = begin_a_block(job)
+    return lambda: end(None)
+
+
+def holders(job: Job) -> tuple[list[int], list[int]]:
+    """Return the workers that have the task open, and those that have it in flight."""
+    task, runtime = job._task_log._open.get('x'), job._session.runtime
+    assert runtime is not None
+    assert not runtime.lease.attempts
+    return [] if task is None else list(task.workers), list(runtime.lease.in_flight.values())
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+@pytest.mark.parametrize('begin', [add_and_cancel, begin_a_block_that_fails])
+def test_a_task_is_begun_while_another_worker_gives_it_up(store: Store, begin: Callable[[Job], Callable[[], object]]) -> None:
+    """What a worker has begun in the midst of that is open and in flight: its token would pass on in the midst of the work."""
+    with store.job('a') as job:
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            end = begin(job)
+            with suppress(ZeroDivisionError), (between := Between(line, lambda: add(job, OTHER))):
+                end()
+            assert holders(job) == (([OTHER], [OTHER]) if between.is_made else ([], [])), line
+            job._task_log.abandon('x')
+    assert line > 30
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_is_begun_while_another_worker_completes_it(store: Store) -> None:
+    """It is begun before that, and over, or after that, and both open and in flight."""
+    with store.job('a') as job:
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            end = begin_a_block_that_ends(job)
+            with (between := Between(line, lambda: add(job, OTHER))):
+                end()
+            assert holders(job) in (([OTHER], [OTHER]), ([], [])), line
+            job._task_log.abandon('x')
+    assert line > 30
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_two_starts_of_one_task_are_taken_back_at_once(store: Store) -> None:
+    """As when two calls of ``add_task`` of an ``AsyncJob`` are cancelled: the task stays in flight, as the third worker's."""
+    with store.job('a') as job:
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            add(job, THIRD)
+            add(job, OTHER)
+            end = add_and_cancel(job)
+            with (between := Between(line, lambda: job._task_log.take_back('x', OTHER))):
+                end()
+            assert between.is_made or not job._task_log.take_back('x', OTHER)
+            assert holders(job) == ([THIRD], [THIRD]), line
+            assert job._task_log.take_back('x', THIRD)
+            assert holders(job) == ([], []), line
+    assert line > 10
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_an_interrupted_add_task_leaves_a_task_to_its_worker(store: Store) -> None:
+    """Wherever a signal's handler raises: as that of its own, leaving would not wait for what another worker works on."""
+    with store.job('a') as job:
+        job.add_task('first')  # which starts threads, and imports
+        point, is_interrupted = 0, True
+        while is_interrupted:
+            point, is_interrupted = point + 1, False
+            add(job, OTHER)
+            job._task_log.abandon('first')
+            try:
+                with Interruption(point) as interruption:
+                    job.add_task('x')
+                    interruption.at = None  # the call has returned
+            except AlarmError as error:
+                error.__traceback__, is_interrupted = None, True
+            if is_interrupted:
+                assert holders(job) == ([OTHER], [OTHER]), point
+            job._task_log.abandon('x')
+    assert point > 50
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_that_is_added_again_and_again_takes_no_memory(store: Store) -> None:
+    """A program may add its tasks each time it works on them, and complete none: only its workers are remembered."""
+    with store.job('a') as job:
+        for _ in range(100):
+            assert job.add_task('x')
+        assert holders(job) == ([worker_id()], [worker_id()])

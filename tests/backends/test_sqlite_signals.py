@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -16,6 +17,7 @@ from tests.support.harnesses.sqlite import SqliteHarness
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.sqlite import store as sqlite_store
 from jobsync.backends.sql.store import Mode
+from jobsync.database.connection import Connection
 from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
@@ -77,4 +79,31 @@ def test_a_call_that_ends_after_a_statement_leaves_no_transaction(tmp_path: Path
         namespace.beat(ref)
     assert other.beat(ref).heartbeat == 1
     assert namespace.beat(ref).heartbeat == 2
+    harness.close()
+
+
+@pytest.mark.usefixtures('no_collections')
+@pytest.mark.parametrize('in_transaction', [False, True])
+@pytest.mark.parametrize('kind', [AlarmError, TimeoutError])
+def test_a_users_statement_that_is_cut_short_keeps_no_writer_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException], in_transaction: bool
+) -> None:
+    """Also as long as the program has the exception: its traceback has the cursor of a statement whose rows were not taken."""
+    harness = SqliteHarness(tmp_path)
+    backend = harness.connect(op_timeout_sec=1.0)
+    assert isinstance(backend, SqlBackend)
+    namespace = Namespace(backend)
+    ref = namespace.join('a')
+    mine = Connection(backend.store.connection, lambda action: action())
+    mine.execute('CREATE TABLE mine (x INTEGER)')
+
+    def ring(_result: object) -> None:
+        raise kind
+
+    with monkeypatch.context() as patch, pytest.raises(kind) as caught:
+        patch.setattr(CursorResult, 'fetchall', ring)
+        with mine.transaction() if in_transaction else nullcontext():
+            mine.query('INSERT INTO mine VALUES (1), (2) RETURNING x')
+    assert namespace.beat(ref).heartbeat == 1
+    assert caught.tb is not None
     harness.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
@@ -367,8 +368,11 @@ def _run_whole(connection: sqlalchemy.Connection, work: Callable[[sqlalchemy.Con
     """Return the result of the work. If a signal's exit interrupts it, drop the connection: its answer is still to come."""
     try:
         return work(connection)
-    except Exception:
-        raise
-    except BaseException:
-        connection.invalidate()
+    except BaseException as error:
+        # t=0  a signal's handler raises before all rows of an INSERT … RETURNING are taken
+        # t=1  as long as the program has the exception, its traceback has the cursor: SQLite keeps the statement open, and the
+        #      transaction with it, and no process writes
+        traceback.clear_frames(error.__traceback__)
+        if not isinstance(error, Exception):
+            connection.invalidate()
         raise

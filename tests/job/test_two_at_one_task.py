@@ -7,13 +7,16 @@ here between two lines, each pair of them in turn, in the same thread.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import FrameType
 from typing import Any
 
 import pytest
 from tests.job.stores import Store, kinds
+from tests.job.waiting import DEADLINE_SEC, wait_until
 from tests.signals import AlarmError, Interruption
 
 from jobsync import Job
@@ -169,3 +172,28 @@ def test_a_task_that_is_added_again_and_again_takes_no_memory(store: Store) -> N
         for _ in range(100):
             assert job.add_task('x')
         assert holders(job) == ([worker_id()], [worker_id()])
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_leaving_waits_for_another_worker_at_a_task_of_its_own(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """What the leaving worker has added after another one, which works on it, is waited for: it would pass on amid the work."""
+    caplog.set_level('INFO', 'jobsync.job')
+    had_left: list[bool] = []
+    is_added = threading.Event()
+
+    def work(job: Job) -> None:
+        runtime = job._session.runtime
+        assert runtime is not None
+        with job.task('x'):
+            is_added.set()
+            wait_until(lambda: 'leaving waits' in caplog.text or runtime.is_over, 'the node leaves, or waits')
+            had_left.append(runtime.is_over)
+
+    with ThreadPoolExecutor(1) as thread:
+        with store.job('a', config={'shutdown_timeout_sec': DEADLINE_SEC}) as job:
+            done = thread.submit(work, job)
+            assert is_added.wait(DEADLINE_SEC)
+            assert job.add_task('x')
+        done.result(DEADLINE_SEC)
+    assert had_left == [False]
+    assert store.audits == ['x']

@@ -52,6 +52,7 @@ class TaskLog:
         self._checked_out: dict[str, int] = {}
         """The tasks that are checked out, with the worker of each."""
         self.claims = ClaimRecording(session, self.attempts, self._open)
+        session.on_leaving = self._leave_to_others
 
     @property
     def open_tasks(self) -> int:
@@ -404,6 +405,15 @@ class TaskLog:
         keys = [key for key in list(self._open) if self._checked_out.get(key, worker) == worker]
         self.completions.record_with(keys)
         self._close_tasks(keys)
+
+    def _leave_to_others(self, worker: int) -> None:
+        """Count the tasks that a worker has started, which is about to leave, as those of the other workers at them."""
+        # t=0  a thread works on a task
+        # t=1  the main thread adds the same task, which counts as its own from now on, and leaves, which waits for no task of its
+        #      own: the task would pass on in the midst of the work
+        for key, task in list(self._open.items()):
+            if len(task.workers) > 1:
+                self._is_left(key, worker, 0)
 
     def record_before_leaving(self) -> None:
         """Record the finished tasks, and give up what was not started, before leaving waits for anything."""

@@ -197,3 +197,37 @@ def test_leaving_waits_for_another_worker_at_a_task_of_its_own(store: Store, cap
         done.result(DEADLINE_SEC)
     assert had_left == [False]
     assert store.audits == ['x']
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_is_completed_while_another_worker_adds_it(store: Store) -> None:
+    """It is completed after that, and over, or before that, and both open and in flight, as that of the worker alone."""
+    with store.job('a') as job:
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            add(job, OTHER)
+            with (between := Between(line, lambda: job.complete('x'))):
+                add(job, HERE)
+            assert holders(job) in ((([HERE], [HERE]), ([], [])) if between.is_made else (([OTHER, HERE], [HERE]),)), line
+            job._task_log.abandon('x')
+    assert line > 20
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_is_completed_while_another_worker_checks_it_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the other one's block is the end of the task: it would stay in flight, and leaving would wait for it."""
+    with store.job('a') as job:
+        add(job, OTHER)
+        claims = job._task_log.claims
+        record = claims.record_alone
+
+        def complete_first(*arguments: Any) -> bool:
+            with acting_for(OTHER):
+                job.complete('x')
+            return record(*arguments)
+
+        monkeypatch.setattr(claims, 'record_alone', complete_first)
+        with job.task('x'):
+            assert job._task_log.has_checked_out('x')
+        assert holders(job) == ([], [])

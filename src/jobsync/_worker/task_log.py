@@ -125,6 +125,8 @@ class TaskLog:
                     if lease.begin(key, token, clock.now, worker):
                         self._open_task(key, worker)
                         lease.in_flight.setdefault(key, worker)  # see ``_close_unless_started``
+                        if key not in self._open:  # completed just before that line
+                            self._end_flight([key])
                         return True
                     self.claims.log_refusal([key])
                     self.claims.give_up_unstarted([key])
@@ -227,13 +229,14 @@ class TaskLog:
         return True
 
     def _open_task(self, key: str, worker: int) -> None:
-        task, begun = None, OpenTask(clock.now(), {})
+        task, begun = None, OpenTask(clock.now(), {worker: 1})
         # setdefault is one step: of two workers at the same task one finds what the other has begun. Until it finds what it has
         # changed itself, since a worker that ends the task may take it out meanwhile.
-        while (found := self._open.setdefault(key, task or begun)) is not task:
+        while (found := self._open.setdefault(key, begun)) is not task:
             task = found
-            task.begun_at = begun.begun_at
-            task.workers[worker] = task.workers.get(worker, 0) + 1
+            if task is not begun:
+                task.begun_at = begun.begun_at
+                task.workers[worker] = task.workers.get(worker, 0) + 1
 
     def take_back(self, key: str, worker: int) -> bool:
         """Take back the last start of a task by a worker who will not work on it: abandon the task if there is no other start.
@@ -453,8 +456,12 @@ class TaskLog:
 
     def _remove_marks(self, keys: list[str]) -> None:
         for key in keys:
-            self._open.pop(key, None)
-            self._checked_out.pop(key, None)
+            task = self._open.pop(key, None)
+            # t=0  a worker checks the task out, and its claim is on the way
+            # t=1  another worker, which has added the task, completes it
+            # t=2  the first works on it: its check-out is to end with that, and keeps others from the task until then
+            if task is None or self._checked_out.get(key) in task.workers:
+                self._checked_out.pop(key, None)
         self._end_flight(keys)
 
     def _end_flight(self, keys: list[str]) -> None:

@@ -1082,6 +1082,22 @@ class TestWatch:
                 backend.wait(-1, 0.2)
             assert backend.wait(-1, DEADLINE_SEC) == 0
 
+    def test_closing_waits_until_its_thread_is_out_of_grpc(self, harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A thread that the end of the program stops there may keep a lock, for which the interpreter would wait for ever."""
+        backend, drain, ended = harness.connect(), channel._drain, list[bool]()
+
+        def slowly(answers: Any) -> None:
+            time.sleep(0.2)
+            drain(answers)
+            ended.append(True)
+
+        monkeypatch.setattr(channel, '_drain', slowly)
+        monkeypatch.setattr(forks, 'CALLS_END_SEC', DEADLINE_SEC)
+        backend.wait(-1, DEADLINE_SEC)
+        eventually(lambda: raw(backend)._watcher._stream)
+        backend.close()
+        assert ended
+
     def test_an_unexpected_error_ends_no_watch(self, harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is opened again: gRPC starts a thread for each, and raises when there can be no more of them."""
         backend, opened = harness.connect(), list[bool]()

@@ -108,7 +108,7 @@ class EtcdChannel:
     def watch(self, request: Any, deadline: float) -> Iterator[Any]:
         """Open a watch for the length of a block: answers to iterate over and to cancel. Errors in the block are gRPC's."""
         token = self._logged_in(deadline)
-        with GATE.passed() as passage:
+        with GATE.passed(self) as passage:
             # Without ``hasleader``, a member that has lost the others would keep the watch open and send nothing.
             answers = self._method('Watch.Watch')(request, metadata=[*self._metadata(token), ('hasleader', 'true')])
             passage.cancel = answers.cancel
@@ -134,7 +134,7 @@ class EtcdChannel:
     def _answer(self, method: str, request: Any, deadline: float, token: str) -> Any:
         began = time.monotonic()
         try:
-            with GATE.passed():
+            with GATE.passed(self):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise BackendUnavailable(f'etcd at {self.name}: no time was left for this call')

@@ -9,7 +9,7 @@ from typing import Any
 from jobsync.backends._common.forks import abandon, forget_in_child
 from jobsync.backends.etcd.channel import EtcdChannel
 from jobsync.backends.etcd.errors import Refused, not_let_in
-from jobsync.backends.etcd.forks import hang_up_before_fork
+from jobsync.backends.etcd.forks import GATE, hang_up_before_fork
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
@@ -104,6 +104,10 @@ class EtcdConnection:
         """End all calls, now and for good."""
         for channel in self._channels:
             channel.close('closed')
+        # t=0  the thread of the watch reads what gRPC still has for it, under a lock of gRPC's
+        # t=1  the program ends: that thread stops where it is, and the lock stays taken
+        # t=2  as the interpreter frees an object of gRPC's, that closes its channel once more: it waits for the lock for ever
+        GATE.wait_for_calls(self._channels)
 
     def hang_up(self) -> None:
         """Close all channels before a fork; the next call opens new ones."""

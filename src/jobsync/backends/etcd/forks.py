@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ FORK_WAITS_SEC = 10.0
 """How long a fork waits for calls. A server that answers takes milliseconds, and one that does not takes ``op_timeout_sec``."""
 THREADS_END_SEC = 1.0
 """How long a fork waits for gRPC's threads. They end, or sleep, in two milliseconds, unless another library has a channel too."""
+CALLS_END_SEC = 1.0
+"""How long closing waits for calls to end, which is a matter of milliseconds once their channel is closed."""
 POLL_SEC = 0.0005
 THREADS = Path('/proc/self/task')
 THREAD_NAMES = ('event_engine', 'grpc', 'lifeguard', 'default-exec', 'resolver-exec')
@@ -38,6 +40,8 @@ class Passage:
     """A call that is under way, its thread, and how to cancel the call if it may last."""
 
     thread: int
+    channel: object
+    """What the call is made over; None for what else concerns a channel."""
     cancel: Callable[[], object] | None = None
 
 
@@ -58,9 +62,9 @@ class Gate:
         """Threads that are about to fork."""
 
     @contextlib.contextmanager
-    def passed(self) -> Iterator[Passage]:
-        """Hold a fork up for the length of a call, or of whatever else concerns a channel."""
-        passage = Passage(threading.get_ident())
+    def passed(self, channel: object = None) -> Iterator[Passage]:
+        """Hold a fork up for the length of a call over ``channel``, or of whatever else concerns a channel."""
+        passage = Passage(threading.get_ident(), channel)
         # From the first step on, for a signal's handler may raise after any: forks would wait for a passage that is left behind.
         try:
             self._inside.add(passage)
@@ -80,6 +84,12 @@ class Gate:
         """Return whether a fork waits for this call, which a signal's handler makes in a thread that forks or is in a call."""
         is_inside = any(other.thread == passage.thread for other in list(self._inside) if other is not passage)
         return is_inside or passage.thread in self._forking
+
+    def wait_for_calls(self, channels: Collection[object]) -> None:
+        """Wait until no other thread is in a call over one of these channels, at most ``CALLS_END_SEC``."""
+        me, deadline = threading.get_ident(), time.monotonic() + CALLS_END_SEC
+        while any(call.channel in channels and call.thread != me for call in list(self._inside)) and time.monotonic() < deadline:
+            time.sleep(POLL_SEC)
 
     def shut(self) -> None:
         """Prepare a fork.

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import gc
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from tests.job.stores import Store
+from tests.job.waiting import wait_until
 
-from jobsync import Task
+from jobsync import Job, Task
+from jobsync._core.agent.agent import Agent
 
 
 def test_no_finalizer(shared_store: Store) -> None:
@@ -27,3 +34,35 @@ def test_no_finalizer(shared_store: Store) -> None:
         gc.garbage.clear()
         gc.enable()
     assert found == []
+
+
+@pytest.mark.any_store
+@pytest.mark.parametrize('what', ['heartbeat', 'work'])
+def test_a_block_that_ends_in_a_thread_of_its_node(store: Store, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A generator that is suspended in a block is closed by the collector, in any thread: the node leaves in good order."""
+    collects, step = threading.Event(), Agent.next
+
+    def collecting(agent: Agent, *arguments: Any) -> Any:
+        if collects.is_set() and threading.current_thread().name.startswith(f'jobsync-{what}-'):
+            collects.clear()
+            gc.collect()
+        return step(agent, *arguments)
+
+    def suspended() -> Iterator[Job]:
+        with store.job() as job:
+            yield job
+
+    monkeypatch.setattr(Agent, 'next', collecting)
+    gc.collect()
+    gc.disable()
+    try:
+        cycle = SimpleNamespace(blocks=suspended())
+        cycle.itself = cycle
+        runtime = next(cycle.blocks)._session.runtime
+        del cycle
+        collects.set()
+        wait_until(lambda: runtime.is_over, 'the node leaves')
+        wait_until(lambda: not [each for each in threading.enumerate() if each.name.endswith('-a')], 'its threads end')
+    finally:
+        gc.enable()
+    assert runtime.status.phase.value == 'left'

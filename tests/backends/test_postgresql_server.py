@@ -747,7 +747,9 @@ class TestHints:
         answers: list[int] = []
         waiting = threading.Thread(target=lambda: answers.append(namespace.backend.wait(revision, 100.0)))
         waiting.start()
-        eventually(lambda: server.psql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT revision%'") != ['0'])
+        eventually(
+            lambda: server.psql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'BEGIN%SELECT revision%'") != ['0']
+        )
         server.psql(f'CREATE ROLE nobody_{harness.schema} LOGIN')
         for forged in (str(2**62), str(revision + 1), 'nonsense', ''):
             server.psql(f'SET ROLE nobody_{harness.schema}', f"SELECT pg_notify('jobsync_{oid}', '{forged}')")

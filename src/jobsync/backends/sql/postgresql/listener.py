@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 
@@ -97,6 +98,12 @@ class PostgresqlListener(listening.Listener):
     def _read_revision(self) -> int:
         assert self._connection is not None
         self._connection.deadline = time.monotonic() + self._op_timeout
+        # t=0  an operator's open transaction has the lock of the table, which this query waits for
+        # t=1  the time is over, the connection is closed, and another one is made, whose query waits too
+        # The server does not notice the end of a connection while it waits for a lock: without the timeout each try of each node
+        # leaves a session behind, until there are none for any program.
+        self._connection.before += ['BEGIN READ ONLY', f'SET LOCAL statement_timeout = {math.ceil(self._op_timeout * 1000)}']
+        self._connection.after = ['COMMIT']
         query = sql.SQL('SELECT revision, tableoid FROM {}').format(sql.Identifier(self._state))
         # t=0  this query reads revision 5
         # t=1  a commit makes it 6, and is announced

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -10,6 +13,8 @@ from tests.job.waiting import wait_until
 from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.servers import PostgresServer
 
+from jobsync.backend import INITIAL
+from jobsync.errors import BackendUnavailable
 from jobsync.testing import Namespace
 
 pytestmark = pytest.mark.postgres
@@ -33,3 +38,27 @@ def test_a_wait_for_a_revision_leaves_no_session_behind(harness: PostgresqlHarne
         listening.wait(0, 5)
         listening.close()
         wait_until(lambda: harness.server.psql(waits) == ['0'], 'no session waits')
+
+
+def test_a_session_whose_process_is_stopped(harness: PostgresqlHarness) -> None:
+    """It keeps its locks through ``pg_terminate_backend``, and ends once its process goes on, as the page of messages says."""
+    ref = Namespace(harness.connect()).join('a')
+    hasty = harness.connect(op_timeout_sec=1)
+
+    def heartbeat() -> bool:
+        try:
+            hasty.heartbeat(ref, INITIAL, frozenset())
+        except BackendUnavailable:
+            return False
+        return True
+
+    wait_until(heartbeat, 'a first heartbeat')
+    with closing(psycopg.connect(harness.server.url(socket_only=True))) as operator:
+        operator.execute(f'SELECT 1 FROM {harness.schema}.sync_node FOR UPDATE')
+        os.kill(operator.info.backend_pid, signal.SIGSTOP)
+        try:
+            assert harness.server.psql(f'SELECT pg_terminate_backend({operator.info.backend_pid})') == ['t']
+            wait_until(lambda: not heartbeat(), 'a heartbeat waits for the lock')
+        finally:
+            os.kill(operator.info.backend_pid, signal.SIGCONT)
+        wait_until(heartbeat, 'the session has ended')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 from collections.abc import Sequence
 
 import pytest
@@ -13,6 +15,8 @@ from tests.backends.mutants.page import rows
 pytest_plugins = ['pytester']
 
 ROWS = rows()
+KEPT = (multiprocessing.forkserver, multiprocessing.resource_tracker)
+"""Modules with a process each. A run of pytest forgets what it has imported, and the next would start another process."""
 TRIES = 20
 """Of the tests, on a mutant that it takes a race to notice; one run misses such a mutant at times."""
 AGAIN = 'to write the table anew: python -m tests.backends.mutants'

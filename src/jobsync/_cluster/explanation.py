@@ -152,7 +152,9 @@ def _unowned(reading: ClusterReading, place: TaskPlace) -> str:
         return 'Not claimable yet: the row of its token is missing, so its last owner may still have it. It waits one timeout.'
     if place.target:
         return f'Not claimable yet: {place.target!r} is to have it.'
-    return 'Not claimable yet: its token has no owner, and the leader is to give it to a node.'
+    if (words := reading.nothing_given) and reading.live.keys() <= reading.idle.keys():
+        return f'Not claimable: {words}. Let one own tokens again, or start another one.'
+    return f'Not claimable yet: {words or "its token has no owner, and the leader is to give it to a node"}.'
 
 
 def holder_of(reading: ClusterReading, key: str) -> Node | None:

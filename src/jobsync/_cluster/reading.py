@@ -9,8 +9,10 @@ import attrs
 
 from jobsync._core.agent.settings_comparison import settings_of
 from jobsync._core.assignment import Assignment
+from jobsync._core.counting import counted
 from jobsync._core.hashing import tokenizer
 from jobsync._core.records import DRAINED, LockReading, Node, NodeState, Pin, Settings, Snapshot, TaskLock
+from jobsync._core.redact import listed
 from jobsync.backend import Backend
 from jobsync.errors import BackendUnavailable, TimelineChanged
 
@@ -73,6 +75,20 @@ class ClusterReading:
         found = dict.fromkeys((node.name for node in nodes if node.weight == 0), 'of weight 0') | found
         stalled = {node.name for node in nodes if node.stalled} - found.keys()
         return dict.fromkeys(stalled, 'stalled') | found if live.keys() - found.keys() - stalled else found
+
+    @property
+    def nothing_given(self) -> str | None:
+        """Why the leader gives no token to any node, as far as records say it; None if it is to give each to one."""
+        live, idle, members = self.live, self.idle, self.assignment.members
+        if live and not live.keys() - idle.keys():
+            return f'each node at work is to own nothing: {listed(f"{name!r} is {idle[name]}" for name in live)}'
+        if members or not live:
+            return None
+        leader, least = self.snapshot.leadership.node, self._leader_settings.get('minimum_nodes')
+        if leader is None or not isinstance(least, int) or len(live) >= least:
+            return 'the cluster has not formed yet'
+        at_work = counted(len(live), 'node is', 'nodes are')
+        return f'the cluster has not formed yet: minimum_nodes of the leader {leader.name!r} is {least}, and {at_work} at work'
 
     @property
     def ignores_locks(self) -> bool:

@@ -177,7 +177,8 @@ def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterat
     elif leader not in live:
         yield f'the leader {leader!r} is not at work: another node is to take over'
     if live and owned < reading.settings.total_tokens:
-        yield f'{counted(reading.settings.total_tokens - owned, "token has", "tokens have", spec=",")} no owner'
+        why = f': {reading.nothing_given}' if reading.nothing_given else ''
+        yield f'{counted(reading.settings.total_tokens - owned, "token has", "tokens have", spec=",")} no owner{why}'
     for node in snapshot.nodes:
         if reading.is_silent(node):
             yield f'node {node.name!r} ({node.host}, pid {node.pid}) has been silent for {reading.silence_sec(node):.0f} s'

@@ -42,7 +42,7 @@ class NodeRow(TypedDict):
     is_leader: bool
     weight: float
     stalled: bool
-    """Whether the node owned work and made no progress (``progress_timeout_sec``): its share is with other nodes."""
+    """Whether the node owned work and made no progress (``progress_timeout_sec``). Others have its share, if any could own it."""
     host: str
     pid: int
     settings: dict[str, object]

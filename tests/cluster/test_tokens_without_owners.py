@@ -1,16 +1,16 @@
-"""What an operator reads while tokens have no owner."""
+"""What an operator reads while tokens have no owner, or a node that hangs keeps its own."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from tests.cluster.conftest import Nodes, acknowledge
+from tests.cluster.conftest import Nodes, acknowledge, task_of
 
 from jobsync import Cluster
 from jobsync.backend import TokenGroup
 from jobsync.testing import Namespace
-from jobsync.testing.conformance.namespace import TOKENS
+from jobsync.testing.conformance.namespace import DAY, TOKENS
 
 
 def test_a_cluster_that_waits_for_nodes(cluster: Cluster, namespace: Namespace) -> None:
@@ -38,3 +38,23 @@ def test_nodes_that_are_all_to_own_nothing(cluster: Cluster, namespace: Namespac
     assert cluster.why('x').verdict == f'Not claimable: {words}. Let one own tokens again, or start another one.'
     namespace.join('c')
     assert 'the leader is to give it to a node' in cluster.why('x').verdict
+
+
+def test_a_node_that_hangs_alone(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """A node without progress keeps its share if no other node could have it, and its problem does not say otherwise."""
+    namespace.backend.set_weight(nodes['b'], 1.0, stalled=True)
+    (problem,) = cluster.status()['problems']
+    assert problem.endswith('makes no progress: its share is with other nodes')
+    namespace.backend.set_weight(nodes['a'], 0.0, stalled=False)
+    (problem,) = cluster.status()['problems']
+    assert problem.endswith('makes no progress, and keeps its share: no other node could own it')
+
+
+def test_a_task_of_a_node_that_hangs(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """An explanation whose owner makes no progress says so, with the process to examine, until the task is complete."""
+    task, sentence = task_of(cluster, 'b'), "'b' (, pid 0) makes no progress: its program may hang (progress_timeout_sec)."
+    assert sentence not in cluster.why(task, DAY).details
+    namespace.backend.set_weight(nodes['b'], 1.0, stalled=True)
+    assert sentence in cluster.why(task, DAY).details
+    namespace.audit('b', task)
+    assert sentence not in cluster.why(task, DAY).details

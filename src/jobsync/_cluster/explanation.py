@@ -184,6 +184,10 @@ def _details(reading: ClusterReading, place: TaskPlace, history: TaskHistory, *,
         yield f'{place.owner!r} has it since {moved.triggered_at:%Y-%m-%d %H:%M:%S} UTC ({moved.trigger_reason}).'
     elif place.owner is not None:
         yield f'{place.owner!r} has it since version {place.version}, of which no rebalance is on record.'
+    owner = reading.node(place.owner)
+    if owner is not None and owner.stalled and not history.audits:
+        where = f'{owner.name!r} ({owner.host}, pid {owner.pid})'
+        yield f'{where} makes no progress: its program may hang (progress_timeout_sec).'
     if place.home is not None and place.home not in live:
         yield f'{place.home!r} lost it by leaving or dying, and is to have it again if it comes back.'
     if place.lock is not None:

@@ -183,7 +183,10 @@ def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterat
         if reading.is_silent(node):
             yield f'node {node.name!r} ({node.host}, pid {node.pid}) has been silent for {reading.silence_sec(node):.0f} s'
         elif node.state is NodeState.JOINED and node.stalled:
-            yield f'node {node.name!r} ({node.host}, pid {node.pid}) makes no progress: its share is with other nodes'
+            share = ': its share is with other nodes'
+            if node.name not in reading.idle:
+                share = ', and keeps its share: no other node could own it'
+            yield f'node {node.name!r} ({node.host}, pid {node.pid}) makes no progress{share}'
         elif node.state is NodeState.JOINED and not node.candidate:
             yield f'node {node.name!r} does not get its work as leader done, and is no candidate'
     if live and live.keys() <= reading.drained.keys():

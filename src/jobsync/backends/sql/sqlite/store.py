@@ -58,10 +58,12 @@ CHECK_SEC = 1.0
 PROGRESS_STEPS = 100_000
 """Steps of SQLite's machine, about a millisecond, between two comparisons of the clock with the deadline."""
 NAMESPACES = """
-SELECT substr(lower(name), 1, length(name) - 5) FROM sqlite_master AS state WHERE lower(name) LIKE '_%state' AND EXISTS (
-    SELECT 1 FROM sqlite_master WHERE lower(name) = substr(lower(state.name), 1, length(state.name) - 5) || 'rebalance'
-) ORDER BY 1
+SELECT DISTINCT prefix FROM (
+    SELECT substr(lower(name), 1, length(name) - length(ending)) AS prefix
+    FROM sqlite_master JOIN (SELECT 'state' AS ending UNION SELECT 'unowned') ON lower(name) LIKE '_%' || ending
+) WHERE EXISTS (SELECT 1 FROM sqlite_master WHERE lower(name) IN (prefix || 'token', prefix || 'rebalance')) ORDER BY 1
 """
+"""Known by two tables, each of which may be one of two: a namespace that has lost one table is listed."""
 OLDEST_SQLITE = (3, 33, 0)
 """The first with UPDATE FROM."""
 RESERVED = 'sqlite_'

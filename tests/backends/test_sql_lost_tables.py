@@ -33,7 +33,9 @@ def test_a_namespace_that_has_lost_a_table_is_there(namespace: Namespace, harnes
 
 
 def test_tables_of_other_programs_are_no_namespace(namespace: Namespace, harness: SqlHarness) -> None:
-    """One table whose name ends as one of a namespace is no namespace."""
+    """A table or two whose names end as those of a namespace are none: many a program has a state and a token."""
     backend: Any = harness.connect()
-    harness.execute(*(f'CREATE TABLE {name} (id INTEGER)' for name in ('a_state', 'b_unowned', 'c_token', 'd_rebalance')))
+    harness.execute(
+        *(f'CREATE TABLE {name} (id INTEGER)' for name in ('a_state', 'a_token', 'b_unowned', 'b_node', 'd_rebalance'))
+    )
     assert backend.read_namespaces(9) == ['sync_']

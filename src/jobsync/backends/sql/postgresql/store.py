@@ -56,16 +56,14 @@ GRACE_SEC = 0.5
 LEAST_SEC, LEAST_PART = 1.0, 1 / 2
 """The time that a transaction has, if its call had as much, and the part of that, however long it then took to connect."""
 NAMESPACES = """
-SELECT DISTINCT prefix COLLATE "C" FROM (
+SELECT prefix COLLATE "C" FROM (
     SELECT left(relname, -length(ending)) AS prefix, relnamespace
-    FROM pg_catalog.pg_class JOIN (VALUES ('state'), ('unowned')) AS one (ending) ON right(relname, length(ending)) = ending
+    FROM pg_catalog.pg_class JOIN (VALUES ('state'), ('rebalance'), ('unowned')) AS one (ending)
+        ON right(relname, length(ending)) = ending
     WHERE relkind = 'r' AND pg_catalog.pg_table_is_visible(oid)
-) AS found WHERE prefix <> '' AND EXISTS (
-    SELECT FROM pg_catalog.pg_class AS other
-    WHERE other.relnamespace = found.relnamespace AND other.relname IN (prefix || 'token', prefix || 'rebalance')
-) ORDER BY 1
+) AS found WHERE prefix <> '' GROUP BY prefix, relnamespace HAVING count(*) >= 2 ORDER BY 1
 """
-"""Known by two tables, each of which may be one of two: a namespace that has lost one table is listed."""
+"""Known by two of three tables, so that one which has lost one of them is listed."""
 
 ROWS_OF_A_PAGE = 128
 """About how many claims or audits a page holds."""

@@ -58,12 +58,11 @@ CHECK_SEC = 1.0
 PROGRESS_STEPS = 100_000
 """Steps of SQLite's machine, about a millisecond, between two comparisons of the clock with the deadline."""
 NAMESPACES = """
-SELECT DISTINCT prefix FROM (
-    SELECT substr(lower(name), 1, length(name) - length(ending)) AS prefix
-    FROM sqlite_master JOIN (SELECT 'state' AS ending UNION SELECT 'unowned') ON lower(name) LIKE '_%' || ending
-) WHERE EXISTS (SELECT 1 FROM sqlite_master WHERE lower(name) IN (prefix || 'token', prefix || 'rebalance')) ORDER BY 1
+SELECT substr(lower(name), 1, length(name) - length(ending)) AS prefix
+FROM sqlite_master JOIN (SELECT 'state' AS ending UNION SELECT 'rebalance' UNION SELECT 'unowned') ON lower(name) LIKE '_%' || ending
+WHERE type = 'table' GROUP BY prefix HAVING count(*) >= 2 ORDER BY 1
 """
-"""Known by two tables, each of which may be one of two: a namespace that has lost one table is listed."""
+"""Known by two of three tables, so that one which has lost one of them is listed."""
 OLDEST_SQLITE = (3, 33, 0)
 """The first with UPDATE FROM."""
 RESERVED = 'sqlite_'

@@ -59,7 +59,8 @@ PROGRESS_STEPS = 100_000
 """Steps of SQLite's machine, about a millisecond, between two comparisons of the clock with the deadline."""
 NAMESPACES = """
 SELECT substr(lower(name), 1, length(name) - length(ending)) AS prefix
-FROM sqlite_master JOIN (SELECT 'state' AS ending UNION SELECT 'rebalance' UNION SELECT 'unowned') ON lower(name) LIKE '_%' || ending
+FROM sqlite_master JOIN (SELECT 'state' AS ending UNION SELECT 'rebalance' UNION SELECT 'unowned')
+    ON lower(name) LIKE '_%' || ending
 WHERE type = 'table' GROUP BY prefix HAVING count(*) >= 2 ORDER BY 1
 """
 """Known by two of three tables, so that one which has lost one of them is listed."""

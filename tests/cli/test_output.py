@@ -127,7 +127,8 @@ def test_a_reader_that_has_gone(tmp_path: Path, command: str, lines: int) -> Non
     """A command whose output goes into ``head`` ends as other programs do, by SIGPIPE, and prints nothing more."""
     url = f'sqlite:///{tmp_path}/jobs.db'
     with closing(plugins.connect(url, BackendOptions())) as backend:
-        Namespace(backend).leader('a')
+        namespace = Namespace(backend)
+        namespace.lead(namespace.join('a', timeout_sec=3600))  # no process sends its heartbeats
     errors = subprocess.STDOUT if command == 'nodes nodes' else subprocess.PIPE  # wrong arguments, whose message has no reader
     arguments = [sys.executable, '-m', 'jobsync', *command.split(), '--backend', url]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, text=True) as process:

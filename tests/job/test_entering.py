@@ -22,7 +22,7 @@ from jobsync import ClusterTimeout, CoordinationConfig, Job, JobsyncError, NotOw
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import NodeRef, NodeState, Registration
 from jobsync._runtime import Status
-from jobsync._runtime.startup import _Schedule, _waiting_for, node_config
+from jobsync._runtime.startup import _Schedule, _waiting_for, _why, node_config
 from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
 from jobsync.testing import Fault, FaultyBackend, When
 
@@ -222,6 +222,29 @@ def test_what_a_node_is_said_to_wait_for(status: Status, changes: dict[str, Any]
     """Each state names what is missing, and how long the wait takes at most."""
     made = node_config('a', CoordinationConfig(), INFO, create=True, wait_on_enter=60, announces=False)
     assert _waiting_for(status, attrs.evolve(made, **changes), 60.0, 2.0, 'b, c') == waits_for
+
+
+@pytest.mark.parametrize(
+    ('status', 'changes', 'is_named'),
+    [
+        (MEMBER, {}, True),
+        (MEMBER, {'durable': True}, False),
+        (MEMBER, {'heartbeat_timeout_sec': 15.0}, False),
+        (attrs.evolve(MEMBER, distributed=True), {}, False),
+        (Status(Phase.REGISTERING), {}, False),
+    ],
+)
+def test_older_leases_that_outlast_entering(status: Status, changes: dict[str, Any], is_named: bool) -> None:
+    """Where older leases outlast entering, what is logged and the error say so and what to set."""
+    made = node_config('a', CoordinationConfig(), INFO, create=True, wait_on_enter=60, announces=False)
+    config = attrs.evolve(made, **{'durable': False, 'heartbeat_timeout_sec': 300.0, 'minimum_nodes': 1, **changes})
+    remedy = 'lower heartbeat_timeout_sec (300), or set wait_on_enter to as much'
+    waiting = _waiting_for(status, config, 60.0, 10.0, '')
+    assert waiting.endswith(f'; ClusterTimeout in 110 s at the latest, which is sooner: {remedy}') is is_named
+    error = _why(status, config, 120.0, None)
+    assert (f'until every older lease is over, since the store may lose what it has confirmed: {remedy}' in error) is is_named
+    assert ('Can the leader reach the store?' in error) is not is_named
+    assert 'failed: the store is away' in _why(status, config, 120.0, JobsyncError('the store is away'))
 
 
 def test_the_end_of_a_wait_past_its_limit() -> None:

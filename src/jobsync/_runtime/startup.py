@@ -119,7 +119,7 @@ def wait_until_entered(
             return
         short = minimum_nodes is not None and 0 < status.registered_nodes < minimum_nodes
         if waited >= limit_sec + (0 if short else distribution_timeout_sec):
-            raise ClusterTimeout(_why(name, status, minimum_nodes, limit_sec, waited, runtime.trouble))
+            raise ClusterTimeout(_why(status, config, waited, runtime.trouble))
         if (level := schedule.level(waited)) is not None:
             text = _waiting_for(status, config, distribution_timeout_sec, waited, _holders(runtime))
             _logger.log(level, 'node %r: %s', name, text)
@@ -173,6 +173,8 @@ def _waiting_for(status: Status, config: NodeConfig, distribution_timeout_sec: f
             f'waiting {leases_left:.0f} s until every older lease is over, since the store may lose what it has confirmed (on '
             'Redis, durable=yes in the URL declares a server that does not)'
         )
+        if leases_left > until_timeout:
+            end += f', which is sooner: {_longer_wait(config)}'
     else:
         what = f'waiting for the first distribution ({nodes} registered)'
     return f'{what}; {end}'
@@ -186,17 +188,30 @@ def _holders(runtime: NodeRuntime) -> str:
     return listed(pinned | owners)
 
 
-def _why(
-    name: str, status: Status, minimum_nodes: int | None, limit_sec: float, waited: float, trouble: JobsyncError | None
-) -> str:
-    waiting = f'node {name!r} waited {waited:.1f} s (wait_on_enter={limit_sec:g}'
+def _longer_wait(config: NodeConfig) -> str:
+    """Return what to do where entering ends before every older lease does, as text."""
+    return f'lower heartbeat_timeout_sec ({config.heartbeat_timeout_sec:g}), or set wait_on_enter to as much'
+
+
+def _why(status: Status, config: NodeConfig, waited: float, trouble: JobsyncError | None) -> str:
+    minimum_nodes = config.minimum_nodes
+    waiting = f'node {config.name!r} waited {waited:.1f} s (wait_on_enter={config.wait_on_enter:g}'
     if minimum_nodes is not None and 0 < status.registered_nodes < minimum_nodes:
         return (
             f'{waiting}) for {counted(minimum_nodes, "node")} (minimum_nodes), but only {status.registered_nodes} joined; '
             'start the others, or lower minimum_nodes'
         )
+    is_first = status.phase is Phase.MEMBER and not status.distributed
+    if trouble is not None:
+        reason = f'Its last call of the store failed: {trouble}'
+    elif is_first and not config.durable and waited < config.heartbeat_timeout_sec:
+        reason = (
+            'The first distribution waits until every older lease is over, since the store may lose what it has confirmed: '
+            f'{_longer_wait(config)}, or, on Redis, declare a server that loses nothing by durable=yes in the URL'
+        )
+    else:
+        reason = 'Can the leader reach the store?'
     return (
         f'{waiting}, and token_distribution_timeout_sec after it) to become part of a distribution; it is '
-        f'{status.phase.value}, and {counted(status.registered_nodes, "node is", "nodes are")} registered. '
-        + ('Can the leader reach the store?' if trouble is None else f'Its last call of the store failed: {trouble}')
+        f'{status.phase.value}, and {counted(status.registered_nodes, "node is", "nodes are")} registered. {reason}'
     )

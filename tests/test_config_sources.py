@@ -274,6 +274,8 @@ class Settings:
             r'config\.sync has minimum_nodes, which has no effect there: give it in config\.sync\.coordination',
         ),
         ({'enabled': False, 'backend': URL}, r'config\.sync has enabled, which'),
+        ({'appname': 'mine_', 'backend': URL}, r'config\.sync has appname, which'),
+        ({'weight': 0, 'backend': URL}, r'config\.sync has weight, which'),
         ({'backend': 'jobs.db'}, r"config\.sync: backend is 'jobs\.db'"),
         ({'backend': {'url': URL}}, r'config\.sync: backend is'),
         ('sqlite:///x.db', r"config\.sync is 'sqlite:///x.db' \(str\): must be a section"),
@@ -291,6 +293,18 @@ def test_a_wrong_environment() -> None:
         resolve(None, None, {'JOBSYNC_BACKEND': 'jobs.db'})
     with pytest.raises(ConfigError, match=r"^JOBSYNC_APPNAME: appname is 'my-app'"):
         resolve(None, CoordinationConfig(backend=URL), {'JOBSYNC_APPNAME': 'my-app'})
+
+
+@pytest.mark.parametrize('name', ['JOBSYNC_APP_NAME', 'JOBSYNC_APNAME', 'JOB_SYNC_APPNAME', 'JOBSYNC_BACKED', 'JOBSYNC_BACKENDS'])
+def test_a_misspelt_variable(name: str) -> None:
+    """Where the variable would count, a name that is nearly its is refused; names of others, and of more words, are not."""
+    right = 'JOBSYNC_BACKEND' if 'BACK' in name else 'JOBSYNC_APPNAME'
+    with pytest.raises(ConfigError, match=f"^the environment has '{name}', which has no effect: did you mean {right}\\?$"):
+        resolve(None, None, {name: 'mine_', **({} if 'BACK' in name else {'JOBSYNC_BACKEND': URL})})
+    given = CoordinationConfig(backend=URL, appname='mine_')
+    assert resolve(None, given, {name: 'other_'}) == given
+    others = {'JOBSYNC_BACKEND_PORT': 'tcp://10.0.0.1:80', 'JOBSYNC_CONFIG': 'x', 'JOBSYNC_REDIS_BIN': 'x'}
+    assert resolve(None, None, {**others, 'JOBSYNC_BACKEND': URL}).backend == URL
 
 
 @pytest.mark.parametrize('config', ['config.py', Path('config.py'), 5, [1], b'x'])
@@ -314,6 +328,10 @@ def test_a_misspelt_section(shape: Callable[[dict[str, Any]], Any]) -> None:
     """Where nothing else names a store, it is no reason to take one of this machine."""
     with pytest.raises(ConfigError, match=r"has 'snyc' and no section 'sync', and no backend .*did you mean 'sync'"):
         resolve(shape({'snyc': {'coordination': {'backend': URL}}}), None, {})
+    with pytest.raises(
+        ConfigError, match=r"has 'Sync' and no section 'sync', so its settings have no effect: did you mean 'sync'"
+    ):
+        resolve(shape({'Sync': {'coordination': {'total_tokens': 5}}}), None, {'JOBSYNC_BACKEND': URL})
     assert resolve({'async': {'workers': 3}}, None, {'JOBSYNC_BACKEND': URL}).backend == URL
     assert resolve({'timezone': {}, 'async': True}, None, {}).backend == f'sqlite:///{Path.cwd()}/jobsync.db'
 

@@ -7,6 +7,7 @@ here, and an empty mapping, which such a reading leaves behind, counts as missin
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from os import PathLike
@@ -16,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from jobsync._core.redact import safe_repr
+from jobsync._core.redact import cut_repr, safe_repr
 from jobsync.backend import Backend
 from jobsync.config.checks import is_storable, nearest, unknown_field
 from jobsync.config.fields import CoordinationConfig
@@ -29,7 +30,7 @@ ENVIRONMENT_VARIABLE = 'JOBSYNC_BACKEND'
 APPNAME_VARIABLE = 'JOBSYNC_APPNAME'
 
 _SYNC_FIELDS = ('coordination', 'backend', 'sql')
-_COORDINATION_FIELDS = frozenset(name for name in attrs.fields_dict(CoordinationConfig) if '_' in name or name == 'enabled')
+_COORDINATION_FIELDS = {name for name in attrs.fields_dict(CoordinationConfig) if '_' in name} | {'enabled', 'appname', 'weight'}
 """Names that are jobsync's beyond doubt; ``host`` in ``config.sync`` may be another program's."""
 _SQL_FIELDS = {
     'host': 'host',
@@ -89,8 +90,13 @@ def resolve(
         needed=chosen.enabled,
         instead=_misspelt_section(config) if coordination_config is None else None,
     )
+    if coordination_config is None and (misspelt := _misspelt_section(config, ('coordination',))):
+        raise ConfigError(f"config has {misspelt!r} and no section 'sync', so its settings have no effect: did you mean 'sync'?")
+    if where == 'default' and chosen.enabled:
+        _refuse_misspelt(ENVIRONMENT_VARIABLE, environ)
     appname = next((layer.appname for layer in [*layers, sql] if layer.appname is not None), None)
     if appname is None:
+        _refuse_misspelt(APPNAME_VARIABLE, environ)
         appname = _make(APPNAME_VARIABLE, lambda: CoordinationConfig(appname=environ.get(APPNAME_VARIABLE) or None)).appname
     return _make(
         where,
@@ -152,10 +158,17 @@ def _sync(config: object | None) -> dict[str, Any]:
     return sync
 
 
-def _misspelt_section(config: object | None) -> str | None:
-    """Return the name of the section that is nearly ``sync``, if there is no ``sync``."""
+def _refuse_misspelt(variable: str, environ: Mapping[str, str]) -> None:
+    """Raise ``ConfigError`` if the environment has a name that differs from the variable's by a letter or two."""
+    names = [name for name in environ if name != variable]
+    if near := difflib.get_close_matches(variable, names, n=1, cutoff=0.9):
+        raise ConfigError(f'the environment has {cut_repr(near[0])}, which has no effect: did you mean {variable}?')
+
+
+def _misspelt_section(config: object | None, fields: Collection[str] = _SYNC_FIELDS) -> str | None:
+    """Return the name of the section that is nearly ``sync`` and has one of these fields, if there is no ``sync``."""
     found = _plain(config, ('sync',), 'config')
-    names = [name for name, value in found.items() if not _names(value).isdisjoint(_SYNC_FIELDS) and isinstance(name, str)]
+    names = [name for name, value in found.items() if not _names(value).isdisjoint(fields) and isinstance(name, str)]
     return None if 'sync' in found else next((name for name in names if nearest(name.lower(), ['sync'])), None)
 
 

@@ -267,6 +267,8 @@ def test_a_configuration_file(url: str, namespace: Namespace, tmp_path: Path) ->
         ('backend = 7', 'backend is 7 (int): must be text in quotes'),
         ('backends = "x"', 'backends: must have backend'),
         ('backend = redis://h', 'no TOML, in which text is in quotes'),
+        ('backend = "jobs.db"', "backend is 'jobs.db' (str): must be a URL"),
+        ('backend = "memory://x"\nappname = "my app"', "appname is 'my app' (str): must be an identifier prefix"),
         (None, 'No such file'),
     ],
 )
@@ -279,6 +281,18 @@ def test_a_wrong_configuration_file(text: str | None, message: str, tmp_path: Pa
     assert (result.exit_code, result.stderr.count('\n')) == (1, 1)
     assert str(path) in result.stderr
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(('name', 'value'), [('backend', 'jobs.db'), ('appname', 'my app')])
+def test_a_wrong_variable_is_named(url: str, name: str, value: str) -> None:
+    """The error about a value of the environment begins with the variable's name, and one about an option's with the option's."""
+
+    def stderr(environ: dict[str, str], *arguments: str) -> str:
+        return CliRunner(env={'JOBSYNC_BACKEND': url, **environ}).invoke(cli, ['nodes', *arguments]).stderr
+
+    variable = f'JOBSYNC_{name.upper()}'
+    assert stderr({variable: value}).startswith(f"Error: {variable}: {name} is '{value}' (str): must")
+    assert stderr({}, f'--{name}', value).startswith(f"Error: {name} is '{value}' (str): must")
 
 
 def test_a_url_from_an_empty_pipe() -> None:

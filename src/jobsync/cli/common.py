@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from jobsync._core.redact import safe_repr
 from jobsync.backend import Reach, redact_url
 from jobsync.cli.output import plain
 from jobsync.cluster import Cluster
+from jobsync.config import CoordinationConfig
 from jobsync.errors import ConfigError, JobsyncError, SchemaMismatch
 
 __all__ = [
@@ -142,6 +144,8 @@ def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
                 raise click.UsageError(
                     'give the store: --backend URL, the environment variable JOBSYNC_BACKEND, or backend in a file (--config)'
                 )
+            for name, value in (('backend', backend), ('appname', appname)):
+                _check(name, value, config)
             bulk_timeout = min(_BULK * timeout, _LONGEST_SEC)
             with Cluster(backend, appname, op_timeout_sec=timeout, bulk_timeout_sec=bulk_timeout) as cluster:
                 try:
@@ -152,6 +156,17 @@ def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
                     raise SchemaMismatch(f'{error} ({place}{hint and ": "}{hint})') from error
 
     return with_cluster
+
+
+def _check(name: str, value: str | None, config: Path | None) -> None:
+    """Raise ``ConfigError`` if an option's value is not allowed, with its place unless that is the command line."""
+    field: dict[str, Any] = {name: value}
+    try:
+        CoordinationConfig(**field)
+    except ConfigError as error:
+        places = {ParameterSource.COMMANDLINE: '', ParameterSource.ENVIRONMENT: f'JOBSYNC_{name.upper()}: '}
+        source = click.get_current_context().get_parameter_source(name) or ParameterSource.DEFAULT
+        raise ConfigError(f'{places.get(source, f"{config}: ")}{error}') from error
 
 
 def absence(cluster: Cluster) -> str:

@@ -12,7 +12,7 @@ from tests.core.builders import token_of
 
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
-from jobsync._core.agent.events import OwnershipChanged
+from jobsync._core.agent.events import LogMessage, OwnershipChanged
 from jobsync._core.agent.in_flight import InFlight
 from jobsync._core.agent.lease import Clock, Lease
 from jobsync._core.agent.ownership import Ownership
@@ -278,6 +278,40 @@ def test_a_hand_over_waits_no_longer_than_its_timeout() -> None:
     assert set(agent.lease.in_flight) == set(TASKS)
 
 
+def given_up(agent: Agent) -> list[str]:
+    """The lines about tokens that the node gave up in the midst of work."""
+    return [event.text for event in agent.events if isinstance(event, LogMessage) and 'gives up' in event.text]
+
+
+def test_a_token_given_up_in_the_midst_of_a_task_is_logged() -> None:
+    """One line names the tasks that the next owner may begin while they run here; tasks that end in time have none."""
+    bench = Bench()
+    (agent,) = bench.cluster('a', handover_timeout_sec=7.0)
+    bench.begin(agent, *TASKS)
+    lost = taken_from(bench, agent)
+    bench.run_until(lambda: bench.record('a').holding == lost)
+    done, late = sorted((key for key in TASKS if token_of(key) in lost), key=token_of)
+    agent.lease.finish([done])
+    bench.run(5.0)
+    assert given_up(agent) == []
+    bench.run(20.0)
+    work = f'1 token in the midst of {late!r}, since handover_timeout_sec (7) is over'
+    assert given_up(agent) == [f"node 'a' gives up {work}: the next owner may begin the same work"]
+
+
+def test_a_hand_over_that_is_called_off_is_not_logged() -> None:
+    """A node that keeps its token after all, since the one that was to have it has gone, has given up none."""
+    bench = Bench()
+    (agent,) = bench.cluster('a', handover_timeout_sec=100.0)
+    bench.begin(agent, *TASKS)
+    lost = taken_from(bench, agent)
+    bench.run_until(lambda: bench.record('a').holding == lost)
+    bench.agents[1].leave(bench.now)
+    bench.run_until(lambda: not bench.record('a').holding)
+    assert len(agent.lease.ownership.tokens) == 4
+    assert given_up(agent) == []
+
+
 def test_a_task_in_flight_holds_a_token_whose_row_is_deleted() -> None:
     """The row is gone by an operator's hand and the token is not claimable; but nobody gets it until the task is finished."""
     bench = Bench()
@@ -331,6 +365,7 @@ def test_announced_tokens_go_at_the_deadline() -> None:
     assert other.lease.ownership.is_empty
     bench.run(3.0)
     assert other.lease.ownership.tokens == change.asked
+    assert ['2 tokens before on_revoke has returned' in line for line in given_up(agent)] == [True]
 
 
 def test_a_token_announced_twice_is_released_twice() -> None:

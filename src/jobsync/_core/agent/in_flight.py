@@ -76,6 +76,13 @@ class InFlight:
         """Return whether tasks are in flight, except those of some workers, or announcements are not confirmed."""
         return bool(self._announced) or any(worker not in except_workers for _, worker in self._begun())
 
+    def overdue(self, holding: frozenset[int], assignment: Assignment) -> tuple[frozenset[int], list[str]]:
+        """Return the tokens that a heartbeat with ``holding`` gives up in the midst of work, and the keys of that work."""
+        tokens = (self.reported - holding).intersection(self._asked_at)
+        keys = {key for key, _ in self._begun()} if tokens else set()
+        pins = assignment.pin_of
+        return tokens, [key for key in keys if (pins[key].id if key in pins else self._token_of(key)) in tokens]
+
     def due(self, assignment: Assignment, ref: NodeRef, now: float) -> float:
         """Return when ``holding`` differs from ``reported``: now, or when the first hand-over's time is up."""
         if not self.reported:

@@ -37,7 +37,9 @@ from jobsync._core.agent.in_flight import InFlight
 from jobsync._core.agent.ownership import Grant, Ownership
 from jobsync._core.assignment import Assignment
 from jobsync._core.config import NodeConfig
+from jobsync._core.counting import counted
 from jobsync._core.records import NodeRef, Revision
+from jobsync._core.redact import cut_repr, listed
 
 __all__ = ['Clock', 'Lease']
 
@@ -277,11 +279,17 @@ class Lease:
         """Take the success of a heartbeat that reported this version as applied, and these tokens as held."""
         if version != self.assignment.version:
             return
+        tokens, keys = self._tasks.overdue(holding, self.assignment)
         self.acknowledged = version
         self._tasks.reported = holding
         if self._awaiting_ack is not None:
             self._set(self._awaiting_ack)
             self._awaiting_ack = None
+        if tokens:
+            work = f'in the midst of {listed(map(cut_repr, keys))}' if keys else 'before on_revoke has returned'
+            text = f'node {self.ref.name!r} gives up {counted(len(tokens), "token")} {work}, since handover_timeout_sec'
+            text += f' ({self._config.handover_timeout_sec:g}) is over: the next owner may begin the same work'
+            self._emit(LogMessage('warning', text))
 
     def give_up(self, now: float, by: float) -> None:
         """Allow no claim any more. Where the node ``announces``, all its tokens are held until released, at most until ``by``."""

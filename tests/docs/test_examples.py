@@ -13,6 +13,7 @@ from tests.support import forks
 
 LONGEST_LINE = 96
 ROOT = Path(__file__).parents[2]
+BLOCKS = (ast.With, ast.AsyncWith, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 @pytest.mark.parametrize('page', [page for page in PAGES if program(page)], ids=lambda page: str(page.relative_to(DOCS)))
@@ -37,6 +38,16 @@ def test_what_is_not_run_says_why(page: Path) -> None:
     assert all(block.info.startswith('python no-run: ') for block in shown)
     for block in shown:
         compile(block.text, str(page), 'exec')
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_what_is_not_run_uses_no_job_that_has_left(page: Path) -> None:
+    """A block that no test runs uses a job only inside of its own: those of earlier blocks have left."""
+    for block in blocks(page):
+        if block.is_python and not block.is_run:
+            plain = [part for part in ast.parse(block.text).body if not isinstance(part, BLOCKS)]
+            used = {node.id for part in plain for node in ast.walk(part) if isinstance(node, ast.Name)}
+            assert 'job' not in used, f'{page}:{block.first_line}'
 
 
 def imported(tree: ast.Module) -> set[str]:

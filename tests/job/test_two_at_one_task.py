@@ -23,6 +23,7 @@ from jobsync import Job
 from jobsync._core.agent.lease import Lease
 from jobsync._worker import task_log
 from jobsync._worker.store_calls import acting_for, worker_id
+from jobsync.errors import NotOwned
 
 FILES = task_log.__file__, sys.modules[Lease.__module__].__file__
 HERE, OTHER, THIRD = -1, -2, -3
@@ -231,3 +232,79 @@ def test_a_task_is_completed_while_another_worker_checks_it_out(store: Store, mo
         with job.task('x'):
             assert job._task_log.has_checked_out('x')
         assert holders(job) == ([], [])
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_is_completed_while_its_own_worker_checks_it_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker has added it before. Its block keeps others from the task, and the end of the block is that of the task."""
+    with store.job('a') as job:
+        add(job, HERE)
+        claims = job._task_log.claims
+        record = claims.record_alone
+
+        def complete_first(*arguments: Any) -> bool:
+            monkeypatch.undo()
+            with acting_for(OTHER):
+                job.complete('x')
+            return record(*arguments)
+
+        monkeypatch.setattr(claims, 'record_alone', complete_first)
+        end = begin_a_block_that_ends(job)
+        with acting_for(OTHER), pytest.raises(NotOwned), job.task('x'):
+            pass
+        end()
+        assert holders(job) == ([], [])
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_is_completed_at_any_line_of_a_block_of_its_task(store: Store) -> None:
+    """Nothing is left of the task once the block is over: it would stay in flight until the job leaves."""
+    with store.job('a') as job:
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            add(job, OTHER)
+            with (between := Between(line, lambda: job.complete('x'))), acting_for(HERE), job.task('x'):
+                pass
+            assert holders(job) == ([], []), line
+    assert line > 50
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+@pytest.mark.parametrize('third', [False, True])
+def test_the_last_start_of_a_task_is_taken_back_while_a_block_fails(store: Store, third: bool) -> None:
+    """It is over then, or left to the third worker at it alone: in flight as no worker's, its token would stay for good."""
+    with store.job('a') as job:
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            if third:
+                add(job, THIRD)
+            end = begin_a_block_that_fails(job)
+            add(job, OTHER)
+            with suppress(ZeroDivisionError), (between := Between(line, lambda: job._task_log.take_back('x', OTHER))):
+                end()
+            if not between.is_made:
+                job._task_log.take_back('x', OTHER)
+            assert holders(job) in (([], []), ([THIRD], [THIRD]) if third else ([], [])), line
+            job._task_log.abandon('x')
+    assert line > 10
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_block_of_another_worker_comes_and_goes_while_a_task_is_added(store: Store) -> None:
+    """What has ended with that block is open no more: as that of its worker, the task would stay in flight for good."""
+    with store.job('a') as job:
+        line, between = 0, None
+
+        def whole_block() -> None:
+            with acting_for(OTHER), job.task('x'):
+                pass
+
+        while between is None or between.is_made:
+            line += 1
+            with (between := Between(line, whole_block)):
+                add(job, HERE)
+            assert holders(job) in (([HERE], [HERE]), ([], [])), line
+            job._task_log.abandon('x')
+    assert line > 20

@@ -124,9 +124,6 @@ class TaskLog:
                     # So a token that is to be handed over meanwhile is left to the next owner.
                     if lease.begin(key, token, clock.now, worker):
                         self._open_task(key, worker)
-                        lease.in_flight.setdefault(key, worker)  # see ``_close_unless_started``
-                        if key not in self._open:  # completed just before that line
-                            self._end_flight([key])
                         return True
                     self.claims.log_refusal([key])
                     self.claims.give_up_unstarted([key])
@@ -147,9 +144,12 @@ class TaskLog:
             # setdefault is one step: of two threads at the same task one finds its own number, the other that of the first.
             if self._checked_out.setdefault(key, worker) != worker:
                 return False
-            if self.start(key, token):
+            # t=0  the claim is on the way
+            # t=1  another worker completes the task, which was added before: its check-out ends with it
+            # t=2  the claim is recorded: the check-out is to end with the block, and keeps others from the task until then
+            if self.start(key, token) and self._checked_out.setdefault(key, worker) == worker:
                 return True
-            self._checked_out.pop(key, None)
+            self._check_in(key, worker, before)
         except BaseException:
             self._check_in(key, worker, before)
             raise
@@ -210,33 +210,33 @@ class TaskLog:
         try:
             if self._checked_out.setdefault(key, worker) != worker:
                 return False
-            if runtime is not None:
-                # t=0  the run a/1 claims the task
-                # t=1  a/1 is evicted, another node has the task, and gives it back to the run a/2 of this node
-                # t=2  this thread goes on: the task is this node's, but the claim is of a/1, and the other node may have done it
-                # A run never comes back. So if the run read after the mark is a/1, the mark was made under a/1.
-                is_begun = runtime.lease.begin_alone(key, token, clock.now, worker)
-                if not is_begun or runtime.agent.ref != claimed.run:
-                    if is_begun:
-                        self._end_flight([key])
-                    self._checked_out.pop(key, None)
-                    self.claims.give_up_unstarted([key])
-                    return False
-            self._open_task(key, worker)
+            # t=0  the run a/1 claims the task
+            # t=1  a/1 is evicted, another node has the task, and gives it back to the run a/2 of this node
+            # t=2  this thread goes on: the task is this node's, but the claim is of a/1, and the other node may have done it
+            # A run never comes back. So if the run read after the mark is a/1, the mark was made under a/1.
+            if runtime is None or (runtime.lease.begin_alone(key, token, clock.now, worker) and runtime.agent.ref == claimed.run):
+                self._open_task(key, worker)
+                if self._checked_out.setdefault(key, worker) == worker:  # see ``check_out``
+                    return True
+            self._check_in(key, worker, before)
         except BaseException:
             self._check_in(key, worker, before)
             raise
-        return True
+        return False
 
     def _open_task(self, key: str, worker: int) -> None:
         task, begun = None, OpenTask(clock.now(), {worker: 1})
         # setdefault is one step: of two workers at the same task one finds what the other has begun. Until it finds what it has
         # changed itself, since a worker that ends the task may take it out meanwhile.
-        while (found := self._open.setdefault(key, begun)) is not task:
+        while (found := self._open.setdefault(key, begun)) is not begun and found is not task:
             task = found
-            if task is not begun:
-                task.begun_at = begun.begun_at
-                task.workers[worker] = task.workers.get(worker, 0) + 1
+            task.begun_at = begun.begun_at
+            task.workers[worker] = task.workers.get(worker, 0) + 1
+        runtime = self.session.runtime
+        if runtime is not None:
+            runtime.lease.in_flight.setdefault(key, worker)  # see ``_close_unless_started``
+            if key not in self._open:  # completed just before that line
+                self._end_flight([key])
 
     def take_back(self, key: str, worker: int) -> bool:
         """Take back the last start of a task by a worker who will not work on it: abandon the task if there is no other start.
@@ -284,6 +284,9 @@ class TaskLog:
         is_left = workers[-1:] not in ([], [worker])
         for each in [worker] if is_left else workers:
             task.workers.pop(each, None)
+        self._pass_on(key, worker, task)
+        # Read again: the other start may have been taken back meanwhile, or another one made.
+        is_left = bool(task.workers)
         if is_left and self._checked_out.get(key) == worker:
             self._checked_out.pop(key, None)
         return is_left
@@ -456,12 +459,8 @@ class TaskLog:
 
     def _remove_marks(self, keys: list[str]) -> None:
         for key in keys:
-            task = self._open.pop(key, None)
-            # t=0  a worker checks the task out, and its claim is on the way
-            # t=1  another worker, which has added the task, completes it
-            # t=2  the first works on it: its check-out is to end with that, and keeps others from the task until then
-            if task is None or self._checked_out.get(key) in task.workers:
-                self._checked_out.pop(key, None)
+            self._open.pop(key, None)
+            self._checked_out.pop(key, None)
         self._end_flight(keys)
 
     def _end_flight(self, keys: list[str]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.builders import Scene, assigned, joining, later
+from tests.core.builders import Scene, assigned, joining, later, revision
 
 from jobsync._core.assignment import Plan, TokenGroup
 from jobsync._core.leader.inputs import LeaderState
-from jobsync._core.leader.requests import Requests
+from jobsync._core.leader.requests import _MOST, Requests
 from jobsync._core.records import Pin
 
 TOKENS = 4
@@ -65,6 +67,18 @@ def test_what_is_requested_later_waits_for_its_own_acknowledgement() -> None:
     assert not scene.assignment.targets
 
 
+def test_what_is_requested_later_is_released_by_its_own_acknowledgement() -> None:
+    """The acknowledgement of the very version that adds a request counts for it, amid a series too."""
+    scene, one = busy()
+    more = weigh(scene, 'a', 0.0) - {one}
+    assert more
+    scene.acknowledge('a', holding=[one])
+    scene.decide()
+    scene.now += 10.0
+    scene.commit()
+    assert set(scene.assignment.targets) == {one}
+
+
 def test_a_request_that_was_withdrawn_begins_anew() -> None:
     """R3: an owner that had its token back for a version has released nothing of it when it is requested again."""
     scene, _ = busy()
@@ -87,11 +101,51 @@ def test_a_version_that_another_has_committed_ends_the_series() -> None:
     assert scene.assignment.row(one).owner == 'c'
 
 
+def test_a_commit_upon_an_unknown_version_begins_a_series() -> None:
+    """R3: a version that the leader has committed upon one it did not note continues nothing."""
+    requests, known = Requests(), assigned('aab', targets={0: 'b'})
+    requests.read(known.version)
+    unknown = later(known, Plan('by another'))
+    after = later(unknown, Plan('any'))
+    requests.commit(unknown, Plan('any'), after.version)
+    assert requests.versions == (after.version,)
+
+
 def test_a_new_term_begins_a_series() -> None:
     """R3: a leader counts no acknowledgement of versions that it has not committed in its term."""
     scene, _ = busy()
     scene.state = LeaderState(timeline_read_at=0.0)
     assert release(scene, 'a') is None
+
+
+def test_a_series_is_bounded() -> None:
+    """A leader remembers so many versions, and what was requested since the first of these."""
+    requests, before = Requests(), assigned('aaaa', targets={0: 'b'})
+    requests.read(before.version)
+    for step in range(3 * _MOST):
+        number = before.version.number + 1
+        plan = Plan('any', number, groups=(TokenGroup([1], 'a', None if step % 2 else 'c', None, 5),))
+        after = later(before, plan)
+        requests.commit(before, plan, after.version)
+        before = after
+    assert len(requests.versions) == _MOST
+    assert {request.version for request in requests.added} < set(requests.versions)
+
+
+def test_a_request_of_many_tokens_takes_few_bytes_for_each() -> None:
+    """Half a million tokens that are requested amid a series take no more than numbers in an array do."""
+    tokens = 50_000
+    before = assigned('a' + 'b' * tokens, targets={0: 'b'})
+    plan = Plan('any', 6, groups=(TokenGroup(range(1, tokens + 1), 'b', 'a', None, 5),))
+    requests = Requests()
+    requests.read(before.version)
+    tracemalloc.start()
+    try:
+        requests.commit(before, plan, revision(6))
+        assert tracemalloc.get_traced_memory()[0] < 20 * tokens
+    finally:
+        tracemalloc.stop()
+    assert len(requests.versions) == 2
 
 
 @st.composite
@@ -132,6 +186,7 @@ def test_a_version_counts_for_what_each_later_one_requests_too(steps: list[dict[
             if (owner := after.asked_of(place)) is None:
                 continue
             since = [all(later_one.asked_of(place) == owner for later_one in series[at:]) for at in range(len(series))]
-            counted = [requests.since.get(place, 0) <= each.version.number for each in series]
+            added = [each.version.number for each in requests.added if each.owner == owner and place in each.tokens]
+            counted = [each.version.number >= max(added, default=0) for each in series]
             assert counted == since, place
         before = after

@@ -185,7 +185,7 @@ STATE: dict[type, dict[str, Kind]] = {
         'version': K.VALUE, 'read_at': K.TIME, 'released_at': K.TIME, 'seen_at': K.TIME, 'acknowledged': K.VALUE,
         'more_until': K.DUE,
     },
-    Requests: {'versions': K.VALUE, 'since': K.REVISION},
+    Requests: {'versions': K.VALUE, 'added': K.VALUE},
     Admission: {'newcomers': K.TIME, 'held': K.TIME, 'going': K.VALUE, 'rolls_until': K.DUE},
     Departure: {'by': K.DUE, 'workers': K.VALUE, 'is_over': K.VALUE},
 }  # fmt: skip

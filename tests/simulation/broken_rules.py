@@ -212,7 +212,7 @@ def r3_each_request_is_as_old_as_the_first() -> AbstractContextManager[None]:
 
     def forgetful(self: Requests, *rest: Any) -> None:
         commit(self, *rest)
-        self.since.clear()
+        self.added = ()
 
     return patched(Requests, 'commit', forgetful)
 

@@ -154,6 +154,9 @@ class Targets(Mapping[int, str]):
             raise KeyError(token)
         return self.names[position]
 
+    def __contains__(self, token: object) -> bool:
+        return isinstance(token, int) and 0 <= token < len(self.at) and self.at[token] != _NONE
+
     def __iter__(self) -> Iterator[int]:
         return iter(self.tokens)
 

@@ -22,7 +22,7 @@ while any member is WAITING::
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Set
 
 import attrs
@@ -98,12 +98,10 @@ def find_released(assignment: Assignment, owner_table: OwnerTable, requests: Req
     found = {name: _holding(owner_table.alive[name], requests) for name in present}
     holding = {name: tokens for name, tokens in found.items() if tokens is not None}
     seen = {name: owner_table.alive[name].seen for name in holding}
-    later: defaultdict[str, set[int]] = defaultdict(set)
-    for token, number in requests.since.items():
-        name = assignment.asked_of(token)
-        if name in seen and seen[name].number < number:
-            later[name].add(token)
-    holding.update((name, holding[name] | tokens) for name, tokens in later.items())
+    for request in requests.added:
+        name = request.owner
+        if name in seen and seen[name].number < request.version.number:
+            holding[name] = holding[name] | frozenset(request.tokens)
     held = sum(assignment.is_asked_for(token, name) for name, tokens in holding.items() for token in tokens)
     released = sum(present[name] for name in holding) - held
     return Released(

@@ -20,26 +20,38 @@ one that gave the owner its token back for a while. The removal of a pin is such
 
 from __future__ import annotations
 
+from array import array
+from collections import defaultdict
+
 import attrs
 
 from jobsync._core.assignment import Assignment, Plan
 from jobsync._core.records import Revision
 
-__all__ = ['Requests']
+__all__ = ['Request', 'Requests']
 
 _MOST = 64
 """How many versions are remembered: an acknowledgement of an older one does not count."""
 
 
+@attrs.frozen
+class Request:
+    """What a version requests of an owner, and the version before did not."""
+
+    version: Revision
+    owner: str
+    tokens: array[int] = attrs.field(repr=lambda tokens: f'<{len(tokens)} tokens>')
+    """Tokens and pins: there may be half a million, which a set or a dictionary would take 40 MB for."""
+
+
 @attrs.define
 class Requests:
-    """Successive versions that this leader has committed, and by which of them each hand-over was requested."""
+    """Successive versions that this leader has committed, and what each of them was the first to request."""
 
     versions: tuple[Revision, ...] = ()
     """Rising: the last is the one at hand, and the first may be anyone's."""
-    since: dict[int, int] = attrs.field(factory=dict)
-    """For tokens and pins with a target the number of the version that requested them. Those without an entry were requested in
-    each of ``versions``: as a rule all, of which there may be half a million."""
+    added: tuple[Request, ...] = ()
+    """What versions after the first have added. Everything else that has a target was requested in each of ``versions``."""
 
     def read(self, version: Revision) -> None:
         """Take the version at hand: if it is not the last of ``versions``, it begins a new series."""
@@ -52,22 +64,19 @@ class Requests:
         if is_calm or plan.unpinned or self.versions[-1:] != (before.version,):
             self._begin(version)
             return
-        since, number = self.since, version.number
+        new: defaultdict[str, array[int]] = defaultdict(lambda: array('q'))
         for group in plan.groups:
-            if group.target is None:
-                if since:
-                    for token in group.tokens:
-                        since.pop(token, None)
-            else:
+            if group.owner is not None and group.target is not None:
                 is_new_owner = group.version == plan.number
-                since.update((token, number) for token in group.tokens if is_new_owner or token not in before.targets)
+                new[group.owner].extend(token for token in group.tokens if is_new_owner or token not in before.targets)
         for pin in plan.pins:
             was = before.pins.get(pin.id)
-            if pin.target is None:
-                since.pop(pin.id, None)
-            elif was is None or was.target is None or (was.owner, was.task_id) != (pin.owner, pin.task_id):
-                since[pin.id] = number
-        self.versions = (*self.versions, version)[-_MOST:]
+            if pin.owner is not None and pin.target is not None and (was is None or was.target is None or was.owner != pin.owner):
+                new[pin.owner].append(pin.id)
+        versions = (*self.versions, version)[-_MOST:]
+        kept = [request for request in self.added if request.version.number > versions[0].number]
+        kept += [Request(version, owner, tokens) for owner, tokens in sorted(new.items()) if tokens]
+        self.versions, self.added = versions, tuple(kept)
 
     def _begin(self, version: Revision) -> None:
-        self.versions, self.since = (version,), {}
+        self.versions, self.added = (version,), ()

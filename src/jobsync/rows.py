@@ -177,7 +177,7 @@ class HandOver(TypedDict):
     tasks: list[str]
     """The tasks of the pins."""
     is_acknowledged: bool
-    """Whether the owner has read the request."""
+    """Whether the owner has acknowledged the present version; it may have released tokens of an earlier one, which counts too."""
     held: list[int]
     """The tokens and pins that the owner is still busy with."""
 

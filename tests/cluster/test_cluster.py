@@ -278,7 +278,7 @@ def test_a_hand_over(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> No
     version = namespace.commit(nodes['a'], TokenGroup([token], 'b', 'a'))
     namespace.beat(nodes['a'], version)
     assert not cluster.why(task).is_claimable
-    assert "handed over to 'a', and 'b' has not acknowledged that yet" in cluster.why(task).verdict
+    assert "handed over to 'a', and 'b' has not acknowledged the present version yet" in cluster.why(task).verdict
     namespace.beat(nodes['b'], version, holding=[token])
     assert "'b' is still busy with it (at most handover_timeout_sec)." in cluster.why(task).verdict
     (row,) = cluster.hand_overs()
@@ -286,6 +286,16 @@ def test_a_hand_over(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> No
     assert any("'b' is still busy with 1 token that" in problem for problem in cluster.status()['problems'])
     namespace.beat(nodes['b'], version)
     assert "'b' has released it" in cluster.why(task).verdict
+
+
+def test_an_acknowledgement_of_an_earlier_version_is_not_denied(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """Of an owner that has acknowledged its request, and not the version after that, ``why`` says that and no more."""
+    task = task_of(cluster, 'b')
+    token = cluster.why(task).token
+    namespace.beat(nodes['b'], namespace.commit(nodes['a'], TokenGroup([token], 'b', 'a')))
+    assert "'b' has released it" in cluster.why(task).verdict
+    namespace.beat(nodes['a'], namespace.commit(nodes['a']))
+    assert "handed over to 'a', and 'b' has not acknowledged the present version yet." in cluster.why(task).verdict
 
 
 def others(cluster: Cluster, token: int) -> tuple[str, str, str, str]:

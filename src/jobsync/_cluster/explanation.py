@@ -173,7 +173,7 @@ def _moving(reading: ClusterReading, place: TaskPlace, node: Node, in_hand: Sequ
         limit = 'handover_timeout_sec' if most is None else f'handover_timeout_sec, {most} s'
         return f'It is {where}, and {place.owner!r} is still busy with it{f", {tasks}" if tasks else ""} (at most {limit}).'
     if node.seen != reading.snapshot.version:
-        return f'It is {where}, and {place.owner!r} has not acknowledged that yet.'
+        return f'It is {where}, and {place.owner!r} has not acknowledged the present version yet.'
     return f'It is {where}; {place.owner!r} has released it.'
 
 

@@ -92,10 +92,11 @@ class Checks:
 
     def _early(self, worker: Worker, other: Worker) -> frozenset[int]:
         """Return the tokens that another worker may claim, though the ``on_revoke`` for them has not returned and has time."""
+        revoking = worker.revoking  # read once: the steps below are those of a thread, and others may come between them
         lease = None if other.process.is_killed or other.job is None else other.job._session.lease
-        if worker.revoking is None or lease is None or other.process.now() >= lease.deadline:
+        if revoking is None or lease is None or other.process.now() >= lease.deadline:
             return frozenset()
-        tokens, deadline, since = worker.revoking
+        tokens, deadline, since = revoking
         is_over = worker.is_ending or worker.process.now() >= deadline or worker.is_excused_since(since)
         hashed = range(self._world.coordination.total_tokens)  # a pin goes when its lock is removed
         return frozenset() if is_over else tokens & lease.ownership.tokens & frozenset(hashed)

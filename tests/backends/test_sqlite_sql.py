@@ -17,7 +17,10 @@ from jobsync.backends.sql.commits import REMEMBERED
 from jobsync.errors import Conflict, Evicted
 from jobsync.testing.conformance.namespace import TOKENS, Namespace
 
-TODAY = dt.datetime.now(dt.UTC).date()
+
+def today() -> dt.date:
+    """The date by the clock of SQLite, which may be another one than when the tests were collected."""
+    return dt.datetime.now(dt.UTC).date()
 
 
 @pytest.fixture
@@ -328,9 +331,9 @@ class TestTrails:
     def test_tasks(self, harness: SqliteHarness, namespace: Namespace) -> None:
         """Tasks by node, incomplete tasks and the rate of completion, as the seed asks for them."""
         a, b = namespace.join('a'), namespace.join('b')
-        namespace.backend.append_claims(a, ['1', '2', '3'], TODAY)
-        namespace.backend.append_claims(b, ['4'], TODAY)
-        namespace.backend.append_audits('a', ['1', '2'], TODAY)
+        namespace.backend.append_claims(a, ['1', '2', '3'], today())
+        namespace.backend.append_claims(b, ['4'], today())
+        namespace.backend.append_audits('a', ['1', '2'], today())
         assert harness.query("""SELECT node, count(*) FROM sync_claim WHERE date(created_on) = date('now')
             GROUP BY node ORDER BY 2 DESC""") == [('a', 3), ('b', 1)]
         assert harness.query("""SELECT c.item, c.node FROM sync_claim c
@@ -342,11 +345,11 @@ class TestTrails:
     def test_a_claim_is_one_row_for_each_day(self, harness: SqliteHarness, namespace: Namespace) -> None:
         """Beginning again at the same date renews the row; a later day's claim is another."""
         ref = namespace.join('a')
-        for date in (TODAY, TODAY, TODAY + dt.timedelta(days=1)):
+        for date in (today(), today(), today() + dt.timedelta(days=1)):
             namespace.backend.append_claims(ref, ['x'], date)
         assert harness.query('SELECT item, node, date FROM sync_claim ORDER BY date') == [
-            ('x', 'a', str(TODAY)),
-            ('x', 'a', str(TODAY + dt.timedelta(days=1))),
+            ('x', 'a', str(today())),
+            ('x', 'a', str(today() + dt.timedelta(days=1))),
         ]
 
     def test_rebalances(self, harness: SqliteHarness, namespace: Namespace) -> None:
@@ -459,5 +462,5 @@ class TestDifferences:
             for statement in ('CREATE TABLE results (result TEXT)', 'BEGIN', 'DELETE FROM results', 'COMMIT', 'BEGIN'):
                 connection.exec_driver_sql(statement)
             assert connection.exec_driver_sql('SELECT * FROM results').all() == []
-            namespace.backend.append_audits('a', ['1'], TODAY)
+            namespace.backend.append_audits('a', ['1'], today())
             connection.exec_driver_sql('COMMIT')

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from tests.job.stores import Store
-from tests.job.waiting import wait_until
+from tests.job.waiting import DEADLINE_SEC, wait_until
 
 from jobsync import Job, Task
 from jobsync._core.agent.agent import Agent
+from jobsync._runtime.callbacks import Callbacks
+from jobsync._worker.store_calls import _PendingCall
 
 
 def test_no_finalizer(shared_store: Store) -> None:
@@ -63,6 +65,71 @@ def test_a_block_that_ends_in_a_thread_of_its_node(store: Store, what: str, monk
         collects.set()
         wait_until(lambda: runtime.is_over, 'the node leaves')
         wait_until(lambda: not [each for each in threading.enumerate() if each.name.endswith('-a')], 'its threads end')
+    finally:
+        gc.enable()
+    assert runtime.status.phase.value == 'left'
+
+
+def test_a_block_that_ends_in_the_thread_of_its_callbacks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above: ``on_revoke`` is called before the node leaves, though the thread that is to call it has closed the generator."""
+    collects, serve, revoked = threading.Event(), Callbacks._serve, list[frozenset[int]]()
+
+    def collecting(callbacks: Callbacks, turn: object) -> bool:
+        if collects.is_set():
+            collects.clear()
+            gc.collect()
+        return serve(callbacks, turn)
+
+    def suspended() -> Iterator[Job]:
+        with store.job(on_revoke=lambda tokens, _: revoked.append(tokens), config={'shutdown_timeout_sec': DEADLINE_SEC}) as job:
+            yield job
+
+    monkeypatch.setattr(Callbacks, '_serve', collecting)
+    gc.collect()
+    gc.disable()
+    try:
+        cycle = SimpleNamespace(blocks=suspended())
+        cycle.itself = cycle
+        runtime = next(cycle.blocks)._session.runtime
+        del cycle
+        collects.set()
+        wait_until(lambda: runtime.is_over, 'the node leaves')
+    finally:
+        gc.enable()
+    assert runtime.status.phase.value == 'left'
+    assert revoked
+
+
+def test_a_block_that_ends_in_the_call_thread(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above: the main thread's call returns, and the node leaves once the task ends that the main thread has in flight."""
+    collects, make = threading.Event(), _PendingCall.make
+
+    def collecting(call: _PendingCall[Any]) -> None:
+        if collects.is_set():
+            collects.clear()
+            gc.collect()
+        make(call)
+
+    def suspended() -> Iterator[Job]:
+        with store.job(config={'shutdown_timeout_sec': DEADLINE_SEC}) as job:
+            job.add_task(Task('a'))
+            yield job
+
+    monkeypatch.setattr(_PendingCall, 'make', collecting)
+    gc.collect()
+    gc.disable()
+    try:
+        cycle = SimpleNamespace(blocks=suspended())
+        cycle.itself = cycle
+        job = next(cycle.blocks)
+        runtime, session = job._session.runtime, job._session
+        del cycle
+        collects.set()
+        job.list_locks()
+        assert session.is_leaving
+        assert not runtime.is_over
+        job.write_audit()
+        wait_until(lambda: runtime.is_over, 'the node leaves')
     finally:
         gc.enable()
     assert runtime.status.phase.value == 'left'

@@ -193,6 +193,7 @@ class Callbacks:
 
     def _serve(self, turn: object) -> bool:
         """Make the calls that are due, and take the next change; return False if this thread has no more to do."""
+        threads.duty.serves_a_node = True
         while self._end_call(turn) and self._pending:
             self._make()
         if turn is not self._turn:
@@ -258,6 +259,7 @@ class Callbacks:
     def _make(self) -> None:
         """Make the first call that is due."""
         self._here.is_in_call = True  # first, as there may be no memory for it: then the call is still due
+        threads.duty.serves_a_node = False
         call = self._pending[0]
         try:
             # In one statement: between two there may be no memory, and a call that is taken and not made is never made.
@@ -268,6 +270,7 @@ class Callbacks:
             _logger.exception('node %r: %s raised', self._node_name, call.name)
         finally:
             self._here.is_in_call = False
+            threads.duty.serves_a_node = True
 
     def _take(self, call: _Call) -> _Call:
         """Begin with the first call that is due, which is due no longer."""

@@ -47,7 +47,7 @@ from jobsync.errors import BackendUnavailable, JobsyncError, NameTaken
 if TYPE_CHECKING:
     from jobsync._runtime.death_watch import DeathWatch
 
-__all__ = ['NodeRuntime', 'serves_a_node']
+__all__ = ['NodeRuntime']
 
 _logger = EventLogger('jobsync.node')
 _SLEEP_SEC = 5.0
@@ -65,20 +65,6 @@ class _LeaveRequest:
     at_once: bool
     worker: int | None
     """The worker whose tasks in flight are not waited for."""
-
-
-class _Duty(threading.local):
-    """What the present thread is for."""
-
-    serves_a_node = False
-
-
-_duty = _Duty()
-
-
-def serves_a_node() -> bool:
-    """Return whether the present thread is one on which a node depends: it must wait for no node."""
-    return _duty.serves_a_node
 
 
 class NodeRuntime:
@@ -147,7 +133,7 @@ class NodeRuntime:
         """
 
         def run() -> None:
-            _duty.serves_a_node = True
+            threads.duty.serves_a_node = True
             threads.keep_on(self.config.name, f'the {what} thread', step, self.config.retry_sec)
             self._threads.pop(what, None)
 

@@ -20,11 +20,21 @@ from typing import Any, Protocol, TypeVar
 from jobsync import _threads
 from jobsync._event_log import EventLogger
 
-__all__ = ['Pool', 'Queue', 'Running', 'is_interruptible', 'keep_on', 'new_pool', 'new_queue', 'result_of', 'start']
+__all__ = ['Pool', 'Queue', 'Running', 'duty', 'is_interruptible', 'keep_on', 'new_pool', 'new_queue', 'result_of', 'start']
 
 T = TypeVar('T')
 
 _logger = EventLogger('jobsync.node')
+
+
+class _Duty(threading.local):
+    """What the present thread is for."""
+
+    serves_a_node = False
+    """Whether a node depends on it, and it is in no function of the user's: it must wait for no node."""
+
+
+duty = _Duty()
 
 
 def keep_on(node_name: str, what: str, step: Callable[[], bool], pause_sec: float) -> None:

@@ -16,7 +16,6 @@ from jobsync._core.assignment import Assignment
 from jobsync._event_log import EventLogger, event_log
 from jobsync._runtime import NodeRuntime, clock, threads
 from jobsync._runtime.callbacks import Functions
-from jobsync._runtime.node import serves_a_node
 from jobsync._runtime.process_mark import new_mark
 from jobsync._runtime.startup import node_config, refuse_patched_threads, refuse_unlocked_threads, wait_until_entered
 from jobsync._threads import others_run
@@ -256,7 +255,7 @@ class Session:
         # t=0  a generator is suspended in the block, and only a cycle of references has it
         # t=1  a thread of a node allocates memory: the collector of garbage closes the generator there, and so the block ends
         # A wait for the node would be for that very thread, and a wait for another node would keep its heartbeats back.
-        if serves_a_node():
+        if threads.duty.serves_a_node:
             with suppress(RuntimeError):  # the process can start no thread now: the node leaves all the same, and closes nothing
                 threads.start(self.node_name, 'leave', partial(self.leave, wait_sec, record, finish))
             return

@@ -271,6 +271,7 @@ class _CallThread:
 
 
 def _make_calls(calls: SimpleQueue[_PendingCall[Any] | None]) -> None:
+    threads.duty.serves_a_node = True  # the main thread waits for this one, and the node for what the main thread has in flight
     while (call := calls.get()) is not None:
         call.make()
         del call  # until the next call arrives, the name would keep this one and its result in memory

@@ -33,7 +33,7 @@ from tests.scheduled.virtual.threads import (
 )
 
 from jobsync import _event_log, _threads
-from jobsync._runtime import clock, node, startup
+from jobsync._runtime import clock, node, startup, threads
 from jobsync._worker import signals, store_calls
 
 __all__ = ['replaced']
@@ -78,7 +78,7 @@ def replaced(host: VirtualHost) -> Iterator[VirtualSignals]:
         id(node._new_id): lambda: f'{host.random.getrandbits(64):016x}',
         id(store_calls._CallDepth): partial(VirtualLocal, host, depth=0),
         id(store_calls._here): _ThreadNumber(host),
-        id(node._duty): VirtualLocal(host, serves_a_node=False),
+        id(threads.duty): VirtualLocal(host, serves_a_node=False),
         id(_event_log.event_log): _OneInEach(host, _event_log.EventLog),
         id(signals._process): _OneInEach(host, signals._Process),
     }

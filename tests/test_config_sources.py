@@ -217,6 +217,17 @@ def test_no_backend_anywhere(environ: dict[str, str], caplog: pytest.LogCaptureF
     assert 'JOBSYNC_BACKEND' in record.getMessage()
 
 
+def test_no_backend_in_a_directory_that_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no backend configured, and no working directory for the file, a job is refused with a ``ConfigError``."""
+    gone = tmp_path / 'gone'
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.delenv('JOBSYNC_BACKEND', raising=False)
+    with pytest.raises(ConfigError, match='working directory of this process has been removed'), Job('a'):
+        pass
+
+
 def test_a_backend_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     """With a backend configured nothing is logged, be it SQLite."""
     resolve(None, CoordinationConfig(backend='sqlite:///x.db'), {})

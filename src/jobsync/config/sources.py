@@ -118,10 +118,9 @@ def _store(
     if instead is not None:
         raise ConfigError(f"config has {instead!r} and no section 'sync', and no backend is configured: did you mean 'sync'?")
     _logger.warning(
-        'no backend is configured: using %s in %s. Workers on other machines, or started in another directory, will not see it. '
+        'no backend is configured: using %s. Workers on other machines, or started in another directory, will not see it. '
         'Set backend in CoordinationConfig or config.sync, or the variable %s',
-        DEFAULT_BACKEND,
-        Path.cwd(),
+        _absolute(DEFAULT_BACKEND),
         ENVIRONMENT_VARIABLE,
     )
     return 'default', DEFAULT_BACKEND

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from jobsync import CoordinationConfig, Job
 from jobsync._host import host_name
+from jobsync._runtime import host_lock
 from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.backends.sql.sqlite.plugin import connect
@@ -76,6 +77,17 @@ def test_the_folder_of_the_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ((how, said),) = found(url, 'deaths')
         assert how == 'warn'
         assert 'No such file' in said
+
+
+def test_a_folder_whose_locks_prove_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system on which no worker knows of a death, as that of a container's image, doctor does not say that it does."""
+    url = f'sqlite:///{tmp_path}/jobs.db'
+    config = CoordinationConfig(backend=url, minimum_nodes=1, total_tokens=20, known_death_dir=str(tmp_path))
+    with Job('here', coordination_config=config):
+        monkeypatch.setattr(host_lock, '_LOCAL', {})
+        ((how, said),) = found(url, 'deaths')
+    assert how == 'warn'
+    assert f'the file system of {tmp_path} may not be this host' in said
 
 
 def test_a_folder_that_is_no_text(url: str) -> None:

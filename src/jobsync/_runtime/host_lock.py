@@ -42,7 +42,7 @@ import attrs
 
 from jobsync._random import RANDOM
 
-__all__ = ['HeldLock', 'HostFolder', 'LockFinding', 'LockVerdict', 'NotKnown', 'base_of']
+__all__ = ['HeldLock', 'HostFolder', 'LockFinding', 'LockVerdict', 'NotKnown']
 
 _BOOT_ID, _PID_NAMESPACE = Path('/proc/sys/kernel/random/boot_id'), Path('/proc/self/ns/pid')
 _SHARED_MEMORY = Path('/dev/shm')  # noqa: S108 - the folder in it is checked
@@ -105,7 +105,7 @@ class HostFolder:
             raise NotKnown(f'this system does not say which boot it is ({error})') from error
         if not hasattr(mmap, 'MADV_DONTFORK') or not hasattr(os, 'pidfd_open') or not self._boot:
             raise NotKnown('this system lacks what it takes: Linux 5.4 or newer has it')
-        self.path = base_of(base) / f'jobsync-{os.geteuid()}'
+        self.path = _base_of(base) / f'jobsync-{os.geteuid()}'
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
@@ -115,11 +115,18 @@ class HostFolder:
             found = os.fstat(folder)
             if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
                 raise NotKnown(f'{self.path} is not a folder that only this user may use')
-            if _file_system(folder) not in _LOCAL:
-                raise NotKnown(f"the locks of the file system of {self.path} may not be this host's own")
+            _check_local(folder, self.path)
             yield folder
         finally:
             os.close(folder)
+
+    def check(self) -> None:
+        """Raise ``NotKnown`` if no lock in there proves anything, whichever user the folder is to belong to; or ``OSError``."""
+        base = os.open(self.path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _check_local(base, self.path.parent)
+        finally:
+            os.close(base)
 
     def hold(self, incarnation: str) -> HeldLock:
         """Take the lock of an incarnation of this process. Raise ``NotKnown`` if that is not possible."""
@@ -228,7 +235,7 @@ class HeldLock:
         _libc().munmap(self._address, _PAGE)
 
 
-def base_of(base: str | None) -> Path:
+def _base_of(base: str | None) -> Path:
     """Return the folder that each user has one in: ``base``; None: shared memory, or else the folder for temporary files."""
     if base:
         with contextlib.suppress(FileNotFoundError):  # the working directory was removed
@@ -309,6 +316,12 @@ def _map(file: int) -> int:
         libc.munmap(address, _PAGE)
         raise OSError(ctypes.get_errno(), 'the mapping cannot be kept from forked children')
     return address
+
+
+def _check_local(folder: int, path: Path) -> None:
+    """Raise ``NotKnown`` unless the locks of the file system of an open folder are this kernel's own."""
+    if _file_system(folder) not in _LOCAL:
+        raise NotKnown(f"the locks of the file system of {path} may not be this host's own")
 
 
 def _file_system(file: int) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from jobsync._host import host_name
-from jobsync._runtime.host_lock import NotKnown, base_of
+from jobsync._runtime.host_lock import HostFolder, NotKnown
 from jobsync.cli.finding import DoctorFinding
 from jobsync.cluster import Cluster
 from jobsync.rows import ClusterNode
@@ -47,7 +47,9 @@ def _store(folder: str) -> DoctorFinding:
 
 def _locks(base: str | None) -> Iterator[DoctorFinding]:
     try:
-        folder = str(base_of(base))
+        locks = HostFolder(base)
+        locks.check()
+        folder = str(locks.path.parent)
         free = _free(folder)
     except (NotKnown, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

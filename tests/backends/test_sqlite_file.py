@@ -26,6 +26,7 @@ from tests.backends.handles import beat_beside_a_fork
 from tests.job.waiting import wait_until
 from tests.support.harnesses.sqlite import SqliteHarness
 
+from jobsync import Cluster
 from jobsync._core.assignment import Plan, TokenGroup
 from jobsync._core.records import INITIAL, Member, Settings
 from jobsync.backend import Backend, BackendOptions
@@ -173,6 +174,19 @@ class TestOpening:
         finally:
             os.umask(before)
         assert modes == dict.fromkeys(('jobs.db', 'jobs.db-lock', 'jobs.db-shm', 'jobs.db-wal'), 0o600)
+
+    def test_a_lock_file_is_for_those_who_have_the_database(self, tmp_path: Path) -> None:
+        """A -lock that a command of root's makes, beside a database that was brought without one, stops no worker."""
+        path, user = tmp_path / 'jobs.db', 12345 if os.geteuid() == 0 else os.geteuid()
+        with closing(connect(f'sqlite:///{path}', BackendOptions())) as backend:
+            Namespace(backend).join('a')
+        (tmp_path / 'jobs.db-lock').unlink()
+        path.chmod(0o660)
+        os.chown(path, user, -1)
+        with Cluster(f'sqlite:///{path}') as cluster:
+            assert [node['name'] for node in cluster.nodes()] == ['a']
+        lock = (tmp_path / 'jobs.db-lock').stat()
+        assert (lock.st_uid, lock.st_mode & 0o777) == (user, 0o660)
 
     def test_a_lock_on_the_folder(self, tmp_path: Path) -> None:
         """Any user who may read the folder can lock it, for good: that stops nobody."""

@@ -14,7 +14,8 @@ and ``-shm`` beside it and take them for its own, which destroys it. So
   Beside a file that turns out to be another program's, the ``-lock`` that was made for the look is removed again;
 - a file that other processes may have by another name, beside which they keep another log, is refused (``file_names``).
 
-Files are created for this user alone; SQLite gives ``-wal`` and ``-shm`` the rights that the database has.
+Files are created for this user alone. What is made beside a database, by SQLite or here, has the owner and the rights that the
+database has, as far as this user may give them.
 """
 
 from __future__ import annotations
@@ -253,6 +254,8 @@ class DatabaseFile:
         while not is_open:
             descriptor, is_new = _opened(path)
             try:
+                if is_new:
+                    self._share(descriptor)
                 self._await_lock(descriptor, deadline)
                 # t=0  another process makes the -lock, holds it, and finds that the file is another program's
                 # t=1  this one opens that -lock, and waits
@@ -267,6 +270,17 @@ class DatabaseFile:
                             path.unlink(missing_ok=True)
             finally:
                 os.close(descriptor)
+
+    def _share(self, lock: int) -> None:
+        """Give a new ``-lock`` to those who may write the database, as SQLite does with ``-wal`` and ``-shm``."""
+        # t=0  a database is brought to another host, without its -lock, and given to the workers' user
+        # t=1  root runs a command that only reads: the -lock that it makes is its own
+        # t=2  the workers start, and may not open the -lock
+        with contextlib.suppress(OSError):  # there is no database yet, or this user may give the file to no group or user
+            found = self.path.stat()
+            os.fchown(lock, -1, found.st_gid)
+            os.fchmod(lock, found.st_mode & 0o666)
+            os.fchown(lock, found.st_uid, -1)
 
     def _await_lock(self, descriptor: int, deadline: float) -> None:
         while True:

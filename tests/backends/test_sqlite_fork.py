@@ -17,7 +17,9 @@ from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync.backend import Backend
 from jobsync.backends.sql.sqlite import fork_gate
+from jobsync.backends.sql.sqlite.file import DatabaseFile
 from jobsync.backends.sql.sqlite.fork_gate import in_sqlite
+from jobsync.errors import BackendUnavailable
 from jobsync.testing.conformance.namespace import SETTINGS
 
 
@@ -135,3 +137,46 @@ def test_what_a_signals_handler_raises_leaves_nothing_behind() -> None:
         another.join(60)
         assert not another.is_alive(), f'interrupted at point {at} of {points.count}'
         assert not fork_gate._gate._blocks
+
+
+@contextmanager
+def child_that_lives(work: Callable[[], object]) -> Iterator[None]:
+    """Fork a child that does some work, and lives until the end of the block."""
+    ours, childs = os.pipe(), os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)  # the process may have threads
+        pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os.write(childs[1], b'!')
+            os.close(ours[1])
+            os.read(ours[0], 1)
+            os._exit(0)
+    try:
+        assert os.read(childs[0], 1)
+        yield
+    finally:
+        for end in (*ours, *childs):
+            os.close(end)
+        os.waitpid(pid, 0)
+
+
+def test_a_child_does_not_keep_the_file_of_the_lock(tmp_path: Path) -> None:
+    """A child that was forked while its parent opened the database, and lives on, keeps no other process from opening it."""
+    file = DatabaseFile(tmp_path / 'jobs.db')
+    with ExitStack() as children:
+        with file.held(time.monotonic()):
+            children.enter_context(child_that_lives(lambda: None))
+        with file.held(time.monotonic()):
+            pass
+
+
+def test_a_child_does_not_release_the_file_of_the_lock(tmp_path: Path) -> None:
+    """A child that was forked in the midst, and leaves the block, leaves the lock to its parent."""
+    file = DatabaseFile(tmp_path / 'jobs.db')
+    held = file.held(time.monotonic())
+    refused = pytest.raises(BackendUnavailable, match='is held by another process')
+    with held, child_that_lives(lambda: held.__exit__(None, None, None)), refused, file.held(time.monotonic()):
+        pass

@@ -250,7 +250,7 @@ class DatabaseFile:
     @contextlib.contextmanager
     def held(self, deadline: float) -> Iterator[SidecarLock]:
         """Hold the ``-lock``, one process at a time, to create, open or remove files."""
-        path, is_open = self._beside(LOCK), False
+        path, is_open, process = self._beside(LOCK), False, os.getpid()
         while not is_open:
             descriptor, is_new = _opened(path)
             try:
@@ -269,6 +269,10 @@ class DatabaseFile:
                         if lock.is_new and not lock.is_wanted:
                             path.unlink(missing_ok=True)
             finally:
+                # t=0  this process is forked meanwhile, and the child has a copy of the descriptor
+                # t=1  closed here alone, it would keep the lock while the child lives: no other process could open the file
+                if os.getpid() == process:
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.close(descriptor)
 
     def _share(self, lock: int) -> None:

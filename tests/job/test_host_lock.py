@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -21,7 +22,9 @@ from unittest.mock import Mock
 import pytest
 from tests.job.processes import ROOT
 from tests.job.waiting import wait_until
+from tests.support.timings import FAST
 
+from jobsync import CoordinationConfig, Job
 from jobsync._core.records import Member, NodeRef
 from jobsync._runtime import death_watch, host_lock, threads
 from jobsync._runtime.death_watch import WATCHED, DeathWatch
@@ -473,6 +476,21 @@ def test_a_program_that_closes_every_descriptor(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(BlockingIOError):
             peer.recv(100)
     assert (tmp_path / 'data').read_text() == 'of the program'
+
+
+def test_a_moment_at_which_no_descriptor_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that enters when the process may open no file for the watch works without that, and says so."""
+
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    fields = {**FAST, 'known_death_dir': str(tmp_path)}
+    config = CoordinationConfig(backend=f'sqlite:///{tmp_path}/jobs.db', **fields)
+    monkeypatch.setattr(socket, 'socketpair', refuse)
+    with Job('a', coordination_config=config) as job:
+        assert job.my_tokens
+        assert job.get_coordination_status()['death_unknown'] == 'its thread cannot be woken (Too many open files)'
+        assert not folder_in(tmp_path).exists()
 
 
 def test_a_file_that_goes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,12 @@ class DeathWatch:
     def start(self, start_thread: Callable[[str, Callable[[], bool]], object]) -> None:
         """Start the thread, if there is anything to watch for. ``start_thread`` is that of ``NodeRuntime``."""
         if self._folder is not None:
-            self._alarm = _new_alarm()
+            try:
+                self._alarm = _new_alarm()
+            except OSError as error:  # too many open files at this moment, say: no reason not to work
+                self._folder = None
+                self._set_why_not(f'its thread cannot be woken ({error.strerror})')
+                return
             try:
                 start_thread('deaths', self._step)
             except BaseException:  # no thread will ever close it

@@ -1,7 +1,8 @@
-"""A database file that has several names: with two logs, two workers could own one task."""
+"""A database file that has several names, or is on several hosts: with two logs, two workers could own one task."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -54,6 +55,21 @@ def test_a_file_that_is_mounted_by_itself_is_refused(tmp_path: Path, name: str, 
     for way in (path, tmp_path / 'link' / name):
         with closing(connect(f'sqlite:///{way}', BackendOptions())) as backend, pytest.raises(ConfigError, match='its folder'):
             backend.open(SETTINGS, create=True)
+
+
+def test_a_network_share_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts that mount one share have a log each: no worker starts there, and nothing is made; on a disk of the host one does."""
+    folder, mounts, device = tmp_path / 'share', tmp_path / 'mountinfo', tmp_path.stat().st_dev
+    folder.mkdir()
+    monkeypatch.setattr(file_names, 'MOUNTS', mounts)
+    line = f'700 600 {os.major(device)}:{os.minor(device)} /export /mnt rw,relatime shared:1 - {{}} filer:/export rw,vers=4.1\n'
+    with closing(connect(f'sqlite:///{folder}/jobs.db', BackendOptions())) as backend:
+        mounts.write_text(line.format('nfs4'))
+        with pytest.raises(ConfigError, match=r'on a network share \(nfs4\)'):
+            backend.open(SETTINGS, create=True)
+        assert list(folder.iterdir()) == []
+        mounts.write_text(line.format('ext4'))
+        backend.open(SETTINGS, create=True)
 
 
 def test_without_a_list_of_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from urllib.parse import quote
 
 import attrs
 
-from jobsync.backends.sql.sqlite.file_names import check_only_name, name_of_log
+from jobsync.backends.sql.sqlite.file_names import check_one_host, check_only_name, name_of_log
 from jobsync.backends.sql.store import Busy
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 
@@ -316,7 +316,10 @@ class DatabaseFile:
                 beside.unlink(missing_ok=True)
 
     def check_writable(self) -> None:
-        """Raise ``ConfigError`` if SQLite, or this user, cannot write the file, or the folder for the files beside it."""
+        """Raise ``ConfigError`` if SQLite, or this user, cannot write the file, or the folder for the files beside it.
+
+        So too if the folder is on a network share.
+        """
         if (length := len(os.fsencode(os.path.realpath(self.path)))) > LONGEST_PATH:
             raise ConfigError(f'{self.path}: the path has {length} bytes, and SQLite takes {LONGEST_PATH} at most')
         if not self.path.parent.is_dir():
@@ -325,6 +328,7 @@ class DatabaseFile:
             raise ConfigError(f'{self.path} is a folder; name a file in it')
         if self.path.exists() and not self.path.is_file():
             raise ConfigError(f'{self.path} is a device, a pipe or a socket; name a file')
+        check_one_host(self.path)
         for path in (self.path.parent, self.path, self._beside(LOCK)):
             # Tested before and after: another process may create or remove the file meanwhile.
             if path.exists() and not os.access(path, os.W_OK) and path.exists():

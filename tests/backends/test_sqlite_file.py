@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -187,6 +188,20 @@ class TestOpening:
             assert [node['name'] for node in cluster.nodes()] == ['a']
         lock = (tmp_path / 'jobs.db-lock').stat()
         assert (lock.st_uid, lock.st_mode & 0o777) == (user, 0o660)
+
+    def test_a_file_system_that_is_mounted_read_only(self, tmp_path: Path) -> None:
+        """The error names it, and no user's rights: to give the file to another user would not help."""
+        mount = ['mount', '-t', 'tmpfs', '-o', 'ro', 'tmpfs', str(tmp_path)]
+        if os.geteuid() or shutil.which('mount') is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip('this user may not mount a file system')
+        try:
+            with (
+                closing(connect(f'sqlite:///{tmp_path}/jobs.db', BackendOptions())) as backend,
+                pytest.raises(ConfigError, match='is mounted read-only'),
+            ):
+                backend.open(SETTINGS, create=True)
+        finally:
+            subprocess.run(['umount', '-l', str(tmp_path)], check=True)
 
     def test_a_lock_on_the_folder(self, tmp_path: Path) -> None:
         """Any user who may read the folder can lock it, for good: that stops nobody."""

@@ -332,6 +332,8 @@ class DatabaseFile:
         for path in (self.path.parent, self.path, self._beside(LOCK)):
             # Tested before and after: another process may create or remove the file meanwhile.
             if path.exists() and not os.access(path, os.W_OK) and path.exists():
+                if os.statvfs(path).f_flag & os.ST_RDONLY:
+                    raise ConfigError(f'{path} is mounted read-only: mount it for writing, or name another file')
                 raise ConfigError(
                     f'{path} cannot be written by this user (uid {os.geteuid()}): {self.path.name}, what is beside it under the '
                     'same name (-lock, -wal, -shm) and the folder must be writable'

@@ -44,7 +44,7 @@ class Stage:
             nodes.append(self.start(f'w{number}', timing))
             self.run(8.0)
         self.run(60.0)
-        assert not unsettled(self.world)
+        assert not any(unsettled(self.world))
         return nodes
 
     def run(self, seconds: float) -> None:
@@ -64,7 +64,7 @@ class Stage:
 
     def expect_settled(self, within: float) -> None:
         """Let time pass until every promise holds that can be held when all is quiet."""
-        self.expect(lambda: not unsettled(self.world), within, 'it is not settled')
+        self.expect(lambda: not any(unsettled(self.world)), within, 'it is not settled')
 
     def broken(self) -> list[str]:
         """Say what broke."""
@@ -556,7 +556,7 @@ def one_is_killed_on_a_host_of_its_own() -> list[str]:
     killed.host = 1
     killed.alive = False
     stage.run(9.0)
-    if not unsettled(stage.world):
+    if not any(unsettled(stage.world)):
         return ['it was over for the others before its timeout']
     stage.expect_settled(10.0)
     return stage.broken()

@@ -62,7 +62,7 @@ class Drills:
         for name in missing:
             world.spawn(name)
         bound = 2 * HELD_SEC + 4 * self._steps_of_push
-        return self._expect(lambda: not unsettled(world), bound, 'it is not settled') if missing else []
+        return self._expect(lambda: not any(unsettled(world)), bound, 'it is not settled') if missing else []
 
     def _owners(self) -> list[SimNode]:
         return [node for node in self._world.living() if node.agent.weight > 0]
@@ -193,7 +193,7 @@ class Drills:
             lambda: node.ownership.is_empty and self._all_owned(), bound, f'{node.name} owns', gap=1.0 + self._steps_of_push
         )
         end(node)
-        return found + self._expect(lambda: not unsettled(self._world), bound, 'it is not settled')
+        return found + self._expect(lambda: not any(unsettled(self._world)), bound, 'it is not settled')
 
     # --- deaths -------------------------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class Drills:
         leader.heal()
         # A dead node that owned only pins is noticed now, and may have to be watched for one more timeout.
         bound = (self._timeout + 2 * self._interval) * _DRIFT + 2.0 + 4 * self._steps_of_push
-        return found + self._expect(lambda: not unsettled(world), bound, 'it is not settled')
+        return found + self._expect(lambda: not any(unsettled(world)), bound, 'it is not settled')
 
     def _kill(self, victims: list[SimNode], slack: float) -> list[str]:
         world = self._world
@@ -265,7 +265,7 @@ class Drills:
         bound = 2.0 + 3 * self._steps_of_push
         if not is_known:
             bound = self._timeout * _DRIFT + slack + (0.0 if self._world.is_prompt else self._interval + self._steps_of_push)
-        found = self._expect(lambda: self._all_owned() and not unsettled(self._world), bound, 'tokens are not owned')
+        found = self._expect(lambda: self._all_owned() and not any(unsettled(self._world)), bound, 'tokens are not owned')
         for node in others:
             lost = [token for token, mine in enumerate(before[node]) if mine and not node.ownership.mine[token]]
             if len(lost) > len(node.ownership.pin_ids - pins[node]):  # a pin that falls back to it may push a token out
@@ -301,7 +301,7 @@ class Drills:
                 gap=gap,
                 settle=False,
             )
-            self._until(lambda: not unsettled(world), 1.0 + 2 * self._steps_of_push)
+            self._until(lambda: not any(unsettled(world)), 1.0 + 2 * self._steps_of_push)
             after = self._owner_of()
             moved += sum(after.get(token) != name for token, name in before.items())
             before = after
@@ -355,12 +355,10 @@ class Drills:
     def _until(self, goal: Callable[[], bool], seconds: float) -> float:
         """Run until ``goal`` or for ``seconds``; return the longest time in seconds that any token had no owner."""
         world, longest = self._world, 0.0
-        horizon, all_tokens = world.now + seconds, world.pool
         unowned_since: dict[int, float] = {}
-        for _ in world.steps(horizon):
-            owned = self._owned().to_bytes(all_tokens, 'big')
-            if unowned_since or 0 in owned:
-                for token, is_owned in enumerate(owned):
+        for _ in world.steps(world.now + seconds):
+            if unowned_since or not self._all_owned():
+                for token, is_owned in enumerate(self._owned().to_bytes(world.pool, 'big')):
                     if is_owned:
                         longest = max(longest, world.now - unowned_since.pop(token, world.now))
                     else:

@@ -34,7 +34,7 @@ def run(seed: int, config: WorldConfig | None = None) -> Outcome:
     for name in () if world.living() else first:  # in some storms all leave, and only newcomers show what became of the store
         world.spawn(name)
     world.run_until(world.now + world.config.calm_sec * (_MIXED_CALM if world.is_mixed else 1))
-    findings = unsettled(world)
+    findings = list(unsettled(world))
     if not findings and not world.promises.violations and world.config.drills:
         findings = Drills(world).run()
     return world.outcome(findings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from jobsync._core.patterns import choose
 from jobsync.backend import TaskLock
 from jobsync.testing.simulation.node import SimNode
@@ -10,18 +12,25 @@ from jobsync.testing.simulation.world import World
 __all__ = ['unsettled']
 
 
-def unsettled(world: World) -> list[str]:
-    """Return what is not as it should be; each finding begins with the promise that it breaks."""
+def unsettled(world: World) -> Iterator[str]:
+    """Yield what is not as it should be, first what costs least to see; each finding begins with the promise that it breaks."""
     living = world.living()
-    if not living:
-        return []
-    unowned = (
-        f'P3: token {token} is owned by {names}'
-        for token in range(world.pool)
-        if len(names := [node.name for node in living if node.has_lease() and node.ownership.mine[token]]) != 1
-    )
-    unready = (f'P2: {node.name} is {node.agent.phase.value} and not settled' for node in living if not node.agent.is_settled)
-    return [*unowned, *_misplaced(world, living), *_unbalanced(living), *_unshared(world, living), *unready]
+    if living:
+        unready = [node for node in living if not node.agent.is_settled]
+        yield from (f'P2: {node.name} is {node.agent.phase.value} and not settled' for node in unready)
+        yield from _unowned(world, living)
+        yield from _misplaced(world, living)
+        yield from _unbalanced(living)
+        yield from _unshared(world, living)
+
+
+def _unowned(world: World, living: list[SimNode]) -> Iterator[str]:
+    """Yield the tokens that no node owns, or more than one (P3)."""
+    owners = [node for node in living if node.has_lease()]
+    for token in range(world.pool):
+        names = [node.name for node in owners if node.ownership.mine[token]]
+        if len(names) != 1:
+            yield f'P3: token {token} is owned by {names}'
 
 
 def _in_force(world: World) -> tuple[dict[str, TaskLock], dict[str, TaskLock]]:

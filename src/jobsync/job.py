@@ -649,6 +649,7 @@ class Job:
     def run_scheduled(self) -> None:
         """Wait while the functions of ``every`` run, until this node is to leave: the main program of a scheduler."""
         self._session.check_inside()
+        self._session.check_entered()  # or a lock_provider would wait for ever
         while not self._session.is_leaving:
             self._session.note_progress()
             time.sleep(POLL_SEC)

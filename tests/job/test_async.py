@@ -836,6 +836,24 @@ def test_leaving_is_cancelled(store: Store) -> None:
     assert store.audits == []
 
 
+def test_a_coroutine_of_a_lock_provider_waits_for_no_schedule(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node is not to leave before it has entered: ``run_scheduled`` would wait without end, and entering with it."""
+    caught: list[str] = []
+
+    async def provide(job: AsyncJob) -> None:
+        with pytest.raises(JobsyncError) as found, monkeypatch.context() as patched:
+            patched.setattr(Job, 'keep_going', lambda self: pytest.fail('it waits'))
+            await job.run_scheduled()
+        caught.append(str(found.value))
+
+    async def work() -> None:
+        async with store.async_job('a', lock_provider=provide):
+            pass
+
+    run(work())
+    assert 'still entering' in caught[0]
+
+
 def test_entering_is_cancelled(store: Store) -> None:
     """Then the node leaves again before it is cancelled."""
 

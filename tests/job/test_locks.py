@@ -14,6 +14,7 @@ from tests.support.timings import TOKENS
 import jobsync.database as db
 from jobsync import Job, UnsupportedOperation
 from jobsync._core.records import TaskLock
+from jobsync._worker.session import Session
 from jobsync.errors import ConfigError, JobsyncError
 
 
@@ -194,6 +195,21 @@ def test_provider_sees_the_store(store: Store) -> None:
     assert seen[0] == job.date
     assert [row['task_id'] for row in seen[1]] == ['1']
     assert seen[2] == 1
+
+
+def test_a_lock_provider_waits_for_no_schedule(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node is not to leave before it has entered: ``run_scheduled`` would wait without end, and entering with it."""
+    caught: list[str] = []
+
+    def provide(job: Job) -> None:
+        with pytest.raises(JobsyncError) as found, monkeypatch.context() as patched:
+            patched.setattr(Session, 'note_progress', lambda self: pytest.fail('it waits'))
+            job.run_scheduled()
+        caught.append(str(found.value))
+
+    with store.job('a', lock_provider=provide):
+        pass
+    assert 'still entering' in caught[0]
 
 
 @pytest.mark.any_store

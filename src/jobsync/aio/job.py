@@ -416,6 +416,7 @@ class AsyncJob:
     async def run_scheduled(self) -> None:
         """Wait while the functions of ``every`` run, until this node is to leave: the main program of a scheduler."""
         self._job._session.check_inside()
+        self._job._session.check_entered()  # or a lock_provider would wait for ever
         while not self._job._session.is_leaving:
             self._job.keep_going()
             await asyncio.sleep(POLL_SEC)

@@ -836,6 +836,32 @@ def test_leaving_is_cancelled(store: Store) -> None:
     assert store.audits == []
 
 
+def test_entering_is_cancelled_before_the_node_starts(store: Store) -> None:
+    """Leaving waits for no call of the program's functions: no thread that makes such calls was ever started."""
+
+    async def work() -> None:
+        reached, may_go_on = threading.Event(), threading.Event()
+
+        def provide(_: Job) -> None:
+            reached.set()
+            assert may_go_on.wait(DEADLINE_SEC)
+
+        job = store.async_job('a', config=PATIENT, lock_provider=provide, on_assign=lambda tokens: None)
+        entering = asyncio.create_task(job.__aenter__())
+        await until(reached.is_set, 'the store is open')
+        entering.cancel()
+        await until(lambda: job.is_leaving, 'entering is to end')
+        may_go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        runtime = job._job._session.runtime
+        assert runtime is not None
+        assert runtime.wait_for_callbacks(0)
+
+    run(work())
+    assert store.node_names == []
+
+
 def test_a_coroutine_of_a_lock_provider_waits_for_no_schedule(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The node is not to leave before it has entered: ``run_scheduled`` would wait without end, and entering with it."""
     caught: list[str] = []

@@ -158,6 +158,8 @@ class Callbacks:
     def close(self) -> None:
         """Make no more calls after those that wait."""
         self._changes.put(None)
+        if self._thread is None:  # never started, as the node was to leave before: no thread would say that it has ended
+            self._end.put(None)
 
     def wait_until_finished(self, timeout: float) -> bool:
         """Wait, after ``close``, for the last call to return; return whether it has."""

@@ -209,6 +209,20 @@ def test_metrics_are_not_on_the_path_of_a_question(task: object) -> None:
         assert functions_of(lambda: measured.can_claim_task(task)) == path
 
 
+def test_a_job_in_two_registries() -> None:
+    """Each counts all of the job's calls: a second ``JobMetrics`` takes nothing from the first."""
+    first, second = CollectorRegistry(), CollectorRegistry()
+    job = Job('w1', coordination_config=config(MemoryBackend(MemoryStore())))
+    JobMetrics(job, registry=first)
+    JobMetrics(job, registry=second)
+    with job:
+        assert list(job.claim(range(10))) == list(range(10))
+        job.write_audit()
+    for registry in (first, second):
+        found = scraped(registry)
+        assert (found['jobsync_claims_total{node="w1"}'], found['jobsync_audits_total{node="w1"}']) == (10, 10)
+
+
 def test_two_jobs_of_a_process() -> None:
     """The label tells the jobs of a process apart."""
     registry, store = CollectorRegistry(), MemoryStore()

@@ -132,7 +132,7 @@ class JobMetrics(Collector):
                 'the registry has a JobMetrics: give it all jobs, as in JobMetrics(a, b), or this one a registry of its own'
             ) from error
         for job in self._jobs:
-            job._session.instrument = partial(self._measured, job.node_name)
+            job._session.instrument = partial(self._measured, job.node_name, job._session.instrument)
 
     def _counter(self, name: str, about: str, labels: tuple[str, ...] = ('node',)) -> Counter:
         return Counter(name, about, labels, registry=self._own)
@@ -162,8 +162,9 @@ class JobMetrics(Collector):
 
     # --- calls to the store -------------------------------------------------------------------------------------------------
 
-    def _measured(self, node: str, backend: Backend) -> Backend:
-        return cast('Backend', _MeasuredBackend(backend, partial(self._call, node)))
+    def _measured(self, node: str, inner: Callable[[Backend], Backend], backend: Backend) -> Backend:
+        """Return the backend as measured here, and by ``inner``: the ``JobMetrics`` of another registry, if the job has one."""
+        return cast('Backend', _MeasuredBackend(inner(backend), partial(self._call, node)))
 
     def _call(self, node: str, operation: str, call: Callable[..., Any], *values: Any, **named: Any) -> Any:
         """Make a call to the store, and measure it."""

@@ -87,6 +87,17 @@ def test_an_hour_that_comes_twice_and_one_that_is_left_out(at: str, second: int)
     assert ticks == [utc(2026, 10, 25, 0, 30, second), utc(2026, 10, 26, 1, 30, second)]
 
 
+@pytest.mark.parametrize(
+    ('expression', 'spring', 'autumn'), [('*/20 2 * * *', 0, 6), ('0 */20 2 * * *', 0, 6), ('0,20,40 2 * * *', 1, 3)]
+)
+def test_several_ticks_of_an_hour_as_the_clocks_change(expression: str, spring: int, autumn: int) -> None:
+    """By a minute that begins with ``*`` each time of that hour has its ticks, as cron has it; by a list one has."""
+    schedule = CronSchedule(expression, BERLIN)
+    for start, count in ((utc(2026, 3, 28, 20), spring), (utc(2026, 10, 24, 20), autumn)):
+        ticks = list(itertools.islice(_ticks(schedule, start), 10))
+        assert sum(tick - start < dt.timedelta(hours=24) for tick in ticks) == count
+
+
 @pytest.mark.parametrize('start', [utc(2026, 3, 28, 20), utc(2026, 10, 24, 20)], ids=['spring', 'autumn'])
 @pytest.mark.parametrize('every_hour', ['0 * * * *', '0 0 * * * *'])
 def test_ticks_of_every_hour_as_the_clocks_change(every_hour: str, start: dt.datetime) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 from jobsync._core.counting import counted
 from jobsync._core.hashing import hasher, tokenizer
 from jobsync._core.records import LockFilter
-from jobsync._core.redact import cut_repr
+from jobsync._core.redact import cut_repr, safe_repr
 from jobsync._event_log import EventLogger
 from jobsync._runtime import clock
 from jobsync._runtime.callbacks import Functions
@@ -1027,4 +1027,12 @@ class Job:
 
 
 def _several(tasks: object) -> Collection[object]:
-    return tasks if isinstance(tasks, (list, tuple, set, frozenset, range)) else [tasks]
+    if isinstance(tasks, (list, tuple, set, frozenset, range)):
+        return tasks
+    try:
+        key_of(tasks)
+    except ConfigError as error:
+        if not isinstance(tasks, Iterable) or isinstance(tasks, (str, bytes)):
+            raise
+        raise ConfigError(f'tasks is {safe_repr(tasks)}: must be one task, or a list, tuple, set or range of tasks') from error
+    return [tasks]

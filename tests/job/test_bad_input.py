@@ -196,6 +196,16 @@ def test_task_id(store: Store, task: Any) -> None:
     assert store.claims == []
 
 
+@pytest.mark.parametrize('kind', [lambda tasks: dict.fromkeys(tasks).keys(), iter, lambda tasks: (task for task in tasks)])
+@pytest.mark.parametrize('call', ['set_claim', 'release_quarantined'])
+def test_several_tasks_that_are_no_list(store: Store, call: str, kind: Callable[[list[int]], Any]) -> None:
+    """An iterable that is no task either: the error says what is taken in its place, and none of it is read."""
+    several = kind([1])
+    with store.job('a') as job, pytest.raises(ConfigError, match=r'tasks is .*must be one task, or a list, tuple, set or range'):
+        getattr(job, call)(several)
+    assert list(several) == [1]
+
+
 @pytest.mark.parametrize('tasks', ['abc', b'abc', 5, None, Task('abc')])
 def test_tasks_of_a_loop(store: Store, tasks: Any) -> None:
     """What is no iterable of tasks: at the call, not at the first step, and no letter of a text becomes a task."""

@@ -325,6 +325,15 @@ def test_config_of_no_use(config: object) -> None:
         resolve(config, None, {})
 
 
+@pytest.mark.parametrize('name', ['sync.coordination', 'sync.coordination.minimum_nodes', 'sync.backend'])
+def test_names_with_dots(name: str) -> None:
+    """A section of an INI file, or a flat name, would have no effect. Such names of other programs are left alone."""
+    config = {'sync': {'backend': 'memory://'}, 'sync.backends': 3, 'sync.interval': 5}
+    assert resolve(config, None, {}).backend == 'memory://'
+    with pytest.raises(ConfigError, match=f"config has '{name}', which has no effect"):
+        resolve(config | {name: {'minimum_nodes': 3}}, None, {})
+
+
 def test_fields_at_the_wrong_level() -> None:
     """Fields of the coordination at the top, which would have no effect: an error that names them and their place."""
     with pytest.raises(ConfigError, match=r"no section 'sync', but backend, heartbeat_interval_sec: give coordination_config="):

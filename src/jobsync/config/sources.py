@@ -30,6 +30,8 @@ ENVIRONMENT_VARIABLE = 'JOBSYNC_BACKEND'
 APPNAME_VARIABLE = 'JOBSYNC_APPNAME'
 
 _SYNC_FIELDS = ('coordination', 'backend', 'sql')
+_DOTTED = {f'sync.{name}' for name in _SYNC_FIELDS}
+"""Names of the sections in files that have no sections in sections, and the beginnings of flat names."""
 _COORDINATION_FIELDS = {name for name in attrs.fields_dict(CoordinationConfig) if '_' in name} | {'enabled', 'appname', 'weight'}
 """Names that are jobsync's beyond doubt; ``host`` in ``config.sync`` may be another program's."""
 _SQL_FIELDS = {
@@ -176,7 +178,13 @@ def _names(section: object) -> Set[object]:
 
 
 def _check_level(found: Collection[str]) -> None:
-    """Refuse fields that belong into a section further down: without ``sync`` they would have no effect."""
+    """Refuse fields that belong into a section further down, and names with dots for one: they would have no effect."""
+    for name in found:
+        if isinstance(name, str) and '.'.join(name.split('.')[:2]) in _DOTTED:
+            raise ConfigError(
+                f'config has {cut_repr(name)}, which has no effect: it must be a section in a section, as in '
+                "config={'sync': {'coordination': {...}}}"
+            )
     fields = {**attrs.fields_dict(CoordinationConfig), 'coordination': None}
     if found and all(name in fields for name in found):
         raise ConfigError(

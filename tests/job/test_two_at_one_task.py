@@ -111,6 +111,22 @@ def test_a_task_is_begun_while_another_worker_gives_it_up(store: Store, begin: C
 
 
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_is_begun_once_more_while_the_block_of_another_worker_fails(store: Store) -> None:
+    """It is open and in flight, though its worker had begun it before that block, too: it would pass on amid the work."""
+    with store.job('a') as job:
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            add(job, OTHER)
+            end = begin_a_block_that_fails(job)
+            with suppress(ZeroDivisionError), (between := Between(line, lambda: add(job, OTHER))):
+                end()
+            assert holders(job) == (([OTHER], [OTHER]) if between.is_made else ([], [])), line
+            job._task_log.abandon('x')
+    assert line > 30
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
 def test_a_task_is_begun_while_another_worker_completes_it(store: Store) -> None:
     """It is begun before that, and over, or after that, and both open and in flight."""
     with store.job('a') as job:

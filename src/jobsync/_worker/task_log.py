@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Iterable
 
 import attrs
@@ -25,14 +26,27 @@ __all__ = ['TaskLog']
 _logger = EventLogger('jobsync.job')
 
 
+_numbers = itertools.count(1)
+
+
+@attrs.frozen
+class Starts:
+    """A worker's starts of an open task."""
+
+    count: int
+    first: int
+    last: int
+    """The numbers of two of them, in the order of all starts in this process."""
+
+
 @attrs.define
 class OpenTask:
     """The starts of an open task."""
 
     begun_at: float
     """When it was started last, on ``clock.now``."""
-    workers: dict[int, int]
-    """How often each worker has started it, in the order of their first starts: all of them may work on it."""
+    workers: dict[int, Starts]
+    """The workers that have started it: all of them may work on it."""
 
 
 class TaskLog:
@@ -180,7 +194,8 @@ class TaskLog:
     def _starts(self, key: str, worker: int) -> int:
         """Return how often this worker has started the task, if that is open."""
         task = self._open.get(key)
-        return 0 if task is None else task.workers.get(worker, 0)
+        starts = None if task is None else task.workers.get(worker)
+        return 0 if starts is None else starts.count
 
     def _check_in(self, key: str, worker: int, before: int) -> None:
         """Take back a task that this worker has not checked out completely."""
@@ -225,13 +240,14 @@ class TaskLog:
         return False
 
     def _open_task(self, key: str, worker: int) -> None:
-        task, begun = None, OpenTask(clock.now(), {worker: 1})
+        task, number = None, next(_numbers)
+        begun = OpenTask(clock.now(), {worker: Starts(1, number, number)})
         # setdefault is one step: of two workers at the same task one finds what the other has begun. Until it finds what it has
         # changed itself, since a worker that ends the task may take it out meanwhile.
         while (found := self._open.setdefault(key, begun)) is not begun and found is not task:
             task = found
-            task.begun_at = begun.begun_at
-            task.workers[worker] = task.workers.get(worker, 0) + 1
+            task.begun_at, had = begun.begun_at, task.workers.get(worker)
+            task.workers[worker] = begun.workers[worker] if had is None else Starts(had.count + 1, had.first, number)
         runtime = self.session.runtime
         if runtime is not None:
             runtime.lease.in_flight.setdefault(key, worker)  # see ``_close_unless_started``
@@ -254,8 +270,9 @@ class TaskLog:
         task = self._open.get(key)
         if task is None:
             return False
-        if left := min(starts, task.workers.get(worker, 0)):
-            task.workers[worker] = left
+        had = task.workers.get(worker)
+        if had is not None and (left := min(starts, had.count)):
+            task.workers[worker] = attrs.evolve(had, count=left)
         else:
             task.workers.pop(worker, None)
         self._pass_on(key, worker, task)
@@ -280,10 +297,13 @@ class TaskLog:
         task = self._open.get(key)
         if task is None:
             return False
-        workers = list(task.workers)
-        is_left = workers[-1:] not in ([], [worker])
+        workers = task.workers.copy()
+        begun = workers[worker].first if worker in workers else 0
+        is_left = any(each != worker and starts.last > begun for each, starts in workers.items())
         for each in [worker] if is_left else workers:
-            task.workers.pop(each, None)
+            starts = task.workers.pop(each, None)
+            if each != worker and starts is not None and starts.last > workers[each].last:  # it was started just before that line
+                task.workers.setdefault(each, starts)
         self._pass_on(key, worker, task)
         # Read again: the other start may have been taken back meanwhile, or another one made.
         is_left = bool(task.workers)

@@ -314,6 +314,8 @@ def test_a_misspelt_variable(name: str) -> None:
         resolve(None, None, {name: 'mine_', **({} if 'BACK' in name else {'JOBSYNC_BACKEND': URL})})
     given = CoordinationConfig(backend=URL, appname='mine_')
     assert resolve(None, given, {name: 'other_'}) == given
+    both = {'JOBSYNC_BACKEND': URL, 'JOBSYNC_APPNAME': 'mine_', name: 'other_'}  # as for a version that a roll-back may start
+    assert resolve(None, None, both) == given
     others = {'JOBSYNC_BACKEND_PORT': 'tcp://10.0.0.1:80', 'JOBSYNC_CONFIG': 'x', 'JOBSYNC_REDIS_BIN': 'x'}
     assert resolve(None, None, {**others, 'JOBSYNC_BACKEND': URL}).backend == URL
 

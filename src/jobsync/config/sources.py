@@ -160,8 +160,8 @@ def _sync(config: object | None) -> dict[str, Any]:
 
 
 def _refuse_misspelt(variable: str, environ: Mapping[str, str]) -> None:
-    """Raise ``ConfigError`` if the environment has a name that differs from the variable's by a letter or two."""
-    names = [name for name in environ if name != variable]
+    """Raise ``ConfigError`` if the environment has, in place of the variable, one whose name differs by a letter or two."""
+    names = [] if environ.get(variable) else [name for name in environ if name != variable]
     if near := difflib.get_close_matches(variable, names, n=1, cutoff=0.9):
         raise ConfigError(f'the environment has {cut_repr(near[0])}, which has no effect: did you mean {variable}?')
 

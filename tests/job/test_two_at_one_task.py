@@ -324,3 +324,42 @@ def test_a_block_of_another_worker_comes_and_goes_while_a_task_is_added(store: S
             assert holders(job) in (([HERE], [HERE]), ([], [])), line
             job._task_log.abandon('x')
     assert line > 20
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_is_begun_while_the_claim_of_a_block_that_fails_is_on_its_way(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left to the worker that has begun it, as if the block had begun before: it would pass on amid the work."""
+    with store.job('a') as job:
+        claims = job._task_log.claims
+        record = claims.record_alone
+
+        def add_first(*arguments: Any) -> bool:
+            monkeypatch.undo()
+            add(job, OTHER)
+            return record(*arguments)
+
+        monkeypatch.setattr(claims, 'record_alone', add_first)
+        end = begin_a_block_that_fails(job)
+        with suppress(ZeroDivisionError):
+            end()
+        assert holders(job) == ([OTHER], [OTHER])
+        job._task_log.abandon('x')
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_is_begun_while_a_loop_takes_it_that_is_left(store: Store) -> None:
+    """The worker has it, whether the loop has taken it or not: it would pass on amid the work."""
+    with store.job('a') as job:
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            loop = job.claim(['x'])
+            with (between := Between(line, lambda: add(job, OTHER))), acting_for(HERE):
+                next(loop, None)
+            with acting_for(HERE):
+                loop.close()
+            assert holders(job) == (([OTHER], [OTHER]) if between.is_made else ([], [])), line
+            job._task_log.abandon('x')
+    assert line > 20

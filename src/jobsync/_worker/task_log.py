@@ -105,8 +105,11 @@ class TaskLog:
 
     # --- starts -------------------------------------------------------------------------------------------------------------
 
-    def start(self, key: str, token: int) -> bool:
-        """Mark a task in flight and record its claim; return False, with nothing recorded, if it is not this node's."""
+    def start(self, key: str, token: int, number: int | None = None) -> bool:
+        """Mark a task in flight and record its claim; return False, with nothing recorded, if it is not this node's.
+
+        ``number`` is that of this start, if another step of it has come before.
+        """
         self.session.note_progress()
         if self.claims.has_left([key]):
             return False
@@ -114,7 +117,7 @@ class TaskLog:
         if runtime is None:
             if self.claims.is_entering([key]):
                 return False
-            self._open_task(key, worker_id())
+            self._open_task(key, worker_id(), number or next(_numbers))
             return True
         lease, ref, worker = runtime.lease, runtime.agent.ref, worker_id()
         before = self._starts(key, worker)
@@ -137,7 +140,7 @@ class TaskLog:
                     # t=31  the claim is recorded: the lease runs, and another node owns the task
                     # So a token that is to be handed over meanwhile is left to the next owner.
                     if lease.begin(key, token, clock.now, worker):
-                        self._open_task(key, worker)
+                        self._open_task(key, worker, number or next(_numbers))
                         return True
                     self.claims.log_refusal([key])
                     self.claims.give_up_unstarted([key])
@@ -152,7 +155,9 @@ class TaskLog:
 
     def check_out(self, key: str, token: int) -> bool:
         """Start a task and check it out to this worker; return False if another worker has it, or it is not this node's."""
-        worker = worker_id()
+        # The number comes first: another worker may start the task while the claim is on the way, and work on it as the block
+        # fails.
+        worker, number = worker_id(), next(_numbers)
         before = self._starts(key, worker)
         try:
             # setdefault is one step: of two threads at the same task one finds its own number, the other that of the first.
@@ -161,7 +166,7 @@ class TaskLog:
             # t=0  the claim is on the way
             # t=1  another worker completes the task, which was added before: its check-out ends with it
             # t=2  the claim is recorded: the check-out is to end with the block, and keeps others from the task until then
-            if self.start(key, token) and self._checked_out.setdefault(key, worker) == worker:
+            if self.start(key, token, number) and self._checked_out.setdefault(key, worker) == worker:
                 return True
             self._check_in(key, worker, before)
         except BaseException:
@@ -220,7 +225,7 @@ class TaskLog:
         """
         if self.session.is_leaving or claimed is None or key in self._checked_out:
             return False
-        runtime, worker = self._runtime, worker_id()
+        runtime, worker, number = self._runtime, worker_id(), next(_numbers)
         before = self._starts(key, worker)
         try:
             if self._checked_out.setdefault(key, worker) != worker:
@@ -230,7 +235,7 @@ class TaskLog:
             # t=2  this thread goes on: the task is this node's, but the claim is of a/1, and the other node may have done it
             # A run never comes back. So if the run read after the mark is a/1, the mark was made under a/1.
             if runtime is None or (runtime.lease.begin_alone(key, token, clock.now, worker) and runtime.agent.ref == claimed.run):
-                self._open_task(key, worker)
+                self._open_task(key, worker, number)
                 if self._checked_out.setdefault(key, worker) == worker:  # see ``check_out``
                     return True
             self._check_in(key, worker, before)
@@ -239,8 +244,8 @@ class TaskLog:
             raise
         return False
 
-    def _open_task(self, key: str, worker: int) -> None:
-        task, number = None, next(_numbers)
+    def _open_task(self, key: str, worker: int, number: int) -> None:
+        task = None
         begun = OpenTask(clock.now(), {worker: Starts(1, number, number)})
         # setdefault is one step: of two workers at the same task one finds what the other has begun. Until it finds what it has
         # changed itself, since a worker that ends the task may take it out meanwhile.

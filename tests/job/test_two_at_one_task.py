@@ -1,14 +1,16 @@
 """Two workers at one task: at each line of what one of them does to end it, the other one begins it or ends it as well.
 
 A thread may be stopped between any two lines, while another one makes a whole call. So the whole call of the other worker is made
-here between two lines, each pair of them in turn, in the same thread.
+here between two lines, each pair of them in turn, in the same thread. Where the other one may be stopped as well, ``Turns`` has
+two threads.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import FrameType
@@ -57,6 +59,58 @@ class Between:
             if self._left == 0:
                 self._call()
         return self._trace
+
+
+class Turns:
+    """Two threads, of which one runs at a time: the first up to a line of some functions, the second, then each to its end."""
+
+    def __init__(self, *calls: tuple[Callable[[], object], int, tuple[str, ...]]) -> None:
+        """``calls``: for each thread what it calls, and before which of the lines of these functions it stops."""
+        self.have_stopped = [False, False]
+        """Whether each thread had so many lines."""
+        self._turns, self._is_over = (threading.Semaphore(0), threading.Semaphore(0)), [False, False]
+        self._left, self._functions = [line for _, line, _ in calls], [functions for _, _, functions in calls]
+        with ThreadPoolExecutor(2) as threads:
+            done = [threads.submit(self._run, number, call) for number, (call, _, _) in enumerate(calls)]
+            self._turns[0].release()
+            for each in done:
+                each.result(DEADLINE_SEC)
+
+    def _run(self, number: int, call: Callable[[], object]) -> None:
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            if frame.f_code.co_filename not in FILES:
+                return None
+            if event == 'line' and frame.f_code.co_name in self._functions[number]:
+                self._left[number] -= 1
+                if self._left[number] == 0 and not self._is_over[not number]:
+                    self.have_stopped[number] = True
+                    self._turns[not number].release()
+                    assert self._turns[number].acquire(timeout=DEADLINE_SEC)
+            return trace
+
+        assert self._turns[number].acquire(timeout=DEADLINE_SEC)
+        sys.settrace(trace)
+        try:
+            call()
+        finally:
+            sys.settrace(None)
+            self._is_over[number] = True
+            self._turns[not number].release()
+
+
+def two_in_turns(
+    call: Callable[[], object], functions: tuple[str, ...], begin: Callable[[], Callable[[], object]]
+) -> Generator[None]:
+    """Make a call beside what ``begin`` returns, which gives a task up, stopped at each line of these functions and of that."""
+    for first in itertools.count(1):
+        for second in itertools.count(1):
+            turns = Turns((call, first, functions), (begin(), second, ('_is_left', '_give_up', '_close_unless_started')))
+            yield
+            if not all(turns.have_stopped):
+                break
+        if not turns.have_stopped[0]:
+            assert first > 5
+            return
 
 
 def add(job: Job, worker: int) -> None:
@@ -324,6 +378,37 @@ def test_a_block_of_another_worker_comes_and_goes_while_a_task_is_added(store: S
             assert holders(job) in (([HERE], [HERE]), ([], [])), line
             job._task_log.abandon('x')
     assert line > 20
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_is_begun_and_given_up_while_another_worker_is_in_the_midst_of_giving_it_up(store: Store) -> None:
+    """Nothing is left of it: the other one would put it back, and it would stay in flight for good."""
+    with store.job('a') as job:
+
+        def add_and_give_up() -> None:
+            add(job, HERE)
+            job._task_log.take_back('x', HERE)
+
+        def begin() -> Callable[[], object]:
+            add(job, OTHER)
+            return lambda: job._task_log.take_back('x', OTHER)
+
+        for _ in two_in_turns(add_and_give_up, ('_open_task',), begin):
+            assert holders(job) == ([], [])
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_is_begun_while_another_worker_begins_it_and_is_in_the_midst_of_giving_it_up(store: Store) -> None:
+    """It is open and in flight as that of the worker: leaving would wait for the other one, or not wait for the worker."""
+    with store.job('a') as job:
+
+        def add_and_give_up() -> None:
+            add(job, OTHER)
+            job._task_log.take_back('x', OTHER)
+
+        for _ in two_in_turns(lambda: add(job, HERE), ('start', '_open_task'), lambda: add_and_give_up):
+            assert holders(job) == ([HERE], [HERE])
+            job._task_log.abandon('x')
 
 
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)

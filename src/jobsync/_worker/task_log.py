@@ -245,12 +245,18 @@ class TaskLog:
         return False
 
     def _open_task(self, key: str, worker: int, number: int) -> None:
-        task = None
-        begun = OpenTask(clock.now(), {worker: Starts(1, number, number)})
+        task, begun = None, OpenTask(clock.now(), {worker: Starts(1, number, number)})
         # setdefault is one step: of two workers at the same task one finds what the other has begun. Until it finds what it has
         # changed itself, since a worker that ends the task may take it out meanwhile.
-        while (found := self._open.setdefault(key, begun)) is not begun and found is not task:
+        while (found := self._open.setdefault(key, begun)) is not task:
+            # t=0  this worker is noted with what another worker takes out, which is to put it back for those it finds there
+            # t=1  this worker begins the task anew, and ends it
+            # t=2  the other one would put back what is over: the task would stay in flight for good
+            if task is not None:
+                task.workers.pop(worker, None)
             task = found
+            if task is begun:
+                break
             task.begun_at, had = begun.begun_at, task.workers.get(worker)
             task.workers[worker] = begun.workers[worker] if had is None else Starts(had.count + 1, had.first, number)
         runtime = self.session.runtime
@@ -280,8 +286,10 @@ class TaskLog:
             task.workers[worker] = attrs.evolve(had, count=left)
         else:
             task.workers.pop(worker, None)
+        # Read first: a worker that is noted after this line keeps a task that is given up (``_close_unless_started``).
+        is_left = bool(task.workers)
         self._pass_on(key, worker, task)
-        return bool(task.workers)
+        return is_left
 
     def _pass_on(self, key: str, worker: int, task: OpenTask) -> None:
         """Count a task in flight as another worker's, if it counts as this one's, which has no start of it any more."""
@@ -309,9 +317,9 @@ class TaskLog:
             starts = task.workers.pop(each, None)
             if each != worker and starts is not None and starts.last > workers[each].last:  # it was started just before that line
                 task.workers.setdefault(each, starts)
-        self._pass_on(key, worker, task)
         # Read again: the other start may have been taken back meanwhile, or another one made.
         is_left = bool(task.workers)
+        self._pass_on(key, worker, task)
         if is_left and self._checked_out.get(key) == worker:
             self._checked_out.pop(key, None)
         return is_left
@@ -334,11 +342,13 @@ class TaskLog:
         attempts = {} if runtime is None else runtime.lease.attempts
         try:
             attempts[attempt] = key, worker or 0
-            task = self._open.pop(key, None)
+            while (task := self._open.pop(key, None)) is not None and worker is not None and task.workers:
+                back = self._open.setdefault(key, task)
+                back.workers.update(task.workers)
+                if back.workers:
+                    break
             if worker is None or self._checked_out.get(key) == worker:
                 self._checked_out.pop(key, None)
-            if worker is not None and task is not None and task.workers:
-                self._open.setdefault(key, task).workers.update(task.workers)
             self._end_flight([key])
         finally:
             attempts.pop(attempt, None)

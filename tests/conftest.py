@@ -6,6 +6,7 @@ import gc
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 
@@ -131,6 +132,8 @@ def no_thread_outlives_its_test() -> Iterator[None]:
     yield
     started = [thread for thread in threading.enumerate() if thread not in before and thread.name.startswith('jobsync')]
     for thread in started:
+        while not thread.is_alive() and thread in threading.enumerate():  # being started: it cannot be joined yet
+            time.sleep(0.01)
         thread.join(120)
     left = [thread for thread in started if thread.is_alive()]
     frames = sys._current_frames()

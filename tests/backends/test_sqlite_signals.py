@@ -12,6 +12,7 @@ from types import FrameType
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine.cursor import CursorResult
+from sqlalchemy.engine.default import DefaultExecutionContext
 from tests.support.harnesses.sqlite import SqliteHarness
 
 from jobsync.backends.sql.backend import SqlBackend
@@ -85,8 +86,9 @@ def test_a_call_that_ends_after_a_statement_leaves_no_transaction(tmp_path: Path
 @pytest.mark.usefixtures('no_collections')
 @pytest.mark.parametrize('in_transaction', [False, True])
 @pytest.mark.parametrize('kind', [AlarmError, TimeoutError])
+@pytest.mark.parametrize(('place', 'step'), [(CursorResult, 'fetchall'), (DefaultExecutionContext, 'get_result_processor')])
 def test_a_users_statement_that_is_cut_short_keeps_no_writer_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException], in_transaction: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: type, step: str, kind: type[BaseException], in_transaction: bool
 ) -> None:
     """Also as long as the program has the exception: its traceback has the cursor of a statement whose rows were not taken."""
     harness = SqliteHarness(tmp_path)
@@ -97,11 +99,11 @@ def test_a_users_statement_that_is_cut_short_keeps_no_writer_out(
     mine = Connection(backend.store.connection, lambda action: action())
     mine.execute('CREATE TABLE mine (x INTEGER)')
 
-    def ring(_result: object) -> None:
+    def ring(*_: object) -> None:
         raise kind
 
     with monkeypatch.context() as patch, pytest.raises(kind) as caught:
-        patch.setattr(CursorResult, 'fetchall', ring)
+        patch.setattr(place, step, ring)
         with mine.transaction() if in_transaction else nullcontext():
             mine.query('INSERT INTO mine VALUES (1), (2) RETURNING x')
     assert namespace.beat(ref).heartbeat == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -108,4 +109,29 @@ def test_a_users_statement_that_is_cut_short_keeps_no_writer_out(
             mine.query('INSERT INTO mine VALUES (1), (2) RETURNING x')
     assert namespace.beat(ref).heartbeat == 1
     assert caught.tb is not None
+    harness.close()
+
+
+@pytest.mark.usefixtures('no_collections')
+def test_a_call_that_is_cut_short_leaves_no_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as the program has the exception, -wal would grow: it is emptied only where no statement reads an older state."""
+    harness = SqliteHarness(tmp_path)
+    namespace, other = Namespace(harness.connect()), Namespace(harness.connect())
+    ref = namespace.join('a')
+
+    def ring(result: object, *_arguments: object) -> None:
+        def of_a_closure() -> None:
+            raise AlarmError if result else AssertionError
+
+        of_a_closure()
+
+    with monkeypatch.context() as patch, pytest.raises(AlarmError) as caught:
+        patch.setattr(CursorResult, '_init_metadata', ring)
+        namespace.beat(ref)
+    other.join('b')
+    reader = sqlite3.connect(tmp_path / 'jobs.db')
+    busy, *_ = reader.execute('PRAGMA wal_checkpoint(TRUNCATE)').fetchone()
+    assert not busy
+    assert caught.tb is not None
+    reader.close()
     harness.close()

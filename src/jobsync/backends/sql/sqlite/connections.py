@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, NullPool
 
 from jobsync.backends.sql.engine import PrivatePool, autocommitting
 from jobsync.backends.sql.sqlite.file import Anchor, DatabaseFile, readable
+from jobsync.backends.sql.sqlite.statements import ClosingConnection
 from jobsync.backends.sql.sqlite.users import UsersConnection
 from jobsync.errors import BackendUnavailable
 
@@ -111,7 +112,7 @@ class SqliteConnections:
         self.dispose()
 
 
-class EndingConnection(sqlite3.Connection):
+class EndingConnection(ClosingConnection):
     """A connection whose transaction ends when it is closed.
 
     t=0  an exception from outside (KeyboardInterrupt, ``func_timeout``) ends a call while SQLAlchemy takes a statement's result

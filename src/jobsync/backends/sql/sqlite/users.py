@@ -12,7 +12,6 @@ So such a write is refused at once. Heartbeats are of other threads, which can o
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import threading
@@ -22,6 +21,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from jobsync.backends.sql.sqlite.statements import ClosingConnection
 from jobsync.errors import UnsupportedOperation
 
 __all__ = ['UsersConnection', 'check_no_writer_here', 'writer_of']
@@ -32,20 +32,17 @@ _here: ContextVar[weakref.ref[UsersConnection] | None] = ContextVar('jobsync.sql
 """The last one of this thread or asyncio task, or of the one that has started it."""
 
 
-class UsersConnection(sqlite3.Connection):
+class UsersConnection(ClosingConnection):
     """A connection for the user's statements."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._pid, self._wrote_at, self._thread_name = os.getpid(), 0.0, ''
-        self._cursors: weakref.WeakSet[sqlite3.Cursor] = weakref.WeakSet()
         self.path: Path | None = None
 
     def cursor(self, *_: object) -> Any:
         """Return a cursor that notes the first statement that writes."""
-        cursor = super().cursor(_UsersCursor)
-        self._cursors.add(cursor)
-        return cursor
+        return super().cursor(_UsersCursor)
 
     def note(self, statement: str, values: Any) -> None:
         """Note a statement that is about to run, if it is the first of its transaction that writes to the file.
@@ -74,12 +71,6 @@ class UsersConnection(sqlite3.Connection):
     def close(self) -> None:
         """Close the connection. A transaction that is open is rolled back."""
         _writers.pop(id(self), None)
-        # t=0  a signal's handler raises before all rows of an INSERT … RETURNING are taken
-        # t=1  the connection is closed. SQLite keeps it, and what the statement has locked, until the statement is gone as well
-        # t=2  the program has the exception, whose traceback has the cursor, perhaps in a closure that stays
-        for cursor in list(self._cursors):
-            with contextlib.suppress(sqlite3.Error):  # a handler may have interrupted it
-                cursor.close()
         super().close()
 
     def keeps_out(self, path: Path) -> bool:

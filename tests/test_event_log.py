@@ -60,6 +60,15 @@ def test_lines_come_in_order_with_the_time_and_the_thread_of_the_call(log: Event
     assert [record.created for record in caplog.records] == sorted(record.created for record in caplog.records)
 
 
+def test_both_times_of_a_line_are_those_of_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    """A line that is written 100 seconds late has the time of its event, counted from the start of the program too."""
+    other = logging.makeLogRecord({})
+    module._hand_over('jobsync.test', logging.WARNING, 'late', (), None, other.created - 100, None, 'thread')
+    (record,) = caplog.records
+    assert record.created == other.created - 100
+    assert record.relativeCreated == pytest.approx(other.relativeCreated - 100_000, abs=1)
+
+
 def test_a_level_that_is_off_is_not_written(log: EventLog, caplog: pytest.LogCaptureFixture) -> None:
     """The level of the logger counts, as ever."""
     caplog.set_level(logging.WARNING, logger='jobsync')

@@ -148,6 +148,7 @@ def _hand_over(
     if logger.isEnabledFor(level):
         about = None if error is None else (type(error), error, error.__traceback__)
         record = logger.makeRecord(name, level, '(jobsync)', 0, text, values, about)
+        record.relativeCreated += (at - record.created) * 1000
         record.created, record.msecs = at, at % 1 * 1000
         record.thread, record.threadName = thread, thread_name
         logger.handle(record)

@@ -836,6 +836,29 @@ def test_leaving_is_cancelled(store: Store) -> None:
     assert store.audits == []
 
 
+def test_leaving_is_cancelled_amid_a_callback(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A coroutine of the user's that is cancelled with it is logged as such, and not as an error of the user's."""
+
+    async def work() -> None:
+        begun = asyncio.Event()
+
+        async def on_revoke(tokens: frozenset[int], deadline: float) -> None:
+            begun.set()
+            await asyncio.sleep(3600)
+
+        job = store.async_job('a', config=PATIENT, on_revoke=on_revoke)
+        await job.__aenter__()
+        leaving = asyncio.create_task(job.__aexit__(None, None, None))
+        await begun.wait()
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+
+    run(work())
+    wait_until(lambda: 'on_revoke was cancelled before its end' in caplog.text, 'it is logged')
+    assert 'raised' not in caplog.text
+
+
 def test_entering_is_cancelled_before_the_node_starts(store: Store) -> None:
     """Leaving waits for no call of the program's functions: no thread that makes such calls was ever started."""
 

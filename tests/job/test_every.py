@@ -868,7 +868,7 @@ def test_a_function_without_a_name_needs_one(kind: type[Job] | type[AsyncJob]) -
 
 
 @pytest.mark.any_store
-def test_coroutines_run_on_the_event_loop(store: Store) -> None:
+def test_coroutines_run_on_the_event_loop(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """They are cancelled with a hurried job, and their tick stays incomplete then; other functions run in threads."""
     where: dict[str, Any] = {}
 
@@ -904,6 +904,8 @@ def test_coroutines_run_on_the_event_loop(store: Store) -> None:
     asyncio.run(asyncio.wait_for(main(), DEADLINE_SEC))
     assert where['thread'] == 'jobsync-tick-a'
     assert sorted(audits(store)) == [item(NOON, 'coroutine'), item(NOON, 'function')]
+    wait_until(lambda: f'{item(NOON, "endless")} was cancelled before its end' in caplog.text, 'it is logged')
+    assert 'raised' not in caplog.text
 
 
 def test_a_coroutine_of_a_job_that_has_left_is_not_complete() -> None:

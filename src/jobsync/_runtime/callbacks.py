@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from functools import partial
 from queue import Empty
 
@@ -266,6 +267,8 @@ class Callbacks:
         try:
             # In one statement: between two there may be no memory, and a call that is taken and not made is never made.
             callables.check_has_run(call.name, self._take(call).function())
+        except CancelledError:  # by an AsyncJob that is cancelled while it leaves
+            _logger.warning('node %r: %s was cancelled before its end', self._node_name, call.name)
         except BaseException:
             if self._is_due(call):
                 raise

@@ -6,6 +6,7 @@ import datetime as dt
 import math
 import threading
 import time
+from concurrent.futures import CancelledError
 from functools import partial
 
 from jobsync._core.records import NodeRef
@@ -217,6 +218,11 @@ class Scheduler:
         try:
             with tick_span(self._session.node_name, tick.id):
                 check_has_run('function', each.function(tick))
+        except CancelledError:  # by an AsyncJob that leaves
+            _logger.warning(
+                'node %r: tick %s was cancelled before its end, and stays incomplete', self._session.node_name, tick.id
+            )
+            return False
         except BaseException:
             _logger.exception('node %r: tick %s raised, and stays incomplete', self._session.node_name, tick.id)
             return False

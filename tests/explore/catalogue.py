@@ -142,6 +142,7 @@ UNREACHED: Mapping[Rule, str] = {
     rules.r3_gathers_until_all_have_acknowledged: _NOT_P1,
     rules.r3_only_the_version_at_hand_counts: _NOT_P1,
     rules.r4_the_leader_is_always_a_candidate: _NOT_P1,
+    rules.r4_a_fresh_reading_is_read_again: _NOT_P1,
     rules.r4_no_candidates_are_not_passed_over: _NOT_P1,
     rules.r4_stuck_nodes_are_given_tokens: _NOT_P1,
     rules.r5_whole_revision_compared: _NOT_P1,

@@ -251,6 +251,12 @@ def r4_the_leader_is_always_a_candidate() -> AbstractContextManager[None]:
     return patched(Candidacy, 'stuck_at', property(lambda self: float('inf')))
 
 
+def r4_a_fresh_reading_is_read_again() -> AbstractContextManager[None]:
+    """R4: a node that is to lead reads the nodes once more, if it has a reason to, though it has read them at that moment."""
+    must_plan = LeaderTerm.must_plan
+    return patched(LeaderTerm, 'must_plan', lambda self, now: self.is_on and must_plan(self, now))
+
+
 def r4_no_candidates_are_not_passed_over() -> AbstractContextManager[None]:
     """R4: the oldest node is to lead, whether or not it is a candidate."""
     take = ClusterMonitor.take_snapshot

@@ -318,6 +318,18 @@ def an_owner_is_far_from_the_store() -> list[str]:
     return stage.broken()
 
 
+def the_leader_of_a_slow_store_dies() -> list[str]:
+    """Each call takes six seconds, which is more than a heartbeat interval, and the leader dies: another one leads (P3)."""
+    stage = Stage()
+    leader, *others = stage.cluster(SHORT, SHORT, SHORT, SHORT)
+    for node in (leader, *others):
+        node.distance_sec = 3.0
+    stage.run(40.0)
+    leader.alive = False
+    stage.expect(lambda: not any('token' in text for text in unsettled(stage.world)), 100.0, 'tokens are not owned')
+    return stage.broken()
+
+
 def locks_are_edited_without_a_pause() -> list[str]:
     """Two loops edit task locks while a node joins, which is to have its share while they go on."""
     stage = Stage()

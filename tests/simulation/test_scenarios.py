@@ -21,6 +21,7 @@ SCENARIOS: dict[Callable[[], AbstractContextManager[None]], Callable[[], list[st
     broken_rules.r3_gathers_until_all_have_acknowledged: gathering.one_of_several_is_silent,
     broken_rules.r3_only_the_version_at_hand_counts: scenarios.an_owner_is_far_from_the_store,
     broken_rules.r4_the_leader_is_always_a_candidate: scenarios.the_work_of_the_leader_hangs,
+    broken_rules.r4_a_fresh_reading_is_read_again: scenarios.the_leader_of_a_slow_store_dies,
     broken_rules.r4_no_candidates_are_not_passed_over: scenarios.the_work_of_the_leader_hangs,
     broken_rules.r4_stuck_nodes_are_given_tokens: scenarios.the_work_of_the_leader_hangs,
     broken_rules.r5_absence_outlasts_a_return: scenarios.a_row_is_put_back_for_a_moment,

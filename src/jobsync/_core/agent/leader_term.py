@@ -188,7 +188,10 @@ class LeaderTerm:
         keep the leader from planning: the commit is refused only if what it depends on has changed. A node that does not lead yet
         reads first: what it has read of the others may be as old as the silence of the leader.
         """
-        return self.is_on and now >= self._news_at + _GATHER_SEC
+        # t=0  the leader has died; each call takes as long as the heartbeat interval, and a reading is under way
+        # t=1  a heartbeat of this node, a standby, returns: it is to read once more
+        # t=5  the reading shows that this node is first in line; with one more reading each time it would never take the term
+        return now >= self._news_at + _GATHER_SEC and (self.is_on or now < self._read_at + _GATHER_SEC)
 
     def note_unplaced(self, assignment: Assignment) -> None:
         """As leader, log once which tasks no node may claim because of their patterns (rule R7)."""

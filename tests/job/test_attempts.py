@@ -323,11 +323,12 @@ def test_a_task_that_kills_its_worker_costs_three(shared_store: Store, names: st
     def are_done() -> bool:
         nonlocal died
         for slot, worker in list(running.items()):
-            if worker.process.poll() == -signal.SIGKILL:
+            status = worker.process.poll()
+            if status == -signal.SIGKILL:
                 died += 1
                 assert died <= 3
                 running[slot] = start(slot)
-            elif worker.process.poll() is not None:
+            elif status is not None:
                 assert worker.wait() == 0, worker.errors
                 del running[slot]
         return not running

@@ -255,3 +255,13 @@ def test_the_system_watches_connections(server: RedisServer) -> None:
         assert connection._sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         for option, value in options.items():
             assert connection._sock.getsockopt(socket.IPPROTO_TCP, option) == value
+
+
+def test_a_connection_that_is_opened_late_in_a_call(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is kept for later calls, so the system gives its peer as long as that of any other one."""
+    monkeypatch.setattr(Deadline, 'remaining', property(lambda self: min(1.0, self._at - time.monotonic())))
+    with closing(connect(server.url(), BackendOptions(op_timeout_sec=5.0))) as backend:
+        Namespace(backend)
+        (connection,) = backend._namespace.pool._idle  # type: ignore[attr-defined]
+        for option, value in keepalive_options(5.0).items():
+            assert connection._sock.getsockopt(socket.IPPROTO_TCP, option) == value

@@ -42,7 +42,7 @@ class Deadline:
     def __init__(self, seconds: float, silence_sec: float | None = None) -> None:
         self._at = time.monotonic() + seconds
         self.is_for_bulk = silence_sec is not None and silence_sec < seconds
-        self.silence_sec = seconds if silence_sec is None else min(seconds, silence_sec)
+        self.silence_sec = seconds if silence_sec is None else silence_sec
 
     @property
     def remaining(self) -> float:

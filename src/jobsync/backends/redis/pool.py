@@ -208,7 +208,10 @@ class RedisPool:
 
 
 def _brief(call: Deadline) -> Deadline:
-    """Return the end of a step that takes no time: also within a bulk call it ends if the server has hung or is gone."""
+    """Return the end of a step that takes no time: also within a bulk call it ends if the server has hung or is gone.
+
+    A connection that is opened late in a call is kept for others, and has the same patience as one that is opened early.
+    """
     return Deadline(min(call.left, max(call.silence_sec, BUSY_SEC)), call.silence_sec)
 
 

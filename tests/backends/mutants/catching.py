@@ -93,10 +93,14 @@ def kind_of(name: str) -> type[Mutant]:
     return next(kind for kind in kinds if kind.__name__ == name)
 
 
-UNUSED = ('terminal', 'cacheprovider', 'xdist', 'unraisableexception', 'threadexception')
+UNUSED = (
+    'cacheprovider', 'debugging', 'doctest', 'faulthandler', 'junitxml', 'legacypath', 'logging', 'pastebin', 'setuponly',
+    'setupplan', 'stepwise', 'terminal', 'threadexception', 'unittest', 'unraisableexception', 'xdist',
+)  # fmt: skip
 """Plugins that cost time in each of many short runs."""
 ARGUMENTS = [
     *(f'-pno:{plugin}' for plugin in UNUSED),
+    '--assert=plain',
     '-c',
     '/dev/null',
     '--rootdir',
@@ -105,7 +109,10 @@ ARGUMENTS = [
     str(Path(__file__).parent),
     f'{Path(__file__)}::TestMutant',
 ]
-"""Of pytest, for a run of the suite on the mutant. It looks at every entry of each folder from ``confcutdir`` on."""
+"""Of pytest, for a run of the suite on the mutant. It looks at every entry of each folder from ``confcutdir`` on.
+
+Assertions are plain: nothing shows what those that pytest compiles say more.
+"""
 
 
 def shorten(set_: Callable[[object, str, float], object], seconds: float = 2.5) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -133,3 +134,32 @@ def test_a_block_that_ends_in_the_call_thread(store: Store, monkeypatch: pytest.
     finally:
         gc.enable()
     assert runtime.status.phase.value == 'left'
+
+
+@pytest.mark.parametrize('in_thread', [False, True])
+def test_a_block_that_ends_in_a_call(store: Store, in_thread: bool) -> None:
+    """As above, amid a call that a thread makes for itself, or for the main one: what the job has open is closed as well."""
+
+    def suspended() -> Iterator[Job]:
+        with store.job(config={'shutdown_timeout_sec': DEADLINE_SEC}) as job:
+            yield job
+
+    gc.collect()
+    gc.disable()
+    try:
+        cycle = SimpleNamespace(blocks=suspended())
+        cycle.itself = cycle
+        session = next(cycle.blocks)._session
+        del cycle
+        call = partial(session.caller.call, gc.collect)
+        if in_thread:
+            thread = threading.Thread(target=call)
+            thread.start()
+            thread.join(DEADLINE_SEC)
+        else:
+            call()
+        wait_until(lambda: session.is_over, 'the job has left')
+    finally:
+        gc.enable()
+    assert session.runtime is not None
+    assert session.runtime.status.phase.value == 'left'

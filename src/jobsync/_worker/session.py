@@ -233,7 +233,7 @@ class Session:
     @property
     def is_in_call(self) -> bool:
         """Return whether this is called by a signal's handler that has interrupted a call of the store."""
-        return self.caller.is_calling and self.is_same_process
+        return self.caller.is_calling and threads.is_interruptible() and self.is_same_process
 
     def leave(self, wait_sec: float, record: Callable[[], object], finish: Callable[[], object]) -> None:
         """Stop claiming, give the tokens back and, once they are given back, close what was opened.
@@ -254,8 +254,9 @@ class Session:
             return
         # t=0  a generator is suspended in the block, and only a cycle of references has it
         # t=1  a thread of a node allocates memory: the collector of garbage closes the generator there, and so the block ends
-        # A wait for the node would be for that very thread, and a wait for another node would keep its heartbeats back.
-        if threads.duty.serves_a_node:
+        # A wait for the node would be for that very thread, and a wait for another node would keep its heartbeats back. And where
+        # a thread of the user's allocates it in a call, leaving would wait for that call.
+        if threads.duty.serves_a_node or self.caller.is_calling:
             with suppress(RuntimeError):  # the process can start no thread now: the node leaves all the same, and closes nothing
                 threads.start(self.node_name, 'leave', partial(self.leave, wait_sec, record, finish))
             return

@@ -448,3 +448,31 @@ def test_a_task_is_begun_while_a_loop_takes_it_that_is_left(store: Store) -> Non
             assert holders(job) == (([OTHER], [OTHER]) if between.is_made else ([], [])), line
             job._task_log.abandon('x')
     assert line > 20
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_is_begun_while_tasks_are_recorded_as_complete(store: Store) -> None:
+    """It is in flight from then on, at each line: the recording of many takes long, and its token would pass on meanwhile."""
+    with store.job('a') as job:
+        assert job._session.lease is not None
+        lease, missing = job._session.lease, list[int]()
+
+        class Watching(Between):
+            def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
+                found = super()._trace(frame, event, argument)
+                marked = {*lease.in_flight, *lease.unrecorded, *(key for key, _ in lease.attempts.values())}
+                if self.is_made and job._task_log.is_open('x') and 'x' not in marked:
+                    missing.append(line)
+                return found
+
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            add(job, HERE)
+            with acting_for(HERE):
+                job.add_task('y')
+                with (between := Watching(line, lambda: add(job, OTHER))):
+                    job.write_audit()
+            job._task_log.abandon('x')
+        assert not missing
+    assert line > 10

@@ -502,10 +502,19 @@ class TaskLog:
         """Mark tasks as no longer in flight, except what a worker has started since it was last ended."""
         runtime = self.session.runtime
         if runtime is not None and keys:
-            runtime.lease.finish(keys)
-            for key in keys:
-                task = self._open.get(key)
-                if task is not None and (workers := list(task.workers)):
-                    runtime.lease.in_flight.setdefault(key, workers[-1])
+            in_flight, attempts, attempt = runtime.lease.in_flight, runtime.lease.attempts, object()
+            try:
+                for key in keys:
+                    # What is open by now keeps its mark, or has an attempt: a token could pass on at a moment without both.
+                    if (task := self._open.get(key)) is None or not task.workers:
+                        attempts[attempt] = key, 0
+                        in_flight.pop(key, None)
+                        task = self._open.get(key)
+                    if task is not None and (workers := list(task.workers)) and in_flight.get(key) not in workers:
+                        in_flight[key] = workers[-1]
+                        if key not in self._open:  # it has ended just before that line
+                            in_flight.pop(key, None)
+            finally:
+                attempts.pop(attempt, None)
             if runtime.agent.is_asked:
                 runtime.wake()

@@ -19,6 +19,7 @@ from jobsync.testing.conformance import BackendSuite, Harness, outages, processe
 from jobsync.testing.conformance.call_history import CallHistoryTests
 from jobsync.testing.conformance.concurrency import ConcurrencyTests
 from jobsync.testing.conformance.concurrent_readings import ConcurrentReadingTests
+from jobsync.testing.conformance.endings import EndingTests
 
 __all__ = ['ARGUMENTS', 'NAME', 'Caught', 'catchers', 'kind_of', 'shorten', 'table']
 
@@ -29,7 +30,7 @@ MACHINE = 'test_compared_with_the_reference'
 """Named only where nothing else catches a mutant: it takes long to find the shortest sequence of calls."""
 LUCKY = {
     name
-    for kind in (ConcurrencyTests, ConcurrentReadingTests, CallHistoryTests)
+    for kind in (ConcurrencyTests, ConcurrentReadingTests, EndingTests, CallHistoryTests)
     for name in vars(kind)
     if name.startswith('test_')
 }

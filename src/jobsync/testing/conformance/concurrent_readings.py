@@ -29,7 +29,7 @@ from jobsync.backend import (
 )
 from jobsync.testing.conformance.handles import THREADS, HandleFixtures, patient
 from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
+from jobsync.testing.conformance.namespace import DAY, SETTINGS, TOKENS, Namespace
 from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 
 __all__ = ['ConcurrentReadingTests']
@@ -120,6 +120,68 @@ class ConcurrentReadingTests(HandleFixtures):
                 assert epoch - commits in (0, 1)
                 assert (snapshot.version == snapshot.revision) == (epoch == commits > 0)
                 assert snapshot.leadership.node == (None if epoch == 0 else (b, a)[epoch % 2])
+                yield
+
+        read_while_writing(backends, write, read)
+
+    def test_snapshots_have_one_timeline_and_one_revision_of_locks(
+        self, namespace: Namespace, backends: list[Backend], rounds: int
+    ) -> None:
+        """While locks are edited and the timeline is renewed in turn, all numbers of a snapshot are of one moment."""
+        base = namespace.revision.number
+
+        def write(writer: Namespace) -> None:
+            for step in range(rounds):
+                writer.lock(f'task {step}')
+                writer.renew_timeline()
+
+        def read(backend: Backend) -> Iterator[None]:
+            while True:
+                snapshot = backend.snapshot()
+                number, generation = snapshot.revision.number - base, snapshot.timeline.generation
+                assert number in (2 * generation, 2 * generation + 1), snapshot
+                locks = number - 1 + number % 2  # odd revisions are those of the edits
+                assert snapshot.locks_revision == (base + locks if number else 0), snapshot
+                yield
+
+        read_while_writing(backends, write, read)
+
+    def test_open_work_is_read_in_one_moment(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """While sets of items are claimed and completed in turn, a reading of what is incomplete has one whole set, or nothing.
+
+        Otherwise completed work is incomplete to a reader that has read what is completed a moment before the claims.
+        """
+        ref, day = namespace.join('a'), dt.date(2026, 1, 1)
+
+        def write(writer: Namespace) -> None:
+            for step in range(2 * rounds):
+                items = [f'{step} {number}' for number in range(20)]
+                writer.claim(ref, *items, date=day)
+                writer.audit('a', *items, date=day)
+
+        def read(backend: Backend) -> Iterator[None]:
+            while True:
+                sets = [claim.item.split()[0] for claim in backend.incomplete(day, dt.timedelta(0))]
+                assert (len(sets), len(set(sets))) in ((0, 0), (20, 1)), sets
+                yield
+
+        read_while_writing(backends, write, read)
+
+    def test_attempts_of_newcomers_are_not_lost(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """While runs register and attempt items at once, no reading and no claim finds a lost attempt: all runs live."""
+        ref = namespace.join('a')
+
+        def write(writer: Namespace) -> None:
+            for step in range(2 * rounds):
+                writer.attempt(writer.join(f'n{step}'), 'x')
+
+        def read(backend: Backend) -> Iterator[None]:
+            # t=0  a reading finds which runs are JOINED
+            # t=1  another run registers, and attempts item x
+            # t=2  the reading finds this attempt, and takes its run for one that is over: x is refused, or quarantined
+            while True:
+                assert backend.lost_attempts(DAY) == {}
+                assert backend.append_claims(ref, ['x'], DAY, 0).lost_attempts == {}
                 yield
 
         read_while_writing(backends, write, read)

@@ -6,7 +6,7 @@ import pytest
 
 from jobsync.backend import Backend
 from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.namespace import Namespace
+from jobsync.testing.conformance.namespace import NAMESPACE, Namespace
 from jobsync.testing.conformance.threads import DEADLINE_SEC
 
 __all__ = ['THREADS', 'HandleFixtures', 'patient']
@@ -14,9 +14,9 @@ __all__ = ['THREADS', 'HandleFixtures', 'patient']
 THREADS = 6
 
 
-def patient(harness: Harness) -> Backend:
+def patient(harness: Harness, namespace: str = NAMESPACE) -> Backend:
     """Return a handle with long timeouts, so that no call fails because the machine is busy."""
-    return harness.connect(op_timeout_sec=DEADLINE_SEC / 2, bulk_timeout_sec=DEADLINE_SEC / 2)
+    return harness.connect(namespace, op_timeout_sec=DEADLINE_SEC / 2, bulk_timeout_sec=DEADLINE_SEC / 2)
 
 
 class HandleFixtures:

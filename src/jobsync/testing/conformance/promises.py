@@ -42,6 +42,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'ConcurrencyTests': ('P1', 'R4', 'R5', 'R6'),
     'ConcurrentReadingTests': ('P1', 'R4', 'R5', 'R6'),
     'DeregisterTests': ('P2', 'R5'),
+    'EndingTests': ('P1', 'R2', 'R6', 'R8'),
     'FailoverTests': ('P1', 'R8'),
     'HandEditTests': ('P1', 'R5'),
     'HeartbeatTests': ('P1', 'R1', 'R2'),

@@ -9,6 +9,7 @@ import pytest
 from jobsync.backend import HistoryKind
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.history import HOUR, MONDAY, NONE, TUESDAY
+from jobsync.testing.conformance.names import ODD_NAMES
 from jobsync.testing.conformance.namespace import Namespace
 
 __all__ = ['PurgeTests']
@@ -84,19 +85,19 @@ class PurgeTests:
 
     @pytest.mark.parametrize('kind', HistoryKind)
     def test_purge_in_portions(self, namespace: Namespace, kind: HistoryKind) -> None:
-        """Portions that follow each other read every record, past those that stay, and delete the others."""
-        ref = namespace.leader('a')
-        for number in range(12):
-            namespace.claim(ref, f'open {number}', date=MONDAY)
-        for number in range(12):
+        """Portions that follow each other read every record, past those that stay, and delete the rest, whatever their names."""
+        ref, names = namespace.leader('a'), [f'{name}|a:b' for name in ODD_NAMES[-12:]]
+        for name in names:
+            namespace.claim(ref, f'open {name}', date=MONDAY)
+        for name in names:
             for date in (MONDAY, TUESDAY):
                 if kind is not HistoryKind.AUDIT:
-                    namespace.claim(ref, f'done {number}', date=date)
-                namespace.audit('a', f'done {number}', date=date)
+                    namespace.claim(ref, f'done {name}', date=date)
+                namespace.audit('a', f'done {name}', date=date)
             if kind is HistoryKind.REBALANCE:
-                namespace.commit(ref, reason=f'reason {number}', moved=1)
-        for number in range(12):
-            namespace.claim(ref, f'open {number}', date=TUESDAY)
+                namespace.commit(ref, reason=f'reason {name}', moved=1)
+        for name in names:
+            namespace.claim(ref, f'open {name}', date=TUESDAY)
         incomplete = {(claim.item, claim.date) for claim in namespace.backend.incomplete(None, NONE)}
         found = namespace.purge(kind, namespace.snapshot().now + HOUR, limit=5)
         assert found == (12 if kind is HistoryKind.REBALANCE else 24)

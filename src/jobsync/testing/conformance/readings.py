@@ -57,7 +57,7 @@ class ReadingTests:
         whole = namespace.backend.read_assignment()
         later = before.apply(namespace.backend.read_assignment(before.version, [3]))
         assert later.row(3) == Assignment.empty(TOKENS).apply(whole).row(3)
-        for wanted in ([], [3], [4, 7], range(TOKENS), [TOKENS + 1]):
+        for wanted in ([], [3], [4, 7], frozenset({4, 7}), range(TOKENS), [TOKENS + 1]):
             some = namespace.backend.read_assignment(None, wanted)
             assert (some.version, some.base, dict(some.members), some.pins) == (version, None, dict(whole.members), whole.pins)
             rows, all_rows = (Assignment.empty(TOKENS).apply(reading) for reading in (some, whole))

@@ -13,6 +13,7 @@ from jobsync.testing.conformance.commits import CommitEffectTests
 from jobsync.testing.conformance.comparison import ComparisonTests
 from jobsync.testing.conformance.concurrency import ConcurrencyTests
 from jobsync.testing.conformance.concurrent_readings import ConcurrentReadingTests
+from jobsync.testing.conformance.endings import EndingTests
 from jobsync.testing.conformance.external_changes import FailoverTests, HandEditTests
 from jobsync.testing.conformance.guards import CommitGuardTests
 from jobsync.testing.conformance.harness import Harness
@@ -58,6 +59,7 @@ class BackendSuite(  # pytest runs the last of these first, so the slowest stand
     ClockTests,
     ConcurrencyTests,
     ConcurrentReadingTests,
+    EndingTests,
     CallHistoryTests,
     ComparisonTests,
     SizeTests,

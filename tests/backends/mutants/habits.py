@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import fnmatch
+import logging
 import os
 import threading
 import time
@@ -38,7 +39,7 @@ from jobsync.backend import (
 from jobsync.backends.memory.backend import MemoryTransaction
 from jobsync.backends.memory.store import MemoryStore
 from jobsync.backends.single_writer import History, Row
-from jobsync.errors import BackendUnavailable, NameTaken
+from jobsync.errors import BackendUnavailable, JobsyncError, NameTaken
 
 PAGE = 250
 """Records that a reading without an end brings at once."""
@@ -485,6 +486,20 @@ class ListenerOutlivesClose(Hands):
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         threading.Thread(target=threading.Event().wait, args=(60,), daemon=True).start()
         return super().open(settings, create, dead)
+
+
+@mutant
+class LogsInTheCall(Hands):
+    """Logs what it refuses in the thread of the call, which waits for a log handler whose pipe is full."""
+
+    @contextlib.contextmanager
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTransaction]:
+        try:
+            with super().transaction(bulk=bulk, create=create) as tx:
+                yield tx
+        except JobsyncError as error:
+            logging.getLogger('mutant').warning('refused: %s', error)
+            raise
 
 
 @mutant

@@ -26,7 +26,7 @@ from jobsync.errors import BackendUnavailable, Evicted, JobsyncError, SchemaMism
 from jobsync.testing.conformance.calls import CALLS
 from jobsync.testing.conformance.harness import CALLED_FOR, Harness, check_not_called_for
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
-from jobsync.testing.conformance.threads import DEADLINE_SEC, race
+from jobsync.testing.conformance.threads import DEADLINE_SEC, LinesOfCalls, race
 
 __all__ = ['InfoTests', 'OpeningTests']
 
@@ -270,6 +270,20 @@ class OpeningTests:
             is_right = not isinstance(ended, Exception) or isinstance(ended, JobsyncError)
             assert is_right, f'{method} of a closed handle raises {ended!r}, where BackendUnavailable is right'
         backend.close()
+
+    def test_calls_wait_for_no_log(self, harness: Harness, namespace: Namespace) -> None:
+        """No call hands a line to ``logging`` in its own thread, whether it is answered, refused or made after ``close``."""
+        closed, absent = Namespace(harness.connect()).backend, harness.connect(namespace='absent_')
+        closed.close()
+        with LinesOfCalls():
+            for backend, ref in (
+                (namespace.backend, namespace.gone('left')),
+                (namespace.backend, namespace.leader()),
+                (absent, namespace.ref('a')),
+                (closed, namespace.ref('a')),
+            ):
+                for call in CALLS.values():
+                    race([partial(call, backend, namespace.timeline, ref)])
 
     def test_close_amid_calls_raises_no_error_of_the_driver(self, harness: Harness, namespace: Namespace) -> None:
         """A call that is under way while another thread closes its handle is answered or raises an error of jobsync."""

@@ -17,7 +17,7 @@ from jobsync.errors import BackendUnavailable, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.calls import CALLS
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace
-from jobsync.testing.conformance.threads import DEADLINE_SEC, race
+from jobsync.testing.conformance.threads import DEADLINE_SEC, LinesOfCalls, race
 from jobsync.testing.conformance.waiting import Waiting
 
 __all__ = ['LIMIT_SEC', 'SHORT_SEC', 'OutageTests', 'eventually', 'outage', 'outcome_within']
@@ -98,7 +98,7 @@ class OutageTests:
         leader = namespace.populate()
         eventually(partial(backend.open, SETTINGS, True))
         timeline, number = namespace.timeline, namespace.revision.number
-        with outage(harness):
+        with outage(harness), LinesOfCalls():
             for method, call in {'open': lambda backend, *_: backend.open(SETTINGS, True), **CALLS}.items():
                 ended = outcome_within(LIMIT_SEC, partial(call, backend, timeline, leader))
                 assert isinstance(ended, BackendUnavailable), (method, ended)

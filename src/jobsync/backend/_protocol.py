@@ -81,6 +81,8 @@ class Backend(Protocol):
     def close(self) -> None:
         """Release all resources and end every ``wait``. Does not deregister. May be repeated, and called before ``open``.
 
+        A program that forgets it ends all the same: threads of the handle are daemons.
+
         Any other call that is under way, or comes later, is answered or raises ``BackendUnavailable``.
         """
 

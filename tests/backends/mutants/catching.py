@@ -118,7 +118,7 @@ Assertions are plain: nothing shows what those that pytest compiles say more.
 
 def shorten(set_: Callable[[object, str, float], object], seconds: float = 2.5) -> None:
     """Wait less for what never comes."""
-    for module in (waiting, outages):
+    for module in (waiting, outages, processes):
         set_(module, 'DEADLINE_SEC', seconds)
     for module in (outages, processes, repeated_writes):
         set_(module, 'LIMIT_SEC', seconds)

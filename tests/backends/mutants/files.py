@@ -8,10 +8,12 @@ import contextlib
 import datetime as dt
 import fcntl
 import functools
+import multiprocessing
 import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -225,3 +227,13 @@ class RegistersByItsClock(OnFiles):
             super().register(node, timeline, at_least, replacing)
         finally:
             self.is_registering = False
+
+
+@mutant
+class KeepsTheProgram(OnFiles):
+    """A thread of an open handle is no daemon: a program that does not close it never ends."""
+
+    def wait(self, revision: int, timeout: float) -> int:
+        if multiprocessing.parent_process() is not None:  # the tests themselves end
+            threading.Thread(target=self._closed.wait, args=(3600,)).start()
+        return super().wait(revision, timeout)

@@ -161,6 +161,14 @@ def fork_amid_calls(namespace: Namespace, _number: int, pipe: Connection) -> obj
     return pipe.recv()
 
 
+def leave_open(namespace: Namespace, _number: int, _pipe: Connection) -> object:
+    """Use the handle, as a node that waits for changes does, and do not close it."""
+    namespace.beat(namespace.join('a'))
+    number = namespace.revision.number
+    threading.Thread(target=namespace.backend.wait, args=(number, 2 * DEADLINE_SEC), daemon=True).start()
+    return namespace.backend.wait(number, 0.1)
+
+
 def write(what: str, backend: Backend, number: int) -> Callable[[], object]:
     """Return a write of one kind, which the number distinguishes from others."""
     if what == 'heartbeat':
@@ -360,6 +368,16 @@ class ProcessTests:
                 namespace.beat(COMMON)
             except BackendUnavailable as error:
                 raise AssertionError(f'a child that was forked during a call keeps the lock of that call: {error}') from error
+
+    def test_a_process_that_closes_nothing_ends(self, harness: Harness) -> None:
+        """A program ends though it has forgotten ``close``: each thread of an open handle is a daemon."""
+        with processes(harness, leave_open, count=1) as ((process, pipe),):
+            pipe.send('go')
+            receive(pipe)
+            process.join(DEADLINE_SEC)
+            assert process.exitcode == 0, (
+                f'{DEADLINE_SEC} s after its work the process goes on: a thread keeps it that is no daemon'
+            )
 
     def test_wait_wakes_on_a_change_of_another_process(self, harness: Harness) -> None:
         """A change by another process ends a ``wait``."""

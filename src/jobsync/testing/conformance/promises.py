@@ -79,6 +79,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'test_a_refused_call_holds_up_no_other': ('P2', 'P4', 'R1'),
     'test_a_wait_holds_up_no_other_call': ('P2', 'P4', 'R1'),
     'test_a_wait_without_a_change_lasts': ('use',),
+    'test_a_process_that_closes_nothing_ends': ('use',),
     'test_acknowledged_writes_survive': ('P1', 'P4', 'R8'),
     'test_calls_leave_nothing_open': ('use',),
     'test_as_many_removals_as_declared': ('P1', 'R5', 'use'),

@@ -139,9 +139,9 @@ class ConcurrentReadingTests(HandleFixtures):
             while True:
                 snapshot = backend.snapshot()
                 number, generation = snapshot.revision.number - base, snapshot.timeline.generation
-                assert number in (2 * generation, 2 * generation + 1), snapshot
+                assert number in (2 * generation, 2 * generation + 1), f'revision and timeline are of two moments: {snapshot}'
                 locks = number - 1 + number % 2  # odd revisions are those of the edits
-                assert snapshot.locks_revision == (base + locks if number else 0), snapshot
+                assert snapshot.locks_revision == (base + locks if number else 0), 'locks_revision is of another moment'
                 yield
 
         read_while_writing(backends, write, read)
@@ -180,8 +180,8 @@ class ConcurrentReadingTests(HandleFixtures):
             # t=1  another run registers, and attempts item x
             # t=2  the reading finds this attempt, and takes its run for one that is over: x is refused, or quarantined
             while True:
-                assert backend.lost_attempts(DAY) == {}
-                assert backend.append_claims(ref, ['x'], DAY, 0).lost_attempts == {}
+                assert backend.lost_attempts(DAY) == {}, 'an attempt of a run that lives is lost'
+                assert backend.append_claims(ref, ['x'], DAY, 0).lost_attempts == {}, 'refused, and no attempt is lost'
                 yield
 
         read_while_writing(backends, write, read)

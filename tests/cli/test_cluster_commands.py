@@ -369,6 +369,21 @@ def test_doctor_does_not_measure_how_long_connecting_takes(
     assert 'the slowest of 5 1000 ms' in invoke(url, 'doctor').stdout
 
 
+@pytest.mark.parametrize('state', ['silent', 'stalled'])
+def test_doctor_compares_the_latency_with_the_timeouts_of_all_registered_nodes(
+    url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """A store that is so slow that each heartbeat comes too late makes every node silent, and is still called slow."""
+    seconds = itertools.count(step=5)
+    monkeypatch.setattr('jobsync.cli.doctor.time', SimpleNamespace(perf_counter=lambda: next(seconds)))
+    monkeypatch.setattr('jobsync._cluster.rows._state', lambda *_: state)
+    shown = ' '.join(invoke(url, 'doctor').stdout.split())
+    assert (
+        'warn latency a reading takes 5000 ms, the slowest of 5 5000 ms: more than a quarter of the shortest timeout, 15 s'
+        in shown
+    )
+
+
 def test_watching_makes_one_call_a_reading_and_counts_leaders(
     url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

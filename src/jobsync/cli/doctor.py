@@ -82,7 +82,7 @@ def _examine(cluster: Cluster) -> Iterator[DoctorFinding]:
         yield from examine_folders(cluster, ())
         return
     typical, worst = took[_READINGS // 2], took[-1]
-    leases = [node['timeout_sec'] for node in nodes if node['state'] == 'joined']
+    leases = [node['timeout_sec'] for node in nodes if node['state'] != 'left']
     words = f'a reading takes {1000 * typical:.0f} ms, the slowest of {_READINGS} {1000 * worst:.0f} ms'
     if leases and worst > _SLOW_SHARE * min(leases):
         yield DoctorFinding('warn', 'latency', f'{words}: more than a quarter of the shortest timeout, {min(leases):g} s')

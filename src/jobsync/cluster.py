@@ -26,7 +26,7 @@ from jobsync._worker.purging import KINDS, purge_history
 from jobsync._worker.task_locks import lock_request
 from jobsync.backend import Backend, BackendInfo, Space
 from jobsync.config import CoordinationConfig, checks
-from jobsync.errors import ConfigError
+from jobsync.errors import ConfigError, JobsyncError
 from jobsync.rows import (
     ClusterNode,
     ClusterStatus,
@@ -435,7 +435,14 @@ class Cluster:
         self._record(who, 'drain', [node], reason)
         # t=0  a and b are at work; one operator is to drain a, another b, and each reads that the other node is left
         # t=1  both are drained, and no node would own anything
-        if not force and not is_drained and _is_last(self._reader.read(), node):
+        if force or is_drained:
+            return
+        try:
+            is_last = _is_last(self._reader.read(), node)
+        except JobsyncError as error:
+            error.args = (f'drain was carried out, and whether another node is left to own the tokens is not known: {error}',)
+            raise
+        if is_last:
             self.undrain(node, actor=who)
             raise refusal
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from tests.cli.conftest import invoke
 
 from jobsync import Cluster, plugins
-from jobsync.backend import BackendOptions
+from jobsync.backend import BackendOptions, LockEdit
 from jobsync.backends.memory import MemoryBackend
 from jobsync.cli.commands import cli
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
@@ -333,6 +333,30 @@ def test_a_lock_that_the_leader_ignores(url: str, namespace: Namespace) -> None:
     """The command says that it has no effect."""
     namespace.lead(namespace.join('c', settings=json.dumps({'locks_enabled': False})))
     assert 'the leader ignores task locks: its locks_enabled is off' in invoke(url, 'locks', 'add', 'x', 'b').stdout
+
+
+@pytest.mark.parametrize(
+    ('command', 'status', 'said'),
+    [
+        ('drain b', 1, 'drain was carried out, and whether another node is left'),
+        ('drain b --force', 0, "'b' is drained"),
+        ('locks add x b', 0, "'x' is locked to 'b'"),
+    ],
+)
+def test_a_store_that_goes_away_once_it_has_done_what_was_wanted(
+    url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, command: str, status: int, said: str
+) -> None:
+    """No command fails without a word on what it has done."""
+    edit_locks = MemoryBackend.edit_locks
+
+    def the_last(self: MemoryBackend, edit: LockEdit) -> int:
+        monkeypatch.setattr(MemoryBackend, 'snapshot', Mock(side_effect=BackendUnavailable('no answer within 5 s')))
+        return edit_locks(self, edit)
+
+    monkeypatch.setattr(MemoryBackend, 'edit_locks', the_last)
+    result = invoke(url, *command.split())
+    assert result.exit_code == status
+    assert said in result.output
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,8 @@ def add_lock(
     as_json: bool,
 ) -> None:
     """Lock TASK to the nodes that match the first of PATTERNS that any live node matches: SQL LIKE, such as 'gpu-%'."""
+    reading = cluster._reader.read()  # first: after the last call of the store no error says that nothing was done
     cluster.add_lock(task, list(patterns), reason, days, actor=actor)
-    reading = cluster._reader.read()
     idle, registered = reading.idle, {node.name for node in reading.snapshot.nodes if node.state is NodeState.JOINED}
     is_matched = bool(choose(patterns, registered - idle.keys())[1])
     words = f'{task!r} is locked to {", ".join(map(repr, patterns))}'
@@ -106,8 +106,8 @@ def clear_locks(
 @steering_command
 def drain(cluster: Cluster, node: str, reason: str | None, force: bool, actor: str | None, as_json: bool) -> None:
     """Have NODE give up everything it owns, in good order, and own nothing until it is undrained, also after a restart."""
+    known = any(row['name'] == node and row['state'] != 'left' for row in cluster.nodes())  # first, as in ``add_lock``
     cluster.drain(node, reason, actor=actor, force=force)
-    known = any(row['name'] == node and row['state'] != 'left' for row in cluster.nodes())
     later = '' if known else '; no node of this name is registered, so this holds once it joins'
     print_done(f'{node!r} is drained{later}', as_json=as_json, drained=node, is_registered=known)
 

@@ -192,6 +192,18 @@ def test_very_many_namespaces(url: str, namespace: Namespace, monkeypatch: pytes
     assert 'Namespaces' not in invoke(url, 'nodes').stderr
 
 
+def test_doctor_names_the_other_namespaces_of_the_store(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose appname is misspelt makes a cluster of its own, which is well: each of the two owns all tasks."""
+    assert 'namespaces' not in invoke(url, 'doctor').stdout
+    Namespace(plugins.connect(url, BackendOptions('sinc_')))
+    for appname, other in (('sync_', 'sinc_'), ('sinc_', 'sync_')):
+        found = {row['subject']: row for row in json.loads(invoke(url, 'doctor', '--appname', appname, '--json').stdout)}
+        assert found['namespaces']['verdict'] == 'ok'
+        assert found['namespaces']['words'].endswith(f'whose workers share no tasks with those of {appname!r}: {other}')
+    monkeypatch.setattr(Cluster, 'namespaces', Mock(side_effect=ConfigError('this user may not list them')))
+    assert invoke(url, 'doctor').exit_code == 0
+
+
 def test_a_text_that_is_no_date(url: str, namespace: Namespace) -> None:
     """The line has the text and a date, not the directives of strftime."""
     result = invoke(url, 'claims', '--date', 'yesterday')

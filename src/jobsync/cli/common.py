@@ -7,7 +7,7 @@ import datetime as dt
 import functools
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ __all__ = [
     'day_option',
     'errors_as_lines',
     'json_option',
+    'other_namespaces',
     'steering_command',
     'url_or_stdin',
     'with_kind',
@@ -180,9 +181,22 @@ def absence(cluster: Cluster) -> str:
     if cluster.info.reach is Reach.PROCESS:
         hint += ' Only the process that has made a store in memory sees it.'
     if found is not None:
-        more = ' and more' if len(found) > _NAMESPACES else ''
-        hint += f' Namespaces in the store: {", ".join(found[:_NAMESPACES]) or "none"}{more}'
+        hint += f' Namespaces in the store: {_some(found)}'
     return hint
+
+
+def other_namespaces(cluster: Cluster) -> str:
+    """Return the names of the other namespaces in the store; '' if there are none, or this user cannot list them."""
+    found = None
+    with contextlib.suppress(JobsyncError):
+        found = cluster.namespaces(_NAMESPACES + 2)
+    others = [name for name in found or () if name != cluster.appname.lower()]
+    return _some(others) if others else ''
+
+
+def _some(namespaces: Sequence[str]) -> str:
+    more = ' and more' if len(namespaces) > _NAMESPACES else ''
+    return f'{", ".join(namespaces[:_NAMESPACES]) or "none"}{more}'
 
 
 def config_of(path: Path) -> Mapping[str, str]:

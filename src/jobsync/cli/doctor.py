@@ -15,7 +15,7 @@ from rich.filesize import decimal
 from rich.text import Text
 
 from jobsync._core.counting import counted
-from jobsync.cli.common import ATTENTION, absence, cluster_command, json_option, with_kind
+from jobsync.cli.common import ATTENTION, absence, cluster_command, json_option, other_namespaces, with_kind
 from jobsync.cli.finding import DoctorFinding
 from jobsync.cli.folders import examine_folders
 from jobsync.cli.output import age, console, plain, print_json
@@ -102,6 +102,9 @@ def _examine(cluster: Cluster) -> Iterator[DoctorFinding]:
     if changes := status['epoch'] - epochs[0]:
         words = f'has changed {counted(changes, "time")} while this command ran: status --watch counts on'
         yield DoctorFinding('warn', 'leader', words)
+    if others := other_namespaces(cluster):
+        words = f'others are in this store, whose workers share no tasks with those of {cluster.appname!r}: {others}'
+        yield DoctorFinding('ok', 'namespaces', words)
     yield from _tried('locks', _orphaned(cluster))
     yield from _tried('space', _space(cluster, nodes))
     yield from examine_folders(cluster, nodes)

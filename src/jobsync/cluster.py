@@ -335,7 +335,8 @@ class Cluster:
             ConfigError: An argument is not allowed.
         """
         request = lock_request(self._actor(actor), task, node_pattern, reason, expires_in_days)
-        self._backend.edit_locks(LockEdit(put=(request,)))
+        with actions.attempt('lock'):
+            self._backend.edit_locks(LockEdit(put=(request,)))
         self._record(
             request.created_by, 'lock', [request.task_id], f'to {", ".join(request.patterns)}' + (f', {reason}' if reason else '')
         )
@@ -357,7 +358,8 @@ class Cluster:
         who = self._actor(actor)
         keys = None if tasks is None else frozenset(map(key_of, checks.task_ids.of('tasks', tasks)))
         created_by = None if creator is None else checks.creator.of('creator', creator)
-        removed = self._backend.edit_locks(LockEdit(remove=LockFilter(created_by=created_by, task_ids=keys)))
+        with actions.attempt('clear locks'):
+            removed = self._backend.edit_locks(LockEdit(remove=LockFilter(created_by=created_by, task_ids=keys)))
         if removed:
             which = f' of {created_by}' if created_by else ' of all' if keys is None else ''
             self._record(who, 'clear locks', sorted(keys or ()), f'{counted(removed, "lock")}{which} removed')
@@ -404,7 +406,8 @@ class Cluster:
         """
         who, day = self._actor(actor), checks.day_of_work(date)
         keys = list(map(key_of, checks.task_ids.of('tasks', tasks)))
-        self._backend.forget_attempts(keys, day)
+        with actions.attempt('release'):
+            self._backend.forget_attempts(keys, day)
         self._record(who, 'release', keys, f'for {day}')
 
     def drain(self, node: str, reason: str | None = None, *, actor: str | None = None, force: bool = False) -> None:
@@ -431,7 +434,8 @@ class Cluster:
         refusal = ConfigError(f'node is {cut_repr(node)}: no other node at work could own its tokens ({remark})')
         if not force and _is_last(reading, node):
             raise refusal
-        self._backend.edit_locks(LockEdit(put=(LockRequest(node, ('%',), who, reason),), group=DRAINED))
+        with actions.attempt('drain'):
+            self._backend.edit_locks(LockEdit(put=(LockRequest(node, ('%',), who, reason),), group=DRAINED))
         self._record(who, 'drain', [node], reason)
         # t=0  a and b are at work; one operator is to drain a, another b, and each reads that the other node is left
         # t=1  both are drained, and no node would own anything
@@ -460,10 +464,11 @@ class Cluster:
             ConfigError: An argument is not allowed.
         """
         who, name = self._actor(actor), checks.node_name.of('node', node)
-        is_drained = bool(self._backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({name})), group=DRAINED)))
-        if is_drained:
+        with actions.attempt('undrain'):
+            removed = self._backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({name})), group=DRAINED))
+        if removed:
             self._record(who, 'undrain', [name])
-        return is_drained
+        return bool(removed)
 
     def evict(self, node: str, reason: str | None = None, *, actor: str | None = None, incarnation: str | None = None) -> float:
         """End the membership of a node that does not end it itself: remove its record.
@@ -491,7 +496,9 @@ class Cluster:
         if name in records and incarnation not in (None, records[name].incarnation):
             what = f'anew, the run {cut_repr(incarnation)} is over' if incarnation else 'meanwhile'
             raise ConfigError(f'node is {cut_repr(name)}: has joined {what}')
-        if name not in records or not self._backend.remove_node(records[name].ref):
+        with actions.attempt('evict'):
+            is_evicted = name in records and self._backend.remove_node(records[name].ref)
+        if not is_evicted:
             raise ConfigError(
                 f'node is {cut_repr(name)}: must be a registered node: {listed(records.keys() - {name}) or "there is none"}'
             )

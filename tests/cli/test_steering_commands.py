@@ -192,6 +192,28 @@ def test_very_many_namespaces(url: str, namespace: Namespace, monkeypatch: pytes
     assert 'Namespaces' not in invoke(url, 'nodes').stderr
 
 
+@pytest.mark.parametrize(
+    ('command', 'method', 'action'),
+    [
+        ('drain b', 'edit_locks', 'drain'),
+        ('undrain b', 'edit_locks', 'undrain'),
+        ('locks add x b', 'edit_locks', 'lock'),
+        ('locks clear x', 'edit_locks', 'clear locks'),
+        ('release x', 'forget_attempts', 'release'),
+        ('evict b --yes', 'remove_node', 'evict'),
+        ('purge --older-than 1 --yes', 'purge', 'a part of the purge'),
+    ],
+)
+def test_a_change_of_which_no_answer_came(
+    url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, command: str, method: str, action: str
+) -> None:
+    """A store that is slow makes it after the timeout of the call, so the error does not read as if nothing was done."""
+    monkeypatch.setattr(MemoryBackend, method, Mock(side_effect=BackendUnavailable('no answer within 5 s')))
+    result = invoke(url, *command.split())
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f'Error: {action} may have been carried out, so see whether it was before you repeat it: no')
+
+
 def test_doctor_names_the_other_namespaces_of_the_store(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker whose appname is misspelt makes a cluster of its own, which is well: each of the two owns all tasks."""
     assert 'namespaces' not in invoke(url, 'doctor').stdout

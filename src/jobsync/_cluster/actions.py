@@ -11,17 +11,17 @@ import getpass
 import os
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from jobsync._core.records import ACTIONS, LockEdit, LockFilter, LockRequest, TaskLock
 from jobsync._host import host_name
 from jobsync._random import RANDOM
 from jobsync._runtime.leader_record import LEADER
 from jobsync.backend import Backend
-from jobsync.errors import JobsyncError
+from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.rows import EventRow
 
-__all__ = ['actions', 'people', 'record', 'trim', 'user_at_host']
+__all__ = ['actions', 'attempt', 'people', 'record', 'trim', 'user_at_host']
 
 _KEPT = dt.timedelta(days=365)
 _MOST = 2000
@@ -41,6 +41,16 @@ def user_at_host() -> str:
     except (KeyError, OSError):  # a container whose user has no name
         user = str(os.getuid())
     return f'{user}@{host_name()}'.encode(errors='replace').decode()  # the user may have any name
+
+
+@contextmanager
+def attempt(action: str) -> Iterator[None]:
+    """Have the error of a store that does not answer say that the action may have been carried out. A call is not undone then."""
+    try:
+        yield
+    except BackendUnavailable as error:
+        error.args = (f'{action} may have been carried out, so see whether it was before you repeat it: {error}',)
+        raise
 
 
 def record(

@@ -44,9 +44,10 @@ def purge_history(
         raise ConfigError('purge needs one of before and older_than: records of which age are to be deleted?')
     deleted = dict.fromkeys((kind.value for kind in wanted), 0)
     try:
-        for kind in wanted:
-            for number in _portions(backend, call, kind, moment):
-                deleted[kind.value] += number
+        with actions.attempt('a part of the purge'):
+            for kind in wanted:
+                for number in _portions(backend, call, kind, moment):
+                    deleted[kind.value] += number
     finally:  # what was deleted before an interrupt, or a call that failed, is on record too
         if any(deleted.values()):
             words = ', '.join(f'{number} {kind}s' for kind, number in deleted.items())

@@ -64,9 +64,10 @@ def test_a_network_share_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(file_names, 'MOUNTS', mounts)
     line = f'700 600 {os.major(device)}:{os.minor(device)} /export /mnt rw,relatime shared:1 - {{}} filer:/export rw,vers=4.1\n'
     with closing(connect(f'sqlite:///{folder}/jobs.db', BackendOptions())) as backend:
-        mounts.write_text(line.format('nfs4'))
-        with pytest.raises(ConfigError, match=r'on a network share \(nfs4\)'):
-            backend.open(SETTINGS, create=True)
+        for name in ('/mnt', '/mnt/a\r'):  # the kernel lists the second name as it is
+            mounts.write_bytes(line.replace('/mnt', name).format('nfs4').encode())
+            with pytest.raises(ConfigError, match=r'on a network share \(nfs4\)'):
+                backend.open(SETTINGS, create=True)
         assert list(folder.iterdir()) == []
         mounts.write_text(line.format('ext4'))
         backend.open(SETTINGS, create=True)

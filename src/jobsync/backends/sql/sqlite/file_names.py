@@ -77,6 +77,6 @@ def _is_mounted(path: str) -> bool:
 
 def _mounts() -> Sequence[bytes]:
     try:
-        return MOUNTS.read_bytes().splitlines()
+        return MOUNTS.read_bytes().removesuffix(b'\n').split(b'\n')  # a name in there may have any other end of a line
     except OSError:
         return ()

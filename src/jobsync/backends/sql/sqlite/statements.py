@@ -30,7 +30,9 @@ class ClosingConnection(sqlite3.Connection):
 
     def close(self) -> None:
         """Close the connection and its cursors."""
-        for cursor in list(self._cursors):
-            with contextlib.suppress(sqlite3.Error):  # a handler may have interrupted it
-                cursor.close()
-        super().close()
+        try:
+            for cursor in list(self._cursors):
+                with contextlib.suppress(sqlite3.Error):  # a handler may have interrupted it
+                    cursor.close()
+        finally:
+            super().close()

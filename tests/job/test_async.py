@@ -775,7 +775,7 @@ def test_cancelled_what_a_loop_has_in_hand(store: Store) -> None:
             await until(cancelled.done, 'it is cancelled')
             await job.add_task(2)
             await loop.aclose()
-            assert in_flight(job) == ['2']
+            await until(lambda: in_flight(job) == ['2'], 'the call that was cancelled is undone, and the loop has ended the task')
 
     run(work())
     backend.close()

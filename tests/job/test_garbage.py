@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from tests.job.waiting import DEADLINE_SEC, wait_until
 from jobsync import Job, Task
 from jobsync._core.agent.agent import Agent
 from jobsync._runtime.callbacks import Callbacks
+from jobsync._worker.session import Session
 from jobsync._worker.store_calls import _PendingCall
 
 
@@ -39,6 +41,26 @@ def test_no_finalizer(shared_store: Store) -> None:
     assert found == []
 
 
+@contextmanager
+def only_in_a_cycle(job: Job) -> Iterator[Session]:
+    """Enter the job in a generator that only a cycle of references has, and have no garbage collected but by the test."""
+
+    def suspended() -> Iterator[None]:
+        with job:
+            yield
+
+    gc.collect()
+    gc.disable()
+    try:
+        cycle = SimpleNamespace(blocks=suspended())
+        cycle.itself = cycle
+        next(cycle.blocks)
+        del cycle
+        yield job._session
+    finally:
+        gc.enable()
+
+
 @pytest.mark.any_store
 @pytest.mark.parametrize('what', ['heartbeat', 'work'])
 def test_a_block_that_ends_in_a_thread_of_its_node(store: Store, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,24 +73,18 @@ def test_a_block_that_ends_in_a_thread_of_its_node(store: Store, what: str, monk
             gc.collect()
         return step(agent, *arguments)
 
-    def suspended() -> Iterator[Job]:
-        with store.job() as job:
-            yield job
-
     monkeypatch.setattr(Agent, 'next', collecting)
-    gc.collect()
-    gc.disable()
-    try:
-        cycle = SimpleNamespace(blocks=suspended())
-        cycle.itself = cycle
-        runtime = next(cycle.blocks)._session.runtime
-        del cycle
+    with only_in_a_cycle(store.job()) as session:
         collects.set()
-        wait_until(lambda: runtime.is_over, 'the node leaves')
+        wait_until(lambda: session.is_over, 'the node leaves')
         wait_until(lambda: not [each for each in threading.enumerate() if each.name.endswith('-a')], 'its threads end')
-    finally:
-        gc.enable()
-    assert runtime.status.phase.value == 'left'
+    check_left(session)
+
+
+def check_left(session: Session) -> None:
+    """Check that the node has left in good order."""
+    assert session.runtime is not None
+    assert session.runtime.status.phase.value == 'left'
 
 
 def test_a_block_that_ends_in_the_thread_of_its_callbacks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,23 +97,12 @@ def test_a_block_that_ends_in_the_thread_of_its_callbacks(store: Store, monkeypa
             gc.collect()
         return serve(callbacks, turn)
 
-    def suspended() -> Iterator[Job]:
-        with store.job(on_revoke=lambda tokens, _: revoked.append(tokens), config={'shutdown_timeout_sec': DEADLINE_SEC}) as job:
-            yield job
-
     monkeypatch.setattr(Callbacks, '_serve', collecting)
-    gc.collect()
-    gc.disable()
-    try:
-        cycle = SimpleNamespace(blocks=suspended())
-        cycle.itself = cycle
-        runtime = next(cycle.blocks)._session.runtime
-        del cycle
+    job = store.job(on_revoke=lambda tokens, _: revoked.append(tokens), config={'shutdown_timeout_sec': DEADLINE_SEC})
+    with only_in_a_cycle(job) as session:
         collects.set()
-        wait_until(lambda: runtime.is_over, 'the node leaves')
-    finally:
-        gc.enable()
-    assert runtime.status.phase.value == 'left'
+        wait_until(lambda: session.is_over, 'the node leaves')
+    check_left(session)
     assert revoked
 
 
@@ -111,46 +116,24 @@ def test_a_block_that_ends_in_the_call_thread(store: Store, monkeypatch: pytest.
             gc.collect()
         make(call)
 
-    def suspended() -> Iterator[Job]:
-        with store.job(config={'shutdown_timeout_sec': DEADLINE_SEC}) as job:
-            job.add_task(Task('a'))
-            yield job
-
     monkeypatch.setattr(_PendingCall, 'make', collecting)
-    gc.collect()
-    gc.disable()
-    try:
-        cycle = SimpleNamespace(blocks=suspended())
-        cycle.itself = cycle
-        job = next(cycle.blocks)
-        runtime, session = job._session.runtime, job._session
-        del cycle
+    job = store.job(config={'shutdown_timeout_sec': DEADLINE_SEC})
+    with only_in_a_cycle(job) as session:
+        job.add_task(Task('a'))
         collects.set()
         job.list_locks()
         assert session.is_leaving
-        assert not runtime.is_over
+        assert session.runtime is not None
+        assert not session.runtime.is_over
         job.write_audit()
-        wait_until(lambda: runtime.is_over, 'the node leaves')
-    finally:
-        gc.enable()
-    assert runtime.status.phase.value == 'left'
+        wait_until(lambda: session.is_over, 'the node leaves')
+    check_left(session)
 
 
 @pytest.mark.parametrize('in_thread', [False, True])
 def test_a_block_that_ends_in_a_call(store: Store, in_thread: bool) -> None:
     """As above, amid a call that a thread makes for itself, or for the main one: what the job has open is closed as well."""
-
-    def suspended() -> Iterator[Job]:
-        with store.job(config={'shutdown_timeout_sec': DEADLINE_SEC}) as job:
-            yield job
-
-    gc.collect()
-    gc.disable()
-    try:
-        cycle = SimpleNamespace(blocks=suspended())
-        cycle.itself = cycle
-        session = next(cycle.blocks)._session
-        del cycle
+    with only_in_a_cycle(store.job(config={'shutdown_timeout_sec': DEADLINE_SEC})) as session:
         call = partial(session.caller.call, gc.collect)
         if in_thread:
             thread = threading.Thread(target=call)
@@ -159,7 +142,4 @@ def test_a_block_that_ends_in_a_call(store: Store, in_thread: bool) -> None:
         else:
             call()
         wait_until(lambda: session.is_over, 'the job has left')
-    finally:
-        gc.enable()
-    assert session.runtime is not None
-    assert session.runtime.status.phase.value == 'left'
+    check_left(session)

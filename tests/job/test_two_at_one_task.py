@@ -280,7 +280,7 @@ def test_a_task_is_completed_while_another_worker_adds_it(store: Store) -> None:
             add(job, OTHER)
             with (between := Between(line, lambda: job.complete('x'))):
                 add(job, HERE)
-            assert holders(job) in ((([HERE], [HERE]), ([], [])) if between.is_made else (([OTHER, HERE], [HERE]),)), line
+            assert holders(job) in ((([HERE], [HERE]), ([], [])) if between.is_made else (([OTHER, HERE], [OTHER]),)), line
             job._task_log.abandon('x')
     assert line > 20
 
@@ -476,3 +476,26 @@ def test_a_task_is_begun_while_tasks_are_recorded_as_complete(store: Store) -> N
             job._task_log.abandon('x')
         assert not missing
     assert line > 10
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_leaving_amid_add_task_waits_for_another_worker_at_the_task(store: Store) -> None:
+    """A signal's handler may leave at any line of it: the work of the other one would pass on amid it."""
+    with store.job('a') as job:
+        assert job._session.lease is not None
+        lease, not_waited_for = job._session.lease, list[int]()
+
+        def leave() -> None:
+            job._task_log._leave_to_others(HERE)
+            if not lease.is_busy({HERE}):
+                not_waited_for.append(line)
+
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            add(job, OTHER)
+            with (between := Between(line, leave)):
+                add(job, HERE)
+            job._task_log.abandon('x')
+        assert not not_waited_for
+    assert line > 20

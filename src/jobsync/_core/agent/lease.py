@@ -106,7 +106,9 @@ class Lease:
         try:
             attempts[attempt] = key, worker
             if self.may_claim(key, token, clock):
-                self.in_flight[key] = worker
+                # t=0  a thread works on the task, and the main thread adds it as well
+                # t=1  a signal's handler leaves here, which waits for what others have in flight: the task must not seem its own
+                self.in_flight.setdefault(key, worker)
                 return True
         finally:
             attempts.pop(attempt, None)

@@ -73,6 +73,27 @@ def test_a_network_share_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         backend.open(SETTINGS, create=True)
 
 
+@pytest.mark.parametrize('kind', ['cifs', 'ceph', 'fuse.ceph-fuse', 'lustre', 'beegfs', 'gpfs', 'fuse.juicefs', 'fuse.glusterfs'])
+def test_file_systems_of_several_hosts_are_network_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Each of them has workers of several hosts at one file, whether the kernel mounts it or a program does."""
+    device, mounts = tmp_path.stat().st_dev, tmp_path / 'mountinfo'
+    mounts.write_text(f'700 600 {os.major(device)}:{os.minor(device)} / /mnt rw,relatime - {kind} cluster rw\n')
+    monkeypatch.setattr(file_names, 'MOUNTS', mounts)
+    with closing(connect(f'sqlite:///{tmp_path}/jobs.db', BackendOptions())) as backend, pytest.raises(ConfigError, match=kind):
+        backend.open(SETTINGS, create=True)
+
+
+@pytest.mark.parametrize('kind', ['ext4', 'overlay', '9p', 'virtiofs', 'fuse.lxcfs'])
+def test_file_systems_of_one_host_are_no_network_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A container or a virtual machine may have its files so, and a worker starts there. So it does where no mount is listed."""
+    device, mounts = tmp_path.stat().st_dev, tmp_path / 'mountinfo'
+    monkeypatch.setattr(file_names, 'MOUNTS', mounts)
+    for line in (f'700 600 {os.major(device)}:{os.minor(device)} / /mnt rw,relatime - {kind} host rw\n', ''):
+        mounts.write_text(line)
+        with closing(connect(f'sqlite:///{tmp_path}/jobs.db', BackendOptions())) as backend:
+            backend.open(SETTINGS, create=True)
+
+
 def test_without_a_list_of_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other systems than Linux have none."""
     monkeypatch.setattr(file_names, 'MOUNTS', tmp_path / 'nothing')

@@ -25,7 +25,9 @@ MOUNTS = Path('/proc/self/mountinfo')
 """The mounts that this process sees. Only Linux has it, and mounts of single files."""
 _DEVICE, _MOUNT_POINT = 2, 4
 """The numbers of the fields."""
-_SHARES = {b'afs', b'ceph', b'cifs', b'fuse.glusterfs', b'fuse.sshfs', b'lustre', b'nfs', b'nfs4', b'smb3'}
+_SHARES = {b'afs', b'beegfs', b'ceph', b'cifs', b'gpfs', b'lustre', b'nfs', b'nfs4', b'smb3'} | {
+    b'fuse.' + name for name in (b'ceph-fuse', b'glusterfs', b'juicefs', b'sshfs')
+}
 """File systems that several hosts mount, with no memory in common."""
 _ESCAPES = {b'\\': b'\\134', b' ': b'\\040', b'\t': b'\\011', b'\n': b'\\012'}
 """How the kernel writes these characters of a path there; the backslash comes first."""
@@ -77,6 +79,6 @@ def _is_mounted(path: str) -> bool:
 
 def _mounts() -> Sequence[bytes]:
     try:
-        return MOUNTS.read_bytes().removesuffix(b'\n').split(b'\n')  # a name in there may have any other end of a line
+        return list(filter(None, MOUNTS.read_bytes().split(b'\n')))  # a name in there may have any other end of a line
     except OSError:
         return ()

@@ -499,3 +499,84 @@ def test_leaving_amid_add_task_waits_for_another_worker_at_the_task(store: Store
             job._task_log.abandon('x')
         assert not not_waited_for
     assert line > 20
+
+
+def begin_and_abandon(job: Job) -> Callable[[], object]:
+    add(job, HERE)
+    return lambda: job._task_log.abandon('x')
+
+
+def begin_and_record(job: Job) -> Callable[[], object]:
+    add(job, HERE)
+    return job.write_audit
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+@pytest.mark.parametrize(
+    'begin', [add_and_cancel, begin_a_block_that_fails, begin_a_block_that_ends, begin_and_abandon, begin_and_record]
+)
+def test_leaving_amid_the_end_of_a_task_does_not_wait_for_it(store: Store, begin: Callable[[Job], Callable[[], object]]) -> None:
+    """A signal's handler may leave at any line of it: the task ends once the handler has returned, and not before."""
+    with store.job('a') as job:
+        assert job._session.lease is not None
+        lease, waited_for = job._session.lease, list[int]()
+
+        def leave() -> None:
+            if lease.is_busy({HERE}):
+                waited_for.append(line)
+
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            end = begin(job)
+            with acting_for(HERE), suppress(ZeroDivisionError), (between := Between(line, leave)):
+                end()
+        assert not waited_for
+    assert line > 10
+
+
+class InTurn(Between):
+    """Makes a second call as well, before a later line."""
+
+    def __init__(self, line: int, call: Callable[[], object], then: int, call_then: Callable[[], object]) -> None:
+        super().__init__(line, call)
+        self._then, self._call_then = then, call_then
+        self.are_made = False
+        """Whether the block had so many lines after the first call."""
+
+    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        found, left = super()._trace(frame, event, argument), self._left + self._then
+        if found and event == 'line' and left == 0:
+            self.are_made = True
+            self._call_then()
+        return found
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+@pytest.mark.parametrize('begin', [add_and_cancel, begin_a_block_that_fails])
+def test_leaving_amid_the_end_of_a_task_waits_for_another_worker_that_begins_it_meanwhile(
+    store: Store, begin: Callable[[Job], Callable[[], object]]
+) -> None:
+    """A signal's handler may leave at any line of it after that: the work of the other one would pass on amid it."""
+    with store.job('a') as job:
+        assert job._session.lease is not None
+        lease, not_waited_for = job._session.lease, list[tuple[int, int]]()
+
+        def leave() -> None:
+            job._task_log._leave_to_others(HERE)
+            if not lease.is_busy({HERE}):
+                not_waited_for.append((line, then))
+
+        for line in itertools.count(1):
+            for then in itertools.count():
+                end = begin(job)
+                in_turn = InTurn(line, lambda: add(job, OTHER), then, leave)
+                with acting_for(HERE), suppress(ZeroDivisionError), in_turn:
+                    end()
+                job._task_log.abandon('x')
+                if not in_turn.are_made:
+                    break
+            if not in_turn.is_made:
+                break
+        assert not not_waited_for
+    assert line > 30

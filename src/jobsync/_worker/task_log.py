@@ -261,7 +261,8 @@ class TaskLog:
             task.workers[worker] = begun.workers[worker] if had is None else Starts(had.count + 1, had.first, number)
         runtime = self.session.runtime
         if runtime is not None:
-            runtime.lease.in_flight.setdefault(key, worker)  # see ``_close_unless_started``
+            if runtime.lease.in_flight.setdefault(key, worker) not in task.workers:  # see ``_close_unless_started``
+                runtime.lease.in_flight[key] = worker
             if key not in self._open:  # completed just before that line
                 self._end_flight([key])
 
@@ -296,7 +297,7 @@ class TaskLog:
         runtime = self.session.runtime
         # t=0  two workers have started the task, the second of which does not work on it
         # t=1  the second leaves, and waits for the tasks of others alone: were this one its own, it would pass on amid the work
-        while runtime is not None and runtime.lease.in_flight.get(key) == worker:
+        while runtime is not None and runtime.lease.in_flight.get(key, worker) == worker:
             if worker in (workers := list(task.workers)) or not workers:
                 return
             runtime.lease.in_flight[key] = worker = workers[-1]
@@ -341,7 +342,7 @@ class TaskLog:
         runtime, attempt = self.session.runtime, object()
         attempts = {} if runtime is None else runtime.lease.attempts
         try:
-            attempts[attempt] = key, worker or 0
+            attempts[attempt] = key, worker_id()  # a signal's handler that leaves amid this is not to wait for it
             while (task := self._open.pop(key, None)) is not None and worker is not None and task.workers:
                 back = self._open.setdefault(key, task)
                 back.workers.update(task.workers)
@@ -449,11 +450,11 @@ class TaskLog:
 
     def _leave_to_others(self, worker: int) -> None:
         """Count the tasks that a worker has started, which is about to leave, as those of the other workers at them."""
-        # t=0  a thread works on a task
-        # t=1  the main thread adds the same task, which counts as its own from now on, and leaves, which waits for no task of its
-        #      own: the task would pass on in the midst of the work
+        # t=0  the main thread adds a task, which counts as its own, and another thread adds it as well, and works on it
+        # t=1  the main thread leaves, which waits for no task of its own: the task would pass on in the midst of the work
+        # A handler in the main thread may leave just after it has given the task up: then the mark may still be its own, or none.
         for key, task in list(self._open.items()):
-            if len(task.workers) > 1:
+            if any(each != worker for each in list(task.workers)):
                 self._is_left(key, worker, 0)
 
     def record_before_leaving(self) -> None:
@@ -507,7 +508,7 @@ class TaskLog:
                 for key in keys:
                     # What is open by now keeps its mark, or has an attempt: a token could pass on at a moment without both.
                     if (task := self._open.get(key)) is None or not task.workers:
-                        attempts[attempt] = key, 0
+                        attempts[attempt] = key, worker_id()
                         in_flight.pop(key, None)
                         task = self._open.get(key)
                     if task is not None and (workers := list(task.workers)) and in_flight.get(key) not in workers:

@@ -336,6 +336,33 @@ def test_a_url_from_an_empty_pipe() -> None:
     assert 'standard input is empty' in result.stderr
 
 
+@pytest.mark.parametrize('option', ['--backend', '--appname'])
+@pytest.mark.parametrize('command', ['nodes', 'drain b'])
+def test_an_option_of_no_text(url: str, namespace: Namespace, tmp_path: Path, option: str, command: str) -> None:
+    """An empty option, as of a variable that is not set, is refused, though a file, a variable or a default has a value."""
+    path = tmp_path / 'jobsync.toml'
+    path.write_text(f'backend = "{url}"\nappname = "sync_"')
+    runner = CliRunner(env={'JOBSYNC_CONFIG': str(path), 'JOBSYNC_BACKEND': None, 'JOBSYNC_APPNAME': None})
+    with namespace.unchanged():
+        result = runner.invoke(cli, [*command.split(), option, ''])
+        assert (result.exit_code, result.stdout) == (2, '')
+        assert f"Invalid value for '{option}'" in result.stderr
+        assert 'is the variable set that it is from?' in result.stderr
+    assert runner.invoke(cli, command.split()).exit_code == 0
+
+
+@pytest.mark.parametrize(('given', 'meant'), [('JOBSYNC_APP_NAME', 'JOBSYNC_APPNAME'), ('JOBSYNC_BACKENDS', 'JOBSYNC_BACKEND')])
+@pytest.mark.parametrize('command', ['nodes', 'drain b'])
+def test_a_misspelt_variable(url: str, namespace: Namespace, given: str, meant: str, command: str) -> None:
+    """A command refuses it as a worker does, in place of a look at another namespace, if nothing else has the value."""
+    words = f'the environment has {given!r}, which has no effect: did you mean {meant}?'
+    runner = CliRunner(env={'JOBSYNC_BACKEND': None if meant == 'JOBSYNC_BACKEND' else url, 'JOBSYNC_APPNAME': None, given: 'x_'})
+    with namespace.unchanged():
+        result = runner.invoke(cli, command.split())
+        assert (result.exit_code, result.stderr) == (1, f'Error: {words}\n')
+    assert runner.invoke(cli, [*command.split(), '--backend', url, '--appname', 'sync_']).exit_code == 0
+
+
 @pytest.mark.parametrize('redirection', ['<&-', "< <(printf '\\xff')"])
 def test_a_url_from_no_text(redirection: str) -> None:
     """Standard input that is closed, or has bytes that are no text, is an error of one line."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import functools
+import os
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from jobsync.backend import Reach, redact_url
 from jobsync.cli.output import plain
 from jobsync.cluster import Cluster
 from jobsync.config import CoordinationConfig
+from jobsync.config.sources import APPNAME_VARIABLE, ENVIRONMENT_VARIABLE, refuse_misspelt
 from jobsync.errors import ConfigError, JobsyncError, SchemaMismatch
 
 __all__ = [
@@ -83,13 +85,20 @@ def is_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def url_or_stdin(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
+def _not_empty(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    """Refuse an option that is given as "$VARIABLE" by a script without that variable: it would mean another cluster."""
+    if text == '':
+        raise click.BadParameter('it is empty: is the variable set that it is from?')
+    return text
+
+
+def url_or_stdin(context: click.Context, parameter: click.Parameter, url: str | None) -> str | None:
     """Read the URL from standard input for ``-``: all users of a machine see the arguments of a process.
 
     The callback of a click parameter.
     """
     if url != '-':
-        return url
+        return _not_empty(context, parameter, url)
     try:
         found = sys.stdin.readline().strip() if sys.stdin is not None else ''
     except UnicodeDecodeError as error:
@@ -122,7 +131,13 @@ def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=url_or_stdin,
         help='The store; - reads the URL from standard input. [env: JOBSYNC_BACKEND]',
     )
-    @click.option('--appname', metavar='PREFIX', envvar='JOBSYNC_APPNAME', help='The namespace. [env: JOBSYNC_APPNAME]')
+    @click.option(
+        '--appname',
+        metavar='PREFIX',
+        envvar='JOBSYNC_APPNAME',
+        callback=_not_empty,
+        help='The namespace. [env: JOBSYNC_APPNAME]',
+    )
     @click.option(
         '--config',
         type=click.Path(dir_okay=False, path_type=Path),
@@ -141,6 +156,9 @@ def cluster_command(command: Callable[..., Any]) -> Callable[..., Any]:
         with errors_as_lines():
             found = {} if config is None else config_of(config)
             backend, appname = backend or found.get('backend'), appname or found.get('appname')
+            for variable, value in ((ENVIRONMENT_VARIABLE, backend), (APPNAME_VARIABLE, appname)):
+                if value is None:
+                    refuse_misspelt(variable, os.environ)
             if not backend:
                 raise click.UsageError(
                     'give the store: --backend URL, the environment variable JOBSYNC_BACKEND, or backend in a file (--config)'

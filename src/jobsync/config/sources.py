@@ -23,7 +23,7 @@ from jobsync.config.checks import is_storable, nearest, unknown_field
 from jobsync.config.fields import CoordinationConfig
 from jobsync.errors import ConfigError
 
-__all__ = ['DEFAULT_BACKEND', 'ENVIRONMENT_VARIABLE', 'resolve']
+__all__ = ['APPNAME_VARIABLE', 'DEFAULT_BACKEND', 'ENVIRONMENT_VARIABLE', 'refuse_misspelt', 'resolve']
 
 DEFAULT_BACKEND = 'sqlite:///jobsync.db'
 ENVIRONMENT_VARIABLE = 'JOBSYNC_BACKEND'
@@ -95,10 +95,10 @@ def resolve(
     if coordination_config is None and (misspelt := _misspelt_section(config, ('coordination',))):
         raise ConfigError(f"config has {misspelt!r} and no section 'sync', so its settings have no effect: did you mean 'sync'?")
     if where == 'default' and chosen.enabled:
-        _refuse_misspelt(ENVIRONMENT_VARIABLE, environ)
+        refuse_misspelt(ENVIRONMENT_VARIABLE, environ)
     appname = next((layer.appname for layer in [*layers, sql] if layer.appname is not None), None)
     if appname is None:
-        _refuse_misspelt(APPNAME_VARIABLE, environ)
+        refuse_misspelt(APPNAME_VARIABLE, environ)
         appname = _make(APPNAME_VARIABLE, lambda: CoordinationConfig(appname=environ.get(APPNAME_VARIABLE) or None)).appname
     return _make(
         where,
@@ -159,7 +159,7 @@ def _sync(config: object | None) -> dict[str, Any]:
     return sync
 
 
-def _refuse_misspelt(variable: str, environ: Mapping[str, str]) -> None:
+def refuse_misspelt(variable: str, environ: Mapping[str, str]) -> None:
     """Raise ``ConfigError`` if the environment has, in place of the variable, one whose name differs by a letter or two."""
     names = [] if environ.get(variable) else [name for name in environ if name != variable]
     if near := difflib.get_close_matches(variable, names, n=1, cutoff=0.9):

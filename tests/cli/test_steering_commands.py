@@ -126,7 +126,7 @@ def test_history(url: str, namespace: Namespace) -> None:
 def test_doctor_tries_a_write(
     url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, error: type[Exception], line: str
 ) -> None:
-    """It changes nothing. A user who may read only is not ill; a store that accepts no write is."""
+    """It changes nothing, and does not say that it may have. A user who may only read is not ill; a store without writes is."""
     with namespace.unchanged():
         assert 'this user may read and steer' in invoke(url, 'doctor').stdout
 
@@ -136,6 +136,7 @@ def test_doctor_tries_a_write(
     monkeypatch.setattr(MemoryBackend, 'edit_locks', refuse)
     shown = invoke(url, 'doctor')
     assert any(found.startswith(line) for found in shown.stdout.splitlines())
+    assert 'carried out' not in shown.stdout
     assert shown.exit_code == (3 if error is BackendUnavailable else 0)
 
 

@@ -443,8 +443,9 @@ class Cluster:
             return
         try:
             is_last = _is_last(self._reader.read(), node)
-        except JobsyncError as error:
-            error.args = (f'drain was carried out, and whether another node is left to own the tokens is not known: {error}',)
+        except (JobsyncError, KeyboardInterrupt) as error:
+            words = 'drain was carried out, and whether another node is left to own the tokens is not known'
+            error.args = (f'{words}: {actions.reason_of(error)}',)
             raise
         if is_last:
             self.undrain(node, actor=who)

@@ -9,8 +9,10 @@ import pty
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -419,6 +421,54 @@ def test_a_store_that_goes_away_once_it_has_done_what_was_wanted(
     result = invoke(url, *command.split())
     assert result.exit_code == status
     assert said in result.output
+
+
+@pytest.mark.parametrize('number', [1, 2], ids=['amid the change', 'amid its record'])
+@pytest.mark.parametrize(
+    ('command', 'action', 'is_done'),
+    [
+        ('drain b', 'drain', lambda namespace: 'b' in namespace.locks()),
+        ('undrain a', 'undrain', lambda namespace: 'a' not in namespace.locks()),
+        ('evict b --yes', 'evict', lambda namespace: 'b' not in namespace.nodes()),
+        ('locks add x b', 'lock', lambda namespace: 'x' in namespace.locks()),
+        ('locks clear y', 'clear locks', lambda namespace: 'y' not in namespace.locks()),
+        ('release y', 'release', lambda _: True),
+    ],
+)
+def test_ctrl_c_amid_a_change(
+    url: str,
+    namespace: Namespace,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    action: str,
+    is_done: Callable[[Namespace], bool],
+    number: int,
+) -> None:
+    """The line says what was done, or may have been: the store carries out what a command has sent to it that has ended."""
+    namespace.lock('y', patterns=('a',))
+    assert invoke(url, 'drain', 'a').exit_code == 0
+    if command != 'undrain a':
+        assert invoke(url, 'undrain', 'a').exit_code == 0
+    calls = itertools.count(1)
+
+    def interrupted(name: str) -> None:
+        method = getattr(MemoryBackend, name)
+
+        def call(self: MemoryBackend, *args: Any, **kwargs: Any) -> object:
+            done = method(self, *args, **kwargs)
+            if next(calls) == number:
+                raise KeyboardInterrupt
+            return done
+
+        monkeypatch.setattr(MemoryBackend, name, call)
+
+    for name in ('edit_locks', 'remove_node', 'forget_attempts'):
+        interrupted(name)
+    result = invoke(url, *command.split())
+    assert (result.exit_code, result.stdout) == (130, '')
+    assert result.stderr.startswith(f'\nAborted! {action}')
+    assert ('may have been carried out', 'was carried out')[number - 1] in result.stderr
+    assert is_done(namespace)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from jobsync.backend import Backend
 from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.rows import EventRow
 
-__all__ = ['actions', 'attempt', 'people', 'record', 'trim', 'user_at_host']
+__all__ = ['actions', 'attempt', 'people', 'reason_of', 'record', 'trim', 'user_at_host']
 
 _KEPT = dt.timedelta(days=365)
 _MOST = 2000
@@ -45,12 +45,20 @@ def user_at_host() -> str:
 
 @contextmanager
 def attempt(action: str) -> Iterator[None]:
-    """Have the error of a store that does not answer say that the action may have been carried out. A call is not undone then."""
+    """Have the error of a store that does not answer, or Ctrl-C, say that the action may have been carried out.
+
+    A call is not undone then.
+    """
     try:
         yield
-    except BackendUnavailable as error:
-        error.args = (f'{action} may have been carried out, so see whether it was before you repeat it: {error}',)
+    except (BackendUnavailable, KeyboardInterrupt) as error:
+        error.args = (f'{action} may have been carried out, so see whether it was before you repeat it: {reason_of(error)}',)
         raise
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the message of an error; of Ctrl-C, which has none, words for it."""
+    return str(error) or 'it was interrupted'
 
 
 def record(
@@ -78,9 +86,9 @@ def record(
     # before, it would be in the history though the call that does it may fail.
     try:
         call(lambda: backend.edit_locks(edit))
-    except JobsyncError as error:
+    except (JobsyncError, KeyboardInterrupt) as error:
         done = f'{action} ({reason})' if reason else action
-        error.args = (f'{done} was carried out, and is missing in the history, since recording it failed: {error}',)
+        error.args = (f'{done} was carried out, and is missing in the history, since recording it failed: {reason_of(error)}',)
         raise
     if RANDOM.random() < _TRIMMED_SHARE:
         with suppress(JobsyncError):  # the action is recorded, and a later record tries again

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobsync.backend import redact_url, safe_repr
+from jobsync.cli.output import plain
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -45,8 +46,8 @@ class CommandGroup(click.Group):
         """Invoke the command. An error that quotes a misplaced URL shows no password; Ctrl-C ends it as shells expect (130)."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo('\nAborted!', err=True)
+        except KeyboardInterrupt as interrupt:
+            click.echo(f'\nAborted! {plain(str(interrupt))}'.rstrip(), err=True)
             ctx.exit(128 + signal.SIGINT)
         except click.UsageError as error:
             message = error.format_message()

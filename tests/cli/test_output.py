@@ -96,6 +96,19 @@ def test_no_place_to_print_to(tmp_path: Path, target: str, command: str) -> None
     assert (done.returncode, done.stderr) == expected
 
 
+@pytest.mark.parametrize('options', ['', '--json'])
+def test_no_place_to_print_to_what_was_done(tmp_path: Path, options: str) -> None:
+    """A command that has changed something says so on standard error where standard output takes nothing: it has not failed."""
+    url = f'sqlite:///{tmp_path}/jobs.db'
+    with closing(plugins.connect(url, BackendOptions())) as backend:
+        namespace = Namespace(backend)
+        namespace.leader('a')
+        line = f'{sys.executable} -m jobsync.cli.main locks add x a {options} --backend {url} >/dev/full'
+        done = subprocess.run(['sh', '-c', line], stderr=subprocess.PIPE, text=True, timeout=240, check=False)
+        assert 'x' in namespace.locks()
+    assert (done.returncode, done.stderr) == (1, "'x' is locked to 'a'\nError: [Errno 28] No space left on device\n")
+
+
 @pytest.mark.parametrize('command', ['doctor', 'status --watch'])
 def test_what_is_printed_bit_by_bit_has_no_place(
     url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, command: str

@@ -69,11 +69,15 @@ def print_rows(rows: Sequence[Mapping[str, object]], columns: Iterable[str], *, 
 
 
 def print_done(words: str, *, as_json: bool, **done: object) -> None:
-    """Print what a command has done: in words, or as a JSON object."""
-    if as_json:
-        print_json(done)
-    else:
-        click.echo(words)
+    """Print what a command has done: in words, or as a JSON object. On a full disk the words go to standard error: it is done."""
+    try:
+        if as_json:
+            print_json(done)
+        else:
+            click.echo(words)
+    except OSError:
+        click.echo(words, err=True)
+        raise
 
 
 def print_table(

@@ -25,6 +25,7 @@ from jobsync.testing.conformance.namespace import TOKENS
 from jobsync.web import feed as feed_module
 from jobsync.web.feed import Feed
 from jobsync.web.frame import Backlog, Frame, frame_of
+from jobsync.web.gauges import cluster_metrics
 
 HOSTILE = '<img src=x onerror="alert(1)">\u202e\u0007__proto__' + 'x' * 2000
 
@@ -188,6 +189,26 @@ def test_a_store_that_is_slow_or_away_shows_as_old(
     finally:
         answered.set()
         feed.close()
+
+
+def test_a_backlog_that_cannot_be_read_hides_nothing_else(feed: Feed, backend: FaultyBackend, namespace: Namespace) -> None:
+    """All else is read and shown, with the reason; it is not tried again at once, and no metric says that there are none."""
+    gauge, at = b'jobsync_cluster_tasks_incomplete ', time.monotonic()
+    assert gauge in cluster_metrics(feed._read(at), None)
+    backend.faults.append(Fault('incomplete', times=1_000_000))
+    namespace.join('c')
+    frame = feed._read(at + 1000)
+    assert '"c"' in frame.tables['nodes']
+    assert 'incomplete tasks cannot be read: BackendUnavailable' in json.loads(frame.parts['health'])['problems'][-1]
+    metrics = cluster_metrics(frame, None)
+    assert (gauge in metrics, b'jobsync_cluster_up 1.0' in metrics) == (False, True)
+    before = len(backend.calls)
+    feed._read(at + 1001)
+    assert backend.calls[before:] == ['snapshot']
+    backend.faults.clear()
+    frame = feed._read(at + 2000)
+    assert gauge in cluster_metrics(frame, None)
+    assert 'cannot be read' not in frame.parts['health']
 
 
 def test_a_store_that_never_answered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+import attrs
+
+from jobsync._cluster.reading import ClusterReading
 from jobsync._cluster.settings import fewest_attempts
 from jobsync._threads import start
 from jobsync.cluster import Cluster
@@ -159,11 +162,21 @@ class Feed:
         # t=1  an operator releases one: that is to show at the next reading, and not after this one's usual pause
         changes = self._changes
         if now >= self._backlog_due or changes != self._changes_read:
-            attempts, today = fewest_attempts(reading), dt.date.today()
-            quarantined = () if attempts is None else cluster.quarantined(attempts, today)
-            self._backlog = Backlog(cluster.incomplete(older_than=INCOMPLETE_SEC), quarantined, today)
+            self._backlog = self._read_backlog(cluster, reading)
             took = time.monotonic() - now
             self._backlog_due = now + max(_BACKLOG_SEC, _BACKLOG_SHARE * took)
             self._changes_read = changes
         about = {**self._about, 'appname': cluster.appname, 'store': cluster.info.name}
         return frame_of(reading, now, about, self._rebalances[1], self._backlog)
+
+    def _read_backlog(self, cluster: Cluster, reading: ClusterReading) -> Backlog:
+        """Return what is incomplete and in quarantine; what was read before, with the reason, where that cannot be read.
+
+        Of a very long history this alone may take longer than a call may.
+        """
+        attempts, today = fewest_attempts(reading), dt.date.today()
+        try:
+            quarantined = () if attempts is None else cluster.quarantined(attempts, today)
+            return Backlog(cluster.incomplete(older_than=INCOMPLETE_SEC), quarantined, today)
+        except JobsyncError as error:
+            return attrs.evolve(self._backlog, problem=f'incomplete tasks cannot be read: {type(error).__name__}: {error}')

@@ -40,6 +40,8 @@ class Backlog:
     quarantined: Sequence[QuarantinedRow] = ()
     date: dt.date | None = None
     """The date at which tasks are in quarantine. A release has to name it: the day may end before a person has decided."""
+    problem: str | None = None
+    """Why it could not be read, and is what it was before."""
 
 
 @attrs.frozen(eq=False)
@@ -90,7 +92,7 @@ def frame_of(
     parts: dict[str, Any] = {
         'about': about,
         'now': status['now'].timestamp(),
-        'health': _health(reading, status, len(backlog.quarantined)),
+        'health': _health(reading, status, backlog),
         'status': _numbers(status),
         'moves': {'total': len(moves), 'rows': [_move(row) for row in moves[:_MOST_MOVES]]},
         'rebalances': [{**row, 'trigger_reason': _short(row['trigger_reason'])} for row in rebalances],
@@ -98,7 +100,11 @@ def frame_of(
         'locks': {'unmatched': len(status['unmatched']), 'tasks': list(map(_short, status['unmatched'][:_MOST_UNMATCHED]))},
         'items': _groups(reading),
         # The page has to name the task to the server again, so the id is never cut.
-        'incomplete': {'total': len(backlog.incomplete), 'rows': list(map(_begun, backlog.incomplete[:_MOST]))},
+        'incomplete': {
+            'total': len(backlog.incomplete),
+            'rows': list(map(_begun, backlog.incomplete[:_MOST])),
+            'is_read': backlog.problem is None,
+        },
         'quarantined': {'total': len(backlog.quarantined), 'rows': backlog.quarantined[:_MOST], 'date': backlog.date},
     }
     names = {node['name']: json.dumps(node['name']) for node in nodes}
@@ -171,7 +177,7 @@ def _numbers(status: ClusterStatus) -> Mapping[str, Any]:
     return {name: value for name, value in status.items() if name not in left_out}
 
 
-def _health(reading: ClusterReading, status: ClusterStatus, quarantined: int) -> Mapping[str, Any]:
+def _health(reading: ClusterReading, status: ClusterStatus, backlog: Backlog) -> Mapping[str, Any]:
     """Return whether all is well (``ok``), something needs attention (``warn``), or work stands still (``bad``)."""
     late = []
     for node in reading.live.values():
@@ -180,7 +186,9 @@ def _health(reading: ClusterReading, status: ClusterStatus, quarantined: int) ->
             words = f'has sent no heartbeat for {silence_sec:.0f} s, and is taken for dead after {node.timeout_sec:g} s'
             late.append(f'node {node.name!r} ({node.host}, pid {node.pid}) {words}')
     problems = [*late, *status['problems']]
-    if quarantined:
+    if backlog.problem is not None:
+        problems.append(backlog.problem)
+    if quarantined := len(backlog.quarantined):
         problems.append(f'{counted(quarantined, "task is", "tasks are")} in quarantine: workers were lost at each')
     stands_still = not status['nodes'] or status['leader'] is None or status['tokens_unowned'] or status['silent']
     return {

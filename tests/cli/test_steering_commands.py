@@ -262,6 +262,15 @@ def test_a_large_cluster_at_a_glance(url: str, namespace: Namespace) -> None:
     assert next(line for line in shown if line.startswith('name')) == shown[shown.index(shown[-52])]
     assert shown[-51].split()[0] == 'zz'
     assert invoke(url, 'status', '--watch', '--json').exit_code == 2
+
+
+def test_doctor_of_a_large_cluster(url: str, namespace: Namespace) -> None:
+    """Where very many nodes need attention, it names some, and where all are; no later finding is lost among them."""
+    for number in range(60):
+        namespace.beat(namespace.join(f'w{number:02}'), candidate=False)
+    found = [row['words'] for row in json.loads(invoke(url, 'doctor', '--json').stdout) if row['subject'] == 'cluster']
+    assert found[-1] == 'and 40 more problems: jobsync status --json'
+    assert len(found) == 21
     assert invoke(url, 'status', '--watch', '--every', 'nan').exit_code == 2
 
 

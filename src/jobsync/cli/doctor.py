@@ -36,6 +36,8 @@ _MOST_USED, _MOST_KEPT, _MOST_UNTRIMMED = 0.8, 0.5, 0.1
 """Shares of the quota that all records may fill, and old versions of them: where some were deleted before, and where none was."""
 _REBALANCES, _CALM, _CALM_LEADERS = 200, 20, 2
 """How many rebalances are read; how many, and how many changes of the leader, are not remarkable within an hour."""
+_MOST_PROBLEMS = 20
+"""How many problems of a cluster are findings: when all of very many nodes are silent, no other finding would be seen."""
 _ALARMS = {
     'NOSPACE': 'no write succeeds until the store is compacted and defragmented, and the alarm is disarmed '
     '(etcdctl alarm disarm)',
@@ -94,8 +96,10 @@ def _examine(cluster: Cluster) -> Iterator[DoctorFinding]:
     if times := status['timeline']:
         words = f'the store has gone back in time, or total_tokens or hash_function was changed ({counted(times, "time")})'
         yield DoctorFinding('warn', 'history', f'{words}: see the page on trouble')
-    for problem in status['problems']:
+    for problem in status['problems'][:_MOST_PROBLEMS]:
         yield DoctorFinding('warn', 'cluster', problem)
+    if (more := len(status['problems']) - _MOST_PROBLEMS) > 0:
+        yield DoctorFinding('warn', 'cluster', f'and {counted(more, "more problem")}: jobsync status --json')
     if not status['problems']:
         tokens = counted(status['total_tokens'], 'token', spec=',')
         words = f'{counted(status["nodes"], "node")}, leader {status["leader"]}, {status["total_tokens"]:,} of {tokens} owned'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import subprocess
 import sys
@@ -225,14 +227,17 @@ def test_a_run_that_is_cut_short_is_not_success(tmp_path: Path, what: str, code:
 
 
 HANGING = """
+import os
 import threading
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.testing.conformance import runner
 
-runner.HANGING_SEC = 0.1
+runner.HANGING_SEC = float(os.environ['HANGING_SEC'])
+STANDARD_ERROR = os.dup(2)  # pytest takes the other one for itself
 
 class Hanging(MemoryBackend):
     def heartbeat(self, *arguments):
+        os.write(STANDARD_ERROR, b'here it hangs\\n')
         threading.Event().wait()
 
 class OnHanging(Mine):
@@ -244,15 +249,23 @@ class OnHanging(Mine):
 def test_a_call_that_never_returns(tmp_path: Path) -> None:
     """It is shown where the test and the backend are, while they are there: no time limit of the call itself is reached."""
     (tmp_path / 'my_harness.py').write_text(HARNESS + HANGING)
-    options = ('--harness', 'my_harness:OnHanging', '--select', 'heartbeat_repeated_only_counts')
-    with subprocess.Popen(command('memory://', *options, path=tmp_path), stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            shown = iter(process.stderr.readline, '')
-            assert any(line.endswith('in heartbeat\n') for line in shown)
-            assert any(line.endswith('in test_heartbeat_repeated_only_counts\n') for line in shown)
-        finally:
-            process.kill()
+    hanging = command(
+        'memory://', '--harness', 'my_harness:OnHanging', '--select', 'heartbeat_repeated_only_counts', path=tmp_path
+    )
+    # It is shown once, a while after the test has begun: too early where what comes before takes longer than that.
+    for seconds in ('0.1', '10', '60'):
+        with subprocess.Popen(hanging, stderr=subprocess.PIPE, text=True, env={**os.environ, 'HANGING_SEC': seconds}) as process:
+            assert process.stderr is not None
+            try:
+                shown = iter(process.stderr.readline, '')
+                if any('most recent call first' in line for line in itertools.takewhile('here it hangs\n'.__ne__, shown)):
+                    continue
+                assert any(line.endswith('in heartbeat\n') for line in shown)
+                assert any(line.endswith('in test_heartbeat_repeated_only_counts\n') for line in shown)
+                return
+            finally:
+                process.kill()
+    pytest.fail('each time it was shown before the call that hangs')
 
 
 def test_nothing_tried_is_not_success() -> None:

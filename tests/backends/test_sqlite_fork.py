@@ -82,7 +82,7 @@ def test_no_child_hangs(backend: Backend, tmp_path: Path) -> None:
 
 def test_a_long_call_keeps_no_fork_waiting_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fork goes on after a second, and so do the calls that it has kept waiting."""
-    monkeypatch.setattr(fork_gate, 'LONGEST_SEC', 0.1)
+    monkeypatch.setattr(fork_gate._gate, 'waits_sec', 0.1)
     is_inside, may_end, came = threading.Event(), threading.Event(), threading.Event()
 
     def take_long() -> None:
@@ -136,7 +136,7 @@ def test_what_a_signals_handler_raises_leaves_nothing_behind() -> None:
         another.start()
         another.join(60)
         assert not another.is_alive(), f'interrupted at point {at} of {points.count}'
-        assert not fork_gate._gate._blocks
+        assert not fork_gate._gate._inside
 
 
 @contextmanager

@@ -9,6 +9,7 @@ channels with their next call, which waits until the fork is over.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -17,9 +18,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import attrs
-
-from jobsync.backends._common.forks import forget_in_child
+from jobsync.backends._common.fork_gate import POLL_SEC, ForkGate
 
 __all__ = ['GATE', 'hang_up_before_fork', 'has_threads', 'prepare_for_forks']
 
@@ -29,61 +28,16 @@ THREADS_END_SEC = 1.0
 """How long a fork waits for gRPC's threads. They end, or sleep, in two milliseconds, unless another library has a channel too."""
 CALLS_END_SEC = 1.0
 """How long closing waits for calls to end, which is a matter of milliseconds once their channel is closed."""
-POLL_SEC = 0.0005
 THREADS = Path('/proc/self/task')
 THREAD_NAMES = ('event_engine', 'grpc', 'lifeguard', 'default-exec', 'resolver-exec')
 """How the names of gRPC's threads begin."""
 
 
-@attrs.define(eq=False)
-class Passage:
-    """A call that is under way, its thread, and how to cancel the call if it may last."""
-
-    thread: int
-    channel: object
-    """What the call is made over; None for what else concerns a channel."""
-    cancel: Callable[[], object] | None = None
-
-
-class Gate:
-    """Calls pass the gate, any number at once, except during a fork.
-
-    There is no lock, because a signal's handler may run in the middle of this code, and wait for calls of other threads.
-    """
+class Gate(ForkGate):
+    """Calls pass the gate, any number at once, except during a fork. It stays shut for as long as the fork takes."""
 
     def __init__(self) -> None:
-        self.forget()
-        forget_in_child(self)
-
-    def forget(self) -> None:
-        """See ``Forgetful``: a forked child has no other threads."""
-        self._inside: set[Passage] = set()
-        self._forking: set[int] = set()
-        """Threads that are about to fork."""
-
-    @contextlib.contextmanager
-    def passed(self, channel: object = None) -> Iterator[Passage]:
-        """Hold a fork up for the length of a call over ``channel``, or of whatever else concerns a channel."""
-        passage = Passage(threading.get_ident(), channel)
-        # From the first step on, for a signal's handler may raise after any: forks would wait for a passage that is left behind.
-        try:
-            self._inside.add(passage)
-            # t=0  a call adds its passage
-            # t=1  a fork adds its thread, and waits while there are passages
-            # t=2  the call finds the fork's thread, and withdraws until the fork is over
-            # In whichever order t=0 and t=1 come, one of the two finds the other.
-            while self._forking and not self._is_expected(passage):
-                self._inside.discard(passage)
-                time.sleep(POLL_SEC)
-                self._inside.add(passage)
-            yield passage
-        finally:
-            self._inside.discard(passage)
-
-    def _is_expected(self, passage: Passage) -> bool:
-        """Return whether a fork waits for this call, which a signal's handler makes in a thread that forks or is in a call."""
-        is_inside = any(other.thread == passage.thread for other in list(self._inside) if other is not passage)
-        return is_inside or passage.thread in self._forking
+        super().__init__(waits_sec=FORK_WAITS_SEC, holds_sec=math.inf)
 
     def wait_for_calls(self, channels: Collection[object]) -> None:
         """Wait until no other thread is in a call over one of these channels, at most ``CALLS_END_SEC``."""
@@ -97,14 +51,7 @@ class Gate:
         A handler that interrupted a call of its own thread cannot wait for that call: then gRPC is left as it is, once it has
         sent what it had to send.
         """
-        me = threading.get_ident()
-        self._forking.add(me)
-        deadline = time.monotonic() + FORK_WAITS_SEC
-        while (others := [call for call in list(self._inside) if call.thread != me]) and time.monotonic() < deadline:
-            for call in others:
-                if call.cancel is not None:
-                    call.cancel()
-            time.sleep(POLL_SEC)
+        super().shut()
         if not self._inside:
             for reference in list(_callers):
                 if (caller := reference()) is not None:
@@ -115,10 +62,6 @@ class Gate:
             # t=1  the fork: gRPC's threads in the parent send it, and those that gRPC starts in the child do, on one connection
             # t=2  the server finds the same bytes twice, and closes the connection: the call fails
             _wait_while(has_busy_threads)
-
-    def reopen(self) -> None:
-        """Let calls pass again in the parent."""
-        self._forking.discard(threading.get_ident())
 
 
 def _wait_while(condition: Callable[[], bool]) -> None:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 import threading
-from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
 
 import attrs
@@ -38,45 +37,32 @@ LONGEST_WRITING_SEC = 24 * 3600
 
 @attrs.frozen
 class Removal:
-    """Records in a row to delete, or one record to replace by what is left of it."""
+    """A record to delete, or to replace by what is left of it."""
 
-    first: bytes
-    end: bytes
-    """The removal covers the keys from ``first`` on, before this one."""
-    gone: frozenset[Hashable]
-    """Identities of the rows that are deleted."""
+    name: bytes
+    gone: frozenset[Hashable] = frozenset()
+    """Identities of the rows of a history that are deleted."""
     left: Sequence[KeyValue] = ()
     """The chunks of the record that takes the place."""
-    alone: Sequence[Removal] = ()
-    """One for each record, if there are several."""
     is_unfinished: bool = False
     """Whether the record is to be without its first chunk, which its writer puts last: another that cannot be read stays."""
 
-    @classmethod
-    def together(cls, alone: Sequence[Removal]) -> Removal:
-        """Return one of all records between the first and the last of these, which are in a row; of one, the same."""
-        if len(alone) == 1:
-            return alone[0]
-        gone = frozenset[Hashable]().union(*(removal.gone for removal in alone))
-        return cls(alone[0].first, alone[-1].end, gone, alone=alone)
-
-    def halves(self) -> list[Removal]:
-        """Return two that are less likely to have another record amid theirs; none of a removal of one record."""
-        middle = len(self.alone) // 2
-        return [Removal.together(half) for half in (self.alone[:middle], self.alone[middle:]) if half]
-
     def operation(self, since: int) -> object:
         """Return the operation, which does nothing if one of the keys was written after etcd's revision ``since``."""
-        success = [requests.delete(self.first, self.end), *(requests.put(*chunk) for chunk in self.left[:1])]
+        prefix = self.name + b'/'
+        end = requests.end_of(prefix)
+        success = [requests.delete(prefix, end), *(requests.put(*chunk) for chunk in self.left[:1])]
         # t=0  this handle reads a record of claims A and B: A is completed
         # t=1  another purge leaves a record of B alone in its place; B is completed, its claim purged, and its completion too
         # t=2  the removal arrives, and nothing is there that was written since t=0: it would put B's claim back, as an open one
-        compares = [requests.unwritten(self.first, since, self.end)]
-        compares += [requests.exists(self.first + FIRST[1:])] * bool(self.left)
-        compares += [requests.is_absent(self.first + FIRST[1:])] * self.is_unfinished
+        compares = [requests.unwritten(prefix, since, end)]
+        compares += [requests.exists(self.name + FIRST)] * bool(self.left)
+        compares += [requests.is_absent(self.name + FIRST)] * self.is_unfinished
         return MESSAGES['RequestOp'](request_txn=requests.when(compares, success))
 
 
+WHOLE_AT_ONCE = 50
+"""Records that one request deletes: a server takes 128 operations, and others wait meanwhile."""
 ATTEMPTS = 'attempts '
 """How ``Purged.resume`` begins once the claims are done."""
 MOST_READ = 4
@@ -163,41 +149,33 @@ class EtcdPurging:
             return self._portion(reading, kind, before, limit, after, deadline)
 
         portion = self._store.with_state(read, deadline)
-        # t=0  a record goes in part, and others go whole, by one removal of all keys from the first to the last of them
-        # t=1  what is left of the one gets a name between theirs: in the same request etcd would refuse it, or remove it again
-        # So what is left is put by requests after those.
-        for is_partly in (False, True):
-            removals = [removal for removal in portion.removals if bool(removal.left) is is_partly]
-            gone |= self._remove(removals, kind, portion, deadline)
+        whole = [removal for removal in portion.removals if not removal.left]
+        partly = [removal for removal in portion.removals if removal.left]
+        for removals, most in ((whole, WHOLE_AT_ONCE), (partly, CHUNKS_AT_ONCE)):
+            for start in range(0, len(removals), most):
+                gone |= self._remove(removals[start : start + most], kind, portion, deadline)
         if not portion.resume:
             self._forget(kind)
         return Purged(len(gone), portion.resume)
 
     def _remove(self, removals: Sequence[Removal], kind: HistoryKind, portion: PurgePortion, deadline: float) -> set[Hashable]:
-        """Remove what was not written since it was read, and return the identities of the rows that are gone."""
-        waiting, gone = deque(removals), set[Hashable]()
-        while waiting:
-            part = [waiting.popleft() for _ in range(min(len(waiting), CHUNKS_AT_ONCE))]
-            for removal in part:
-                self._store.put_ahead(removal.left, deadline)
-            # t=0  this handle reads a claim that is old enough to go, at etcd's revision 100
-            # t=1  its node claims the item again: the record is written, at revision 101
-            # t=2  the removal arrives, and is skipped because of revision 101
-            # In a transaction within a transaction older servers check no rights (GHSA-rfx7-8w68-q57q). So there is one operation
-            # beside them, the removal of a key that no call reads: a user who may only read is refused all of it.
-            operations = [requests.delete(self._keys.nothing), *(removal.operation(portion.since) for removal in part)]
-            if kind is HistoryKind.AUDIT and portion.date is not None:
-                operations.append(requests.put(self._keys.purged(portion.date), secrets.token_bytes(12)))
-            answer = self._store.connection.write('KV.Txn', requests.when((), operations), deadline)
-            for removal, response in zip(part, answer.responses[1:], strict=False):
-                # t=0  this handle reads claims A and C, which are completed
-                # t=1  a node appends claim B, whose key lies between theirs
-                # t=2  the removal of all keys from A to C is skipped because of B: A and C are removed apart
-                if response.response_txn.succeeded:
-                    if response.response_txn.responses[0].response_delete_range.deleted:  # not by another purge before
-                        gone |= removal.gone
-                else:
-                    waiting.extend(removal.halves())
+        """Remove, in one request, what was not written since it was read; return the identities of the rows that are gone."""
+        for removal in removals:
+            self._store.put_ahead(removal.left, deadline)
+        # t=0  this handle reads a claim that is old enough to go, at etcd's revision 100
+        # t=1  its node claims the item again: the record is written, at revision 101
+        # t=2  the removal arrives, and is skipped because of revision 101
+        # In a transaction within a transaction older servers check no rights (GHSA-rfx7-8w68-q57q). So there is one operation
+        # beside them, the removal of a key that no call reads: a user who may only read is refused all of it.
+        operations = [requests.delete(self._keys.nothing), *(removal.operation(portion.since) for removal in removals)]
+        if kind is HistoryKind.AUDIT and portion.date is not None:
+            operations.append(requests.put(self._keys.purged(portion.date), secrets.token_bytes(12)))
+        answer = self._store.connection.write('KV.Txn', requests.when((), operations), deadline)
+        gone = set[Hashable]()
+        for removal, response in zip(removals, answer.responses[1:], strict=False):
+            done = response.response_txn
+            if done.succeeded and done.responses[0].response_delete_range.deleted:  # not by another purge before
+                gone |= removal.gone
         return gone
 
     def _forget(self, kind: HistoryKind) -> None:
@@ -231,9 +209,14 @@ class EtcdPurging:
                 return False
             return (row.item in other.items) is isinstance(row, Audit)
 
-        read = [(name, rows, [row for row in rows if stays(row)]) for name, rows in found]
-        removals = list(_removals(read, self._store.time.latest()))
-        removals += [unfinished(name) for name, rows in found if not rows and is_left_over(name, before)]
+        removals, now = list[Removal](), self._store.time.latest()
+        for name, rows in found:
+            left = [row for row in rows if stays(row)]
+            if len(left) < len(rows):
+                gone = frozenset(map(identity_of, rows)).difference(map(identity_of, left))
+                removals.append(Removal(name, gone, _left(name, left, now) if left else ()))
+            elif not rows and is_left_over(name, before):
+                removals.append(Removal(name, is_unfinished=True))
         return PurgePortion(removals, other.at if other else reading.at, date, resume)
 
     def _attempts(self, reading: KeyReading, before: dt.datetime, limit: int, after: str, deadline: float) -> PurgePortion:
@@ -245,7 +228,7 @@ class EtcdPurging:
                 break
             day, seen = date, seen + (len(record.items) if record else 1)
             if record is None and is_left_over(name, before):
-                removals.append(unfinished(name))
+                removals.append(Removal(name, is_unfinished=True))
             elif record is not None and record.at < before:
                 still_open = self._other_history(reading, None, date, limit, deadline)
                 if still_open.to_read:
@@ -253,7 +236,7 @@ class EtcdPurging:
                     break
                 since = still_open.at
                 if still_open.items.isdisjoint(record.items):
-                    removals.append(removal_of(name))
+                    removals.append(Removal(name))
         return PurgePortion(removals, since, None, resume)
 
     def _records(
@@ -310,28 +293,6 @@ def date_of(row: Row) -> dt.date | None:
 def is_left_over(name: bytes, before: dt.datetime) -> bool:
     """Return whether a record that cannot be read was begun so long before a time that its writer is gone."""
     return begun_at(name) + LONGEST_WRITING_SEC < before.timestamp()
-
-
-def unfinished(name: bytes) -> Removal:
-    """Return the removal of what a writer that is gone has left of a record."""
-    return attrs.evolve(removal_of(name), is_unfinished=True)
-
-
-def removal_of(name: bytes, rows: Iterable[Row] = ()) -> Removal:
-    """Return the removal of one record and its rows."""
-    return Removal(name + b'/', name + b'0', frozenset(map(identity_of, rows)))
-
-
-def _removals(found: Sequence[tuple[bytes, list[Row], list[Row]]], now: dt.datetime) -> Iterator[Removal]:
-    """Yield what to remove of records, given with their rows and the rows that stay; whole records in a row together."""
-    for is_whole, run in groupby(found, key=lambda record: bool(record[1]) and not record[2]):
-        if is_whole:
-            yield Removal.together([removal_of(name, rows) for name, rows, _ in run])
-            continue
-        for name, rows, left in run:
-            if len(left) < len(rows):
-                gone = frozenset(map(identity_of, rows)).difference(map(identity_of, left))
-                yield Removal(name + b'/', name + b'0', gone, _left(name, left, now))
 
 
 def _left(name: bytes, rows: Sequence[Row], now: dt.datetime) -> list[KeyValue]:

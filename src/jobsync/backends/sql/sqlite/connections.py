@@ -32,7 +32,6 @@ USERS_BUSY_MS = 5000
 class SqliteConnections:
     """Connections to the file that was at the path when this was made."""
 
-    identity: str
     anchor: Anchor
     engine: Engine
     _file: DatabaseFile
@@ -46,20 +45,18 @@ class SqliteConnections:
     @classmethod
     def open(cls, file: DatabaseFile, deadline: float, *, only_with: str | None = None) -> SqliteConnections:
         """Open the file at the path. One without the table ``only_with`` is left as it is, with nothing beside it."""
-        with file.held(deadline) as lock:
-            lock.is_wanted = only_with is None
-            anchor, identity = file.anchor(deadline, only_with=only_with)
-            lock.is_wanted = anchor.is_ours
-        return cls(identity, anchor, pool(file, identity), file)
+        anchor = file.anchor(deadline, only_with=only_with)
+        return cls(anchor, pool(file, anchor.identity), file)
 
     @functools.cached_property
     def users(self) -> Engine:
         """The engine for the user's own statements. Few have any, and to make it takes a twelfth of the time to open a store."""
         return users_engine(self._file)
 
-    def is_current(self, file: DatabaseFile) -> bool:
-        """Return whether the file at the path is the one that is open here."""
-        return not self.is_disposed and file.is_still(self.identity, self.anchor)
+    @property
+    def is_current(self) -> bool:
+        """Whether the file at the path is the one that is open here."""
+        return not self.is_disposed and self._file.is_still(self.anchor)
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[Connection]:
@@ -84,10 +81,10 @@ class SqliteConnections:
                 return None
             return commits, self.anchor.connection.execute(query).fetchone()
 
-    def let_go(self, file: DatabaseFile) -> None:
+    def let_go(self) -> None:
         """See ``DatabaseFile.let_go``."""
         with self._lock:
-            file.let_go(self.identity, self.anchor)
+            self._file.let_go(self.anchor)
 
     def dispose(self) -> None:
         """Close everything; a connection in use is closed when it is returned."""
@@ -98,7 +95,7 @@ class SqliteConnections:
                 self.anchor.connection.close()
                 self.engine.dispose()
 
-    def dispose_of_all(self, file: DatabaseFile) -> None:
+    def dispose_of_all(self) -> None:
         """Close everything here, and what other handles of this process have open of the same file, unless that is current.
 
         t=0  -wal and -shm are removed under the workers. A ``Cluster`` in the process of node a is idle
@@ -106,32 +103,18 @@ class SqliteConnections:
              for as long as there is any, so a goes on with the -shm that was removed
         t=2  node b, in another process, makes a new -shm. Each of the two writes to the log as if it were alone
         """
-        for other in [reference() for reference in list(_open.values())]:
-            if other is not None and other._pid == os.getpid() and other.identity == self.identity and not other.is_current(file):
+        found = [reference() for reference in list(_open.values())]
+        for other in (each for each in found if each is not None and each._pid == os.getpid()):
+            if other.anchor.identity == self.anchor.identity and not self._file.is_still(other.anchor):
                 other.dispose()
         self.dispose()
-
-
-class EndingConnection(ClosingConnection):
-    """A connection whose transaction ends when it is closed.
-
-    t=0  an exception from outside (KeyboardInterrupt, ``func_timeout``) ends a call while SQLAlchemy takes a statement's result
-    t=1  SQLAlchemy takes the connection for broken, and closes it. SQLite keeps it, and its transaction, until the statement is
-         gone as well: with the exception, which has a traceback with the statement in it
-    t=2  until the collector of garbage finds that, no process writes
-    """
-
-    def close(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
-            self.rollback()
-        super().close()
 
 
 def pool(file: DatabaseFile, identity: str) -> Engine:
     """Return an engine with a few connections, all to the file of this identity."""
 
     def creator() -> sqlite3.Connection:
-        connection, found = file.connect(EndingConnection)
+        connection, found = file.connect(ClosingConnection)
         if found != identity:
             connection.close()
             raise BackendUnavailable(f'{file.path} has just been replaced by another file')

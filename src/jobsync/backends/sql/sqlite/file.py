@@ -91,11 +91,11 @@ class Anchor:
     """The connection that stays open. Not thread-safe."""
 
     connection: sqlite3.Connection
+    identity: str
+    """The identity of the database that it has open."""
     sidecars: Mapping[str, str | None]
     """The identities of the ``-wal`` and ``-shm`` that belong to it."""
     in_wal: bool
-    is_ours: bool
-    """Whether it has the namespace's tables, or is to have them."""
 
 
 @attrs.define
@@ -124,17 +124,17 @@ class DatabaseFile:
         """Return the identity of the file at the path; None if there is none."""
         return identity_of(self.path)
 
-    def is_still(self, identity: str, anchor: Anchor) -> bool:
+    def is_still(self, anchor: Anchor) -> bool:
         """Return whether the files at the path are those that were opened."""
-        return self.identity() == identity and self._sidecars() == anchor.sidecars
+        return self.identity() == anchor.identity and self._sidecars() == anchor.sidecars
 
-    def let_go(self, identity: str, anchor: Anchor) -> None:
+    def let_go(self, anchor: Anchor) -> None:
         """Remove the files beside the database that are this anchor's. The caller is in ``held``.
 
         If only the ``-shm`` was removed, what was committed is brought into the database first. Others may still write to that
         ``-wal`` by the ``-shm`` that is gone, so it is removed all the same. ``Busy`` while a transaction stands in the way.
         """
-        if anchor.in_wal and self.identity() == identity:
+        if anchor.in_wal and self.identity() == anchor.identity:
             now = self._sidecars()
             if now == {**anchor.sidecars, '-shm': None}:
                 # t=0  another process reads what was before the last commit, which may write no page of the log that it needs
@@ -181,29 +181,33 @@ class DatabaseFile:
             raise
         return connection, after
 
-    def anchor(self, deadline: float, *, only_with: str | None = None) -> tuple[Anchor, str]:
-        """Open the anchor, in WAL mode, and return it with the file's identity. The caller is in ``held``.
+    def anchor(self, deadline: float, *, only_with: str | None = None) -> Anchor:
+        """Open the anchor, in WAL mode.
 
-        SQLite keeps the mode in the file. So one without the table ``only_with``, which may be another program's, keeps its own.
+        SQLite keeps the mode in the file. So one without the table ``only_with``, which may be another program's, keeps its own,
+        and has nothing beside it afterwards.
         """
-        check_only_name(self.path)  # before SQLite makes a -wal beside the wrong name
-        connection, identity = self.connect(sqlite3.Connection)
-        try:
-            connection.text_factory = readable
-            is_ours = only_with is None or _has_table(connection, only_with)
-            if is_ours:
-                self._check_encoding(connection)
-            if in_wal := is_ours or _is_wal(connection):
-                self._ensure_wal(connection, deadline)
-            # The first reading opens the -wal and the -shm.
-            connection.execute('SELECT count(*) FROM sqlite_master').fetchone()
-            sidecars = self._sidecars()
-            if in_wal:
-                self._check_shm()
-        except BaseException:
-            connection.close()
-            raise
-        return Anchor(connection, sidecars, in_wal, is_ours), identity
+        with self.held(deadline) as lock:
+            lock.is_wanted = only_with is None
+            check_only_name(self.path)  # before SQLite makes a -wal beside the wrong name
+            connection, identity = self.connect(sqlite3.Connection)
+            try:
+                connection.text_factory = readable
+                is_ours = only_with is None or _has_table(connection, only_with)
+                if is_ours:
+                    self._check_encoding(connection)
+                if in_wal := is_ours or _is_wal(connection):
+                    self._ensure_wal(connection, deadline)
+                # The first reading opens the -wal and the -shm.
+                connection.execute('SELECT count(*) FROM sqlite_master').fetchone()
+                sidecars = self._sidecars()
+                if in_wal:
+                    self._check_shm()
+            except BaseException:
+                connection.close()
+                raise
+            lock.is_wanted = is_ours
+        return Anchor(connection, identity, sidecars, in_wal)
 
     def _check_encoding(self, connection: sqlite3.Connection) -> None:
         # By its bytes a text is compared with what was read (``sound.is_text``). In UTF-16 no node's name has those of UTF-8.

@@ -179,7 +179,7 @@ class SqliteStore(SqlStore):
             if self._closed.is_set():
                 raise BackendUnavailable(f'this backend on {self.file.path} is closed')
             connections = self._connections
-            if connections is not None and connections.is_current(self.file) and (connections.anchor.in_wal or not create):
+            if connections is not None and connections.is_current and (connections.anchor.in_wal or not create):
                 return connections
             if connections is not None:
                 self._connections = None
@@ -188,9 +188,9 @@ class SqliteStore(SqlStore):
                         # Once the anchor is closed, another file may have the inode of one of its own.
                         if not connections.is_disposed:
                             self._connections = connections  # for the next call, if their log cannot be let go
-                            connections.let_go(self.file)
+                            connections.let_go()
                             self._connections = None
-                        connections.dispose_of_all(self.file)
+                        connections.dispose_of_all()
                 finally:
                     if self._connections is None:
                         connections.dispose()
@@ -247,7 +247,7 @@ class SqliteStore(SqlStore):
                         raw.execute('BEGIN')
                     else:
                         self._begin(raw, deadline)
-                    self.dialect.here.identity, self.dialect.here.time = connections.identity, self.now()
+                    self.dialect.here.identity, self.dialect.here.time = connections.anchor.identity, self.now()
                     if mode is Mode.STRUCTURE:
                         connection.execute(self._watch_off)
                     yield SqliteTransaction(connection, self.dialect)
@@ -276,7 +276,7 @@ class SqliteStore(SqlStore):
             ) from error
 
     def _check(self, connections: SqliteConnections) -> None:
-        if not connections.is_current(self.file):
+        if not connections.is_current:
             raise BackendUnavailable(f'{self.file.path} was replaced or deleted meanwhile; nothing was written')
 
     def portion(self, tx: SqlTransaction, old: OldRows) -> Portion:

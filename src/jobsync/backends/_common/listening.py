@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from jobsync.backends._common.backoff import Backoff
 from jobsync.backends._common.concerned import Concerned
+from jobsync.backends._common.forks import abandon, forget_in_child
 from jobsync.errors import BackendUnavailable
 
 __all__ = ['POLL_SEC', 'Listener']
@@ -35,6 +36,13 @@ class Listener(abc.ABC):
 
     def __init__(self) -> None:
         self._closed = False
+        self._begin()
+        forget_in_child(self)
+
+    def forget(self) -> None:
+        """See ``Forgetful``."""
+        abandon(vars(self).copy())
+        self._close_pipe()
         self._begin()
 
     def _begin(self) -> None:

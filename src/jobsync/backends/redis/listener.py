@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 
 import redis
@@ -11,7 +10,6 @@ from redis.connection import AbstractConnection
 
 from jobsync.backend import EventLogger
 from jobsync.backends._common import listening
-from jobsync.backends._common.forks import abandon
 from jobsync.backends.redis.connection import Deadline, can_read, close, exchange
 from jobsync.backends.redis.errors import OUTAGES, code_of
 from jobsync.backends.redis.namespace import RedisNamespace
@@ -41,7 +39,6 @@ class RedisListener(listening.Listener):
 
     def _begin(self) -> None:
         super()._begin()
-        self._process = os.getpid()
         self._connection: AbstractConnection | None = None
         self._received_at = 0.0
         self._pinged_at: float | None = None
@@ -53,23 +50,6 @@ class RedisListener(listening.Listener):
         if not self._polls:
             self._polls = True
             log.info('%s: %s; polling every %g s instead', self._namespace.server, why, listening.POLL_SEC)
-
-    def wait(self, revision: int, timeout_sec: float) -> int:
-        """See ``Backend.wait``."""
-        self._leave_the_parents()
-        return super().wait(revision, timeout_sec)
-
-    def close(self) -> None:
-        """Wake the waiting threads and close the connection."""
-        self._leave_the_parents()
-        super().close()
-
-    def _leave_the_parents(self) -> None:
-        """Begin anew in a forked child, and leave the parent's connection alone."""
-        if self._process != os.getpid():
-            abandon(self._connection)
-            self._close_pipe()
-            self._begin()
 
     def _open(self, within_sec: float) -> None:
         if time.monotonic() < self._subscribes_at:

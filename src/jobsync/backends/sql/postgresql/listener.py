@@ -32,11 +32,13 @@ class PostgresqlListener(listening.Listener):
         self._server = server
         self._state = state
         self._op_timeout = op_timeout_sec
-        self._connection: BoundedConnection | None = None
-        self._listens = False
-        self._logged = False
-        self._channel = ''
         super().__init__()
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._connection: BoundedConnection | None = None
+        self._listens = self._logged = False
+        self._channel = ''
 
     def _open(self, within_sec: float) -> None:  # noqa: ARG002 - any wait may take the time to connect
         self._connection = self._connected()

@@ -94,11 +94,11 @@ class PostgresqlStore(SqlStore):
         self._op_timeout = op_timeout_sec
         self._closed = self._is_known = False
         self._schema_check = SchemaCheck(server, tables.state.name, [*tables.names().values()])
+        self._listener = PostgresqlListener(server, tables.state.name, op_timeout_sec)
         self._set_up()
 
     def _set_up(self) -> None:
         self._hosts = Hosts(self.server)
-        self._listener = PostgresqlListener(self.server, self.tables.state.name, self._op_timeout)
         self._engine = autocommitting(
             'postgresql+psycopg',
             self._connect,
@@ -238,7 +238,7 @@ class PostgresqlStore(SqlStore):
         self._users.pool.dispose()
 
     def forget(self) -> None:
-        for of_the_parent in (self._engine, self._users, self._listener):
+        for of_the_parent in (self._engine, self._users):
             abandon(of_the_parent)
         self._set_up()
 

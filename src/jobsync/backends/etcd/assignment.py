@@ -52,7 +52,6 @@ class EtcdAssignment:
         """All pins as last read, and their version: most readings then need the last records only."""
 
     def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
-        """See ``Backend.read_assignment``."""
         deadline = self._store.later()
         with self._renewed_if_spoilt():
             return self._store.with_state(lambda reading: self._changes(reading, since, tokens, deadline), deadline)
@@ -96,7 +95,6 @@ class EtcdAssignment:
             raise SpoiltAssignment(str(error), reading.state.timeline) from error
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        """See ``Backend.commit``."""
         store, keys, deadline = self._store, self._store.keys, self._store.later()
         store.read_time(deadline)
         leader_key = keys.node(ref.name)

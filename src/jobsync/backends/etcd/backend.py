@@ -92,11 +92,9 @@ class EtcdBackend:
         return f'<{type(self).__name__} {self._shown} {self._keys.namespace}>'
 
     def read_space(self) -> Space:
-        """See ``BackendInfo.space``."""
         return space_of(self.store)
 
     def read_namespaces(self, limit: int) -> list[str]:
-        """See ``BackendInfo.namespaces``."""
         return list(itertools.islice(self.store.namespaces(self.store.soon()), limit))
 
     def _refuse_other_server(self, within_sec: float) -> None:
@@ -106,7 +104,6 @@ class EtcdBackend:
             refuse_other_server(ETCD, host.strip('[]'), int(port), self._shown, within_sec)
 
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
-        """See ``Backend.open``."""
         deadline, keys = self.store.soon(), self._keys
 
         def decide(reading: KeyReading) -> Opened | EtcdWrite[Opened]:
@@ -150,8 +147,6 @@ class EtcdBackend:
         return opened
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
-        """See ``Backend.renew_timeline``."""
-
         def decide(reading: KeyReading) -> Opened | EtcdWrite[Opened] | None:
             state = reading.state
             if state.timeline != expected:
@@ -167,6 +162,5 @@ class EtcdBackend:
         return EtcdWrite([reading.same(self._keys.state)], [put, *removed], Opened(state.settings, state.timeline))
 
     def close(self) -> None:
-        """See ``Backend.close``."""
         self._watcher.close()
         self.store.connection.close()

@@ -128,7 +128,6 @@ class EtcdHistory:
         return self._store.change(wanted, decide, deadline, self._store.remembered(key) if is_known else None)[0]
 
     def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
-        """See ``Backend.lost_attempts``."""
         deadline = self._store.later()
 
         def read(reading: KeyReading) -> DateAttempts:
@@ -162,7 +161,6 @@ class EtcdHistory:
         self._completed = (known, *others)[:MOST_DATES]
 
     def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
-        """See ``Backend.append_audits``."""
         deadline = self._store.later()
         record = self._record(HistoryKind.AUDIT, node, items, date, deadline)
         key, marks = record[0][0], (self._keys.completed(date), self._keys.purged(date))
@@ -193,12 +191,10 @@ class EtcdHistory:
     def history(
         self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
     ) -> Sequence[Row]:
-        """See ``Backend.history``."""
         day = None if kind is HistoryKind.REBALANCE else date  # rebalances have no date
         return self._read([kind], day, self._store.later(), item).history(kind, limit, date, item)
 
     def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
-        """See ``Backend.incomplete``."""
         deadline = self._store.later()
         self._store.read_time(deadline)
         before = self._store.time.earliest() - older_than

@@ -85,7 +85,6 @@ class EtcdLocks:
         return found
 
     def read_locks(self) -> LockReading:
-        """See ``Backend.read_locks``."""
         deadline = self._store.later()
         found = self._store.with_state(lambda reading: self.at(reading, deadline), deadline)
         reading = found.table().reading()

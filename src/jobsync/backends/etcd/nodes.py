@@ -29,7 +29,6 @@ class EtcdNodes:
         """The name that led at the last heartbeat; no node has this one."""
 
     def snapshot(self) -> Snapshot:
-        """See ``Backend.snapshot``."""
         reading = self._store.read_cluster(self._store.soon())
         state, (records, unreadable) = reading.state, reading.records()
         self._store.time.read_all(records)
@@ -48,7 +47,6 @@ class EtcdNodes:
         )
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
-        """See ``Backend.register``."""
         name, deadline = node.ref.name, self._store.soon()
 
         def decide(reading: KeyReading) -> EtcdWrite[bytes]:
@@ -76,8 +74,6 @@ class EtcdNodes:
         self._change(name, decide, deadline)
 
     def set_weight(self, ref: NodeRef, weight: float, stalled: bool = False) -> None:
-        """See ``Backend.set_weight``."""
-
         def decide(reading: KeyReading) -> bytes | EtcdWrite[bytes]:
             record, state = reading.joined(ref), reading.state
             if (record.node.weight, record.node.stalled) == (weight, stalled):
@@ -89,8 +85,6 @@ class EtcdNodes:
         self._change(ref.name, decide, self._store.soon())
 
     def deregister(self, ref: NodeRef, died: bool = False) -> None:
-        """See ``Backend.deregister``."""
-
         def decide(reading: KeyReading) -> EtcdWrite[bytes] | None:
             state = reading.state
             try:
@@ -106,7 +100,6 @@ class EtcdNodes:
         self._store.remember(self._keys.node(ref.name), None)
 
     def remove_node(self, ref: NodeRef) -> bool:
-        """See ``Backend.remove_node``."""
         state_key, key = self._keys.state, self._keys.node(ref.name)
 
         def decide(reading: KeyReading) -> bool | EtcdWrite[bool]:
@@ -121,8 +114,6 @@ class EtcdNodes:
         return self._store.change(self._state_and(ref.name), decide, self._store.soon())[0]
 
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
-        """See ``Backend.acquire_leadership``."""
-
         def decide(reading: KeyReading) -> Leadership | EtcdWrite[Leadership]:
             reading.joined(ref)
             state = reading.state

@@ -136,7 +136,6 @@ class EtcdPurging:
         """Held while a portion adds to it: a leader's purge and one of a person continue the same reading."""
 
     def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
-        """See ``Backend.purge``."""
         deadline, gone = self._store.later(), set[Hashable]()
         if not after:
             self._forget(kind)

@@ -73,7 +73,6 @@ class MemoryBackend(SingleWriterBackend):
         )
 
     def read_namespaces(self, limit: int) -> list[str]:
-        """See ``BackendInfo.namespaces``."""
         with self.store.lock:
             return sorted(self.store.spaces)[:limit]
 

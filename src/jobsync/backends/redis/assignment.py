@@ -30,7 +30,6 @@ class RedisAssignment:
         """The pins of the last reading, and their version."""
 
     def read(self, since: Revision | None, tokens: Collection[int] | None = None) -> Changes:
-        """See ``Backend.read_assignment``."""
         known, pins = self._pins
         *timeline, number, stamp, _, all_members, base, entries, version_of_pins, all_pins, missing = self._run(
             'read_assignment', since=records.revision_text(since), pins=known
@@ -62,7 +61,6 @@ class RedisAssignment:
             raise BackendUnavailable(f'{self._namespace.server}: {error}, so that a new timeline begins') from error
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        """See ``Backend.commit``."""
         deadline, stamp = self._namespace.deadline(bulk=True), draw_stamp()
         number, *log = self._run(
             'commit',
@@ -104,7 +102,6 @@ class RedisAssignment:
         self._run('compact', first=first, entries=count, size=sum(sizes[:count]), blob=blob, deadline=deadline)
 
     def renew(self, expected: Timeline, at_least: int, longest_timeout_sec: float) -> None:
-        """See ``Backend.renew_timeline``."""
         self._run(
             'renew_timeline',
             **records.timeline_words(expected),

@@ -88,7 +88,6 @@ class RedisBackend:
     # The namespace
 
     def read_namespaces(self, limit: int) -> list[str]:
-        """See ``BackendInfo.namespaces``."""
         return sorted(self._namespace.of_server())[:limit]
 
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:

@@ -103,11 +103,9 @@ class SqlBackend:
     # The namespace
 
     def read_namespaces(self, limit: int) -> list[str]:
-        """See ``BackendInfo.namespaces``."""
         return self._run(Mode.READ, lambda tx: self.store.namespaces(tx, limit))
 
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
-        """See ``Backend.open``."""
         self.store.reach(create, self._options.op_timeout_sec)
         version, found = None, None
         # In a transaction of its own: after its first reading none finds what a rewrite writes anew (``hold``).
@@ -142,17 +140,14 @@ class SqlBackend:
         return version, state.read(tx)
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
-        """See ``Backend.renew_timeline``."""
         self._run(Mode.STRUCTURE, lambda tx: namespaces.renew(tx, expected, at_least, longest_timeout_sec))
 
     def close(self) -> None:
-        """See ``Backend.close``."""
         self.store.close()
 
     snapshot = _in_one(Mode.READ, heartbeats.snapshot)
 
     def wait(self, revision: int, timeout: float) -> int:
-        """See ``Backend.wait``."""
         return self.store.wait(revision, timeout)
 
     # Nodes
@@ -168,7 +163,6 @@ class SqlBackend:
     acquire_leadership = _in_one(Mode.STRUCTURE, nodes.acquire_leadership)
 
     def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
-        """See ``Backend.read_assignment``."""
         known = self._pins
         changes = self._bulk(Mode.READ, lambda tx: read_assignment.read(tx, since, tokens, known))
         self._pins = changes.version, changes.pins

@@ -194,7 +194,6 @@ class PostgresqlStore(SqlStore):
             )
 
     def check_rights(self, tx: SqlTransaction) -> None:
-        """See ``SqlStore.check_rights``."""
         assert isinstance(tx, Framed)
         table, grants = lacking(tx.raw, needed_at_once(self.tables))
         if table:

@@ -38,12 +38,10 @@ class Framed(SqlTransaction):
     """Statements in the message of the COMMIT, directly before it."""
 
     def execute(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
-        """See ``SqlTransaction.execute``."""
         with self._framing():
             return super().execute(statement, parameters)
 
     def execute_text(self, statement: str) -> sa.CursorResult[Any]:
-        """See ``SqlTransaction.execute_text``."""
         with self._framing():
             return super().execute_text(statement)
 
@@ -78,7 +76,6 @@ class Framed(SqlTransaction):
             self.raw.is_queueing = False
 
     def conclude(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
-        """See ``SqlTransaction.conclude``."""
         with self._framing(*self.before_commit, 'COMMIT'):
             return super().execute(statement, parameters)
 

@@ -7,10 +7,7 @@ import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection
-
 from jobsync.backend import (
-    BackendInfo,
     BackendOptions,
     Changes,
     HistoryKind,
@@ -62,14 +59,11 @@ class SqlBackend:
         self._options = options
         self._pins: read_assignment.KnownPins = None, ()
         """The pins of the last reading, and their version: most readings need those only that were written since."""
+        self.info, self.wait, self.close = store.info, store.wait, store.close
+        self.connection, self.check_no_writer_here = store.connection, store.check_no_writer_here
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self.store!r}>'
-
-    @property
-    def info(self) -> BackendInfo:
-        """What the store guarantees."""
-        return self.store.info
 
     def _run(self, mode: Mode, work: Callable[[SqlTransaction], T]) -> T:
         return self.store.run(mode, self._options.op_timeout_sec, work)
@@ -77,28 +71,10 @@ class SqlBackend:
     def _bulk(self, mode: Mode, work: Callable[[SqlTransaction], T]) -> T:
         return self.store.run(mode, self._options.bulk_timeout_sec, work)
 
-    # For SQL users
-
     @property
     def tables(self) -> Mapping[str, str]:
         """The names of the tables, by those of ``Tables``, capitalised: ``Node``, ``Token`` and so on."""
         return self.store.tables.names()
-
-    def connection(self) -> Connection:
-        """Return a connection to the same database, for the caller to use and close. Each statement commits by itself.
-
-        What a statement changes in the tables of nodes, tokens, locks or items counts as a manual edit. A transaction (begun with
-        BEGIN) that is left open keeps the database from vacuuming or checkpointing; one that has written keeps every node from
-        writing.
-        """
-        return self.store.connection()
-
-    def check_no_writer_here(self) -> None:
-        """Raise ``UnsupportedOperation`` if what the caller has written over a ``connection()`` keeps this backend from writing.
-
-        That is so on SQLite, while the transaction is open.
-        """
-        self.store.check_no_writer_here()
 
     # The namespace
 
@@ -142,13 +118,7 @@ class SqlBackend:
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         self._run(Mode.STRUCTURE, lambda tx: namespaces.renew(tx, expected, at_least, longest_timeout_sec))
 
-    def close(self) -> None:
-        self.store.close()
-
     snapshot = _in_one(Mode.READ, heartbeats.snapshot)
-
-    def wait(self, revision: int, timeout: float) -> int:
-        return self.store.wait(revision, timeout)
 
     # Nodes
 

@@ -12,20 +12,20 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import attrs
 import sqlalchemy as sa
 
 from jobsync._random import RANDOM
-from jobsync.backend import BackendInfo
+from jobsync.backend import BackendInfo, Reach
 from jobsync.backends._common.forks import forget_in_child
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.schema import Tables
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
-__all__ = ['MAX_REMOVALS', 'Busy', 'Mode', 'SqlStore', 'SqlTransaction', 'Statement', 'patiently']
+__all__ = ['Busy', 'Mode', 'SqlStore', 'SqlTransaction', 'Statement', 'patiently']
 
 T = TypeVar('T')
 Statement = sa.Executable | Callable[[Dialect], sa.Executable]
@@ -93,8 +93,21 @@ class SqlTransaction:
 class SqlStore(abc.ABC):
     """A database and the tables of one namespace in it. Thread-safe."""
 
-    def __init__(self, info: BackendInfo, dialect: Dialect) -> None:
-        self.info = info
+    namespaces_query: ClassVar[str]
+    """Selects the prefixes of tables, sorted. Known by two of three tables, so that one which has lost one of them is listed."""
+
+    def __init__(self, dialect: Dialect, reach: Reach, folder: str | None = None) -> None:
+        self.info = BackendInfo(
+            dialect.name,
+            durable=True,
+            push=True,
+            reach=reach,
+            max_tokens=1_000_000,
+            max_removals=MAX_REMOVALS,
+            sql=True,
+            namespaces=True,
+            folder=folder,
+        )
         self.dialect = dialect
         self.tables = dialect.tables
         forget_in_child(self)
@@ -129,9 +142,9 @@ class SqlStore(abc.ABC):
     def existing_tables(self, tx: SqlTransaction) -> set[str]:
         """Return the names of the namespace's tables that exist."""
 
-    @abc.abstractmethod
     def namespaces(self, tx: SqlTransaction, limit: int) -> list[str]:
         """Return the names of the first namespaces in the database, sorted."""
+        return [name for (name,) in tx.execute_text(f'{self.namespaces_query} LIMIT {limit}')]
 
     def has_schema(self, tx: SqlTransaction) -> bool:
         """Return whether any of the tables exists; ``SchemaMismatch`` if they are not from this jobsync."""
@@ -180,12 +193,17 @@ class SqlStore(abc.ABC):
 
     @abc.abstractmethod
     def connection(self) -> sa.Connection:
-        """Return a connection for the user's own statements, each of which commits by itself; the user closes it."""
+        """Return a connection to the same database, for the caller to use and close. Each statement commits by itself.
+
+        What a statement changes in the tables of nodes, tokens, locks or items counts as a manual edit. A transaction (begun with
+        BEGIN) that is left open keeps the database from vacuuming or checkpointing; one that has written keeps every node from
+        writing.
+        """
 
     def check_no_writer_here(self) -> None:
-        """Raise ``UnsupportedOperation`` if the caller's own open transaction over a ``connection()`` keeps this from writing.
+        """Raise ``UnsupportedOperation`` if what the caller has written over a ``connection()`` keeps the backend from writing.
 
-        A database with many writers at a time has nothing to refuse.
+        That is so on SQLite, while the transaction is open.
         """
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 
-from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
+from jobsync.backend import Backend, BackendOptions, Reach
 from jobsync.backends._common.forks import abandon
 from jobsync.backends._common.probing import POSTGRESQL, refuse_other_server
 from jobsync.backends.sql import state as states
@@ -30,21 +30,11 @@ from jobsync.backends.sql.postgresql.transaction import HOLD_MS, Framed
 from jobsync.backends.sql.postgresql.url import PostgresqlServer, server_of
 from jobsync.backends.sql.postgresql.user_connection import connect_for_user
 from jobsync.backends.sql.schema import SCHEMA_VERSION, Tables, tables_for
-from jobsync.backends.sql.store import MAX_REMOVALS, Mode, SqlStore, SqlTransaction
+from jobsync.backends.sql.store import Mode, SqlStore, SqlTransaction
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 
 __all__ = ['PostgresqlStore', 'connect']
 
-INFO = BackendInfo(
-    'postgresql',
-    durable=True,
-    push=True,
-    reach=Reach.NETWORK,
-    max_tokens=1_000_000,
-    max_removals=MAX_REMOVALS,
-    sql=True,
-    namespaces=True,
-)
 IDLE_CONNECTIONS = 1
 """How many connections the pool keeps, besides the one that listens."""
 MORE_CONNECTIONS = -1
@@ -63,7 +53,7 @@ SELECT prefix COLLATE "C" FROM (
     WHERE relkind = 'r' AND pg_catalog.pg_table_is_visible(oid)
 ) AS found WHERE prefix <> '' GROUP BY prefix, relnamespace HAVING count(*) >= 2 ORDER BY 1
 """
-"""Known by two of three tables, so that one which has lost one of them is listed."""
+"""Finds the tables in the search_path."""
 
 ROWS_OF_A_PAGE = 128
 """About how many claims or audits a page holds."""
@@ -88,8 +78,10 @@ def _raw(connection: sa.Connection) -> BoundedConnection:
 class PostgresqlStore(SqlStore):
     """A database on a server."""
 
+    namespaces_query = NAMESPACES
+
     def __init__(self, server: PostgresqlServer, tables: Tables, op_timeout_sec: float) -> None:
-        super().__init__(INFO, PostgresqlDialect(tables))
+        super().__init__(PostgresqlDialect(tables), Reach.NETWORK)
         self.server = server
         self._op_timeout = op_timeout_sec
         self._closed = self._is_known = False
@@ -198,10 +190,6 @@ class PostgresqlStore(SqlStore):
         table, grants = lacking(tx.raw, needed_at_once(self.tables))
         if table:
             raise refused(f'permission denied for table {table}', self.server, grants)
-
-    def namespaces(self, tx: SqlTransaction, limit: int) -> list[str]:
-        """See ``SqlStore.namespaces``: those in the search_path."""
-        return [name for (name,) in tx.execute_text(f'{NAMESPACES} LIMIT {limit}')]
 
     def watch(self, tx: SqlTransaction) -> None:
         statements = functions_and_triggers(self.tables, self._schema(tx))

@@ -11,10 +11,9 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import attrs
 import sqlalchemy as sa
 
-from jobsync.backend import Backend, BackendInfo, BackendOptions, Reach
+from jobsync.backend import Backend, BackendOptions, Reach
 from jobsync.backends._common.closed import Closed
 from jobsync.backends._common.concerned import announcement
 from jobsync.backends._common.forks import abandon
@@ -32,21 +31,11 @@ from jobsync.backends.sql.sqlite.fork_gate import in_sqlite
 from jobsync.backends.sql.sqlite.hints import Hints, announced_since, news_query
 from jobsync.backends.sql.sqlite.users import check_no_writer_here, writer_of
 from jobsync.backends.sql.sqlite.write_queue import WriteQueue
-from jobsync.backends.sql.store import MAX_REMOVALS, Busy, Mode, SqlStore, SqlTransaction, patiently
+from jobsync.backends.sql.store import Busy, Mode, SqlStore, SqlTransaction, patiently
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
 __all__ = ['SqliteStore', 'connect']
 
-INFO = BackendInfo(
-    'sqlite',
-    durable=True,
-    push=True,
-    reach=Reach.HOST,
-    max_tokens=1_000_000,
-    max_removals=MAX_REMOVALS,
-    sql=True,
-    namespaces=True,
-)
 PULSE_SEC = (0.025, 0.15)
 """The pauses between two polls of ``wait``: just after a change, because a hand-over has several steps; and after a long calm."""
 PULSE_OF_NODE_SEC = (0.0005, 0.001)
@@ -63,7 +52,6 @@ FROM sqlite_master JOIN (SELECT 'state' AS ending UNION SELECT 'rebalance' UNION
     ON lower(name) LIKE '_%' || ending
 WHERE type = 'table' GROUP BY prefix HAVING count(*) >= 2 ORDER BY 1
 """
-"""Known by two of three tables, so that one which has lost one of them is listed."""
 OLDEST_SQLITE = (3, 33, 0)
 """The first with UPDATE FROM."""
 RESERVED = 'sqlite_'
@@ -121,9 +109,10 @@ class SqliteStore(SqlStore):
     """The database in one file."""
 
     dialect: SqliteDialect
+    namespaces_query = NAMESPACES
 
     def __init__(self, path: Path, tables: Tables) -> None:
-        super().__init__(attrs.evolve(INFO, folder=str(path.parent)), SqliteDialect(tables))
+        super().__init__(SqliteDialect(tables), Reach.HOST, folder=str(path.parent))
         self.file = DatabaseFile(path)
         self.now = utc_now
         self._mutex = threading.Lock()
@@ -157,9 +146,6 @@ class SqliteStore(SqlStore):
     def existing_tables(self, tx: SqlTransaction) -> set[str]:
         rows = tx.connection.exec_driver_sql("SELECT lower(name) FROM sqlite_master WHERE type IN ('table', 'view')")
         return {name for (name,) in rows} & set(self.tables.names().values())
-
-    def namespaces(self, tx: SqlTransaction, limit: int) -> list[str]:
-        return [name for (name,) in tx.execute_text(f'{NAMESPACES} LIMIT {limit}')]
 
     def watch(self, tx: SqlTransaction) -> None:
         tx.execute_texts(triggers(self.tables))

@@ -8,8 +8,7 @@ from urllib.parse import parse_qsl, unquote
 
 import attrs
 
-from jobsync.backends._common.hosts import checked_host
-from jobsync.backends._common.paths import absolute
+from jobsync.backends._common.urls import absolute, checked_host
 from jobsync.errors import ConfigError
 
 __all__ = ['EtcdCluster', 'Login', 'Tls', 'cluster_of']

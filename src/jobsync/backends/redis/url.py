@@ -11,8 +11,7 @@ import attrs
 import redis
 import redis.connection
 
-from jobsync.backends._common.hosts import checked_host
-from jobsync.backends._common.paths import absolute
+from jobsync.backends._common.urls import absolute, checked_host
 from jobsync.backends.redis.connection import PARAMETERS
 from jobsync.errors import ConfigError
 

@@ -16,10 +16,9 @@ from jobsync.backends.sql import attempts
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.nodes import check_joined, joined_query, run_of
-from jobsync.backends.sql.portions import OldRows
 from jobsync.backends.sql.schema import SCHEMA_VERSION, Tables
 from jobsync.backends.sql.sound import is_day, is_moment
-from jobsync.backends.sql.store import SqlTransaction
+from jobsync.backends.sql.store import OldRows, SqlTransaction
 from jobsync.backends.sql.types import Spoilt
 
 __all__ = ['append_audits', 'append_claims', 'delete', 'history', 'incomplete', 'old_rows']

@@ -7,6 +7,7 @@ differ in what they lock, and in whether the triggers that watch for manual edit
 from __future__ import annotations
 
 import abc
+import datetime as dt
 import enum
 import time
 import traceback
@@ -21,11 +22,10 @@ from jobsync._random import RANDOM
 from jobsync.backend import BackendInfo, Reach
 from jobsync.backends._common.forks import forget_in_child
 from jobsync.backends.sql.dialect import Dialect
-from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.schema import Tables
 from jobsync.errors import BackendUnavailable, SchemaMismatch
 
-__all__ = ['Busy', 'Mode', 'SqlStore', 'SqlTransaction', 'Statement', 'patiently']
+__all__ = ['Busy', 'Mode', 'OldRows', 'Portion', 'SqlStore', 'SqlTransaction', 'Statement', 'patiently']
 
 T = TypeVar('T')
 Statement = sa.Executable | Callable[[Dialect], sa.Executable]
@@ -88,6 +88,33 @@ class SqlTransaction:
     def conclude(self, statement: Statement, parameters: Mapping[str, Any] | None = None) -> sa.CursorResult[Any]:
         """Run one statement, and commit with it if the store can: later statements are another transaction then."""
         return self.execute(statement, parameters)
+
+
+@attrs.frozen
+class OldRows:
+    """What a portion of a purge is to contain."""
+
+    table: sa.Table
+    may_go: sa.ColumnElement[bool]
+    """Whether a row of the table may be deleted once it is old."""
+    before: dt.datetime
+    limit: int
+    after: str
+
+    @property
+    def made(self) -> sa.Column[dt.datetime]:
+        """Return the column that says when a row was made."""
+        return self.table.c['triggered_at' if 'triggered_at' in self.table.c else 'created_on']
+
+
+@attrs.frozen
+class Portion:
+    """Some rows of a table."""
+
+    rows: sa.ColumnElement[bool] | None
+    """Whether a row is one of them. None: there is nothing to delete."""
+    resume: str
+    """See ``Purged.resume``."""
 
 
 class SqlStore(abc.ABC):

@@ -18,7 +18,6 @@ from jobsync.backends._common.probing import POSTGRESQL, refuse_other_server
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.engine import IdlePool, PrivatePool, autocommitting
-from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.postgresql.checking import SEARCH_PATH, Hosts, SchemaCheck
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, in_one_line, refused, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
@@ -30,7 +29,7 @@ from jobsync.backends.sql.postgresql.transaction import HOLD_MS, Framed
 from jobsync.backends.sql.postgresql.url import PostgresqlServer, server_of
 from jobsync.backends.sql.postgresql.user_connection import connect_for_user
 from jobsync.backends.sql.schema import SCHEMA_VERSION, Tables, tables_for
-from jobsync.backends.sql.store import Mode, SqlStore, SqlTransaction
+from jobsync.backends.sql.store import Mode, OldRows, Portion, SqlStore, SqlTransaction
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 
 __all__ = ['PostgresqlStore', 'connect']

@@ -9,8 +9,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
-from jobsync.backends._common.hosts import checked_host
-from jobsync.backends._common.paths import absolute
+from jobsync.backends._common.urls import absolute, checked_host
 from jobsync.errors import ConfigError
 
 __all__ = ['PostgresqlServer', 'server_of']

@@ -20,7 +20,6 @@ from jobsync.backends._common.forks import abandon
 from jobsync.backends._common.values import utc_now
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
-from jobsync.backends.sql.portions import OldRows, Portion
 from jobsync.backends.sql.schema import Tables, tables_for
 from jobsync.backends.sql.sqlite.connections import SqliteConnections
 from jobsync.backends.sql.sqlite.ddl import MANUAL, triggers
@@ -31,7 +30,7 @@ from jobsync.backends.sql.sqlite.fork_gate import in_sqlite
 from jobsync.backends.sql.sqlite.hints import Hints, announced_since, news_query
 from jobsync.backends.sql.sqlite.users import check_no_writer_here, writer_of
 from jobsync.backends.sql.sqlite.write_queue import WriteQueue
-from jobsync.backends.sql.store import Busy, Mode, SqlStore, SqlTransaction, patiently
+from jobsync.backends.sql.store import Busy, Mode, OldRows, Portion, SqlStore, SqlTransaction, patiently
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
 __all__ = ['SqliteStore', 'connect']

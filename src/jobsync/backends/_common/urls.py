@@ -1,10 +1,13 @@
-"""Hosts in the URLs of stores."""
+"""Hosts and paths in the URLs of stores."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+
 from jobsync.errors import ConfigError
 
-__all__ = ['checked_host']
+__all__ = ['absolute', 'checked_host']
 
 
 def checked_host(host: str) -> str:
@@ -20,3 +23,13 @@ def checked_host(host: str) -> str:
             'characters'
         ) from None
     return host
+
+
+def absolute(path: str) -> str:
+    """Return a path that a later change of the working directory does not change; as it is where that directory was removed.
+
+    A driver reads its files anew for each connection.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.abspath(path)  # noqa: PTH100 - links in the path must be followed at each use, not now
+    return path

@@ -138,6 +138,27 @@ def test_records_that_another_purge_has_removed(harness: EtcdHarness, monkeypatc
     assert purged(backend, HistoryKind.CLAIM, later, limit=100) == 0
 
 
+def test_many_small_records_beside_a_large_one(harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claims that were recorded one by one are read a hundred at a time, though the completions are one record with all items."""
+    backend, reads = harness.connect(), list[str]()
+    assert isinstance(backend, EtcdBackend)
+    namespace, items = Namespace(backend), [f'item {number}' for number in range(300)]
+    ref = namespace.join('a')
+    for item in items:
+        namespace.claim(ref, item, date=DAY)
+    namespace.audit('a', *items, date=DAY)
+    connection, read = backend.store.connection, backend.store.connection.read
+
+    def counted(method: str, request: Any, deadline: float) -> Any:
+        reads.append(method)
+        return read(method, request, deadline)
+
+    later = namespace.snapshot().now + dt.timedelta(hours=1)
+    monkeypatch.setattr(connection, 'read', counted)
+    assert purged(backend, HistoryKind.CLAIM, later, limit=100) == len(items)
+    assert len(reads) < 50
+
+
 def test_records_whose_writers_died(harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """The chunks of large records that were never completed go with the history of their time, and not before."""
     backend = harness.connect()

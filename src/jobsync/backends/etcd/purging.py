@@ -123,8 +123,8 @@ class EtcdPurging:
 
     def __init__(self, store: EtcdStore, log: AttemptLog) -> None:
         self._store, self._keys, self._log = store, store.keys, log
-        self._rows_of_a_key = 1.0
-        """In the record that was read last."""
+        self._rows_of_a_key = dict.fromkeys(HistoryKind, 1.0)
+        """In the record of each kind that was read last."""
         self.forget()
         forget_in_child(self)
 
@@ -243,12 +243,12 @@ class EtcdPurging:
     ) -> Iterator[tuple[bytes, list[Row]]]:
         """Yield the name of each record from ``after`` on, and its rows, about ``limit`` of which one request reads."""
         prefix = self._keys.history(kind, date)
-        page = min(PAGE, max(1, round(limit / self._rows_of_a_key)))
+        page = min(PAGE, max(1, round(limit / self._rows_of_a_key[kind])))
         chunks = self._store.range(prefix, reading.at, deadline, prefix + after.encode('latin-1'), page=page)
         for name, parts in groupby(chunks, key=record_name):
             values = list(parts)
             rows = rows_of(kind, name, joined(values))
-            self._rows_of_a_key = max(1.0, len(rows) / len(values))
+            self._rows_of_a_key[kind] = max(1.0, len(rows) / len(values))
             yield name, rows
 
     def _other_history(

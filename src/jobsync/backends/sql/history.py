@@ -92,11 +92,8 @@ class Claiming:
 
     def __init__(self, *, counts: bool) -> None:
         self._counts = counts
-        # A statement is built once for each function object, and each access to a method makes a new object: so they are kept.
-        self.put_new, self.put = self._put_new, self._put
-        self.put_and_find, self.find = self._put_and_find, self._find
 
-    def _put_new(self, dialect: Dialect) -> Any:
+    def put_new(self, dialect: Dialect) -> Any:
         """Insert claims, if the run is registered, none of them exists and none of the items is completed."""
         tables = dialect.tables
         none_completed = none_of(dialect, tables.audit, by_any=True)
@@ -104,7 +101,7 @@ class Claiming:
         none_claimed = none_of(dialect, tables.claim, by_any=self._counts)
         return put_rows(dialect, tables.claim, joined_query(dialect).subquery(), none_claimed, none_completed, and_=self._run())
 
-    def _put(self, dialect: Dialect) -> Any:
+    def put(self, dialect: Dialect) -> Any:
         """Insert claims of the items that may be claimed, if the run is registered; a claim that exists gets the new time."""
         return self._put_for(dialect, joined_query(dialect).subquery())
 
@@ -118,7 +115,7 @@ class Claiming:
             renewed |= attempts.counted(table, put.excluded)
         return put.on_conflict_do_update(index_elements=KEY, set_=renewed)
 
-    def _put_and_find(self, dialect: Dialect) -> Any:
+    def put_and_find(self, dialect: Dialect) -> Any:
         """Do as ``put``, and select what ``find`` selects, with a row of nulls if the run is registered and the schema known."""
         table, state, run = dialect.tables.claim, dialect.tables.state, joined_query(dialect).cte('run')
         registered = sa.select(sa.null().cast(sa.String), sa.null().cast(sa.BigInteger)).select_from(state.join(run, sa.true()))
@@ -126,7 +123,7 @@ class Claiming:
         put = self._put_for(dialect, run)
         return sa.union_all(registered, *self._found(dialect, run)).add_cte(put.returning(table.c.item).cte('put'))
 
-    def _find(self, dialect: Dialect) -> Any:
+    def find(self, dialect: Dialect) -> Any:
         """Select the items that may not be claimed, each with its lost attempts; with null if any node has completed it."""
         return sa.union_all(*self._found(dialect, None))
 

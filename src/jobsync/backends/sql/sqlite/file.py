@@ -46,6 +46,7 @@ OURS = 0o600
 WAL_LIMIT = 16 * 2**20
 """Bytes to which the ``-wal`` is cut back after a commit that needed more."""
 ENCODING = 'UTF-8'
+HAS_TABLE = 'SELECT 1 FROM sqlite_master WHERE lower(name) = lower(?)'
 LONGEST_PATH = 504
 """Bytes of the path, without links: SQLite has room for 512, with ``-journal`` behind it."""
 POLL_SEC = 0.01
@@ -78,14 +79,6 @@ def _opened(lock: Path) -> tuple[int, bool]:
             return os.open(lock, flags), False
 
 
-def _has_table(connection: sqlite3.Connection, name: str) -> bool:
-    return bool(connection.execute('SELECT 1 FROM sqlite_master WHERE lower(name) = lower(?)', (name,)).fetchall())
-
-
-def _is_wal(connection: sqlite3.Connection) -> bool:
-    return bool(connection.execute('PRAGMA journal_mode').fetchall() == [('wal',)])
-
-
 @attrs.frozen(eq=False)
 class Anchor:
     """The connection that stays open. Not thread-safe."""
@@ -102,10 +95,8 @@ class Anchor:
 class SidecarLock:
     """The ``-lock``, while this process holds it."""
 
-    is_new: bool
-    """Whether there was none before."""
     is_wanted: bool = True
-    """Whether a new one is to stay: not beside the file of another program."""
+    """Whether one that was made for this is to stay: not beside the file of another program."""
 
 
 C = TypeVar('C', bound=sqlite3.Connection)
@@ -193,10 +184,10 @@ class DatabaseFile:
             connection, identity = self.connect(sqlite3.Connection)
             try:
                 connection.text_factory = readable
-                is_ours = only_with is None or _has_table(connection, only_with)
+                is_ours = only_with is None or bool(connection.execute(HAS_TABLE, (only_with,)).fetchall())
                 if is_ours:
                     self._check_encoding(connection)
-                if in_wal := is_ours or _is_wal(connection):
+                if in_wal := is_ours or connection.execute('PRAGMA journal_mode').fetchall() == [('wal',)]:
                     self._ensure_wal(connection, deadline)
                 # The first reading opens the -wal and the -shm.
                 connection.execute('SELECT count(*) FROM sqlite_master').fetchone()
@@ -266,11 +257,11 @@ class DatabaseFile:
                 # t=2  the other one removes the -lock and releases it: a third may make one anew, and hold that
                 # So only the file that is still at the path counts.
                 if is_open := identity_of(path) == _identity(os.fstat(descriptor)):
-                    lock = SidecarLock(is_new)
+                    lock = SidecarLock()
                     try:
                         yield lock
                     finally:
-                        if lock.is_new and not lock.is_wanted:
+                        if is_new and not lock.is_wanted:
                             path.unlink(missing_ok=True)
             finally:
                 # t=0  this process is forked meanwhile, and the child has a copy of the descriptor

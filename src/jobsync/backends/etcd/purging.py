@@ -259,29 +259,26 @@ class EtcdPurging:
         Reads about ``READ_AHEAD`` times ``limit`` rows more of it, if it was not read to its end.
         """
         with self._reads:
-            return self._read_on(reading, kind, date, limit, deadline)
-
-    def _read_on(self, reading: KeyReading, kind: HistoryKind | None, date: dt.date, limit: int, deadline: float) -> OtherHistory:
-        other = self._other.pop((kind, date), None)
-        if other is None or other.cluster != reading.cluster or other.at > reading.at:
-            other = OtherHistory.begin(kind, reading)
-        # Of several, because the leader and a person may purge at once: neither is to make the other begin again.
-        while len(self._other) >= MOST_READ:
-            self._other.pop(next(iter(self._other)), None)
-        self._other[kind, date] = other
-        seen = 0
-        while other.to_read:
-            which = other.to_read[0]
-            prefix = self._keys.history(which, date)
-            for name, rows in self._records(reading, which, other.after, limit, deadline, date):
-                if seen >= READ_AHEAD * limit:
-                    other.after = name.removeprefix(prefix).decode('latin-1')
-                    return other
-                other.add({row.item for row in rows if isinstance(row, (Claim, Audit))})
-                seen += max(1, len(rows))
-            other.after = ''
-            del other.to_read[0]
-        return other
+            other = self._other.pop((kind, date), None)
+            if other is None or other.cluster != reading.cluster or other.at > reading.at:
+                other = OtherHistory.begin(kind, reading)
+            # Of several, because the leader and a person may purge at once: neither is to make the other begin again.
+            while len(self._other) >= MOST_READ:
+                self._other.pop(next(iter(self._other)), None)
+            self._other[kind, date] = other
+            seen = 0
+            while other.to_read:
+                which = other.to_read[0]
+                prefix = self._keys.history(which, date)
+                for name, rows in self._records(reading, which, other.after, limit, deadline, date):
+                    if seen >= READ_AHEAD * limit:
+                        other.after = name.removeprefix(prefix).decode('latin-1')
+                        return other
+                    other.add({row.item for row in rows if isinstance(row, (Claim, Audit))})
+                    seen += max(1, len(rows))
+                other.after = ''
+                del other.to_read[0]
+            return other
 
 
 def date_of(row: Row) -> dt.date | None:

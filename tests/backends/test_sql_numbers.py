@@ -17,8 +17,8 @@ from jobsync.backends.sql.dialect import joined_numbers
 from jobsync.backends.sql.token_rows import TokenRows, portions
 
 
-def row() -> sa.Row[Any]:
-    fields = SimpleNamespace(owner='a', target=None, home=None, version=3)
+def row(tokens: list[int]) -> sa.Row[Any]:
+    fields = SimpleNamespace(owner='a', target=None, home=None, version=3, numbers=joined_numbers(tokens))
     return cast('sa.Row[Any]', fields)
 
 
@@ -30,7 +30,7 @@ def test_every_number_is_read(form: str, tokens: list[int], portion: int) -> Non
         patch.setattr(read_assignment, 'PORTION', portion)
         found = read_assignment.numbers(form.format(','.join(map(str, tokens))))
     assert found.tolist() == tokens
-    groups = read_assignment.groups_of([(row(), found[:10]), (row(), found[10:])])
+    groups = read_assignment.groups_of([row(tokens[:10]), row(tokens[10:])])
     assert [(list(group.tokens), group.owner, group.version) for group in groups] == (
         [(sorted(tokens), 'a', 3)] if tokens else []
     )

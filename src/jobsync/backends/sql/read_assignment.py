@@ -75,9 +75,9 @@ def read(tx: SqlTransaction, since: Revision | None, wanted: Collection[int] | N
         since, changed = None, None
         members: Mapping[str, Member | None] = states.load_members(tx.execute(all_members).scalar_one())
         if wanted is None or len(wanted) > FEW:
-            groups = groups_of((row, numbers(row.numbers)) for row in tx.execute(all_groups, {'last': tokens - 1}))
+            groups = groups_of(tx.execute(all_groups, {'last': tokens - 1}))
         else:
-            groups = groups_of((row, [row.token_id]) for row in tx.execute(some_tokens, {'wanted': list(wanted)}))
+            groups = groups_of(tx.execute(some_groups, {'wanted': list(wanted)}))
     else:
         members, groups, changed = difference
     pins: Iterable[Pin]
@@ -103,31 +103,27 @@ def all_members(dialect: Dialect) -> sa.Select[Any]:
 
 
 def all_groups(dialect: Dialect) -> sa.Executable:
-    """Select all tokens, gathered by the database: a million rows come as a few dozen, each of at most ``TOGETHER``."""
+    """Select all tokens of the pool."""
+    return groups_where(dialect, lambda table: table.c.token_id.between(0, sa.bindparam('last', type_=BigInteger)))
+
+
+def some_groups(dialect: Dialect) -> sa.Executable:
+    """Select some tokens."""
+    return groups_where(dialect, lambda table: table.c.token_id.in_(sa.bindparam('wanted', type_=BigInteger, expanding=True)))
+
+
+def groups_where(dialect: Dialect, condition: Callable[[Table], sa.ColumnElement[bool]]) -> sa.Executable:
+    """Select tokens by a condition on their row, gathered: a million rows come as a few dozen, each of at most ``TOGETHER``."""
 
     def gathered(table: Table, owner: sa.ColumnElement[Any]) -> sa.Select[Any]:
         home = sa.func.nullif(table.c.home, NO_TEXT)
         numbers = dialect.joined(sa.cast(table.c.token_id, Text))
         query = sa.select(owner.label('owner'), table.c.target, home.label('home'), table.c.version, numbers.label('numbers'))
-        within = table.c.token_id.between(0, sa.bindparam('last', type_=BigInteger))
         portion = table.c.token_id // sa.literal_column(str(TOGETHER), BigInteger)
-        return query.where(table.c.task_id.is_(None), within).group_by(table.c.target, home, table.c.version, portion)
+        return query.where(table.c.task_id.is_(None), condition(table)).group_by(table.c.target, home, table.c.version, portion)
 
     token, unowned = dialect.tables.token, dialect.tables.unowned
     return sa.union_all(gathered(token, token.c.node).group_by(token.c.node), gathered(unowned, NULL))
-
-
-def some_tokens(dialect: Dialect) -> sa.Executable:
-    """Select the rows of some tokens."""
-
-    def some(table: Table, owner: sa.ColumnElement[Any]) -> sa.Select[Any]:
-        home = sa.func.nullif(table.c.home, NO_TEXT)
-        query = sa.select(table.c.token_id, owner.label('owner'), table.c.target, home.label('home'), table.c.version)
-        wanted = sa.bindparam('wanted', type_=BigInteger, expanding=True)
-        return query.where(table.c.task_id.is_(None), table.c.token_id.in_(wanted))
-
-    token, unowned = dialect.tables.token, dialect.tables.unowned
-    return sa.union_all(some(token, token.c.node), some(unowned, NULL))
 
 
 def all_pins(dialect: Dialect) -> sa.Executable:
@@ -176,11 +172,11 @@ def numbers(listed: str, typecode: Literal['i', 'q'] = 'i') -> array[int]:
     return found
 
 
-def groups_of(rows: Iterable[tuple[sa.Row[Any], Iterable[int]]]) -> tuple[TokenGroup, ...]:
-    """Return the groups of rows with their tokens."""
+def groups_of(rows: Iterable[sa.Row[Any]]) -> tuple[TokenGroup, ...]:
+    """Return the groups of tokens that were gathered in rows."""
     groups: defaultdict[tuple[Any, ...], array[int]] = defaultdict(lambda: array('i'))
-    for row, tokens in rows:
-        groups[row.owner, row.target, row.home, row.version].extend(tokens)
+    for row in rows:
+        groups[row.owner, row.target, row.home, row.version].extend(numbers(row.numbers))
     return tuple(TokenGroup(rising(tokens), *shared) for shared, tokens in groups.items() if tokens)
 
 

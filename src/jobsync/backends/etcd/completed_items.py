@@ -10,20 +10,10 @@ import attrs
 from jobsync.backend import NodeRef
 from jobsync.backends.etcd.reading import KeyReading
 
-__all__ = ['MOST_DATES', 'CompletedItems', 'Seen']
+__all__ = ['MOST_DATES', 'CompletedItems']
 
 MOST_DATES = 3
 """For how many dates is remembered what is complete: a job's, and those of its ticks, of which time zones make two."""
-
-
-@attrs.frozen
-class Seen:
-    """Up to which moment completions have been read."""
-
-    at: int = 0
-    """etcd's revision at that moment."""
-    marks: KeyReading | None = None
-    """The marks of the date's completions and of purges at that moment; None before anything was read."""
 
 
 @attrs.define
@@ -36,14 +26,15 @@ class CompletedItems:
 
     ref: NodeRef
     date: dt.date
-    seen: Seen = attrs.field(factory=Seen)
+    seen: KeyReading | None = None
+    """The marks of the date's completions and of purges at that moment; None before anything was read."""
     _items: set[str] = attrs.field(factory=set)
 
     def is_of(self, ref: NodeRef, date: dt.date) -> bool:
         """Return whether this is for a run and date."""
         return (self.ref, self.date) == (ref, date)
 
-    def add(self, items: Iterable[str], seen: Seen) -> None:
+    def add(self, items: Iterable[str], seen: KeyReading) -> None:
         """Add the items of all completions that were recorded between ``self.seen`` and ``seen``."""
         self._items.update(items)
         # Last: a thread that reads ``seen`` before the items has all that were completed by then, and maybe more.

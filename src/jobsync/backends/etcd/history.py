@@ -22,7 +22,7 @@ from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance, Uncla
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.attempts import AttemptLog, DateAttempts
 from jobsync.backends.etcd.chunked_log import KeyValue
-from jobsync.backends.etcd.completed_items import MOST_DATES, CompletedItems, Seen
+from jobsync.backends.etcd.completed_items import MOST_DATES, CompletedItems
 from jobsync.backends.etcd.item_records import ALONE, joined, place_of, record_chunks, record_name
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form
 from jobsync.backends.etcd.packing import unpacked
@@ -88,7 +88,7 @@ class EtcdHistory:
             reading.joined(ref)
             known = self._caught_up(ref, date, reading, deadline)
             seen = known.seen
-            if seen.marks is None:
+            if seen is None:
                 # t=0  this handle has read what is completed at this date, and goes by what it remembers
                 # t=1  other threads claim at so many other dates that this one is forgotten
                 # t=2  nothing is known, and nothing to compare. What comes of a remembered reading does not count: all is read
@@ -113,7 +113,7 @@ class EtcdHistory:
             # Where nodes complete items faster than a call arrives, the reading of the attempt before is enough in the end.
             is_last = next(tries) >= MOST_ATTEMPTS
             if not is_last:
-                compares += map(seen.marks.same, marks)
+                compares += map(seen.same, marks)
             if tolerated is not None:
                 if not is_last:
                     # A registration that ends, and with it attempts that are lost, changes the state.
@@ -124,7 +124,7 @@ class EtcdHistory:
             return EtcdWrite(compares, operations, unclaimed, records[which])
 
         wanted = [requests.get(each) for each in (self._keys.state, key, *marks)]
-        is_known = last.seen.marks and (tolerated is None or self.attempts.is_known)
+        is_known = last.seen and (tolerated is None or self.attempts.is_known)
         return self._store.change(wanted, decide, deadline, self._store.remembered(key) if is_known else None)[0]
 
     def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
@@ -141,14 +141,15 @@ class EtcdHistory:
         known, prefix = self._last(ref, date), self._keys.history(HistoryKind.AUDIT, date)
         purged = reading.values.get(self._keys.purged(date))
         if reading.cluster:
-            if known.seen.marks and known.seen.marks.values.get(self._keys.purged(date)) != purged:
+            if known.seen and known.seen.values.get(self._keys.purged(date)) != purged:
                 known = CompletedItems(ref, date)
-            new = groupby(self._store.range(prefix, reading.at, deadline, since=known.seen.at), key=record_name)
+            since = known.seen.at if known.seen else 0
+            new = groupby(self._store.range(prefix, reading.at, deadline, since=since), key=record_name)
             found = ((name, rows_of(HistoryKind.AUDIT, name, joined(parts))) for name, parts in new)
             items = [
                 row.item for name, rows in found for row in cast('list[Audit]', rows) or self._record_at(reading, name, deadline)
             ]
-            known.add(items, Seen(reading.at, reading))
+            known.add(items, reading)
             self._remember(known)
         return known
 
@@ -165,7 +166,7 @@ class EtcdHistory:
         record = self._record(HistoryKind.AUDIT, node, items, date, deadline)
         key, marks = record[0][0], (self._keys.completed(date), self._keys.purged(date))
         known = next((known for known in self._completed if known.date == date), None)
-        seen = known.seen if known else Seen()
+        seen = known.seen if known else None
 
         def decide(reading: KeyReading) -> EtcdWrite[bool] | bool:
             if reading.cluster:
@@ -180,8 +181,8 @@ class EtcdHistory:
         is_new, before = self._store.change(wanted, decide, deadline, KeyReading({}, self._keys))
         # The operations have read the marks just before this write. As they were known, only these items are new: the next claim
         # needs not read them.
-        if is_new and known and seen.marks and all(before.values.get(m) == seen.marks.values.get(m) for m in marks):
-            known.add(items, Seen(before.at, attrs.evolve(before, values={**before.values, marks[0]: token})))
+        if is_new and known and seen and all(before.values.get(mark) == seen.values.get(mark) for mark in marks):
+            known.add(items, attrs.evolve(before, values={**before.values, marks[0]: token}))
 
     def _record(self, kind: HistoryKind, node: str, items: Sequence[str], date: dt.date, deadline: float) -> list[KeyValue]:
         self._store.read_time(deadline)

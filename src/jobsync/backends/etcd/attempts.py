@@ -18,7 +18,6 @@ import attrs
 from jobsync.backend import NodeRef, NodeState
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.chunked_log import KeyValue
-from jobsync.backends.etcd.completed_items import MOST_DATES, CompletedItems
 from jobsync.backends.etcd.item_records import FIRST, joined, record_chunks, record_name
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form
 from jobsync.backends.etcd.packing import unpacked
@@ -104,23 +103,15 @@ class AttemptLog:
 
     def __init__(self, store: EtcdStore) -> None:
         self._store, self._keys = store, store.keys
-        self._known: tuple[tuple[CompletedItems, DateAttempts], ...] = ()
-        """The attempts at the dates of the last claims that counted them, the last one read first."""
 
-    @property
-    def is_known(self) -> bool:
-        """Whether this handle has read attempts."""
-        return bool(self._known)
-
-    def at(self, completed: CompletedItems, reading: KeyReading, deadline: float) -> DateAttempts:
-        """Return the attempts at a date: at the moment of a reading, or as known, if it is a remembered one."""
-        others = [each for each in self._known if not each[0].is_of(completed.ref, completed.date)]
-        known = next((attempts for of, attempts in self._known if of.is_of(completed.ref, completed.date)), DateAttempts())
-        state, purged = reading.values.get(self._keys.state), reading.values.get(self._keys.purged(completed.date))
-        if reading.cluster and (state, purged) != (known.state, known.purged):
-            known = self.caught_up(known, completed, reading, completed.date, deadline)
-            self._known = ((completed, known), *others)[:MOST_DATES]
-        return known
+    def at(
+        self, known: DateAttempts, completed: Container[str], reading: KeyReading, date: dt.date, deadline: float
+    ) -> DateAttempts:
+        """Return the attempts at a date at the moment of a reading; those that were known, if it is a remembered one."""
+        marks = reading.values.get(self._keys.state), reading.values.get(self._keys.purged(date))
+        if not reading.cluster or marks == (known.state, known.purged):
+            return known
+        return self.caught_up(known, completed, reading, date, deadline)
 
     def put(self, ref: NodeRef, date: dt.date, items: Sequence[str], deadline: float) -> object:
         """Return the operation that records that a run attempts items."""

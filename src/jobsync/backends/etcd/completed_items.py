@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 import attrs
 
 from jobsync.backend import NodeRef
+from jobsync.backends.etcd.attempts import DateAttempts
 from jobsync.backends.etcd.reading import KeyReading
 
 __all__ = ['MOST_DATES', 'CompletedItems']
@@ -28,6 +29,8 @@ class CompletedItems:
     date: dt.date
     seen: KeyReading | None = None
     """The marks of the date's completions and of purges at that moment; None before anything was read."""
+    attempts: DateAttempts = attrs.field(factory=DateAttempts)
+    """The attempts at the date, as the last claim that counted them has read them."""
     _items: set[str] = attrs.field(factory=set)
 
     def is_of(self, ref: NodeRef, date: dt.date) -> bool:

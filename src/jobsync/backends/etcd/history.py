@@ -96,7 +96,7 @@ class EtcdHistory:
             completed = known.among(items)
             attempts, lost = DateAttempts(), dict[str, int]()
             if tolerated is not None:
-                attempts = self.attempts.at(known, reading, deadline)
+                attempts = known.attempts = self.attempts.at(known.attempts, known, reading, date, deadline)
                 lost = {item: count for item, count in attempts.lost(tolerated + 1, items).items() if item not in completed}
             unclaimed, left = Unclaimed(completed, lost), [item for item in items if item not in completed and item not in lost]
             if not left:
@@ -124,7 +124,7 @@ class EtcdHistory:
             return EtcdWrite(compares, operations, unclaimed, records[which])
 
         wanted = [requests.get(each) for each in (self._keys.state, key, *marks)]
-        is_known = last.seen and (tolerated is None or self.attempts.is_known)
+        is_known = last.seen and (tolerated is None or last.attempts.state)
         return self._store.change(wanted, decide, deadline, self._store.remembered(key) if is_known else None)[0]
 
     def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
@@ -142,7 +142,7 @@ class EtcdHistory:
         purged = reading.values.get(self._keys.purged(date))
         if reading.cluster:
             if known.seen and known.seen.values.get(self._keys.purged(date)) != purged:
-                known = CompletedItems(ref, date)
+                known = CompletedItems(ref, date, attempts=known.attempts)
             since = known.seen.at if known.seen else 0
             new = groupby(self._store.range(prefix, reading.at, deadline, since=since), key=record_name)
             found = ((name, rows_of(HistoryKind.AUDIT, name, joined(parts))) for name, parts in new)

@@ -80,10 +80,10 @@ class Listener(abc.ABC):
 
     # For every driver
 
-    def wait(self, revision: int, timeout_sec: float) -> int:
+    def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``."""
-        deadline = time.monotonic() + timeout_sec
-        if not self._lock.acquire(timeout=timeout_sec):
+        deadline = time.monotonic() + timeout
+        if not self._lock.acquire(timeout=timeout):
             return revision
         try:
             newest = revision
@@ -119,7 +119,8 @@ class Listener(abc.ABC):
         """Close the connection, unless a thread waits on it, which does so itself."""
         if self._lock.acquire(blocking=False):
             try:
-                self._end()
+                self._drop()
+                self._close_pipe()
             finally:
                 self._lock.release()
 
@@ -196,10 +197,6 @@ class Listener(abc.ABC):
     def _drop(self) -> None:
         self._is_open = False
         self._disconnect()
-
-    def _end(self) -> None:
-        self._drop()
-        self._close_pipe()
 
     def _close_pipe(self) -> None:
         for descriptor in (self._wake, self._woken):

@@ -29,7 +29,7 @@ class RedisAssignment:
         self._pins: tuple[bytes, tuple[Pin, ...]] = (b'0:0', ())
         """The pins of the last reading, and their version."""
 
-    def read(self, since: Revision | None, tokens: Collection[int] | None = None) -> Changes:
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         known, pins = self._pins
         *timeline, number, stamp, _, all_members, base, entries, version_of_pins, all_pins, missing = self._run(
             'read_assignment', since=records.revision_text(since), pins=known
@@ -57,7 +57,7 @@ class RedisAssignment:
         try:
             yield
         except records.SpoiltRecord as error:
-            self.renew(records.timeline_of(*timeline), 0, 0.0)
+            self.renew_timeline(records.timeline_of(*timeline), 0)
             raise BackendUnavailable(f'{self._namespace.server}: {error}, so that a new timeline begins') from error
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
@@ -101,7 +101,7 @@ class RedisAssignment:
             blob = packed(latest(chain.from_iterable(unpacked(each)[0] for each in (base, *entries[:count]))))
         self._run('compact', first=first, entries=count, size=sum(sizes[:count]), blob=blob, deadline=deadline)
 
-    def renew(self, expected: Timeline, at_least: int, longest_timeout_sec: float) -> None:
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
         self._run(
             'renew_timeline',
             **records.timeline_words(expected),

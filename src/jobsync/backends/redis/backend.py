@@ -16,16 +16,13 @@ from jobsync.backend import (
     Backend,
     BackendInfo,
     BackendOptions,
-    Changes,
     Claim,
-    Guard,
     HistoryKind,
     Leadership,
     LockEdit,
     LockReading,
     NodeRef,
     Opened,
-    Plan,
     Pulse,
     Purged,
     Reach,
@@ -68,6 +65,8 @@ class RedisBackend:
         self._assignment = RedisAssignment(self._namespace)
         self._listener = RedisListener(self._namespace)
         self._has_rights = False
+        self.read_assignment, self.commit = self._assignment.read_assignment, self._assignment.commit
+        self.renew_timeline, self.wait = self._assignment.renew_timeline, self._listener.wait
 
     @property
     def info(self) -> BackendInfo:
@@ -113,9 +112,6 @@ class RedisBackend:
         )
         return Opened(Settings(int(total), function.decode(), int(format_)), records.timeline_of(*timeline))
 
-    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
-        self._assignment.renew(expected, at_least, longest_timeout_sec)
-
     def close(self) -> None:
         self._listener.close()
         self._namespace.pool.close()
@@ -131,9 +127,6 @@ class RedisBackend:
             longest_timeout_sec=float(longest),
             unreadable=unreadable,
         )
-
-    def wait(self, revision: int, timeout: float) -> int:
-        return self._listener.wait(revision, timeout)
 
     # A node's own record
 
@@ -186,12 +179,6 @@ class RedisBackend:
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
         answer = self._run('acquire_leadership', **records.run_words(ref), epoch=epoch, stamp=draw_stamp())
         return records.leadership_of(*answer)
-
-    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
-        return self._assignment.read(since, tokens)
-
-    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
-        return self._assignment.commit(ref, plan, guard)
 
     # Task locks
 

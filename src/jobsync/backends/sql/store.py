@@ -207,7 +207,7 @@ class SqlStore(abc.ABC):
         """Return the rows to delete next of a history, about ``old.limit`` or fewer, in whatever order is quick to read."""
 
     @abc.abstractmethod
-    def wait(self, revision: int, timeout_sec: float) -> int:
+    def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``."""
 
     @abc.abstractmethod

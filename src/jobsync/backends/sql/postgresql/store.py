@@ -342,5 +342,5 @@ class PostgresqlStore(SqlStore):
         rows = sa.literal_column(f"{name}.ctid >= '({first},0)' AND {name}.ctid < '({end},0)'", sa.Boolean)
         return Portion(rows, f'{end} {pages}' if end < pages else '')
 
-    def wait(self, revision: int, timeout_sec: float) -> int:
-        return self._listener.wait(revision, timeout_sec)
+    def wait(self, revision: int, timeout: float) -> int:
+        return self._listener.wait(revision, timeout)

@@ -279,8 +279,8 @@ class SqliteStore(SqlStore):
         is_full = len(found) == old.limit
         return Portion(rows, f'{found[-1].made} {found[-1].rowid}' if is_full else '')
 
-    def wait(self, revision: int, timeout_sec: float) -> int:
-        deadline = time.monotonic() + timeout_sec
+    def wait(self, revision: int, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
         connections: SqliteConnections | None = None
         seen: int | None = None
         checked = -math.inf

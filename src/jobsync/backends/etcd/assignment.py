@@ -122,8 +122,7 @@ class EtcdAssignment:
             value = attrs.evolve(leader, node=attrs.evolve(leader.node, heartbeat=leader.node.heartbeat + 1)).encoded()
             log = draft.appended(state.assignment, revision)
             after = attrs.evolve(state, revision=revision, version=revision, assignment=log)
-            operations = [requests.put(keys.state, after.encoded()), *draft.clean_up()]
-            operations += [requests.put(*each) for each in keys.concern(revision, plan.affected)]
+            operations = [*store.put_state(after, plan.affected), *draft.clean_up()]
             operations += [requests.delete(key) for key in gone]
             operations += [requests.put(leader_key, value)] * (leader_key not in gone)
             name = keys.history(HistoryKind.REBALANCE) + b'%016x-%016x/000000' % (revision.number, revision.stamp)

@@ -158,8 +158,8 @@ class EtcdBackend:
     def _all_anew(self, reading: KeyReading, state: EtcdState) -> EtcdWrite[Opened]:
         """Return the write of a state to which no nodes and no assignment belong."""
         removed = [requests.delete(prefix, requests.end_of(prefix)) for prefix in (self._keys.nodes, self._keys.tokens)]
-        put = requests.put(self._keys.state, state.encoded())
-        return EtcdWrite([reading.same(self._keys.state)], [put, *removed], Opened(state.settings, state.timeline))
+        operations = [*self.store.put_state(state), *removed]
+        return EtcdWrite([reading.same(self._keys.state)], operations, Opened(state.settings, state.timeline))
 
     def close(self) -> None:
         self._watcher.close()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
 
-from jobsync.backend import HistoryKind, Revision
-from jobsync.backends._common.concerned import announcement
+from jobsync.backend import HistoryKind
 
 __all__ = ['ROOT', 'EtcdKeys']
 
@@ -36,11 +34,6 @@ class EtcdKeys:
         """Prefix of the task locks' records."""
         self.nothing = self.root + b'history/nothing'
         """A key that no call reads."""
-
-    def concern(self, revision: Revision, nodes: Iterable[str] | None) -> list[tuple[bytes, bytes]]:
-        """Return what to write with a new revision so that those that watch know which nodes it concerns; nothing for all."""
-        names = announcement(nodes)
-        return [(self.concerned, f'{revision.number}{names}'.encode())] if names else []
 
     def node(self, name: str) -> bytes:
         """Return the key of a node's record."""

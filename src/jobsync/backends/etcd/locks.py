@@ -122,8 +122,7 @@ class EtcdLocks:
             # t=0  this handle reads the locks, in which task x has none, and draws the next id for one
             # t=1  another handle locks task x
             # t=2  this edit arrives: the state is not the one of t=0, so the edit is made anew from the present locks
-            operations = [requests.put(keys.state, after.encoded()), *draft.clean_up()]
-            operations += [requests.put(*each) for each in keys.concern(revision, ())]
+            operations = [*store.put_state(after, ()), *draft.clean_up()]
             return EtcdWrite([reading.same(keys.state)], operations, len(gone), draft.chunks)
 
         return store.change([requests.get(keys.state)], decide, deadline)[0]

@@ -108,7 +108,7 @@ class EtcdNodes:
             except Evicted:
                 return False
             after = attrs.evolve(reading.state, revision=reading.state.next_revision())
-            operations = [requests.put(state_key, after.encoded()), requests.delete(key)]
+            operations = [*self._store.put_state(after), requests.delete(key)]
             return EtcdWrite([reading.same(state_key), reading.same(key)], operations, True)
 
         return self._store.change(self._state_and(ref.name), decide, self._store.soon())[0]
@@ -122,7 +122,7 @@ class EtcdNodes:
             leadership = Leadership(epoch + 1, ref)
             after = attrs.evolve(state, leadership=leadership, revision=state.next_revision())
             # Whatever ends the node's registration changes the state too, so the state alone is compared.
-            return EtcdWrite([reading.same(self._keys.state)], [requests.put(self._keys.state, after.encoded())], leadership)
+            return EtcdWrite([reading.same(self._keys.state)], self._store.put_state(after), leadership)
 
         return self._store.change(self._state_and(ref.name), decide, self._store.soon())[0]
 
@@ -210,6 +210,5 @@ class EtcdNodes:
     ) -> EtcdWrite[bytes]:
         """Return the write of the state and a node's record, if both are as they were read."""
         key, value = self._keys.node(record.node.name), record.encoded()
-        operations = [requests.put(self._keys.state, after.encoded()), requests.put(key, value)]
-        operations += [requests.put(*each) for each in self._keys.concern(after.revision, concerned)]
+        operations = [*self._store.put_state(after, concerned), requests.put(key, value)]
         return EtcdWrite([reading.same(self._keys.state), reading.same(key)], operations, value)

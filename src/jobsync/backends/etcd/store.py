@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 import attrs
 
 from jobsync._random import RANDOM
 from jobsync.backend import BackendOptions
+from jobsync.backends._common.concerned import announcement
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.chunked_log import KeyValue, LogEntry
 from jobsync.backends.etcd.connection import EtcdConnection
@@ -18,6 +19,7 @@ from jobsync.backends.etcd.errors import Compacted, Late, TooLarge
 from jobsync.backends.etcd.keys import ROOT, EtcdKeys
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.reading import KeyReading
+from jobsync.backends.etcd.state import EtcdState
 from jobsync.backends.etcd.storetime import StoreTime
 from jobsync.errors import BackendUnavailable, JobsyncError
 
@@ -185,6 +187,12 @@ class EtcdStore:
         return KeyReading({kv.key: kv.value for kv in found}, self.keys, _identity(answer.header), answer.header.revision)
 
     # Writing
+
+    def put_state(self, state: EtcdState, concerned: Iterable[str] | None = None) -> list[Any]:
+        """Return the operations that put a new state; those that watch learn which nodes it concerns (None: all)."""
+        names = announcement(concerned)
+        said = [requests.put(self.keys.concerned, f'{state.revision.number}{names}'.encode())] if names else []
+        return [requests.put(self.keys.state, state.encoded()), *said]
 
     def change(
         self,

@@ -32,6 +32,7 @@ __all__ = [
     'errors_as_lines',
     'json_option',
     'other_namespaces',
+    'reading_command',
     'steering_command',
     'url_or_stdin',
     'with_kind',
@@ -237,7 +238,12 @@ def config_of(path: Path) -> Mapping[str, str]:
     return found
 
 
+def reading_command(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of ``cluster_command``, and ``--json``."""
+    return json_option(cluster_command(command))
+
+
 def steering_command(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of ``cluster_command``, who steers, and ``--json``."""
+    """Add the options of ``reading_command``, and who steers."""
     actor_option = click.option('--as', 'actor', metavar='WHO', help='Who does it, for the history.  [default: user@host]')
-    return actor_option(json_option(cluster_command(command)))
+    return actor_option(reading_command(command))

@@ -16,9 +16,8 @@ from rich.text import Text
 
 from jobsync._core.counting import counted
 from jobsync._core.records import LockEdit, LockFilter
-from jobsync.cli.common import ATTENTION, absence, cluster_command, json_option, other_namespaces, with_kind
-from jobsync.cli.finding import DoctorFinding
-from jobsync.cli.folders import examine_folders
+from jobsync.cli.common import ATTENTION, absence, other_namespaces, reading_command, with_kind
+from jobsync.cli.folders import DoctorFinding, examine_folders
 from jobsync.cli.output import age, console, plain, print_json
 from jobsync.cli.steering import orphans
 from jobsync.cluster import Cluster
@@ -49,8 +48,7 @@ _STYLES = {'ok': 'green', 'warn': 'bold yellow', 'bad': 'bold red'}
 
 
 @click.command()
-@json_option
-@cluster_command
+@reading_command
 def doctor(cluster: Cluster, as_json: bool) -> None:
     """Check whether the store is fit, and the cluster in order. Joins nothing, changes nothing.
 

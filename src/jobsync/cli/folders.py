@@ -1,4 +1,4 @@
-"""The folders of this host that the workers on it write to, and whether there is room in them."""
+"""What ``jobsync doctor`` finds of the folders of this host that the workers on it write to: whether there is room in them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,30 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import attrs
 from rich.filesize import decimal
 
 from jobsync._host import host_name
 from jobsync._runtime.host_lock import HostFolder, NotKnown
-from jobsync.cli.finding import DoctorFinding
 from jobsync.cluster import Cluster
 from jobsync.rows import ClusterNode
 
-__all__ = ['examine_folders']
+__all__ = ['DoctorFinding', 'examine_folders']
 
 _SCARCE, _FULL = 256e6, 1e6
 """Bytes: so few are worth a warning, where a database grows; in so few no transaction fits for long."""
 _LOCKS_NEED = 1e6
 """Bytes for the lock files of a hundred runs, a page of 4 KiB each, and what else is there."""
+
+
+@attrs.frozen
+class DoctorFinding:
+    """The result of one check of ``jobsync doctor``."""
+
+    verdict: str
+    """``ok``; ``warn``: needs attention; or ``bad``: workers cannot work."""
+    subject: str
+    words: str
 
 
 def examine_folders(cluster: Cluster, nodes: Sequence[ClusterNode]) -> Iterator[DoctorFinding]:

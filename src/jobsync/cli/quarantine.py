@@ -6,7 +6,7 @@ import datetime as dt
 
 import click
 
-from jobsync.cli.common import cluster_command, day_option, json_option, steering_command
+from jobsync.cli.common import day_option, reading_command, steering_command
 from jobsync.cli.output import print_done, print_rows
 from jobsync.cluster import Cluster
 
@@ -25,8 +25,7 @@ def quarantine() -> None:
     '--attempts', type=click.IntRange(1), help='So many lost workers.  [default: max_attempts of the nodes at work, or 3]'
 )
 @date_option
-@json_option
-@cluster_command
+@reading_command
 def list_quarantined(cluster: Cluster, attempts: int | None, date: dt.date | None, as_json: bool) -> None:
     """List the tasks at which at least so many workers were lost, the worst first."""
     found = cluster.quarantined(attempts, date)

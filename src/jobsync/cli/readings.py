@@ -18,7 +18,7 @@ from rich.text import Text
 from jobsync._cluster import rows
 from jobsync._core.counting import counted
 from jobsync._core.redact import listed
-from jobsync.cli.common import ATTENTION, cluster_command, day_option, json_option
+from jobsync.cli.common import ATTENTION, day_option, reading_command
 from jobsync.cli.output import age, console, plain, print_json, print_rows, print_table, table_of
 from jobsync.cluster import Cluster
 from jobsync.errors import BackendUnavailable, JobsyncError
@@ -45,8 +45,7 @@ any_day_option = day_option('The date of the work. Without it every date.')
 @click.command()
 @click.option('--watch', is_flag=True, help='Show it again and again, until Ctrl-C.')
 @click.option('--every', type=click.FloatRange(0.5, 3600), default=2.0, show_default=True, help='Seconds between two readings.')
-@json_option
-@cluster_command
+@reading_command
 def status(cluster: Cluster, watch: bool, every: float, as_json: bool) -> None:
     """Show the cluster at a glance, and what needs attention.
 
@@ -130,8 +129,7 @@ def _node(node: ClusterNode) -> list[object]:
 
 
 @click.command()
-@json_option
-@cluster_command
+@reading_command
 def nodes(cluster: Cluster, as_json: bool) -> None:
     """List the nodes, oldest first: the leader is the oldest that is at work."""
     found = cluster.nodes()
@@ -144,8 +142,7 @@ def nodes(cluster: Cluster, as_json: bool) -> None:
 
 
 @click.command()
-@json_option
-@cluster_command
+@reading_command
 def tokens(cluster: Cluster, as_json: bool) -> None:
     """Show how the tokens are shared out, and the hand-overs under way."""
     owned, moving = cluster.tokens(), cluster.hand_overs()
@@ -163,8 +160,7 @@ def tokens(cluster: Cluster, as_json: bool) -> None:
 
 @click.command()
 @click.option('--group', default=None, help='Only the items of this group.')
-@json_option
-@cluster_command
+@reading_command
 def items(cluster: Cluster, group: str | None, as_json: bool) -> None:
     """List the items of groups that are shared out exactly, with their owners."""
     columns = ('group', 'item', 'owner', 'cost', 'patterns')
@@ -173,8 +169,7 @@ def items(cluster: Cluster, group: str | None, as_json: bool) -> None:
 
 @click.command()
 @limit_option
-@json_option
-@cluster_command
+@reading_command
 def rebalances(cluster: Cluster, limit: int, as_json: bool) -> None:
     """List the commits that moved tokens, or by which a node went, newest first, with their reasons."""
     columns = ('triggered_at', 'trigger_reason', 'tokens_moved', 'nodes_before', 'nodes_after', 'leader_node', 'duration_ms')
@@ -184,8 +179,7 @@ def rebalances(cluster: Cluster, limit: int, as_json: bool) -> None:
 @click.command()
 @click.argument('task', required=False)
 @limit_option
-@json_option
-@cluster_command
+@reading_command
 def history(cluster: Cluster, task: str | None, limit: int, as_json: bool) -> None:
     """List what has happened to the cluster or to TASK, newest first: rebalances, claims, and what operators did."""
     nothing = 'nothing is on record' + ('' if task is None else f' of {task!r}')
@@ -196,8 +190,7 @@ def history(cluster: Cluster, task: str | None, limit: int, as_json: bool) -> No
 @limit_option
 @any_day_option
 @task_option
-@json_option
-@cluster_command
+@reading_command
 def claims(cluster: Cluster, limit: int, date: dt.date | None, task: str | None, as_json: bool) -> None:
     """List what nodes have begun, newest first."""
     print_rows(cluster.claims(limit, date, task), _HISTORY, as_json=as_json, nothing='no claim is on record')
@@ -207,8 +200,7 @@ def claims(cluster: Cluster, limit: int, date: dt.date | None, task: str | None,
 @limit_option
 @any_day_option
 @task_option
-@json_option
-@cluster_command
+@reading_command
 def audit(cluster: Cluster, limit: int, date: dt.date | None, task: str | None, as_json: bool) -> None:
     """List what nodes have completed, newest first."""
     print_rows(cluster.audits(limit, date, task), _HISTORY, as_json=as_json, nothing='no completion is on record')
@@ -219,8 +211,7 @@ def audit(cluster: Cluster, limit: int, date: dt.date | None, task: str | None, 
     '--older-than', type=click.FloatRange(0), default=300.0, show_default=True, help='Seconds since the task was begun.'
 )
 @any_day_option
-@json_option
-@cluster_command
+@reading_command
 def incomplete(cluster: Cluster, older_than: float, date: dt.date | None, as_json: bool) -> None:
     """List the tasks that were begun and not completed, oldest first."""
     nothing = f'nothing that was begun over {older_than:g} s ago is incomplete' if older_than else 'nothing is incomplete'
@@ -230,8 +221,7 @@ def incomplete(cluster: Cluster, older_than: float, date: dt.date | None, as_jso
 @click.command()
 @click.argument('task')
 @day_option('The date of the work. Without it today.')
-@json_option
-@cluster_command
+@reading_command
 def why(cluster: Cluster, task: str, date: dt.date | None, as_json: bool) -> None:
     """Explain who may do TASK, since when and why, or what stands in the way.
 
@@ -253,8 +243,7 @@ def why(cluster: Cluster, task: str, date: dt.date | None, as_json: bool) -> Non
 @click.option('--add', metavar='NAME[:WEIGHT]', multiple=True, help='A node that would join. May be given again.')
 @click.option('--remove', metavar='NAME', multiple=True, help='A node that would leave. May be given again.')
 @click.option('--dry-run', is_flag=True, help='No effect: this command never changes anything.')
-@json_option
-@cluster_command
+@reading_command
 def plan(
     cluster: Cluster,
     add: tuple[str, ...],

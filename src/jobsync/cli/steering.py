@@ -9,7 +9,7 @@ from jobsync._core.counting import counted
 from jobsync._core.patterns import choose
 from jobsync._core.records import NodeState
 from jobsync._core.redact import listed
-from jobsync.cli.common import cluster_command, confirm, json_option, steering_command, yes_option
+from jobsync.cli.common import confirm, reading_command, steering_command, yes_option
 from jobsync.cli.output import plain, print_done, print_rows
 from jobsync.cluster import Cluster
 from jobsync.rows import LockRow
@@ -25,8 +25,7 @@ def locks() -> None:
 @locks.command('list')
 @click.option('--unmatched', is_flag=True, help='Only locks that no live node matches.')
 @click.option('--orphaned', is_flag=True, help='Only locks of nodes that are not registered any more.')
-@json_option
-@cluster_command
+@reading_command
 def list_locks(cluster: Cluster, unmatched: bool, orphaned: bool, as_json: bool) -> None:
     """List task locks, with the pattern in force."""
     found = cluster.locks()

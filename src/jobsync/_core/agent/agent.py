@@ -317,7 +317,8 @@ class Agent:
         except (errors.Evicted, errors.TimelineChanged) as reason:
             self._restart(now, str(reason))
         except StoreRolledBack as sign:
-            self._went_back(now, str(sign))
+            self._log('warning', f'the store went back in time ({sign}): beginning a new timeline')
+            self._restart(now, str(sign), self._rollback.timeline)
         except (errors.Conflict, errors.Fenced) as refusal:
             self._work_at = self._membership.take_refusal(isinstance(refusal, errors.Fenced), now)
         except (errors.ConfigMismatch, errors.NodeNameInUse) as error:
@@ -360,10 +361,6 @@ class Agent:
             self._log('info', f'node {self.config.name!r} registered')
 
     # --- what ends an incarnation, and what does not ------------------------------------------------------------------------
-
-    def _went_back(self, now: float, sign: str) -> None:
-        self._log('warning', f'the store went back in time ({sign}): beginning a new timeline')
-        self._restart(now, sign, self._rollback.timeline)
 
     def _restart(self, now: float, reason: str, renewing: Timeline | None = None, *, is_logged: bool = True) -> None:
         """Answer False from now on, and begin again as a new incarnation, after ``renewing`` a timeline."""
@@ -421,7 +418,7 @@ class Agent:
 
     def _failed(self, lane: Lane, issued: Issued, error: JobsyncError, now: float) -> None:
         """Repeat the call soon, and assume nothing of what the store has done."""
-        self._membership.note_failure(now)
+        self._membership.monitor.note_failure(now)
         self._entry.note_failure(now)
         again = now + self.config.retry_sec
         if lane is Lane.HEARTBEAT:

@@ -67,10 +67,6 @@ class LeaderTerm:
         if self.epoch is not None and leadership != Leadership(self.epoch, self._ref):
             self.epoch = None
 
-    def end(self) -> None:
-        """End the term, because a commit was refused in favour of another leader."""
-        self.epoch = None
-
     def next(
         self, snapshot: Snapshot, assignment: Assignment, suspects: Mapping[str, tuple[str, int]], now: float
     ) -> commands.Command | float:
@@ -87,7 +83,7 @@ class LeaderTerm:
         if now < self._plan_at:
             return self._plan_at
         self._plan_at = self._news_at = math.inf
-        return self._plan(snapshot, assignment, self._locks, suspects, now, False)
+        return self._plan(snapshot, assignment, self._locks, suspects, now)
 
     def last_plan(
         self, snapshot: Snapshot, assignment: Assignment, suspects: Mapping[str, tuple[str, int]], now: float
@@ -97,7 +93,7 @@ class LeaderTerm:
         leads = snapshot.leadership.node == self._ref and snapshot.leadership.epoch == self.epoch
         if not (leads and others and assignment.members) or self._locks is None or snapshot.version != assignment.version:
             return None
-        return self._plan(snapshot, assignment, self._locks, suspects, now, True)
+        return self._plan(snapshot, assignment, self._locks, suspects, now, self._ref)
 
     def _plan(
         self,
@@ -106,7 +102,7 @@ class LeaderTerm:
         locks: tuple[TaskLock, ...],
         suspects: Mapping[str, tuple[str, int]],
         now: float,
-        is_leaving: bool,
+        leaving: NodeRef | None = None,
     ) -> commands.PlanAndCommit:
         view = LeaderView(
             me=self._ref,
@@ -118,7 +114,7 @@ class LeaderTerm:
             started_at=self._started_at,
             is_first_timeline=self._is_first_timeline,
             longest_timeout_sec=self._rollback.longest_timeout_sec,
-            is_leaving=is_leaving,
+            leaving=leaving,
         )
         return commands.PlanAndCommit(view, self._state, self._config)
 
@@ -162,8 +158,13 @@ class LeaderTerm:
         self.note_unplaced(assignment)
         self._plan_at = now
 
-    def take_refusal(self) -> float:
-        """Return how many seconds to wait before the next plan, a little longer after each refusal."""
+    def take_refusal(self, ends_term: bool) -> float:
+        """Return how many seconds to wait before the next plan, a little longer after each refusal.
+
+        A refusal ``ends_term`` if another node leads.
+        """
+        if ends_term:
+            self.epoch = None
         pause = min(self._refusals * _REFUSED_SEC, self._config.retry_sec)
         self._refusals += 1
         return pause

@@ -289,13 +289,7 @@ class Membership:
         """Take the refusal of a plan, which ``ends_term`` if another node leads; return when to work again."""
         self.monitor.poll(now)
         self._candidacy.note_failure()
-        if ends_term:
-            self.leader_term.end()
-        return now + self.leader_term.take_refusal()
-
-    def note_failure(self, now: float) -> None:
-        """Note that a call of this node failed (rule R2)."""
-        self.monitor.note_failure(now)
+        return now + self.leader_term.take_refusal(ends_term)
 
     def heartbeat_failed(self, again: float, now: float) -> None:
         """Send the next heartbeat at ``again``."""

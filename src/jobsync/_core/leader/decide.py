@@ -201,18 +201,14 @@ class _Decision:
             drained = {node.ref for node in owner_table.alive.values() if node.weight == 0}
             going = frozenset(ref for ref in gone | drained if ref.name in self.owners)
             newcomers, due_at = state.admission.admit(
-                newcomers, self._has_home, owner_table.alive, gone, going, config.rebalance_delay_sec, self.now
+                newcomers, lambda name: name in self._homes, owner_table.alive, gone, going, config.rebalance_delay_sec, self.now
             )
         members.update({node.name: Member(node.incarnation, node.timeout_sec) for node in newcomers})
         return {name: self._with_since(name, member) for name, member in members.items()}, due_at
 
-    def _has_home(self, name: str) -> bool:
-        """Return whether this name has lost tokens by leaving, which it is to have back."""
-        return name in self._homes
-
     @cached_property
     def _homes(self) -> frozenset[str]:
-        """The names that have. Found once for a decision: there may be a thousand newcomers, and a million tokens."""
+        """The names that have lost tokens by leaving. Found once for a decision: there may be a million tokens."""
         return frozenset(self.old.names[at] for at in frozenset(self.old.home) if at >= 0)
 
     def _weights(

@@ -37,20 +37,15 @@ class LeaderView:
     """Whether the leader's process has seen no other timeline."""
     longest_timeout_sec: float
     """The longest heartbeat timeout that the leader's node has ever read in the namespace, in any timeline."""
-    is_leaving: bool = False
-    """Whether the leader claims nothing any more, and never will, and has nothing in flight: this plan is its last."""
-
-    @property
-    def leaving(self) -> NodeRef | None:
-        """The leader, if it is leaving."""
-        return self.me if self.is_leaving else None
+    leaving: NodeRef | None = None
+    """The leader, if it claims nothing any more, and never will, and has nothing in flight: this plan is its last."""
 
     @property
     def substance(self) -> tuple[object, ...]:
         """Return the view without the time and the heartbeats. A node that misses its heartbeats comes in as a suspect."""
         snapshot = self.snapshot
         structure = snapshot.timeline, snapshot.store, snapshot.revision, snapshot.version, snapshot.leadership
-        known = self.started_at, self.is_first_timeline, self.longest_timeout_sec, self.is_leaving
+        known = self.started_at, self.is_first_timeline, self.longest_timeout_sec, self.leaving
         return self.me, structure, known, tuple(map(_STEADY, snapshot.nodes)), self.assignment, self.locks, dict(self.suspects)
 
 

@@ -319,15 +319,15 @@ def test_its_thread_ends_with_it() -> None:
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
 def test_there_is_another_thread_after_one_has_ended(caller: StoreCalls, monkeypatch: pytest.MonkeyPatch) -> None:
     """If there was no memory for a call, that one is made in the main thread, and the next ones are as before."""
-    make, raised = store_calls._PendingCall.make, list[str]()
+    make, raised = store_calls.PendingCall.make, list[str]()
 
-    def make_without_memory(call: store_calls._PendingCall[object]) -> None:
+    def make_without_memory(call: store_calls.PendingCall[object]) -> None:
         if not raised:
             raised.append(threading.current_thread().name)
             raise MemoryError
         make(call)
 
-    monkeypatch.setattr(store_calls._PendingCall, 'make', make_without_memory)
+    monkeypatch.setattr(store_calls.PendingCall, 'make', make_without_memory)
     names = [caller.call(lambda: threading.current_thread().name) for _ in range(3)]
     assert [*raised, *names] == ['jobsync-calls-test', threading.current_thread().name, *['jobsync-calls-test'] * 2]
 

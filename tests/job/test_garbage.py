@@ -18,7 +18,7 @@ from jobsync import Job, Task
 from jobsync._core.agent.agent import Agent
 from jobsync._runtime.callbacks import Callbacks
 from jobsync._worker.session import Session
-from jobsync._worker.store_calls import _PendingCall
+from jobsync._worker.store_calls import PendingCall
 
 
 def test_no_finalizer(shared_store: Store) -> None:
@@ -108,15 +108,15 @@ def test_a_block_that_ends_in_the_thread_of_its_callbacks(store: Store, monkeypa
 
 def test_a_block_that_ends_in_the_call_thread(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """As above: the main thread's call returns, and the node leaves once the task ends that the main thread has in flight."""
-    collects, make = threading.Event(), _PendingCall.make
+    collects, make = threading.Event(), PendingCall.make
 
-    def collecting(call: _PendingCall[Any]) -> None:
+    def collecting(call: PendingCall[Any]) -> None:
         if collects.is_set():
             collects.clear()
             gc.collect()
         make(call)
 
-    monkeypatch.setattr(_PendingCall, 'make', collecting)
+    monkeypatch.setattr(PendingCall, 'make', collecting)
     job = store.job(config={'shutdown_timeout_sec': DEADLINE_SEC})
     with only_in_a_cycle(job) as session:
         job.add_task(Task('a'))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from queue import Empty
 
 from jobsync._runtime import clock, threads
+from jobsync._worker.store_calls import PendingCall
 from jobsync.errors import BackendUnavailable, JobsyncError
 
 __all__ = ['call_beside']
@@ -21,37 +21,24 @@ def call_beside(node_name: str, action: Callable[[], object], go_on: Callable[[f
     """
     # t=0   a signal has come, and the block is to end; the store hangs
     # t=20  shutdown_timeout_sec is over. A call of this thread would go on for bulk_timeout_sec
-    outcome: threads.Queue[BaseException | None] = threads.new_queue()
-
-    def act() -> None:
-        try:
-            action()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            outcome.put(error)
-        else:
-            outcome.put(None)
-
+    call = PendingCall(lambda _: action())
     thread: threads.Running | None = None
     try:
-        thread = threads.start(node_name, 'records', act)
+        thread = threads.start(node_name, 'records', call.make)
     except RuntimeError:  # the process can start none any more
-        act()
-    started, has_ended = clock.now(), False
-    while True:
-        try:
-            error = outcome.get(timeout=_CHECK_SEC)
-        except Empty:
-            # t=0  there is no memory for a step of the thread: it ends without an outcome
-            # t=1  this thread would wait for that for as long as it may, which is for ever where nothing hurries it
-            # Found here twice: an outcome that came just before the end is there by now.
-            if has_ended:
-                thread, has_ended = None, False
-                act()
-            elif not go_on(clock.now() - started):
-                return BackendUnavailable('the store has not answered yet')
-            else:
-                has_ended = thread is not None and not thread.is_alive()
-        else:
-            if error is None or isinstance(error, JobsyncError):
-                return error
-            raise error
+        call.make()
+    started = clock.now()
+    while not call.wait(_CHECK_SEC):
+        # t=0  there is no memory for a step of the thread: it ends without an outcome
+        # t=1  this thread would wait for that for as long as it may, which is for ever where nothing hurries it
+        # The second ``wait`` is for an outcome that came just before the end.
+        if thread is not None and not thread.is_alive() and not call.wait(0):
+            thread = None
+            call.make()
+        elif not go_on(clock.now() - started):
+            return BackendUnavailable('the store has not answered yet')
+    try:
+        call.result()
+    except JobsyncError as error:
+        return error
+    return None

@@ -22,7 +22,7 @@ from jobsync.errors import BackendUnavailable, JobsyncError, WrongProcess
 if TYPE_CHECKING:
     from tenacity import RetryCallState
 
-__all__ = ['StoreCalls', 'acting_for', 'worker_id']
+__all__ = ['PendingCall', 'StoreCalls', 'acting_for', 'worker_id']
 
 T = TypeVar('T')
 Condition = Callable[[], bool]
@@ -222,7 +222,7 @@ class _CallThread:
     """A thread that makes the calls of the main thread, in their order."""
 
     def __init__(self, name: str) -> None:
-        self._calls: SimpleQueue[_PendingCall[Any] | None] = SimpleQueue()
+        self._calls: SimpleQueue[PendingCall[Any] | None] = SimpleQueue()
         self._pid = os.getpid()
         thread = self._thread = threading.Thread(target=_make_calls, args=(self._calls,), name=name, daemon=True)
         # t=0  main thread: starts the call thread
@@ -241,8 +241,12 @@ class _CallThread:
         return not self._thread.is_alive()
 
     def run(self, work: Callable[[Condition], T]) -> T:
-        """Return what ``work`` returns, or raise what it raises. Its argument says whether the result is still awaited."""
-        call = _PendingCall(work)
+        """Return what ``work`` returns in the present context, or raise what it raises.
+
+        Its argument says whether the result is still awaited.
+        """
+        context = copy_context()
+        call = PendingCall(lambda is_awaited: context.run(work, is_awaited))
         try:
             self._calls.put(call)
             while not call.wait(_CHECK_SEC):
@@ -259,7 +263,7 @@ class _CallThread:
 
     def end(self, timeout_sec: float) -> None:
         """Take no more calls. Wait at most ``timeout_sec`` until those in the queue are made."""
-        last = _PendingCall(lambda _: None)
+        last = PendingCall(lambda _: None)
         self._calls.put(last)
         self._calls.put(None)
         # t=0  another thread leaves as well: its None is in the queue before this call, which is never made
@@ -270,28 +274,28 @@ class _CallThread:
             pass
 
 
-def _make_calls(calls: SimpleQueue[_PendingCall[Any] | None]) -> None:
+def _make_calls(calls: SimpleQueue[PendingCall[Any] | None]) -> None:
     threads.duty.serves_a_node = True  # the main thread waits for this one, and the node for what the main thread has in flight
     while (call := calls.get()) is not None:
         call.make()
         del call  # until the next call arrives, the name would keep this one and its result in memory
 
 
-class _PendingCall(Generic[T]):
+class PendingCall(Generic[T]):
     """A call to be made by another thread, and its result."""
 
     def __init__(self, work: Callable[[Condition], T]) -> None:
         self.is_awaited = True
-        self._work, self._context = work, copy_context()
-        self._done: SimpleQueue[None] = SimpleQueue()
+        self._work = work
+        self._done: threads.Queue[None] = threads.new_queue()
         self._is_done = False
         self._results: list[T] = []
         self._error: BaseException | None = None
 
     def make(self) -> None:
-        """Make the call, in the context of the thread that waits for it, and keep its result or error."""
+        """Make the call, and keep its result or error."""
         try:
-            self._results.append(self._context.run(self._work, lambda: self.is_awaited))
+            self._results.append(self._work(lambda: self.is_awaited))
         except BaseException as error:  # noqa: BLE001 - raised again by ``result``
             self._error = error
         self._done.put(None)

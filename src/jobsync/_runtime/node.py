@@ -40,7 +40,7 @@ from jobsync._runtime.callbacks import Callbacks, Functions
 from jobsync._runtime.change_listener import ChangeListener
 from jobsync._runtime.executor import execute
 from jobsync._runtime.leader_record import record_leader
-from jobsync._runtime.status import Status, StatusReader
+from jobsync._runtime.status import Status, status_of
 from jobsync.backend import Backend
 from jobsync.errors import BackendUnavailable, JobsyncError, NameTaken
 
@@ -99,7 +99,6 @@ class NodeRuntime:
         """For each lane the call that an unexpected error has ended: the agent is to be given no answer to it."""
         self._leave_requests: list[_LeaveRequest] = []
         self._weight_wanted: float | None = None
-        self._status_reader = StatusReader(self.agent)
         self.status = Status(Phase.OPENING)
         self.heartbeat_at: float | None = None
         """When the last successful heartbeat was sent, by the wall clock; for people."""
@@ -333,7 +332,7 @@ class NodeRuntime:
                 self._agent_log.write(event, call)
         if self.death_watch is not None:
             self.death_watch.take_members(agent.lease.assignment.members)
-        self.status = self._status_reader.read(clock.now())
+        self.status = status_of(self.agent, clock.now())
 
     def _sleep(self, lane: Lane, until: float) -> None:
         """Wait until the lane has something to do, or is woken."""

@@ -7,10 +7,10 @@ import attrs
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.settings_comparison import SettingDifference
-from jobsync._core.records import Snapshot, Unreadable
+from jobsync._core.records import Unreadable
 from jobsync.errors import JobsyncError
 
-__all__ = ['Status', 'StatusReader']
+__all__ = ['Status', 'status_of']
 
 
 @attrs.frozen
@@ -36,34 +36,18 @@ class Status:
     """The settings in which other nodes differ from this one."""
 
 
-class StatusReader:
-    """Reads the state of an agent. Not for two threads at once."""
-
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-        self._counted: tuple[Snapshot | None, int] = (None, 0)
-        """The last snapshot, and how many nodes are registered in it."""
-
-    def read(self, now: float) -> Status:
-        """Return the agent's state."""
-        agent, snapshot = self._agent, self._agent.snapshot
-        return Status(
-            phase=agent.phase,
-            planned=agent.is_planned,
-            settled=agent.is_settled,
-            leads=agent.epoch is not None,
-            stays=agent.is_staying(now),
-            distributed=bool(agent.lease.assignment.members),
-            registered_nodes=self._registered(snapshot),
-            failure=agent.failure,
-            unreadable=agent.unreadable,
-            differences=agent.differences,
-        )
-
-    def _registered(self, snapshot: Snapshot | None) -> int:
-        """Return how many nodes are registered. Counted once for each snapshot: they may be thousands, and steps are many."""
-        if snapshot is None:
-            return len(self._agent.lease.assignment.members)
-        if self._counted[0] is not snapshot:
-            self._counted = snapshot, sum(node.last_heartbeat is not None for node in snapshot.nodes)
-        return self._counted[1]
+def status_of(agent: Agent, now: float) -> Status:
+    """Return the agent's state."""
+    snapshot, members = agent.snapshot, agent.lease.assignment.members
+    return Status(
+        phase=agent.phase,
+        planned=agent.is_planned,
+        settled=agent.is_settled,
+        leads=agent.epoch is not None,
+        stays=agent.is_staying(now),
+        distributed=bool(members),
+        registered_nodes=len(members) if snapshot is None else snapshot.registered_nodes,
+        failure=agent.failure,
+        unreadable=agent.unreadable,
+        differences=agent.differences,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+from functools import cached_property
 
 import attrs
 
@@ -193,6 +194,11 @@ class Snapshot:
     number."""
     unreadable: tuple[Unreadable, ...] = ()
     """The records of nodes that could not be read in full."""
+
+    @cached_property
+    def registered_nodes(self) -> int:
+        """How many nodes are registered. Counted once: they may be thousands, and a node's steps are many."""
+        return sum(node.last_heartbeat is not None for node in self.nodes)
 
     @property
     def leader(self) -> Node | None:

@@ -106,7 +106,7 @@ def arrange(
     """
     pool, names = pins.places, [*numbers, None]  # so that ``FREELY``, which is -1, is nowhere
     choices = sorted(allowed for allowed in pool if len(allowed) > 1)
-    shares = target_shares(
+    goals, shares = target_shares(
         TransportProblem(
             scale=scale,
             fixed=[load[node] + _size(pool.get((node,), {})) for node in range(len(numbers))],
@@ -116,10 +116,10 @@ def arrange(
             homes=homes or {},
         )
     )
-    placed = _placed(pool, dict(zip(choices, shares.groups, strict=True)), names, numbers, pins.homes)
+    placed = _placed(pool, dict(zip(choices, shares, strict=True)), names, numbers, pins.homes)
     if pins.homes:
-        return placed, _homeward(pool, placed, list(shares.tokens), here, names, numbers, pins.homes)
-    return placed, shares.tokens
+        return placed, _homeward(pool, placed, list(goals), here, names, numbers, pins.homes)
+    return placed, goals
 
 
 def gaining(goals: Sequence[int], here: Sequence[int]) -> dict[int, int]:

@@ -34,23 +34,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import attrs
-
 from jobsync._core.planner.transport import Part, Transport, TransportProblem
 
-__all__ = ['Shares', 'target_shares']
+__all__ = ['target_shares']
 
 
-@attrs.frozen
-class Shares:
-    """How many tokens each node is to have, and how many pins of each group."""
+def target_shares(problem: TransportProblem) -> tuple[Sequence[int], Sequence[Mapping[int, int]]]:
+    """Return how many tokens each node is to have, and how many pins of each group.
 
-    tokens: Sequence[int]
-    groups: Sequence[Mapping[int, int]]
-
-
-def target_shares(problem: TransportProblem) -> Shares:
-    """Return the balanced shares that need the fewest moves; among those, the fewest moves of pins."""
+    These are the balanced shares that need the fewest moves; among those, the fewest moves of pins.
+    """
     tokens = [0] * len(problem.fixed)
     groups: list[Mapping[int, int]] = [{} for _ in problem.groups]
     for transport in _decomposed(problem):
@@ -58,7 +51,7 @@ def target_shares(problem: TransportProblem) -> Shares:
             tokens[node] = count
         for (number, _), pins in zip(transport.part.groups, transport.pins, strict=True):
             groups[number] = pins
-    return Shares(tokens, groups)
+    return tokens, groups
 
 
 def _decomposed(problem: TransportProblem) -> Iterator[Transport]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -46,20 +46,14 @@ def purge_history(
     try:
         with actions.attempt('a part of the purge'):
             for kind in wanted:
-                for number in _portions(backend, call, kind, moment):
-                    deleted[kind.value] += number
+                after = ''
+                while True:
+                    portion: Purged = call(partial(backend.purge, kind, moment, _LIMIT, after))
+                    deleted[kind.value] += portion.deleted
+                    if not (after := portion.resume):
+                        break
     finally:  # what was deleted before an interrupt, or a call that failed, is on record too
         if any(deleted.values()):
             words = ', '.join(f'{number} {kind}s' for kind, number in deleted.items())
             actions.record(backend, actor, 'purge', (), words, call)
     return deleted
-
-
-def _portions(backend: Backend, call: StoreCall, kind: HistoryKind, before: dt.datetime) -> Iterator[int]:
-    """Delete portion by portion, and yield how many records each had."""
-    after = ''
-    while True:
-        portion: Purged = call(partial(backend.purge, kind, before, _LIMIT, after))
-        yield portion.deleted
-        if not (after := portion.resume):
-            return

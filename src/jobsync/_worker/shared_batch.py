@@ -154,41 +154,27 @@ class SharedBatch(ClaimLoop[T]):
     def finish(self) -> None:
         """Record what is finished, and log how the batch has ended."""
         super().finish()
+        node, tasks = self.node_name, counted(self._total, 'task')
         if self._in_hand:
             _logger.warning(
                 'node %r: a batch of %s leaves out %d that another loop of this worker has in hand: %s. If that loop was left, '
                 'and is kept in a variable, close it (close(), or aclose() of an AsyncJob) and call batch again',
-                self._session.node_name,
-                counted(self._total, 'task'),
+                node,
+                tasks,
                 len(self._in_hand),
                 listed(map(repr, self._in_hand), _EXAMPLES),
             )
         if self._left:
-            _logger.info(
-                'node %r leaves a batch of %s: %d done here, %d left to other nodes',
-                self._session.node_name,
-                counted(self._total, 'task'),
-                self._done_here,
-                len(self._left),
-            )
+            text = 'node %r leaves a batch of %s: %d done here, %d left to other nodes'
+            _logger.info(text, node, tasks, self._done_here, len(self._left))
         elif self._quarantined:
-            _logger.warning(
-                'node %r: a batch of %s is complete except %d in quarantine (max_attempts), %d done here: %s',
-                self._session.node_name,
-                counted(self._total, 'task'),
-                len(self._quarantined),
-                self._done_here,
-                listed(map(repr, self._quarantined), _EXAMPLES),
-            )
+            text = 'node %r: a batch of %s is complete except %d in quarantine (max_attempts), %d done here: %s'
+            names = listed(map(repr, self._quarantined), _EXAMPLES)
+            _logger.warning(text, node, tasks, len(self._quarantined), self._done_here, names)
         elif self._done_here or self._has_waited:
-            _logger.info(
-                'node %r: a batch of %s is complete, %d done here',
-                self._session.node_name,
-                counted(self._total, 'task'),
-                self._done_here,
-            )
+            _logger.info('node %r: a batch of %s is complete, %d done here', node, tasks, self._done_here)
         else:
-            _logger.info('node %r: a batch of %s was complete already', self._session.node_name, counted(self._total, 'task'))
+            _logger.info('node %r: a batch of %s was complete already', node, tasks)
 
     # --- what is complete ---------------------------------------------------------------------------------------------------
 

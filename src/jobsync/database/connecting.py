@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TypeVar
 
 from jobsync import plugins
 from jobsync.config import CoordinationConfig, resolve
 from jobsync.database.connection import Connection, check_sql
 
 __all__ = ['connect']
-
-T = TypeVar('T')
 
 
 def connect(where: object) -> Connection:
@@ -33,8 +29,4 @@ def connect(where: object) -> Connection:
     store = config.backend
     backend = plugins.connect(store, config.options) if isinstance(store, str) else store
     sql = check_sql(backend)
-    return Connection(sql.connection, _run_directly, release=sql.close if isinstance(store, str) else None)
-
-
-def _run_directly(action: Callable[[], T]) -> T:
-    return action()
+    return Connection(sql.connection, lambda action: action(), release=sql.close if isinstance(store, str) else None)

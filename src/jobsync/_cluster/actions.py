@@ -69,15 +69,9 @@ def record(
     reason: str | None,
     call: Callable[[Callable[[], object]], object] = lambda write: write(),
 ) -> None:
-    """Record that an action was carried out, at the store's time.
+    """Record that an action, given by a word, was carried out, at the store's time.
 
-    Args:
-        backend: the namespace.
-        actor: who has done it.
-        action: a word for it.
-        subjects: names of nodes or ids of tasks.
-        reason: text for people.
-        call: makes the call of the store.
+    ``subjects`` are names of nodes or ids of tasks. ``call`` makes the call of the store.
     """
     patterns = (action, *list(subjects)[:_MOST_SUBJECTS])
     request = LockRequest(uuid.uuid4().hex, patterns, actor, reason or None, _KEPT)

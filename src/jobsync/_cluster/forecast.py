@@ -19,12 +19,7 @@ __all__ = ['forecast']
 
 
 def forecast(reading: ClusterReading, added: Mapping[str, float], removed: Collection[str]) -> Forecast:
-    """Return what the leader would plan, once all is settled.
-
-    Args:
-        reading: the cluster as it is.
-        added: the weights of nodes that join.
-        removed: the names of nodes that leave.
+    """Return what the leader would plan, once all is settled, if nodes of these weights joined and others left.
 
     Raises:
         ConfigError: no node that remains or joins could own tokens.

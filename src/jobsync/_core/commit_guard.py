@@ -22,16 +22,9 @@ def evicted(ref: NodeRef) -> Evicted:
 def check_guard(
     ref: NodeRef, guard: Guard, *, is_joined: bool, leadership: Leadership, timeline: Timeline, store: str, version: Revision
 ) -> None:
-    """Compare a guard with what the namespace holds.
+    """Compare the guard of a commit by a run with what the namespace holds.
 
-    Args:
-        ref: the run that commits.
-        guard: what the plan was made from.
-        is_joined: whether exactly this run is JOINED.
-        leadership: the namespace's leadership.
-        timeline: the namespace's timeline.
-        store: the store's own identity now.
-        version: the assignment's version.
+    ``is_joined`` says whether exactly this run is JOINED, and ``store`` is the store's own identity now.
 
     Raises:
         Evicted: the run is not JOINED. This is checked first.
@@ -49,11 +42,7 @@ def check_guard(
 
 
 def check_nodes(plan: Plan, record: Callable[[str], Node | None]) -> None:
-    """Compare the nodes that a plan removes or takes for absent with their records.
-
-    Args:
-        plan: the plan to commit.
-        record: returns the record that has a name, or None.
+    """Compare the nodes that a plan removes or takes for absent with their records, which ``record`` returns by name.
 
     Raises:
         Conflict: a node has changed since the plan was made.

@@ -108,7 +108,6 @@ class _Started:
             self._has_ended = True
 
     def is_alive(self) -> bool:
-        """Return whether it has not ended."""
         thread = self._thread
         return not self._has_ended and (thread is None or thread.is_alive())
 
@@ -143,7 +142,6 @@ class _Pool:
         weakref.finalize(self, self._calls.put, None).atexit = False
 
     def submit(self, function: Callable[..., T], /, *arguments: Any) -> Future[T]:
-        """Call a function in a thread. Raises ``RuntimeError``, and never calls it, if the process can start none now."""
         future: Future[T] = Future()
         self._unfinished.append(None)
         self._calls.put(partial(_call, future, partial(function, *arguments)))
@@ -158,7 +156,6 @@ class _Pool:
         return future
 
     def shutdown(self) -> None:
-        """Let the threads end once they are idle."""
         self._calls.put(None)
 
 

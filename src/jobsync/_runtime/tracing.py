@@ -46,12 +46,9 @@ def tracer() -> Tracer | None:
 
 @contextmanager
 def commit_span(node: str, plan: Plan, planned_from: int) -> Iterator[None]:
-    """Trace a plan that is made, its commit in this block, and the hand-over that the commit ends, if it does.
+    """Trace a leader's plan, its commit in this block, and the hand-over that the commit ends, if it does.
 
-    Args:
-        node: the leader.
-        plan: what is committed.
-        planned_from: when planning began, on ``time.time_ns``.
+    ``planned_from`` is when planning began, on ``time.time_ns``.
     """
     found = tracer()
     if found is None:

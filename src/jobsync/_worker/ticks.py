@@ -138,8 +138,7 @@ class TickRecord:
     def read_claims(self, *, is_unbegun_here: bool) -> list[Claim]:
         """Return the claims of the nodes that may have begun the tick, newest first.
 
-        Args:
-            is_unbegun_here: Whether this node knows that it has not begun the tick by its claim, if it has one.
+        ``is_unbegun_here``: this node knows that it has not begun the tick by its claim, if it has one.
         """
         return [
             claim

@@ -107,11 +107,7 @@ def table_of(
 ) -> RenderableType:
     """Return a table with these columns, numbers to the right; or rows one below the other, where the table is too wide.
 
-    Args:
-        columns: The names of the columns.
-        rows: For each row its values.
-        width: Characters in a line.
-        usual: Values by columns. A column that has nothing else is left out where the table is too wide.
+    A line has ``width`` characters. Where the table is too wide, a column that has nothing but its ``usual`` value is left out.
     """
     body = list(rows)
     for column, value in usual.items():

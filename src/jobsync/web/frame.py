@@ -75,15 +75,7 @@ class Frame:
 def frame_of(
     reading: ClusterReading, read_at: float, about: Mapping[str, Any], rebalances: Sequence[RebalanceRow], backlog: Backlog
 ) -> Frame:
-    """Return the frame of a reading.
-
-    Args:
-        reading: The reading.
-        read_at: When the reading began, by the monotonic clock.
-        about: What the page says of the cluster and the server.
-        rebalances: The newest rebalances.
-        backlog: Tasks that are incomplete or in quarantine.
-    """
+    """Return the frame of a reading, with the newest rebalances. ``about`` is what the page says of cluster and server."""
     status, nodes = rows.status(reading), rows.node_rows(reading)
     moves = sorted(rows.hand_overs(reading), key=lambda row: -row['tokens'])
     leaving: Counter[str] = Counter()

@@ -12,14 +12,9 @@ __all__ = ['items', 'locks']
 
 
 def locks(reading: ClusterReading, query: str, offset: int, limit: int, unmatched: bool) -> Mapping[str, Any]:
-    """Return a page of the task locks, with the number of all that match.
+    """Return a page of the task locks, all or only those that no live node matches, with the number of all that match.
 
-    Args:
-        reading: The reading.
-        query: A text that the task, a pattern, the creator or the reason contains, in either case of letters.
-        offset: How many to leave out.
-        limit: How many to return at most.
-        unmatched: Only locks that no live node matches.
+    ``query`` is a text that the task, a pattern, the creator or the reason contains, in either case of letters.
     """
     words, pins = query.casefold(), reading.pin_of
     alone = {pin.task_id for pin in reading.assignment.unplaced}
@@ -42,15 +37,7 @@ def locks(reading: ClusterReading, query: str, offset: int, limit: int, unmatche
 
 
 def items(reading: ClusterReading, query: str, offset: int, limit: int, group: str | None) -> Mapping[str, Any]:
-    """Return a page of the items, by group and id, with the number of all that match.
-
-    Args:
-        reading: The reading.
-        query: A text that the item or its owner contains, in either case of letters.
-        offset: How many to leave out.
-        limit: How many to return at most.
-        group: Only items of this group.
-    """
+    """Return a page of the items, of all groups or one, by group and id, as ``locks`` does. ``query`` may be in their owners."""
     words = query.casefold()
     found = [
         row

@@ -77,10 +77,7 @@ class Ownership:
         )
 
     def allows_same(self, other: Ownership, pinned_tokens: Mapping[str, int]) -> bool:
-        """Return whether both ownerships allow the same tasks, by the same tokens and pins.
-
-        ``pinned_tokens`` gives the hash token of each task that one of them pins.
-        """
+        """Return whether both ownerships allow the same tasks, by the same tokens and pins. See ``both``."""
         return (
             self.mine == other.mine
             and self.pin_ids == other.pin_ids

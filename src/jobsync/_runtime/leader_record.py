@@ -14,7 +14,7 @@ from jobsync._event_log import EventLogger
 from jobsync.backend import Backend
 from jobsync.rows import LeaderRow
 
-__all__ = ['LEADER', 'leader_changes', 'leader_edit', 'record_leader']
+__all__ = ['LEADER', 'leader_changes', 'record_leader']
 
 _logger = EventLogger('jobsync.node')
 LEADER = 'leader'
@@ -25,22 +25,20 @@ _KEPT = dt.timedelta(days=365)
 
 
 def record_leader(backend: Backend, leadership: Leadership, before: NodeRef | None) -> None:
-    """Record that a node has taken the leadership, at the store's time. A failure is logged: nothing depends on the record."""
-    try:
-        backend.edit_locks(leader_edit(leadership, before))
-    except Exception as error:  # noqa: BLE001  (a backend of another distribution may raise anything)
-        _logger.warning('epoch %d has no record of its leader: %s', leadership.epoch, error)
+    """Record that a node has taken the leadership, and which one had it before if known, and remove the oldest records.
 
-
-def leader_edit(leadership: Leadership, before: NodeRef | None) -> LockEdit:
-    """Return the edit that records a leader, and the one before it if known, and that removes the oldest records."""
+    A failure is logged: nothing depends on the record.
+    """
     epoch = leadership.epoch
     # Twice as many as are kept: the leaders of some epochs could not record themselves, and removed nothing either.
     outdated = frozenset(map(_id_of, range(epoch - 2 * _MOST, epoch - _MOST + 1)))
     words = f'epoch {epoch}' + (f', before it {before.name}' if before else '')
     leader = leadership.node.name if leadership.node else ''
     request = LockRequest(_id_of(epoch), (LEADER,), leader, words, _KEPT)
-    return LockEdit(LockFilter(task_ids=outdated), (request,), ACTIONS)
+    try:
+        backend.edit_locks(LockEdit(LockFilter(task_ids=outdated), (request,), ACTIONS))
+    except Exception as error:  # noqa: BLE001  (a backend of another distribution may raise anything)
+        _logger.warning('epoch %d has no record of its leader: %s', epoch, error)
 
 
 def leader_changes(locks: Iterable[TaskLock]) -> list[LeaderRow]:

@@ -879,7 +879,7 @@ def test_entering_is_cancelled_before_the_node_starts(store: Store) -> None:
             await entering
         runtime = job._job._session.runtime
         assert runtime is not None
-        assert runtime.wait_for_callbacks(0)
+        assert runtime.callbacks.wait_until_finished(0)
 
     run(work())
     assert store.node_names == []

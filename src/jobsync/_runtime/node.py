@@ -86,7 +86,7 @@ class NodeRuntime:
         self._bells: dict[Lane, threads.Queue[None]] = {lane: threads.new_queue() for lane in lanes}
         """Each lane that has a thread, and what its thread waits for. One that no thread empties would grow for ever."""
         self._agent_log = AgentLog(config.name)
-        self._callbacks = Callbacks(
+        self.callbacks = Callbacks(
             config.name,
             functions or Functions(),
             config.handover_timeout_sec,
@@ -117,7 +117,7 @@ class NodeRuntime:
     def start(self) -> None:
         """Start the threads."""
         _running.add(self)
-        self._callbacks.start()
+        self.callbacks.start()
         if self.death_watch is not None:
             self.death_watch.start(self.start_thread)
         for lane in self._bells:
@@ -195,16 +195,7 @@ class NodeRuntime:
         self.wake()
         if self.death_watch is not None:
             self.death_watch.close(has_left=self.status.phase is Phase.LEFT)
-        self._callbacks.close()
-
-    @property
-    def is_in_callback(self) -> bool:
-        """Return whether one of the user's functions that this node calls has called this."""
-        return self._callbacks.are_made_here
-
-    def wait_for_callbacks(self, timeout: float) -> bool:
-        """Wait, after ``close``, until the last call of the user's functions has returned; return whether it has."""
-        return self._callbacks.wait_until_finished(timeout)
+        self.callbacks.close()
 
     # --- the threads --------------------------------------------------------------------------------------------------------
 
@@ -218,7 +209,7 @@ class NodeRuntime:
             return False
         self._replace_ended(lane)
         due = [self._serve(each) for each in (tuple(Lane) if self._leave_requests else (lane,))]
-        self._callbacks.abandon_hung_call()
+        self.callbacks.abandon_hung_call()
         self._sleep(lane, min(due))
         return True
 
@@ -324,9 +315,9 @@ class NodeRuntime:
             # So a line may be left out, and a change of the tokens may not: it leaves the list once it is handed on.
             event = agent.events[0]
             if isinstance(event, OwnershipChanged):
-                if not self._callbacks.holds:
+                if not self.callbacks.holds:
                     agent.lease.release(event.asked)
-                self._callbacks.put(event)
+                self.callbacks.put(event)
             del agent.events[0]
             if isinstance(event, LogMessage):
                 self._agent_log.write(event, call)

@@ -228,7 +228,7 @@ class Session:
     @property
     def is_in_callback(self) -> bool:
         """Return whether this is called by one of the user's functions (``on_revoke``), whose end leaving waits for."""
-        return self.runtime is not None and self.runtime.is_in_callback and self.is_same_process
+        return self.runtime is not None and self.runtime.callbacks.are_made_here and self.is_same_process
 
     @property
     def is_in_call(self) -> bool:

@@ -249,7 +249,7 @@ class AsyncJob:
     def _leave_in_thread(self) -> None:
         self._job.__exit__(None, None, None)
         if (runtime := self._job._session.runtime) is not None:
-            runtime.wait_for_callbacks(_LAST_CALLS_SEC)
+            runtime.callbacks.wait_until_finished(_LAST_CALLS_SEC)
 
     def _hurry(self) -> None:
         self._job._session.stop(SessionEvent.HURRY)

@@ -25,7 +25,7 @@ from jobsync._worker.items import Items
 from jobsync._worker.purging import KINDS, purge_history
 from jobsync._worker.schedule import parse_schedule, parse_zone
 from jobsync._worker.scheduler import Scheduler
-from jobsync._worker.session import Session, copy_error, without_chain
+from jobsync._worker.session import Session, copy_error, refused, without_chain
 from jobsync._worker.shared_batch import SharedBatch
 from jobsync._worker.signals import Signals
 from jobsync._worker.singleton import POLL_SEC, Place, Singleton
@@ -250,14 +250,9 @@ class Job:
                 self._signals.release()
 
     if not TYPE_CHECKING:  # a type checker finds ``async with`` by itself, as long as these are missing
-
-        def __aenter__(self, *_: object) -> NoReturn:
-            """Refuse ``async with``."""
-            raise JobsyncError(
-                f'job {self.node_name!r}: a Job is entered by "with", not "async with"; on an event loop use AsyncJob'
-            )
-
-        __aexit__ = __aenter__
+        __aenter__ = __aexit__ = refused(
+            'job {0.node_name!r}: a Job is entered by "with", not "async with"; on an event loop use AsyncJob'
+        )
 
     # --- tasks --------------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jobsync._core.agent.lease import Lease
 from jobsync._core.assignment import Assignment
@@ -29,7 +29,7 @@ from jobsync.errors import ConfigError, JobsyncError, WrongProcess
 if TYPE_CHECKING:
     from jobsync.database import Connection
 
-__all__ = ['Session', 'copy_error', 'without_chain']
+__all__ = ['Session', 'copy_error', 'refused', 'without_chain']
 
 _logger = EventLogger('jobsync.job')
 
@@ -432,6 +432,15 @@ def copy_error(node_name: str) -> WrongProcess:
         f'job {node_name!r} cannot be copied or pickled: its node is this process alone. Give another process the node name and '
         'the CoordinationConfig, which can be pickled, and let it make a Job of its own, under a name of its own'
     )
+
+
+def refused(text: str) -> Callable[..., NoReturn]:
+    """Return a method that refuses a form of use, such as ``with`` for ``async with``; ``{0}`` in the text is the object."""
+
+    def refuse(self: object, *_: object) -> NoReturn:
+        raise JobsyncError(text.format(self))
+
+    return refuse
 
 
 def _backend_for(config: CoordinationConfig) -> Backend | None:

@@ -11,9 +11,10 @@ from contextlib import ExitStack, suppress
 from contextvars import copy_context
 from functools import partial
 from inspect import GEN_SUSPENDED, getgeneratorstate
-from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from jobsync._worker.claim_loop import ClaimLoop, source_of
+from jobsync._worker.session import refused
 from jobsync._worker.tracing import task_span
 from jobsync.aio.threads import Threads
 from jobsync.errors import JobsyncError
@@ -69,12 +70,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         self._source = tasks.__aiter__() if isinstance(tasks, AsyncIterable) else source_of(tasks)
 
     if not TYPE_CHECKING:  # a type checker finds ``for`` by itself, as long as this is missing
-
-        def __iter__(self) -> NoReturn:
-            """Refuse ``for``."""
-            raise JobsyncError(
-                'tasks of an AsyncJob are claimed by "async for task in job.claim(…)" or job.batch(…), not by "for"'
-            )
+        __iter__ = refused('tasks of an AsyncJob are claimed by "async for task in job.claim(…)" or job.batch(…), not by "for"')
 
     async def __anext__(self) -> T:
         # t=0  asyncio task a requests its next task, and waits for a thread

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
 from jobsync._worker import status
-from jobsync._worker.session import copy_error
+from jobsync._worker.session import copy_error, refused
 from jobsync._worker.singleton import POLL_SEC
 from jobsync._worker.stages import SessionEvent
 from jobsync._worker.store_calls import worker_id
@@ -216,14 +216,9 @@ class AsyncJob:
             raise
 
     if not TYPE_CHECKING:  # a type checker finds ``with`` by itself, as long as these are missing
-
-        def __enter__(self, *_: object) -> NoReturn:
-            """Refuse ``with``."""
-            raise JobsyncError(
-                f'job {self.node_name!r}: an AsyncJob is entered by "async with", not "with"; without asyncio use Job'
-            )
-
-        __exit__ = __enter__
+        __enter__ = __exit__ = refused(
+            'job {0.node_name!r}: an AsyncJob is entered by "async with", not "with"; without asyncio use Job'
+        )
 
     async def _leave(self) -> None:
         try:

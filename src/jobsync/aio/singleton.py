@@ -6,13 +6,13 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, Self
 
 from jobsync._runtime import clock
+from jobsync._worker.session import refused
 from jobsync._worker.singleton import POLL_SEC, Place, SingletonBase, TurnBase
 from jobsync.aio.threads import Threads
 from jobsync.config import checks
-from jobsync.errors import JobsyncError
 
 __all__ = ['AsyncSingleton', 'AsyncTurn']
 
@@ -61,16 +61,8 @@ class AsyncSingleton(SingletonBase):
         return _Turns(self._place, self._threads)
 
     if not TYPE_CHECKING:  # a type checker finds the right form by itself, as long as these are missing
-
-        def __enter__(self, *_: object) -> NoReturn:
-            """Refuse ``with``."""
-            raise JobsyncError('a singleton of an AsyncJob is entered by "async with job.singleton(…)", not by "with"')
-
-        __exit__ = __enter__
-
-        def __iter__(self) -> NoReturn:
-            """Refuse ``for``."""
-            raise JobsyncError('turns of an AsyncJob are taken by "async for turn in job.singleton(…)", not by "for"')
+        __enter__ = __exit__ = refused('a singleton of an AsyncJob is entered by "async with job.singleton(…)", not by "with"')
+        __iter__ = refused('turns of an AsyncJob are taken by "async for turn in job.singleton(…)", not by "for"')
 
 
 class _Turns(AsyncSingleton, AsyncIterator[AsyncTurn]):

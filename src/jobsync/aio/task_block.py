@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from jobsync.errors import JobsyncError
+from jobsync._worker.session import refused
 
 __all__ = ['TaskBlock']
 
@@ -30,9 +30,4 @@ class TaskBlock(AbstractAsyncContextManager[T]):
         return await self._block.__aexit__(exc_type, exc, traceback)
 
     if not TYPE_CHECKING:  # a type checker finds ``async with`` by itself, as long as these are missing
-
-        def __enter__(self, *_: object) -> NoReturn:
-            """Refuse ``with``."""
-            raise JobsyncError('a task of an AsyncJob is worked on in "async with job.task(…)", not in "with"')
-
-        __exit__ = __enter__
+        __enter__ = __exit__ = refused('a task of an AsyncJob is worked on in "async with job.task(…)", not in "with"')

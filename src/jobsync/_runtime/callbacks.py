@@ -47,16 +47,12 @@ class RebalanceEvent:
 
 @attrs.frozen
 class Functions:
-    """The functions of the user's that are called."""
+    """The functions of the user's that are called: see ``Job``."""
 
     on_assign: Callable[..., object] | None = None
-    """Called with tokens that this node owns from now on."""
     on_revoke: Callable[..., object] | None = None
-    """Called with tokens that pass on when it returns, and with the deadline at which they pass on at the latest."""
     on_lost: Callable[..., object] | None = None
-    """Called with tokens that another node may own already."""
     on_rebalance: Callable[..., object] | None = None
-    """Called with a ``RebalanceEvent``, or with no argument."""
 
     @property
     def announces(self) -> bool:
@@ -260,7 +256,6 @@ class Callbacks:
         return True
 
     def _make(self) -> None:
-        """Make the first call that is due."""
         self._here.is_in_call = True  # first, as there may be no memory for it: then the call is still due
         threads.duty.serves_a_node = False
         call = self._pending[0]

@@ -289,13 +289,11 @@ class NodeRuntime:
             _logger.warning('epoch %d has no record of its leader: %s', leadership.epoch, error)
 
     def _check_lease(self) -> None:
-        """Have the agent check whether the lease has ended."""
         with self._lock:
             self.lease.declare_end(clock.now())
             self._step_taken('')
 
     def _take_death(self, ref: NodeRef) -> None:
-        """Have the agent know that another run is over."""
         with self._lock:
             self.agent.know_dead(ref)
         self.wake()

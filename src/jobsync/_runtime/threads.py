@@ -95,12 +95,10 @@ class _Started:
         """Its object until it is at work: one that ends before its first step, as there is no memory for it, cannot say so."""
 
     def make(self, name: str) -> threading.Thread:
-        """Return the object of the thread."""
         thread = self._thread = threading.Thread(target=self.run, name=name, daemon=True)
         return thread
 
     def run(self) -> None:
-        """Be the thread."""
         try:
             self._thread = None
             self._target()

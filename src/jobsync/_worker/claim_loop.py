@@ -48,6 +48,7 @@ class ClaimLoop(Generic[T]):
         any node has completed are passed over.
         """
         self._session, self._task_log, self._parse = task_log.session, task_log, parse
+        self.node_name = task_log.node_name
         self._limit = limit if limit is not None else _LARGEST_BATCH if isinstance(tasks, Sized) else 1
         self._once, self._completed = once, set[str]()
         """Tasks known to be completed; none unless ``once``."""
@@ -60,11 +61,6 @@ class ClaimLoop(Generic[T]):
         """Tasks that a run was lost at: each is claimed alone, after the others of its batch (see ``attempts``)."""
         self._quarantined: dict[str, int] = {}
         """Tasks that are not started any more, and how many runs were lost at each."""
-
-    @property
-    def node_name(self) -> str:
-        """Return the name of the node that the loop runs on."""
-        return self._task_log.node_name
 
     @property
     def is_over(self) -> bool:

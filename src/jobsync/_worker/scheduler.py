@@ -213,7 +213,6 @@ class Scheduler:
         return start
 
     def _call(self, each: Scheduled, tick: Tick) -> bool:
-        """Call the function; return whether it has returned."""
         self._beginning.pop(each, None)
         try:
             with tick_span(self._session.node_name, tick.id):

@@ -444,7 +444,6 @@ def refused(text: str) -> Callable[..., NoReturn]:
 
 
 def _backend_for(config: CoordinationConfig) -> Backend | None:
-    """Return the configured backend, connected by its URL if that was given."""
     if not isinstance(config.backend, str):
         return config.backend
     from jobsync import plugins  # only now: a process that does not enter a job needs none of it

@@ -296,7 +296,7 @@ class SharedBatch(ClaimLoop[T]):
                 raise
             if clock.now() >= self._refused_at + _REPORT_SEC:
                 self._refused_at = clock.now()
-                _logger.warning('node %r: a batch cannot read what is complete, and waits: %s', self._session.node_name, error)
+                _logger.warning('node %r: a batch cannot read what is complete, and waits: %s', self.node_name, error)
 
     def _report(self) -> None:
         """Log what this batch waits for: how many tasks, in whose hands, and since when."""
@@ -311,7 +311,7 @@ class SharedBatch(ClaimLoop[T]):
         begun = self._begun(left[0])
         _logger.info(
             'node %r has waited for %.0f s for %d of a batch of %s: %s; task %r, for example, was %s',
-            self._session.node_name,
+            self.node_name,
             clock.now() - (self._waits_since or clock.now()),
             len(self._left),
             counted(self._total, 'task'),
@@ -343,7 +343,7 @@ class SharedBatch(ClaimLoop[T]):
         if pin is not None and pin.owner is None:
             return 'locked to a pattern that no live node matches'
         owner = assignment.owner_of(key, self._parse(self._left[key])[1])
-        if owner == self._session.node_name:
+        if owner == self.node_name:
             return 'with this node, which may not begin them now'
         return 'with no node at present' if owner is None else f'with {owner!r}'
 

@@ -67,7 +67,6 @@ def check(url: str, commands: dict[str, str], *, harness: str | None, quick: boo
 
 
 def _maker(url: str, commands: dict[str, str], name: str | None, *, quick: bool) -> Callable[[], Harness]:
-    """Return the function that makes a harness for each test."""
     from jobsync.testing.conformance import Harness
     from jobsync.testing.url_harness import UrlHarness, url_of_a_test
 

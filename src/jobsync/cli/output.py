@@ -92,7 +92,6 @@ def print_table(
 
 
 def _lines(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
-    """Yield the lines of a table."""
     cells = [[column.replace('_', ' ') for column in columns], *([_cell(value) for value in row] for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     for row in cells:

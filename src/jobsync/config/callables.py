@@ -74,7 +74,6 @@ def with_optional_argument(scheduled: Callable[..., object]) -> Callable[[object
 
 
 def _takes(signature: inspect.Signature, count: int) -> bool:
-    """Return whether a function can be called with ``count`` arguments by position."""
     try:
         signature.bind(*[None] * count)
     except TypeError:

@@ -71,7 +71,6 @@ class Server:
             raise
 
     def _start(self, address: str) -> int:
-        """Start the thread, and return the port once the server listens."""
         if not start(lambda: self._thread):
             raise JobsyncError('no thread can be started for the server: the process has too many threads or too little memory')
         deadline = time.monotonic() + _START_SEC

@@ -50,7 +50,6 @@ class InFlight:
         self.reported, self._asked_at = frozenset(), {}
 
     def _begun(self) -> list[tuple[str, int]]:
-        """Return the keys in flight with their workers."""
         # A successful attempt ends once it is in ``keys``, and a task leaves ``keys`` once it is in ``unrecorded``. Read in this
         # order, none is missed on its way.
         attempts = list(self.attempts.values())

@@ -367,7 +367,6 @@ class _Decision:
 
 
 def _earliest(*times: float) -> float | None:
-    """Return the earliest of these times; None if all are infinity."""
     earliest = min(times)
     return None if earliest == math.inf else earliest
 

@@ -193,7 +193,6 @@ class PinPlanner:
         return found
 
     def _moved(self, places: Mapping[int, str | None]) -> Iterator[PinDraft]:
-        """Yield the drafts of the resting pins that the planner moves."""
         for by_owner in self.resting.values():
             for owner, ids in by_owner.items():
                 for pin_id in ids:

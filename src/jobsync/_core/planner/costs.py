@@ -93,7 +93,6 @@ class _Balance:
         """For each node its items, by the nodes that they may be on."""
 
     def put(self, items: Sequence[PinRequest], choice: AllowedNodes, node: int) -> None:
-        """Put items on a node."""
         self.on[node][choice] += items
         self.load[node] += sum(map(self.whole.__getitem__, map(_COST, items)))
 

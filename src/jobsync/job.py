@@ -438,7 +438,7 @@ class Job:
     def _why_not_started(self, key: str) -> str:
         if self._task_log.is_with_another(key):
             return 'is with another thread or asyncio task of this node'
-        if self.can_claim_task(key) and self._task_log.attempts.has_refused(key):
+        if self.can_claim_task(key) and key in self._task_log.attempts.quarantined:
             return 'is in quarantine: find out why, and release it (release_quarantined)'
         return "is not this node's: ask can_claim_task first, and skip it"
 

@@ -72,7 +72,7 @@ def hand_overs(reading: ClusterReading) -> list[HandOver]:
             tasks[pin.owner, pin.target].append(pin.task_id)
     for node in reading.snapshot.nodes:
         for token in node.holding:
-            if assignment.is_asked_for(token, node.name):
+            if assignment.asked_of(token) == node.name:
                 moving = assignment.pins.get(token)
                 held[node.name, assignment.targets[token] if moving is None else str(moving.target)].append(token)
     found: list[HandOver] = []

@@ -295,10 +295,6 @@ class Assignment:
         at = self.owner[token] if token in self.targets else UNOWNED
         return self.names[at] if at >= 0 else None
 
-    def is_asked_for(self, token: int, name: str) -> bool:
-        """Return whether the token or pin is owned by ``name`` and is to be handed over."""
-        return self.asked_of(token) == name
-
     @cached_property
     def has_absent(self) -> bool:
         """Whether any token has no row."""

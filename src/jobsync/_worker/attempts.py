@@ -135,10 +135,6 @@ class TaskAttempts:
         """Return the tasks that this node has found in quarantine, and has neither released nor claimed since."""
         return self._reported.copy()
 
-    def has_refused(self, key: str) -> bool:
-        """Return whether this node has found the task in quarantine, and has not claimed it since."""
-        return key in self._reported
-
     def report(self, lost: Mapping[str, int]) -> None:
         """Log that tasks are in quarantine, each once."""
         for key, count in lost.items():

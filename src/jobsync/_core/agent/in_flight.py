@@ -127,10 +127,10 @@ class InFlight:
                     busy[pin.id] = self._asked_at.get(pin.id, now)
                 continue
             token = self._token_of(key)
-            if assignment.owner[token] == ABSENT or assignment.is_asked_for(token, ref.name):
+            if assignment.owner[token] == ABSENT or assignment.asked_of(token) == ref.name:
                 busy[token] = self._asked_at.get(token, now)
         for token in self._announced:
-            if assignment.is_asked_for(token, ref.name):
+            if assignment.asked_of(token) == ref.name:
                 busy[token] = self._asked_at.get(token, now)
         self._asked_at = busy
         return frozenset(token for token, since in busy.items() if now - since < self._handover_timeout_sec)

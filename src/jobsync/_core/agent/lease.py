@@ -270,7 +270,7 @@ class Lease:
         after = self.ownership.both(ownership, pinned)
         if self._config.announces:
             going = self.ownership.tokens - after.tokens
-            asked = frozenset(token for token in going if assignment.is_asked_for(token, self.ref.name))
+            asked = frozenset(token for token in going if assignment.asked_of(token) == self.ref.name)
             self._announce(asked, after, now, now + self._config.handover_timeout_sec)
         else:
             self._set(after)

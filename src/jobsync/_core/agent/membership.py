@@ -121,7 +121,7 @@ class Membership:
         weigh_at = max(self._weight_sync.due(now), self._record_at)
         read_at = self._refresh.due(assignment.version, now)
         if now >= weigh_at:
-            return self._weight_sync.call(self._ref)
+            return commands.SetWeight(self._ref, self._weight_sync.wanted, self._weight_sync.is_stalled)
         if now >= read_at:
             self._refresh.begin()
             return commands.ReadAssignment(self._ref, assignment)
@@ -228,7 +228,7 @@ class Membership:
         else:
             self._schedule.report_again(now + self._config.retry_sec)
         if self.leader_term.is_on:
-            self.monitor.own_heartbeat(issued.at)
+            self.monitor.poll_again(issued.at)
         self.leader_term.compare(pulse.leadership)
         self.monitor.take_pulse(pulse, self.leader_term.is_on, issued.at, now)
         self._refresh.note(pulse.version, self._lease.assignment.version, now, self.monitor.read_delay_sec)

@@ -98,11 +98,7 @@ class ClusterMonitor:
         # t=1  a poll for each reads all of them, and is nothing to plan from: they are gathered
         self._is_urgent = self._is_urgent or is_urgent
         self.poll(now if is_urgent else max(now, self._last_poll + self._poll_gap))
-        self._poll_again(now)
-
-    def own_heartbeat(self, sent: float) -> None:
-        """Poll once the others have sent their heartbeats, after one that this node, the leader, has sent."""
-        self._poll_again(sent)
+        self.poll_again(now)
 
     def take_pulse(self, pulse: Pulse, leads: bool, sent: float, now: float) -> None:
         """Take what a pulse says of the leader; poll if the leadership has changed, or the leader is gone or silent."""
@@ -128,7 +124,7 @@ class ClusterMonitor:
         elif leader is not None and not leads:
             self._outdated_at = self._doubt_at(leader.name, now)
             if self.is_standby:
-                self._poll_again(now)
+                self.poll_again(now)
         if leads and known is not None and pulse.revision != known.revision:
             self._is_urgent = True
             self.poll(now)
@@ -155,10 +151,10 @@ class ClusterMonitor:
         if self.snapshot is None:
             self._first_at = (now if is_first else self._first_at) + self._turn - turn
         if self.is_standby:
-            self._poll_again(now)
+            self.poll_again(now)
 
-    def _poll_again(self, now: float) -> None:
-        """Poll two steps from now, whatever is read before."""
+    def poll_again(self, now: float) -> None:
+        """Poll two steps from now, whatever is read before: by then the others have sent their heartbeats."""
         self._again_at = now + 2 * STEP * self._config.heartbeat_interval_sec
 
     def store_time(self, now: float) -> dt.datetime | None:

@@ -13,9 +13,8 @@ from __future__ import annotations
 import math
 from zlib import crc32
 
-from jobsync._core.agent import commands
 from jobsync._core.config import NodeConfig
-from jobsync._core.records import INITIAL, NodeRef, Revision
+from jobsync._core.records import INITIAL, Revision
 
 __all__ = ['STEP', 'AssignmentRefresh', 'HeartbeatSchedule', 'WeightSync']
 
@@ -165,10 +164,6 @@ class WeightSync:
     def due(self, now: float) -> float:
         """Return when to write the record; infinity if it is right."""
         return now if (self.wanted, self.is_stalled) != self._in_force else self._again_at
-
-    def call(self, ref: NodeRef) -> commands.SetWeight:
-        """Return the call that writes the record."""
-        return commands.SetWeight(ref, self.wanted, self.is_stalled)
 
     def given(self, weight: float, stalled: bool, again_at: float) -> None:
         """Note what the store has, unless a call that was given up is carried out after this one."""

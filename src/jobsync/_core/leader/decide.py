@@ -31,7 +31,7 @@ import attrs
 from jobsync._core.assignment import ABSENT, UNOWNED, Plan
 from jobsync._core.config import NodeConfig
 from jobsync._core.leader.affected import affected_by
-from jobsync._core.leader.handover import Released, Rowless, find_released, find_rowless, longest_timeout
+from jobsync._core.leader.handover import Released, Rowless, find_released, find_rowless, longest_timeout, polling_pause
 from jobsync._core.leader.inputs import Decision, LeaderState, LeaderView
 from jobsync._core.leader.owners import OwnerTable, find_stuck
 from jobsync._core.leader.pin_changes import PinChanges
@@ -130,7 +130,7 @@ class _Decision:
             state.admission.due_at,
             rowless.due_at,
             pins.due_at,
-            self.now + released.next_poll(self.now - state.gathering.read_at),
+            math.inf if released.is_complete else self.now + polling_pause(self.now - state.gathering.read_at),
         )
         structural = bool(self.evictions or self.departed or self._changed(members))
         is_needed = bool(changes.groups or pin_changes.written or unpinned or structural)

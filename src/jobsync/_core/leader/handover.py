@@ -79,10 +79,6 @@ class Released:
         """
         return [*map(self.holding.get, assignment.names), None, None]
 
-    def next_poll(self, waited_sec: float) -> float:
-        """Return how many seconds from now to poll, ``waited_sec`` after the version was read; infinity if nothing is due."""
-        return math.inf if self.is_complete else polling_pause(waited_sec)
-
 
 def polling_pause(waited_sec: float) -> float:
     """Return how many seconds pass from one poll for acknowledgements to the next, ``waited_sec`` after the version was read."""
@@ -102,7 +98,7 @@ def find_released(assignment: Assignment, owner_table: OwnerTable, requests: Req
         name = request.owner
         if name in seen and seen[name].number < request.version.number:
             holding[name] = holding[name] | frozenset(request.tokens)
-    held = sum(assignment.is_asked_for(token, name) for name, tokens in holding.items() for token in tokens)
+    held = sum(assignment.asked_of(token) == name for name, tokens in holding.items() for token in tokens)
     released = sum(present[name] for name in holding) - held
     return Released(
         holding=holding,

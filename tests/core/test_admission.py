@@ -41,7 +41,7 @@ def settle(scene: Scene) -> int:
         decision = scene.decide()
         if decision.plan is not None:
             moved += scene.commit().moved
-        elif decision.decide_again_at is None or decision.decide_again_at > scene.now + 1.0:
+        elif decision.decide_again_at > scene.now + 1.0:
             return moved
         else:
             scene.now = max(scene.now, decision.decide_again_at)

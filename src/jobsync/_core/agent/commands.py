@@ -146,7 +146,7 @@ class CommitOutcome:
     plan: Plan | None
     revision: Revision | None
     """The new version, if a plan was committed."""
-    decide_again_at: float | None
+    decide_again_at: float
     expired: bool
 
 

@@ -143,7 +143,7 @@ class LeaderTerm:
         if outcome.plan is not None and outcome.revision is not None:
             self._state.requests.commit(assignment, outcome.plan, outcome.revision)
         self._expired = outcome.expired
-        self._plan_at = math.inf if outcome.decide_again_at is None else outcome.decide_again_at
+        self._plan_at = outcome.decide_again_at
 
     def take_assignment(self, assignment: Assignment, now: float) -> None:
         """Take a reading of the assignment, and plan again. A token that has a row was not without one ever since.

@@ -269,8 +269,7 @@ class Membership:
 
     def _take_outcome(self, issued: commands.Issued, outcome: commands.CommitOutcome, now: float) -> None:
         self.leader_term.take_outcome(outcome, self._lease.assignment)
-        if outcome.decide_again_at is not None:
-            self.monitor.poll(max(outcome.decide_again_at, now))
+        self.monitor.poll(max(outcome.decide_again_at, now))
         plan = outcome.plan
         if outcome.revision is None or plan is None:
             return

@@ -111,7 +111,7 @@ class _Decision:
         stuck, state.doubted = find_stuck(owner_table.alive.values(), view.snapshot.version.number, state.doubted)
         members, members_at = self._members()
         if members is None:
-            return Decision(None, _earliest(owner_table.due_at, members_at)), False
+            return Decision(None, min(owner_table.due_at, members_at)), False
         weights, stuck, held_back = self._weights(members, stuck)
         receivers = {name for name, weight in weights.items() if weight > 0}
         released = find_released(self.old, owner_table, state.requests)
@@ -124,7 +124,7 @@ class _Decision:
         changes = row_changes(self.old, owner_table, released, placement.moves, receivers, self.next_number)
         pin_changes = pins.settle(placement.pins, changes, self.next_number)
         unpinned = frozenset(pin_changes.removed)
-        decide_again_at = _earliest(
+        decide_again_at = min(
             owner_table.due_at,
             members_at,
             state.admission.due_at,
@@ -140,7 +140,7 @@ class _Decision:
             )
             if is_settled:
                 state.unsettled_since = state.cause = None
-            return Decision(None, decide_again_at, pins.can_drop_expired), is_settled and decide_again_at is None
+            return Decision(None, decide_again_at, pins.can_drop_expired), is_settled and decide_again_at == math.inf
         is_calm = released.is_complete and not released.count  # no hand-over is under way, so this plan begins something new
         if state.unsettled_since is None or is_calm:
             state.unsettled_since = self.now
@@ -364,11 +364,6 @@ class _Decision:
             # t=1  b is drained, and this plan requests what b has
             return f'{cause[0]}; {also}', cause[1]
         return cause
-
-
-def _earliest(*times: float) -> float | None:
-    earliest = min(times)
-    return None if earliest == math.inf else earliest
 
 
 # Rows without an owner are free, and tokens without a row are stuck unless found free: ``_places`` copies the rows as they are.

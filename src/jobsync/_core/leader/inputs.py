@@ -97,7 +97,7 @@ class Decision:
     """A plan to commit, or none yet; and when to decide again at the latest."""
 
     plan: Plan | None
-    decide_again_at: float | None
-    """None: not before something changes."""
+    decide_again_at: float
+    """Infinity: not before something changes."""
     expired: bool = False
     """Whether expired locks can be removed from the store: their pins are gone."""

@@ -226,7 +226,7 @@ class Bench:
                 asked = agent.next(lane, self.now)
                 if isinstance(asked, (int, float)):
                     wakes.append(asked)
-                elif asked is not None:
+                else:
                     made = True
                     self._make(agent, lane, asked)
             if not made:

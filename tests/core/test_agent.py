@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
@@ -21,7 +23,7 @@ def test_a_node_begins_by_opening_the_namespace() -> None:
     """The first call is ``open`` with the node's settings; there is nothing to beat for yet."""
     bench = Bench()
     agent = bench.start('a', create=False)
-    assert agent.next(Lane.HEARTBEAT, bench.now) is None
+    assert agent.next(Lane.HEARTBEAT, bench.now) == math.inf
     assert agent.next(Lane.WORK, bench.now) == commands.Open(bench.settings, create=False)
     assert agent.phase is Phase.OPENING
 
@@ -31,7 +33,7 @@ def test_one_call_at_a_time_in_each_lane() -> None:
     bench = Bench()
     agent = bench.start('a')
     bench.catch(agent, commands.Open)
-    assert agent.next(Lane.WORK, bench.now) is None
+    assert agent.next(Lane.WORK, bench.now) == math.inf
 
 
 def test_a_node_registers_as_configured() -> None:
@@ -76,7 +78,7 @@ def test_a_failed_node_asks_for_nothing() -> None:
     bench.cluster('a')
     stranger = bench.start('b', settings=Settings(8, 'xxh3'))
     bench.run(10.5)
-    assert [stranger.next(lane, bench.now) for lane in Lane] == [None] * len(Lane)
+    assert [stranger.next(lane, bench.now) for lane in Lane] == [math.inf] * len(Lane)
 
 
 def test_a_registration_whose_answer_was_lost_counts() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 
@@ -180,7 +182,7 @@ def test_a_node_that_left_asks_for_nothing() -> None:
     bench.run(1.0)
     agent.leave(bench.now)
     assert agent.phase is Phase.LEFT
-    assert [agent.next(lane, bench.now) for lane in Lane] == [None] * len(Lane)
+    assert [agent.next(lane, bench.now) for lane in Lane] == [math.inf] * len(Lane)
     assert bench.record('a').state is NodeState.LEFT
 
 
@@ -241,6 +243,6 @@ def test_a_call_is_given_up_by_itself() -> None:
     call = agent.next(Lane.HEARTBEAT, at)
     assert isinstance(call, commands.Heartbeat)
     agent.give_up(Lane.HEARTBEAT, commands.TakeSnapshot(), at)
-    assert agent.next(Lane.HEARTBEAT, at) is None
+    assert agent.next(Lane.HEARTBEAT, at) == math.inf
     agent.give_up(Lane.HEARTBEAT, call, at)
-    assert agent.next(Lane.HEARTBEAT, at) is not None
+    assert agent.next(Lane.HEARTBEAT, at) != math.inf

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import math
 
 from tests.core.bench import AWAY, TASKS, Bench, Made
 
@@ -143,4 +144,4 @@ def test_a_node_that_leads_no_more_deletes_nothing() -> None:
     caught = bench.catch(leader, commands.Purge)
     leader.leave(bench.now)
     bench.answer(caught, AWAY)
-    assert leader.next(Lane.UPKEEP, bench.now) is None
+    assert leader.next(Lane.UPKEEP, bench.now) == math.inf

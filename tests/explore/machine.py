@@ -192,7 +192,7 @@ class Machine:
     def _turn(self, agent: Agent, number: int, lane: Lane, key: str) -> Turn | None:
         """Return the call that an agent makes next in a lane; None if it makes none, though it may have changed."""
         call = agent.next(lane, 0.0)
-        if call is None or isinstance(call, (int, float)):
+        if isinstance(call, (int, float)):
             return None
         kind = 'heartbeat' if lane is Lane.HEARTBEAT else 'work'
         command: Any = call

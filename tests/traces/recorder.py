@@ -160,10 +160,10 @@ def recorded_agents(recorder: Recorder) -> Iterator[None]:
     """Have every agent of this process write its events."""
     make_call, take, leave = Agent.next, Agent.done, Agent.leave
 
-    def next_call(self: Agent, lane: Lane, now: float) -> commands.Command | float | None:
+    def next_call(self: Agent, lane: Lane, now: float) -> commands.Command | float:
         call = make_call(self, lane, now)
         recorder.seen(self, now)
-        if call is not None and not isinstance(call, (int, float)):
+        if not isinstance(call, (int, float)):
             recorder.issued(self, call, now)
         return call
 

@@ -215,7 +215,7 @@ class NodeRuntime:
 
     def _serve(self, lane: Lane) -> float:
         """Make the lane's next call, if it is due; return when to try again."""
-        call: Command | float | None = None
+        call: Command | float = math.inf
         try:
             with self._lock:
                 if (lost := self._lost[lane]) is not None:
@@ -228,14 +228,14 @@ class NodeRuntime:
                     self.agent.leave(clock.now(), any(request.at_once for request in requests), workers)
                 call = self.agent.next(lane, clock.now())
                 self._step_taken('')
-            if call is None or isinstance(call, (int, float)):
-                return math.inf if call is None else call
+            if isinstance(call, (int, float)):
+                return call
             self._make(lane, call)
         except BaseException:
             # t=0  the agent has issued a heartbeat, and there is no memory for what comes before it or after it
             # t=1  this thread goes on: with the heartbeat counted as under way, the lane would wait for its end for ever
             # So the next step gives it up. To take note of it needs no memory: the key is there.
-            if not (call is None or isinstance(call, (int, float))):
+            if not isinstance(call, (int, float)):
                 self._lost[lane] = call
             raise
         for other, bell in self._bells.items():

@@ -205,23 +205,23 @@ class Agent:
 
     # --- the lanes ----------------------------------------------------------------------------------------------------------
 
-    def next(self, lane: Lane, now: float) -> commands.Command | float | None:
-        """Return the call to make in this lane now, or when to call again, or None: not before something happens."""
+    def next(self, lane: Lane, now: float) -> commands.Command | float:
+        """Return the call to make in this lane now, or when to call again: infinity, if not before something happens."""
         if lane in self._under_way or self.phase in (Phase.LEFT, Phase.FAILED):
-            return None
+            return math.inf
         if self._restarting is not None:
             self._restart(now, self._restarting, self._renewing)
         self.lease.declare_end(now)
-        call: commands.Command | float | None = None
+        call: commands.Command | float = math.inf
         if lane is Lane.WORK:
             call = self._next_work(now)
             if isinstance(call, (int, float)) and self.phase is Phase.MEMBER:
                 call = min(call, self._progress.due(now))
         elif lane is Lane.UPKEEP:
-            call = self._membership.next_upkeep(now) if self.phase is Phase.MEMBER else None
+            call = self._membership.next_upkeep(now) if self.phase is Phase.MEMBER else math.inf
         elif self.phase is Phase.MEMBER or self.is_staying(now):
             call = self._membership.next_heartbeat(now)
-        if call is None or isinstance(call, (int, float)):
+        if isinstance(call, (int, float)):
             return call
         if isinstance(call, (commands.Heartbeat, commands.PlanAndCommit)):
             self._rollback.writes += 1
@@ -232,7 +232,7 @@ class Agent:
         # In one step: what is under way, and not returned, is given up by none.
         return self._under_way.setdefault(lane, Issued(call, now, self._session, self._rollback.known)).call
 
-    def _next_work(self, now: float) -> commands.Command | float | None:
+    def _next_work(self, now: float) -> commands.Command | float:
         if self.phase is Phase.MEMBER and self._progress.is_watched:
             self._check_progress(now)
         if now < self._work_at:

@@ -145,9 +145,7 @@ class SimNode:
         if not self.alive or self._when_awake(lambda: self._turn(lane)):
             return
         answer = self.agent.next(lane, self.clock())
-        if answer is None:
-            pass
-        elif isinstance(answer, (int, float)):
+        if isinstance(answer, (int, float)):
             if answer != math.inf:
                 self.wake(lane, self.true_time(answer) + 1e-6)
         else:

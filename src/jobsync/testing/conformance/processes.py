@@ -14,14 +14,14 @@ from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from jobsync.backend import INITIAL, Backend, Member, NodeRef, Pulse, Revision, TokenGroup, TokenRow
 from jobsync.errors import BackendUnavailable, Conflict, JobsyncError
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.interruption import CallCounter, kill, spread, stop, stopped
+from jobsync.testing.conformance.interruption import CallCounter, spread
 from jobsync.testing.conformance.namespace import NAMESPACE, SETTINGS, TOKENS, Namespace
 from jobsync.testing.conformance.outages import LIMIT_SEC, SHORT_SEC, eventually, outcome_within
 from jobsync.testing.conformance.threads import DEADLINE_SEC
@@ -60,15 +60,13 @@ def receive(pipe: Connection, seconds: float = DEADLINE_SEC) -> Any:
 
 
 @contextlib.contextmanager
-def processes(
-    harness: Harness, work: ProcessWork, count: int = PROCESSES, method: Literal['forkserver', 'spawn'] = 'forkserver'
-) -> Iterator[Sequence[tuple[BaseProcess, Connection]]]:
+def processes(harness: Harness, work: ProcessWork, count: int = PROCESSES) -> Iterator[Sequence[tuple[BaseProcess, Connection]]]:
     """Yield processes that are ready and wait for the start; kill them at the end.
 
     They are forks of a process that has imported ``Harness.modules`` and done nothing else: to import takes longer than most of
-    what they do. With the method ``spawn`` they are children of this process.
+    what they do.
     """
-    context = mp.get_context('spawn') if method == 'spawn' else mp.get_context('forkserver')
+    context = mp.get_context('forkserver')
     started = []
     context.set_forkserver_preload([__name__, *harness.modules])
     try:
@@ -176,12 +174,25 @@ def write(what: str, backend: Backend, number: int) -> Callable[[], object]:
     return prepare(what, backend, number)
 
 
-def write_in_steps(what: str, action: Callable[[], None], namespace: Namespace, _number: int, pipe: Connection) -> object:
-    """Make the writes that are ordered, stop or end before the function call named; send the number of calls and the outcome."""
+def stand_still(pipe: Connection) -> None:
+    """Report that this process stands in the middle of a write, and stand there until a message comes."""
+    pipe.send('stands')
+    pipe.recv()
+
+
+def end(_pipe: Connection) -> None:
+    """Kill this process without notice."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_in_steps(
+    what: str, action: Callable[[Connection], None], namespace: Namespace, _number: int, pipe: Connection
+) -> object:
+    """Make the writes that are ordered, stand or end before the function call named; send the number of calls and the outcome."""
     while (order := pipe.recv()) is not None:
         number, at = order
         call = write(what, namespace.backend, number)
-        with CallCounter(at, action) as counter:
+        with CallCounter(at, partial(action, pipe)) as counter:
             try:
                 result: object = call()
             except JobsyncError as error:
@@ -208,7 +219,7 @@ def write_until_killed(namespace: Namespace, number: int, pipe: Connection) -> o
     steps = itertools.count()
     for step in itertools.islice(steps, 2):  # what is made at the first time only may be most of the calls, and writes nothing
         make(step)
-    with CallCounter(at, kill) as counter:
+    with CallCounter(at, partial(end, pipe)) as counter:
         for step in steps if at else itertools.islice(steps, 4):
             make(step)
     return counter.count
@@ -282,8 +293,6 @@ class ProcessTests:
         no later write when it wakes: its own write is present as a whole, or refused. A heartbeat of another node meanwhile ends
         within the limit of its handle.
         """
-        if not hasattr(os, 'waitid'):
-            pytest.skip('this system does not report that a process has stopped (no os.waitid)')
         namespace, writes, numbers = common(harness), WriteHistory(), itertools.count(1)
         observer, beats = namespace.join('observer'), [0, 0]
         namespace.join('stopped')
@@ -291,20 +300,24 @@ class ProcessTests:
         backend = Namespace(harness.connect(NAMESPACE, op_timeout_sec=limit, bulk_timeout_sec=limit)).backend
         hurried = harness.connect(NAMESPACE, op_timeout_sec=SHORT_SEC, bulk_timeout_sec=2 * LIMIT_SEC)
         eventually(partial(hurried.open, SETTINGS, True))
-        with processes(harness, partial(write_in_steps, what, stop), count=1, method='spawn') as ((process, pipe),):
+        with processes(harness, partial(write_in_steps, what, stand_still), count=1) as ((process, pipe),):
             pid = process.pid or 0
             pipe.send('go')
 
             def order(at: int) -> int:
                 number = next(numbers)
                 pipe.send((number, at))
-                if at and stopped(pid, partial(pipe.poll, 0)):
+                answer = receive(pipe)
+                if answer == 'stands':
+                    os.kill(pid, signal.SIGSTOP)  # its other threads, too
                     beat = outcome_within(LIMIT_SEC, partial(hurried.heartbeat, observer, INITIAL, frozenset()))
                     assert isinstance(beat, Pulse | BackendUnavailable), beat
                     writes.go_on(backend, observer, numbers, harness.stopped_sec)
                     os.kill(pid, signal.SIGCONT)
+                    pipe.send('go on')
+                    answer = receive(pipe)
                 calls: int
-                calls, result = receive(pipe)
+                calls, result = answer
                 if what == 'heartbeat':
                     beats[isinstance(result, BackendUnavailable)] += 1
                     assert beats[0] <= namespace.node('stopped').heartbeat <= sum(beats)
@@ -322,7 +335,7 @@ class ProcessTests:
         namespace, writes, numbers, random = common(harness), WriteHistory(), itertools.count(1), Random(1)
         moments: Iterator[int] | None = None
         for _ in range(KILLS // PROCESSES):
-            with processes(harness, partial(write_in_steps, 'commit', kill)) as started:
+            with processes(harness, partial(write_in_steps, 'commit', end)) as started:
                 for _, pipe in started:
                     pipe.send('go')
                     for _ in range(2):  # what is made at the first time only may be most of the calls

@@ -79,9 +79,9 @@ class LockTests:
         assert sorted(namespace.locks()) == ['x', 'y']
         assert namespace.locks()['x'].patterns == ('second',)
 
-    @pytest.mark.parametrize(
-        ('remove', 'gone'),
-        [
+    def test_lock_filters_combine(self, namespace: Namespace) -> None:
+        """An edit removes the locks that meet every condition given, or all locks, and returns their number."""
+        cases: list[tuple[dict[str, object], set[str]]] = [
             ({'created_by': None}, {'mine', 'mine soon', 'theirs', 'theirs soon', 'theirs later'}),
             ({'created_by': 'me'}, {'mine', 'mine soon'}),
             ({'created_by': 'nobody'}, set()),
@@ -92,16 +92,14 @@ class LockTests:
             ({'task_ids': frozenset({'mine', 'theirs soon'}), 'created_by': 'them'}, {'theirs soon'}),
             ({'task_ids': frozenset({'mine', 'mine soon'}), 'expired': True}, {'mine soon'}),
             ({'task_ids': frozenset()}, set()),
-        ],
-    )
-    def test_lock_filters_combine(self, namespace: Namespace, remove: dict[str, object], gone: set[str]) -> None:
-        """An edit removes the locks that meet every condition given, or all locks, and returns their number."""
-        edit(namespace, request('mine'), request('mine soon', expires_in=SOON))
-        edit(namespace, request('theirs', by='them'), request('theirs soon', by='them', expires_in=SOON))
-        edit(namespace, request('theirs later', by='them', expires_in=LATER))
-        before = set(namespace.locks())
-        assert edit(namespace, **remove) == len(gone)
-        assert set(namespace.locks()) == before - gone
+        ]
+        for remove, gone in cases:
+            edit(namespace, request('mine'), request('mine soon', expires_in=SOON))
+            edit(namespace, request('theirs', by='them'), request('theirs soon', by='them', expires_in=SOON))
+            edit(namespace, request('theirs later', by='them', expires_in=LATER))
+            before = set(namespace.locks())
+            assert edit(namespace, **remove) == len(gone), remove
+            assert set(namespace.locks()) == before - gone, remove
 
     def test_removed_and_put_never_lapses(self, namespace: Namespace) -> None:
         """A lock that one edit removes and puts keeps id, ``registered`` and ``created_at``, and is not counted as removed."""

@@ -265,18 +265,18 @@ class Namespace:
         )
 
     @contextlib.contextmanager
-    def unchanged(self) -> Iterator[None]:
-        """Check that the block changes nothing."""
+    def unchanged(self, case: object = '') -> Iterator[None]:
+        """Check that the block changes nothing; ``case`` says in a failure which of several it was."""
         before = self.state()
         yield
-        assert self.state() == before
+        assert self.state() == before, case
 
     @contextlib.contextmanager
-    def refused(self, error: type[Exception]) -> Iterator[pytest.ExceptionInfo[Any]]:
-        """Check that the block raises exactly this error and changes nothing."""
-        with self.unchanged(), pytest.raises(error) as caught:
+    def refused(self, error: type[Exception], case: object = '') -> Iterator[pytest.ExceptionInfo[Any]]:
+        """Check that the block raises exactly this error and changes nothing; ``case`` as in ``unchanged``."""
+        with self.unchanged(case), pytest.raises(error) as caught:
             yield caught
-        assert caught.type is error
+        assert caught.type is error, case
 
     @contextlib.contextmanager
     def raises_revision(self) -> Iterator[None]:

@@ -17,14 +17,23 @@ class WeightTests:
     """``set_weight``, by which an operator drains a node."""
 
     def test_set_weight_changes_the_record(self, namespace: Namespace) -> None:
-        """A new weight, which may be 0, changes no other field of the record."""
+        """A new weight, which may be 0, changes no other field of the record, and no other node, leadership or version.
+
+        Setting the present weight again changes nothing, the revision included.
+        """
+        namespace.leader()
         ref = namespace.join('a')
         namespace.beat(ref, Revision(5, 6), {1})
-        before = namespace.node('a')
+        before = namespace.snapshot()
+        leader, node = before.nodes
         for weight in (1 / 3, 0.0):
             with namespace.raises_revision():
                 namespace.backend.set_weight(ref, weight)
-            assert namespace.node('a') == attrs.evolve(before, weight=weight)
+            after = namespace.snapshot()
+            assert after.nodes == (leader, attrs.evolve(node, weight=weight))
+            assert (after.leadership, after.version) == (before.leadership, before.version)
+            with namespace.unchanged():
+                namespace.backend.set_weight(ref, weight)
 
     def test_a_stalled_node_says_so(self, namespace: Namespace) -> None:
         """Whether a node has stalled is written with its weight, and changes nothing else; a registration begins without it."""
@@ -41,14 +50,6 @@ class WeightTests:
         namespace.join('a', replacing=(ref.incarnation, 1))
         assert not namespace.node('a').stalled
 
-    def test_set_weight_leaves_the_others_alone(self, namespace: Namespace) -> None:
-        """A new weight changes no other node, nor the leadership or the version."""
-        namespace.leader()
-        ref, before = namespace.join('a'), namespace.snapshot()
-        namespace.backend.set_weight(ref, 3.0)
-        after = namespace.snapshot()
-        assert (after.nodes[0], after.leadership, after.version) == (before.nodes[0], before.leadership, before.version)
-
     def test_a_weight_set_through_another_handle_stays(self, namespace: Namespace, harness: Harness) -> None:
         """Heartbeats and commits through the handle that registered a node keep the weight that another handle has set since."""
         ref, other = namespace.leader(), Namespace(harness.connect()).backend
@@ -58,13 +59,6 @@ class WeightTests:
         namespace.commit(ref)
         node = namespace.node('leader')
         assert (node.weight, node.stalled, node.heartbeat) == (3.0, True, 3)
-
-    def test_the_same_weight_changes_nothing(self, namespace: Namespace) -> None:
-        """Setting the present weight again changes nothing, the revision included."""
-        ref = namespace.join('a')
-        namespace.backend.set_weight(ref, 2.0)
-        with namespace.unchanged():
-            namespace.backend.set_weight(ref, 2.0)
 
     @pytest.mark.parametrize('how', GONE)
     def test_set_weight_of_a_gone_run_is_refused(self, namespace: Namespace, how: str) -> None:

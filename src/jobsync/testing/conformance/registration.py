@@ -57,19 +57,19 @@ class RegisterTests:
         namespace.lock('x', reason='')
         assert namespace.locks()['x'].reason == ''
 
-    @pytest.mark.parametrize('ahead', [-1, 0, 1, 1000, 2**40])
-    def test_revision_is_lifted(self, namespace: Namespace, ahead: int) -> None:
+    def test_revision_is_lifted(self, namespace: Namespace) -> None:
         """Registering raises the revision to one above the higher of its number and ``at_least``; the version stays."""
         namespace.join('a')
-        before = namespace.revision
-        namespace.backend.register(Registration(namespace.ref('b'), 15.0), namespace.timeline, before.number + ahead)
-        snapshot = namespace.snapshot()
-        assert snapshot.revision.number == before.number + max(ahead, 0) + 1
-        assert snapshot.revision.stamp != before.stamp
-        assert snapshot.version == INITIAL
-        namespace.lock('x')
-        snapshot = namespace.snapshot()
-        assert namespace.locks()['x'].registered == snapshot.locks_revision == snapshot.revision.number
+        for ahead in (-1, 0, 1, 1000, 2**40):
+            before, name = namespace.revision, f'{ahead} ahead'
+            namespace.backend.register(Registration(namespace.ref(name), 15.0), namespace.timeline, before.number + ahead)
+            snapshot = namespace.snapshot()
+            assert snapshot.revision.number == before.number + max(ahead, 0) + 1, name
+            assert snapshot.revision.stamp != before.stamp
+            assert snapshot.version == INITIAL
+            namespace.lock(name)
+            snapshot = namespace.snapshot()
+            assert namespace.locks()[name].registered == snapshot.locks_revision == snapshot.revision.number, name
 
     def test_created_on_rises_strictly(self, namespace: Namespace) -> None:
         """Each node that registers has a later ``created_on`` than the one before, and the snapshot lists nodes in that order."""
@@ -141,19 +141,14 @@ class RegisterTests:
             namespace.join('a')
         assert caught.value.record == namespace.node('a')
 
-    @pytest.mark.parametrize('wrong', ['incarnation', 'heartbeat before', 'heartbeat after'])
-    def test_replacing_compares_incarnation_and_heartbeat(self, namespace: Namespace, wrong: str) -> None:
+    def test_replacing_compares_incarnation_and_heartbeat(self, namespace: Namespace) -> None:
         """A JOINED name is taken over only from exactly the incarnation and heartbeat in ``replacing``."""
         ref = namespace.join('a')
         namespace.beat(ref)
         namespace.beat(ref)
-        replacing = {
-            'incarnation': ('other', 2),
-            'heartbeat before': (ref.incarnation, 1),
-            'heartbeat after': (ref.incarnation, 3),
-        }[wrong]
-        with namespace.refused(NameTaken):
-            namespace.join('a', replacing=replacing)
+        for replacing in (('other', 2), (ref.incarnation, 1), (ref.incarnation, 3)):
+            with namespace.refused(NameTaken, replacing):
+                namespace.join('a', replacing=replacing)
 
     def test_replacing_takes_the_name_over(self, namespace: Namespace) -> None:
         """A take-over leaves one record, which begins anew and has the replaced incarnation in ``replaces``."""

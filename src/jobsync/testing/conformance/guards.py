@@ -186,12 +186,11 @@ class CommitGuardTests:
         with namespace.refused(Fenced):
             namespace.commit(new, TokenGroup([1], 'b'))
 
-    @pytest.mark.parametrize('how', GONE)
-    def test_a_gone_run_cannot_commit(self, namespace: Namespace, how: str) -> None:
+    def test_a_gone_run_cannot_commit(self, namespace: Namespace) -> None:
         """A commit of a run that is not JOINED is refused with ``Evicted``, whatever else is wrong."""
-        ref = namespace.gone(how)
-        with namespace.refused(Evicted):
-            namespace.commit(ref, TokenGroup([1], 'b'))
+        for how, ref in namespace.gone_runs():
+            with namespace.refused(Evicted, how):
+                namespace.commit(ref, TokenGroup([1], 'b'))
 
     @pytest.mark.parametrize('how', ['left', 'replaced'])
     def test_a_gone_leader_cannot_commit(self, namespace: Namespace, how: str) -> None:

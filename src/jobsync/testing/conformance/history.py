@@ -106,14 +106,6 @@ class HistoryTests:
             assert namespace.claim(ref, 'x') == {'x'}
         assert namespace.claims() == [first]
 
-    @pytest.mark.parametrize('how', GONE)
-    def test_completed_items_are_refused_to_a_gone_run(self, namespace: Namespace, how: str) -> None:
-        """A run that is not JOINED is refused even if all that it claims is completed."""
-        ref = namespace.gone(how)
-        namespace.audit('b', 'x')
-        with namespace.refused(Evicted):
-            namespace.claim(ref, 'x')
-
     def test_an_item_given_twice_is_recorded_once(self, namespace: Namespace) -> None:
         """An item given twice in one call is recorded once, by claims and by audits."""
         ref = namespace.join('a')
@@ -131,13 +123,13 @@ class HistoryTests:
             for run in (None, lost):
                 namespace.backend.forget_attempts((), MONDAY, run)
 
-    @pytest.mark.parametrize('how', GONE)
-    def test_claims_of_a_gone_run_are_refused(self, namespace: Namespace, how: str) -> None:
-        """Claims of a run that is not JOINED are refused, and none of them is written; so is a claim of nothing."""
-        ref = namespace.gone(how)
-        for items in ((), ('x', 'y')):
-            with namespace.refused(Evicted):
-                namespace.claim(ref, *items)
+    def test_claims_of_a_gone_run_are_refused(self, namespace: Namespace) -> None:
+        """Claims of a run that is not JOINED are refused, and none is written; so is a claim of nothing or of completed items."""
+        namespace.audit('b', 'completed')
+        for how, ref in namespace.gone_runs():
+            for items in ((), ('x', 'y'), ('completed',)):
+                with namespace.refused(Evicted, (how, items)):
+                    namespace.claim(ref, *items)
 
     @pytest.mark.parametrize('how', GONE)
     def test_audits_of_a_gone_run_are_recorded(self, namespace: Namespace, how: str) -> None:

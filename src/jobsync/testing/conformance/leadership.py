@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime as dt
 
 import attrs
-import pytest
 
 from jobsync.backend import Leadership, TokenGroup
 from jobsync.errors import Evicted
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import GONE, Namespace
+from jobsync.testing.conformance.namespace import Namespace
 
 __all__ = ['LeadershipTests']
 
@@ -44,14 +43,13 @@ class LeadershipTests:
             with namespace.unchanged(epoch):
                 assert namespace.backend.acquire_leadership(ref, epoch) == Leadership(2, leader), epoch
 
-    @pytest.mark.parametrize('how', GONE)
-    def test_a_gone_run_cannot_lead(self, namespace: Namespace, how: str) -> None:
+    def test_a_gone_run_cannot_lead(self, namespace: Namespace) -> None:
         """A run that is not JOINED cannot lead, whatever epoch it names."""
-        ref = namespace.gone(how)
-        epoch = namespace.snapshot().leadership.epoch
-        for named in (epoch, epoch + 1):
-            with namespace.refused(Evicted):
-                namespace.backend.acquire_leadership(ref, named)
+        for how, ref in namespace.gone_runs():
+            epoch = namespace.snapshot().leadership.epoch
+            for named in (epoch, epoch + 1):
+                with namespace.refused(Evicted, (how, named)):
+                    namespace.backend.acquire_leadership(ref, named)
 
     def test_acquire_repeated_happens_once(self, namespace: Namespace) -> None:
         """A repeated call returns the leadership that the first one made, and changes nothing."""

@@ -78,13 +78,21 @@ class IsolationTests:
         return leader
 
     def test_namespaces_are_separate(self, harness: Harness) -> None:
-        """A write in one namespace is read in no other, even if one name is the beginning of another."""
-        namespaces = [Namespace(harness.connect(namespace=name)) for name in NAMESPACES]
-        states = []
-        for number, namespace in enumerate(namespaces, 1):
+        """A write in one namespace is read in no other, even if one name is the beginning of another.
+
+        A name registered in one is free in the next, and so is the leadership. Each has settings of its own, which stay while a
+        node is registered in it.
+        """
+        namespaces, states = [], []
+        for number, name in enumerate(NAMESPACES, 1):
+            namespace = Namespace(harness.connect(namespace=name), Settings(TOKENS + number, 'md5'))
+            assert namespace.backend.acquire_leadership(namespace.join('a'), 0).epoch == 1
             self.fill(namespace, number)
+            namespaces.append(namespace)
             states.append(namespace.state())
         assert [namespace.state() for namespace in namespaces] == states
+        settings = [harness.connect(namespace=name).open(SETTINGS, create=False).settings for name in NAMESPACES]
+        assert settings == [namespace.settings for namespace in namespaces]
         assert len({state.snapshot.timeline.id for state in states}) == len(NAMESPACES)
         stamps = {state.snapshot.revision.stamp for state in states}
         assert len(stamps) == len(NAMESPACES), (
@@ -129,12 +137,6 @@ class IsolationTests:
             namespace.purge(kind, namespace.backend.snapshot().now + dt.timedelta(hours=1))
         namespace.backend.open(Settings(5, 'md5'), create=True)
 
-    def test_one_handle_sees_one_namespace(self, harness: Harness) -> None:
-        """A name registered in one namespace is free in the next, and so is the leadership."""
-        for name in NAMESPACES:
-            namespace = Namespace(harness.connect(namespace=name))
-            assert namespace.backend.acquire_leadership(namespace.join('a'), 0).epoch == 1
-
     def test_long_names_of_namespaces(self, harness: Harness) -> None:
         """Namespaces whose long names differ at the end only are different, or such names are refused."""
         with contextlib.suppress(ConfigError):
@@ -147,13 +149,6 @@ class IsolationTests:
         ref = Namespace(harness.connect(namespace='App_')).join('a')
         for name in ('app_', 'APP_', 'aPP_'):
             assert [node.ref for node in Namespace(harness.connect(namespace=name)).snapshot().nodes] == [ref]
-
-    def test_settings_are_each_namespaces_own(self, harness: Harness) -> None:
-        """Each namespace has settings of its own, which stay while a node is registered in it."""
-        for number, name in enumerate(NAMESPACES, 1):
-            Namespace(harness.connect(namespace=name), Settings(number, 'md5')).join('a')
-        for number, name in enumerate(NAMESPACES, 1):
-            assert harness.connect(namespace=name).open(SETTINGS, create=False).settings == Settings(number, 'md5')
 
 
 class NameTests:

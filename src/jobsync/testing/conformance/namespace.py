@@ -142,13 +142,13 @@ class Namespace:
         requests = (LockRequest(**{'task_id': task, 'patterns': ('a%',), 'created_by': 'me', **fields}) for task in tasks)
         self.backend.edit_locks(LockEdit(put=tuple(requests), group=group))
 
-    def gone(self, how: str, attempts: Sequence[str] = ()) -> NodeRef:
+    def gone(self, how: str, attempts: Sequence[str] = (), name: str = 'ghost') -> NodeRef:
         """Return a run of a node that is not registered, for one of the reasons in ``GONE``; before, it attempted items."""
         if how == 'unknown':
-            return self.ref('ghost')
-        ref = self.join('ghost')
+            return self.ref(name)
+        ref = self.join(name)
         if how == 'other incarnation':
-            return self.ref('ghost')
+            return self.ref(name)
         if attempts:
             self.attempt(ref, *attempts)
         if how == 'left':
@@ -156,10 +156,15 @@ class Namespace:
         elif how == 'evicted':
             self.evict(self.leader('evictor'), ref)
         elif how == 'replaced':
-            self.join('ghost', replacing=(ref.incarnation, 0))
+            self.join(name, replacing=(ref.incarnation, 0))
         else:
             self.renew_timeline()
         return ref
+
+    def gone_runs(self) -> Iterator[tuple[str, NodeRef]]:
+        """Yield each reason in ``GONE`` with a run that is not registered for it, of a name of its own."""
+        for how in GONE:
+            yield how, self.gone(how, name=f'{how} ghost')
 
     def renew_timeline(self, at_least: int = 0) -> None:
         """Renew the timeline, and go on in the new one."""

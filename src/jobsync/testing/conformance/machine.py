@@ -115,9 +115,8 @@ class ComparisonMachine(RuleBasedStateMachine):
         """Check that the states of both sides are equal, and that each store's identity is that of its timeline."""
 
         def state(side: Side) -> object:
-            snapshot = side.backend.snapshot()
-            assert snapshot.store == snapshot.timeline.store
             state = side.namespace.state()
+            assert state.snapshot.store == state.snapshot.timeline.store
             return attrs.evolve(state, rebalances=tuple(sorted(state.rebalances, key=lambda record: record.tokens_moved)))
 
         self.both(state)

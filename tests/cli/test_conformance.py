@@ -250,7 +250,7 @@ def test_a_call_that_never_returns(tmp_path: Path) -> None:
     """It is shown where the test and the backend are, while they are there: no time limit of the call itself is reached."""
     (tmp_path / 'my_harness.py').write_text(HARNESS + HANGING)
     hanging = command(
-        'memory://', '--harness', 'my_harness:OnHanging', '--select', 'heartbeat_repeated_only_counts', path=tmp_path
+        'memory://', '--harness', 'my_harness:OnHanging', '--select', 'heartbeat_stores_candidacy', path=tmp_path
     )
     # It is shown once, a while after the test has begun: too early where what comes before takes longer than that.
     for seconds in ('0.1', '10', '60'):
@@ -261,7 +261,7 @@ def test_a_call_that_never_returns(tmp_path: Path) -> None:
                 if any('most recent call first' in line for line in itertools.takewhile('here it hangs\n'.__ne__, shown)):
                     continue
                 assert any(line.endswith('in heartbeat\n') for line in shown)
-                assert any(line.endswith('in test_heartbeat_repeated_only_counts\n') for line in shown)
+                assert any(line.endswith('in test_heartbeat_stores_candidacy\n') for line in shown)
                 return
             finally:
                 process.kill()

@@ -49,17 +49,16 @@ class LockTests:
         assert lock.registered == snapshot.revision.number == snapshot.locks_revision
         assert lock.id > 0
 
-    def test_a_lock_without_reason_or_end(self, namespace: Namespace) -> None:
-        """``reason`` and ``expires_at`` may be None."""
-        edit(namespace, request('x'))
-        assert (namespace.locks()['x'].reason, namespace.locks()['x'].expires_at) == (None, None)
-
     def test_locks_are_read_by_id(self, namespace: Namespace) -> None:
-        """Locks are read in the order of their ids, expired ones included, and ids rise in the order of the requests."""
+        """Locks are read in the order of their ids, expired ones included, and ids rise in the order of the requests.
+
+        ``reason`` and ``expires_at`` may be None.
+        """
         edit(namespace, request('z'), request('y', expires_in=SOON))
         edit(namespace, request('x'), request('a'))
         locks = namespace.backend.read_locks().locks
         assert [lock.task_id for lock in locks] == ['z', 'y', 'x', 'a']
+        assert (locks[0].reason, locks[0].expires_at) == (None, None)
         ids = [lock.id for lock in locks]
         assert ids == sorted(set(ids))
 

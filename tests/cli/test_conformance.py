@@ -67,6 +67,7 @@ def test_a_broken_backend(tmp_path: Path) -> None:
     done = conformance('broken://', '--quick', '--select', 'gone_run', path=tmp_path)
     assert done.returncode == 1, done.stderr
     assert 'FAILS test_heartbeat_of_a_gone_run_is_refused: ' in done.stdout
+    assert 'case: unknown' in done.stdout
     assert 'costs R1: the lease' in done.stdout
 
 

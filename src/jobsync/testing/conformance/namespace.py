@@ -271,17 +271,23 @@ class Namespace:
 
     @contextlib.contextmanager
     def unchanged(self, case: object = '') -> Iterator[None]:
-        """Check that the block changes nothing; ``case`` says in a failure which of several it was."""
+        """Check that the block changes nothing; a failure has a note with the ``case``, one of several."""
         before = self.state()
-        yield
-        assert self.state() == before, case
+        try:
+            yield
+            assert self.state() == before
+        except BaseException as error:
+            if case != '':
+                error.add_note(f'case: {case}')
+            raise
 
     @contextlib.contextmanager
     def refused(self, error: type[Exception], case: object = '') -> Iterator[pytest.ExceptionInfo[Any]]:
-        """Check that the block raises exactly this error and changes nothing; ``case`` as in ``unchanged``."""
-        with self.unchanged(case), pytest.raises(error) as caught:
-            yield caught
-        assert caught.type is error, case
+        """Check that the block raises exactly this error and changes nothing; for ``case`` see ``unchanged``."""
+        with self.unchanged(case):
+            with pytest.raises(error) as caught:
+                yield caught
+            assert caught.type is error
 
     @contextlib.contextmanager
     def raises_revision(self) -> Iterator[None]:

@@ -250,9 +250,7 @@ class OnHanging(Mine):
 def test_a_call_that_never_returns(tmp_path: Path) -> None:
     """It is shown where the test and the backend are, while they are there: no time limit of the call itself is reached."""
     (tmp_path / 'my_harness.py').write_text(HARNESS + HANGING)
-    hanging = command(
-        'memory://', '--harness', 'my_harness:OnHanging', '--select', 'heartbeat_stores_candidacy', path=tmp_path
-    )
+    hanging = command('memory://', '--harness', 'my_harness:OnHanging', '--select', 'heartbeat_stores_candidacy', path=tmp_path)
     # It is shown once, a while after the test has begun: too early where what comes before takes longer than that.
     for seconds in ('0.1', '10', '60'):
         with subprocess.Popen(hanging, stderr=subprocess.PIPE, text=True, env={**os.environ, 'HANGING_SEC': seconds}) as process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -11,14 +12,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.job.stores import Store
+from tests.job.stores import Store, kinds
 from tests.job.waiting import DEADLINE_SEC, wait_until
 
-from jobsync import Job, Task
+from jobsync import Job, Task, plugins
 from jobsync._core.agent.agent import Agent
 from jobsync._runtime.callbacks import Callbacks
 from jobsync._worker.session import Session
 from jobsync._worker.store_calls import PendingCall
+from jobsync.backend import BackendOptions
+from jobsync.testing import Fault, FaultyBackend
 
 
 def test_no_finalizer(shared_store: Store) -> None:
@@ -143,3 +146,25 @@ def test_a_block_that_ends_in_a_call(store: Store, in_thread: bool) -> None:
             call()
         wait_until(lambda: session.is_over, 'the job has left')
     check_left(session)
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_block_that_ends_while_the_store_is_away(store: Store) -> None:
+    """Neither the job nor what else the function has that left it waits for the collector of garbage."""
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+
+    def work() -> weakref.ref[Job]:
+        with store.job(config={'backend': backend, 'op_timeout_sec': 0.1, 'bulk_timeout_sec': 0.1}) as job:
+            job.add_task('a')
+            backend.faults.append(Fault('append_audits', times=1_000_000))
+            job._task_log.finish('a')
+        return weakref.ref(job)
+
+    gc.collect()
+    gc.disable()
+    try:
+        left = work()
+        wait_until(lambda: left() is None, 'the job is gone')
+    finally:
+        gc.enable()
+        backend.inner.close()

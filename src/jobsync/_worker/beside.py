@@ -40,5 +40,6 @@ def call_beside(node_name: str, action: Callable[[], object], go_on: Callable[[f
     try:
         call.result()
     except JobsyncError as error:
-        return error
+        # Its traceback has this frame, and so its callers: with one that keeps the error they would be garbage.
+        return error.with_traceback(None)
     return None

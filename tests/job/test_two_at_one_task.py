@@ -501,6 +501,25 @@ def test_leaving_amid_add_task_waits_for_another_worker_at_the_task(store: Store
     assert line > 20
 
 
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_leaving_waits_for_a_worker_that_adds_the_task_meanwhile(store: Store) -> None:
+    """The worker that leaves is at the task, too, and may begin to leave at any line: the work of the other one would pass on."""
+    with store.job('a') as job:
+        assert job._session.lease is not None
+        lease, not_waited_for = job._session.lease, list[int]()
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            add(job, HERE)
+            with (between := Between(line, lambda: job._task_log._leave_to_others(HERE))):
+                add(job, OTHER)
+            if between.is_made and not lease.is_busy({HERE}):
+                not_waited_for.append(line)
+            job._task_log.abandon('x')
+        assert not not_waited_for
+    assert line > 20
+
+
 def begin_and_abandon(job: Job) -> Callable[[], object]:
     add(job, HERE)
     return lambda: job._task_log.abandon('x')

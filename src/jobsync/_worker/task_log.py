@@ -449,13 +449,13 @@ class TaskLog:
         self._close_tasks(keys)
 
     def _leave_to_others(self, worker: int) -> None:
-        """Count the tasks that a worker has started, which is about to leave, as those of the other workers at them."""
-        # t=0  the main thread adds a task, which counts as its own, and another thread adds it as well, and works on it
-        # t=1  the main thread leaves, which waits for no task of its own: the task would pass on in the midst of the work
+        """Count the tasks of a worker that is about to leave as those of the other workers at them, by now or from now on."""
+        # t=0  the main thread adds a task, which counts as its own
+        # t=1  it leaves, which waits for no task of its own; another thread adds the task as well, before that or just after it
+        # t=2  that one works on the task: it would pass on in the midst of the work
         # A handler in the main thread may leave just after it has given the task up: then the mark may still be its own, or none.
-        for key, task in list(self._open.items()):
-            if any(each != worker for each in list(task.workers)):
-                self._is_left(key, worker, 0)
+        for key in list(self._open):
+            self._is_left(key, worker, 0)
 
     def record_before_leaving(self) -> None:
         """Record the finished tasks, and give up what was not started, before leaving waits for anything."""

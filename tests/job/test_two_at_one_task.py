@@ -23,6 +23,7 @@ from tests.signals import AlarmError, Interruption
 
 from jobsync import Job
 from jobsync._core.agent.lease import Lease
+from jobsync._runtime import threads
 from jobsync._worker import task_log
 from jobsync._worker.store_calls import acting_for, worker_id
 from jobsync.errors import NotOwned
@@ -597,5 +598,45 @@ def test_leaving_amid_the_end_of_a_task_waits_for_another_worker_that_begins_it_
                     break
             if not in_turn.is_made:
                 break
+        assert not not_waited_for
+    assert line > 30
+
+
+class Watched(Between):
+    """Makes a second call before each later line."""
+
+    def __init__(self, line: int, call: Callable[[], object], check: Callable[[], object]) -> None:
+        super().__init__(line, call)
+        self._check = check
+
+    def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        was_made, found = self.is_made, super()._trace(frame, event, argument)
+        if found and event == 'line' and was_made:
+            self._check()
+        return found
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_leaving_beside_the_end_of_a_task_waits_for_another_worker_that_begins_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An asyncio task leaves while its call that ends the task, which was cancelled, goes on in a thread of the job."""
+    monkeypatch.setattr(threads, 'is_interruptible', lambda: False)
+    with store.job('a') as job:
+        assert job._session.lease is not None
+        lease, not_waited_for = job._session.lease, list[int]()
+
+        def check() -> None:
+            if not lease.is_busy({HERE}):
+                not_waited_for.append(line)
+
+        line, watched = 0, None
+        while watched is None or watched.is_made:
+            line += 1
+            end = begin_a_block_that_fails(job)
+            job._task_log._leave_to_others(HERE)
+            with suppress(ZeroDivisionError), (watched := Watched(line, lambda: add(job, OTHER), check)), acting_for(HERE):
+                end()
+            job._task_log.abandon('x')
         assert not not_waited_for
     assert line > 30

@@ -11,7 +11,7 @@ import attrs
 from jobsync._core.counting import counted
 from jobsync._core.redact import cut_repr, listed
 from jobsync._event_log import EventLogger
-from jobsync._runtime import NodeRuntime, clock
+from jobsync._runtime import NodeRuntime, clock, threads
 from jobsync._worker.attempts import TaskAttempts
 from jobsync._worker.claim_recording import Claimed, ClaimRecording
 from jobsync._worker.claim_renewal import ClaimRenewal
@@ -47,6 +47,15 @@ class OpenTask:
     """When it was started last, on ``clock.now``."""
     workers: dict[int, Starts]
     """The workers that have started it: all of them may work on it."""
+
+
+def _ending_worker() -> int:
+    """Return the worker of an attempt that ends a task, or 0, which leaving waits for."""
+    # t=0  the main thread ends a task
+    # t=1  a signal's handler leaves: it would wait for what goes on once it has returned
+    # t=0  another thread ends a task for an asyncio task, whose call was cancelled, and which leaves
+    # t=1  another worker begins the task: its mark is removed, and made again
+    return worker_id() if threads.is_interruptible() else 0
 
 
 class TaskLog:
@@ -342,7 +351,7 @@ class TaskLog:
         runtime, attempt = self.session.runtime, object()
         attempts = {} if runtime is None else runtime.lease.attempts
         try:
-            attempts[attempt] = key, worker_id()  # a signal's handler that leaves amid this is not to wait for it
+            attempts[attempt] = key, _ending_worker()
             while (task := self._open.pop(key, None)) is not None and worker is not None and task.workers:
                 back = self._open.setdefault(key, task)
                 back.workers.update(task.workers)
@@ -508,7 +517,7 @@ class TaskLog:
                 for key in keys:
                     # What is open by now keeps its mark, or has an attempt: a token could pass on at a moment without both.
                     if (task := self._open.get(key)) is None or not task.workers:
-                        attempts[attempt] = key, worker_id()
+                        attempts[attempt] = key, _ending_worker()
                         in_flight.pop(key, None)
                         task = self._open.get(key)
                     if task is not None and (workers := list(task.workers)) and in_flight.get(key) not in workers:

@@ -211,6 +211,24 @@ def test_a_backlog_that_cannot_be_read_hides_nothing_else(feed: Feed, backend: F
     assert 'cannot be read' not in frame.parts['health']
 
 
+def test_a_backlog_that_could_not_be_read_once_is_read_again_soon(feed: Feed, backend: FaultyBackend) -> None:
+    """An outage amid it ends. Only a second failure in a row is one of a long reading, repeated after twenty times as long."""
+    at = time.monotonic()
+
+    def problem(now: float) -> bool:
+        return 'cannot be read' in feed._read(now).parts['health']
+
+    backend.faults.append(Fault('incomplete'))
+    assert problem(at - 60)  # so it took a minute
+    assert not problem(at + 5)
+    backend.faults.append(Fault('incomplete', times=2))
+    for _ in range(2):
+        feed.refresh()
+        assert problem(at - 60)
+    assert problem(at + 1000)
+    assert not problem(at + 2000)
+
+
 def test_a_store_that_never_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason is known at once, and nothing else is."""
     feed = fed(MemoryBackend(MemoryStore()))

@@ -162,9 +162,12 @@ class Feed:
         # t=1  an operator releases one: that is to show at the next reading, and not after this one's usual pause
         changes = self._changes
         if now >= self._backlog_due or changes != self._changes_read:
-            self._backlog = self._read_backlog(cluster, reading)
+            before, self._backlog = self._backlog, self._read_backlog(cluster, reading)
             took = time.monotonic() - now
-            self._backlog_due = now + max(_BACKLOG_SEC, _BACKLOG_SHARE * took)
+            # t=0   the store goes away amid this reading, which waits for it as long as a call may
+            # t=60  the store is back: as a long reading this one would be repeated after 20 minutes, with a problem for so long
+            is_first_failure = self._backlog.problem is not None and before.problem is None
+            self._backlog_due = now + max(_BACKLOG_SEC, took if is_first_failure else _BACKLOG_SHARE * took)
             self._changes_read = changes
         about = {**self._about, 'appname': cluster.appname, 'store': cluster.info.name}
         return frame_of(reading, now, about, self._rebalances[1], self._backlog)

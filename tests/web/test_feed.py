@@ -229,6 +229,18 @@ def test_a_backlog_that_could_not_be_read_once_is_read_again_soon(feed: Feed, ba
     assert not problem(at + 2000)
 
 
+def test_quarantine_shows_where_incomplete_tasks_cannot_be_read(
+    feed: Feed, backend: FaultyBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read by itself, and in time: an alert on its metric must not stay silent where only the other is missing."""
+    monkeypatch.setattr(feed_module, 'fewest_attempts', lambda _: 3)
+    monkeypatch.setattr(Cluster, 'quarantined', lambda *_: [{'item': 'x', 'attempts': 3}])
+    backend.faults.append(Fault('incomplete', times=1_000_000))
+    frame = feed._read(time.monotonic())
+    assert json.loads(frame.parts['quarantined'])['rows'] == [{'item': 'x', 'attempts': 3}]
+    assert b'jobsync_cluster_tasks_quarantined 1.0' in cluster_metrics(frame, None)
+
+
 def test_a_store_that_never_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason is known at once, and nothing else is."""
     feed = fed(MemoryBackend(MemoryStore()))

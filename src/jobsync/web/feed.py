@@ -11,8 +11,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-import attrs
-
 from jobsync._cluster.reading import ClusterReading
 from jobsync._cluster.settings import fewest_attempts
 from jobsync._threads import start
@@ -173,13 +171,14 @@ class Feed:
         return frame_of(reading, now, about, self._rebalances[1], self._backlog)
 
     def _read_backlog(self, cluster: Cluster, reading: ClusterReading) -> Backlog:
-        """Return what is incomplete and in quarantine; what was read before, with the reason, where that cannot be read.
+        """Return what is in quarantine and what is incomplete, or was before, with the reason, where that cannot be read.
 
         Of a very long history this alone may take longer than a call may.
         """
         attempts, today = fewest_attempts(reading), dt.date.today()
+        quarantined = () if attempts is None else cluster.quarantined(attempts, today)
         try:
-            quarantined = () if attempts is None else cluster.quarantined(attempts, today)
             return Backlog(cluster.incomplete(older_than=INCOMPLETE_SEC), quarantined, today)
         except JobsyncError as error:
-            return attrs.evolve(self._backlog, problem=f'incomplete tasks cannot be read: {type(error).__name__}: {error}')
+            problem = f'incomplete tasks cannot be read: {type(error).__name__}: {error}'
+            return Backlog(self._backlog.incomplete, quarantined, today, problem)

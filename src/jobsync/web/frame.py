@@ -41,7 +41,7 @@ class Backlog:
     date: dt.date | None = None
     """The date at which tasks are in quarantine. A release has to name it: the day may end before a person has decided."""
     problem: str | None = None
-    """Why it could not be read, and is what it was before."""
+    """Why ``incomplete`` could not be read, and is what it was before."""
 
 
 @attrs.frozen(eq=False)

@@ -23,7 +23,7 @@ from jobsync.backends.etcd.nodes import EtcdNodes
 from jobsync.backends.etcd.purging import EtcdPurging
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.space import space_of
-from jobsync.backends.etcd.state import EtcdState
+from jobsync.backends.etcd.state import EtcdState, state_of
 from jobsync.backends.etcd.store import EtcdStore, EtcdWrite
 from jobsync.backends.etcd.url import cluster_of
 from jobsync.backends.etcd.watcher import Watcher
@@ -118,13 +118,18 @@ class EtcdBackend:
                 timeline = Timeline(1 if left_over.values else 0, draw_id(), reading.cluster)
                 longest = max((record.node.timeout_sec for record in left_over.records()[0]), default=0.0)
                 return self._all_anew(reading, EtcdState(settings, timeline, longest_timeout_sec=longest))
-            state = reading.state
+            found = reading.values[keys.state]
+            state = state_of(found, upgrades=create)
+            as_found = Opened(state.settings, state.timeline)
+            opened: Opened | EtcdWrite[Opened] = as_found
+            if create and (form := state.encoded()) != found:
+                opened = EtcdWrite([reading.same(keys.state)], [requests.put(keys.state, form)], as_found)
             if settings is None or dead is None or state.settings == settings:
-                return Opened(state.settings, state.timeline)
+                return opened
             cluster = self.store.read_cluster(deadline)
             nodes = [record.node for record in cluster.records()[0]]
             if any(node.state is NodeState.JOINED and node.beat not in dead for node in nodes):
-                return Opened(state.settings, state.timeline)
+                return opened
             # t=0  the nodes are read: all are dead, or there are none
             # t=1  one of them sends a heartbeat, or another one registers
             # t=2  the new settings arrive: a node's record was written since t=0, and the decision is made anew

@@ -20,9 +20,16 @@ from jobsync.errors import SchemaMismatch
 
 __all__ = ['EtcdState', 'state_of']
 
-SCHEMA_VERSION = 5
-"""1 had all members in every record of the assignment, 2 had neither the longest timeout nor the nodes' clocks, 3 had other forms
-of most records, 4 had nodes without settings and without stalled."""
+SCHEMA_VERSION, OLDER = 5, 4
+"""The form of the records, and the one before it, from which a node that makes namespaces upgrades. 1 had all members in every
+record of the assignment, 2 had neither the longest timeout nor the nodes' clocks, 3 had other forms of most records, 4 had nodes
+without settings and without stalled."""
+
+_REMEDIES = {
+    OLDER: 'start one node without skip_db_init, it upgrades the namespace, and older nodes own nothing from then on; to look or '
+    'steer before that, use the jobsync of these nodes'
+}
+_OTHER = 'use another appname, or the jobsync that made it'
 
 
 @attrs.frozen
@@ -67,22 +74,20 @@ class EtcdState:
 
 
 @functools.lru_cache(maxsize=16)
-def state_of(value: bytes) -> EtcdState:
+def state_of(value: bytes, *, upgrades: bool = False) -> EtcdState:
     """Return the state that is stored; raise ``SchemaMismatch`` if another version of jobsync has stored it.
 
-    Remembers the last values, for most heartbeats read the value that the heartbeat before them read.
+    With ``upgrades`` that of the version before is returned in the present form. Only ``open`` stores it: a command that did so
+    by its first change would end the work of that version's nodes. Remembers the last values, for most heartbeats read the value
+    that the heartbeat before them read.
     """
     try:
         form = json.loads(value)
         found = form['schema_version']
-        if found == SCHEMA_VERSION - 1:
-            form['schema_version'] = SCHEMA_VERSION  # the next change of the state stores it; records get what they lack (_NEW)
+        if found == OLDER and upgrades:
+            form['schema_version'] = SCHEMA_VERSION  # records get what they lack when they are read (_NEW)
         elif found != SCHEMA_VERSION:
-            what_to_do = (
-                'install the newer jobsync here too'
-                if found > SCHEMA_VERSION
-                else 'use another appname, or the jobsync that made it'
-            )
+            what_to_do = 'install the newer jobsync here too' if found > SCHEMA_VERSION else _REMEDIES.get(found, _OTHER)
             raise SchemaMismatch(
                 f'the namespace has schema version {found}, and this jobsync needs version {SCHEMA_VERSION}: {what_to_do}'
             )

@@ -106,6 +106,7 @@ Made = Callable[[bool], Store]
 
 @pytest.fixture(
     params=[
+        pytest.param('redis', marks=pytest.mark.redis),
         pytest.param('etcd', marks=pytest.mark.etcd),
     ]
 )

@@ -343,12 +343,14 @@ class TestServer:
             with pytest.raises(SchemaMismatch, match='another appname'):
                 harness.connect().open(settings, create=True)
 
-    @pytest.mark.parametrize('schema', ['7', '2'])
-    def test_another_format(self, harness: RedisHarness, namespace: Namespace, server: RedisServer, schema: str) -> None:
+    @pytest.mark.parametrize(('schema', 'remedy'), [('7', 'install the newer jobsync here too'), ('2', 'use another appname')])
+    def test_another_format(
+        self, harness: RedisHarness, namespace: Namespace, server: RedisServer, schema: str, remedy: str
+    ) -> None:
         """From the future or the past: refused with both versions, and with what to do."""
         server.ask('HSET', 'jobsync:{sync_}:state', 'schema', schema)
         for create in (True, False):
-            with pytest.raises(SchemaMismatch, match=rf'format {schema}.*format 4: use another appname'):
+            with pytest.raises(SchemaMismatch, match=rf'format {schema}.*format 4: {remedy}'):
                 harness.connect().open(SETTINGS, create=create)
 
     @pytest.mark.parametrize('schema', ['7', '2'])

@@ -31,8 +31,10 @@ SCHEMA, OLDER = '4', '3'
 
 _REMEDIES = {
     OLDER: 'stop all nodes of the older version first; a node that makes tables (not skip_db_init) then upgrades it. One that '
-    'was killed stays registered: start a node of the older version, which removes it after its timeout, and stop that one'
+    'was killed stays registered: start a node of the older version, which removes it after its timeout, and stop that one; to '
+    'look or steer before that, use the jobsync of these nodes'
 }
+_NEWER = 'install the newer jobsync here too'
 _OTHER = 'use another appname, or the jobsync that made it'
 RIGHTS: Mapping[str, str] = {
     'NOPERM': 'grant this user the rights that the page on operating Redis lists',
@@ -119,9 +121,11 @@ def refusal(status: str, details: Sequence[bytes], named: Mapping[str, object], 
     """Return the error for a script's refusal: the first word of its answer, what follows, and the script's arguments."""
     match status:
         case 'SchemaMismatch' if details:
+            found = details[0].decode()
+            is_newer = found.isdecimal() and int(found) > int(SCHEMA)
             return SchemaMismatch(
-                f'{server}: the namespace {namespace!r} has format {details[0].decode()}, '
-                f'this version of jobsync knows format {SCHEMA}: {_REMEDIES.get(details[0].decode(), _OTHER)}'
+                f'{server}: the namespace {namespace!r} has format {found}, '
+                f'this version of jobsync knows format {SCHEMA}: {_NEWER if is_newer else _REMEDIES.get(found, _OTHER)}'
             )
         case 'SchemaMismatch':
             return SchemaMismatch(f'{server} has no namespace {namespace!r}; a worker without skip_db_init=True makes it')

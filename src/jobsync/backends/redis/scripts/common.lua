@@ -92,7 +92,9 @@ local function enter(is_view)
         -- t=2  the nodes read ``store``. Had t=1 stored it, all would begin a new timeline. Without durable=yes each later call
         --      finds the same as t=1 did, and the next timeline stores it.
         -- Who may only read is no node, and leaves it to the nodes. A server that refuses writes still answers readings.
-        if (same or promoted or given.durable == '1') and (not is_view or may('HSET')) then
+        -- A namespace of another format is as its own nodes leave it.
+        local is_own = (state.schema or given.schema) == given.schema
+        if is_own and (same or promoted or given.durable == '1') and (not is_view or may('HSET')) then
             (is_view and redis.pcall or redis.call)('HSET', key.state, 'replication', id, 'run', run, 'store', state.store)
         end
     end

@@ -106,6 +106,8 @@ Made = Callable[[bool], Store]
 
 @pytest.fixture(
     params=[
+        'sqlite',
+        pytest.param('postgresql', marks=pytest.mark.postgres),
         pytest.param('redis', marks=pytest.mark.redis),
         pytest.param('etcd', marks=pytest.mark.etcd),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import functools
 from collections.abc import Callable, Collection, Mapping
@@ -31,7 +32,7 @@ from jobsync.backends.sql import (
 from jobsync.backends.sql import history as histories
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Mode, SqlStore, SqlTransaction
-from jobsync.errors import SchemaMismatch
+from jobsync.errors import JobsyncError, SchemaMismatch
 
 __all__ = ['SqlBackend']
 
@@ -66,10 +67,21 @@ class SqlBackend:
         return f'<{type(self).__name__} {self.store!r}>'
 
     def _run(self, mode: Mode, work: Callable[[SqlTransaction], T]) -> T:
-        return self.store.run(mode, self._options.op_timeout_sec, work)
+        return self._within(self._options.op_timeout_sec, mode, work)
 
     def _bulk(self, mode: Mode, work: Callable[[SqlTransaction], T]) -> T:
-        return self.store.run(mode, self._options.bulk_timeout_sec, work)
+        return self._within(self._options.bulk_timeout_sec, mode, work)
+
+    def _within(self, timeout_sec: float, mode: Mode, work: Callable[[SqlTransaction], T]) -> T:
+        try:
+            return self.store.run(mode, timeout_sec, work)
+        except SchemaMismatch:
+            # Of tables of another version a statement says only that a column or a table is not there.
+            found = SCHEMA_VERSION
+            with contextlib.suppress(JobsyncError):
+                found = self.store.run(Mode.READ, self._options.op_timeout_sec, migrations.version)
+            state.check_version(found)
+            raise
 
     @property
     def tables(self) -> Mapping[str, str]:
@@ -93,7 +105,7 @@ class SqlBackend:
                 raise SchemaMismatch(f'{self.store!r}: there are no tables of this namespace; {how}')
             self._bulk(Mode.WRITE, lambda tx: namespaces.create(self.store, tx, settings))
         elif create and version < SCHEMA_VERSION:
-            self._bulk(Mode.STRUCTURE, lambda tx: migrations.migrate(self.store, tx))
+            self.store.run(Mode.STRUCTURE, self._options.bulk_timeout_sec, lambda tx: migrations.migrate(self.store, tx))
         if found is None:
             version, found = self._run(Mode.READ, self._look)
             state.check_version(version)

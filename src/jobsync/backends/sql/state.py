@@ -140,7 +140,8 @@ def check_version(found: int) -> None:
     if found < SCHEMA_VERSION:
         raise SchemaMismatch(
             f'the tables have schema version {found}, and this jobsync needs version {SCHEMA_VERSION}: '
-            'start one node without skip_db_init, it migrates them'
+            'start one node without skip_db_init, it migrates them, and older nodes own nothing from then on; to look or steer '
+            'before that, use the jobsync of these nodes'
         )
 
 

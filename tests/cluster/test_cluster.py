@@ -548,3 +548,15 @@ def test_settings_that_differ(cluster: Cluster, namespace: Namespace, nodes: Nod
     (problem,) = (each for each in cluster.status()['problems'] if 'differ' in each)
     assert problem.startswith('nodes differ in locks_enabled: True (c), False (d)')
     assert {row['name']: row['settings'] for row in cluster.nodes()}['d']['locks_enabled'] is False
+
+
+@pytest.mark.parametrize('value', ['NaN', '-Infinity', '1e999', '[{"a": NaN}]'])
+def test_settings_that_are_no_json(cluster: Cluster, namespace: Namespace, value: str) -> None:
+    """A number in an edited record that JSON does not have is in no row, for a program could not read the list of the nodes."""
+    namespace.leader('a')
+    namespace.join('b', settings=f'{{"heartbeat_timeout_sec": {value}, "max_attempts": 3}}')
+    namespace.join('c', settings='{"heartbeat_timeout_sec": 15}')
+    found = {row['name']: row['settings'] for row in cluster.nodes()}
+    json.dumps(found, allow_nan=False)
+    assert found == {'a': {}, 'b': {}, 'c': {'heartbeat_timeout_sec': 15}}
+    assert not [words for words in cluster.status()['problems'] if 'differ' in words]

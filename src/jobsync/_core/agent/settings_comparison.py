@@ -102,6 +102,7 @@ def settings_of(text: str) -> Mapping[str, Any]:
 def _parsed(text: str) -> Mapping[str, Any]:
     try:
         found = json.loads(text)
+        json.dumps(found, allow_nan=False)  # Python reads NaN and 1e999, and other programs would have to read them in its lists
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import functools
 import os
+import signal
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from jobsync.errors import ConfigError, JobsyncError, SchemaMismatch
 
 __all__ = [
     'ATTENTION',
+    'Terminated',
     'absence',
     'cluster_command',
     'confirm',
@@ -50,6 +52,10 @@ ATTENTION = 3
 
 yes_option = click.option('--yes', '-y', is_flag=True, help='Do not ask for confirmation. Needed where there is no terminal.')
 json_option = click.option('--json', 'as_json', is_flag=True, help='Print JSON, for programs.')
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come."""
 
 
 @contextlib.contextmanager
@@ -244,6 +250,22 @@ def reading_command(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def steering_command(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of ``reading_command``, and who steers."""
+    """Add the options of ``reading_command``, and who steers. SIGTERM interrupts the command as Ctrl-C does."""
+
+    @functools.wraps(command)
+    def interruptible(*args: Any, **options: Any) -> None:
+        # t=0  timeout(1) runs a command, which sends a change to the store
+        # t=1  the time is over: without a word, the command would seem to have done nothing
+        # t=2  the store carries out what was sent to it
+        before = signal.signal(signal.SIGTERM, _terminate)
+        try:
+            command(*args, **options)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
     actor_option = click.option('--as', 'actor', metavar='WHO', help='Who does it, for the history.  [default: user@host]')
-    return actor_option(reading_command(command))
+    return actor_option(reading_command(interruptible))
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated

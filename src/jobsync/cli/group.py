@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobsync.backend import redact_url, safe_repr
+from jobsync.cli.common import Terminated
 from jobsync.cli.output import plain
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class CommandGroup(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
             click.echo(f'\nAborted! {plain(str(interrupt))}'.rstrip(), err=True)
-            ctx.exit(128 + signal.SIGINT)
+            ctx.exit(128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT))
         except click.UsageError as error:
             message = error.format_message()
             for url in ctx.meta[_URLS]:

@@ -199,11 +199,16 @@ class Listener(abc.ABC):
         self._disconnect()
 
     def _close_pipe(self) -> None:
-        for descriptor in (self._wake, self._woken):
+        # t=0  this thread closes a descriptor, which lets other threads run; or a signal's handler raises after that
+        # t=1  another thread opens a file, which gets the descriptor's number, and the process is forked
+        # t=2  the child leaves the listener to its parent: it would close that file. So would a second ``close``
+        # So the numbers are forgotten before.
+        descriptors = self._wake, self._woken
+        self._wake = self._woken = -1
+        for descriptor in descriptors:
             if descriptor >= 0:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
-        self._wake = self._woken = -1
 
 
 def _new_pipe() -> tuple[int, int]:

@@ -52,10 +52,11 @@ class ForkGate:
         forget_in_child(self)
 
     def forget(self) -> None:
-        """See ``Forgetful``: a forked child has no other threads."""
-        me = threading.get_ident()
-        self._inside = {passage for passage in self._inside if passage.thread == me}
-        self._forking = {}
+        """See ``Forgetful``: a forked child has no other threads.
+
+        Nor does it wait for the call in whose midst a signal's handler has forked it: it may live in that handler.
+        """
+        self._inside, self._forking = set(), {}
 
     @contextlib.contextmanager
     def passed(self, channel: object = None) -> Iterator[Passage]:

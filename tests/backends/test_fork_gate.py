@@ -1,0 +1,64 @@
+"""The gate that keeps a fork out of the calls of a library, in a child that was forked in the midst of a call."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable
+
+import pytest
+from tests.support.timings import DEADLINE_SEC
+
+from jobsync.backends._common.fork_gate import ForkGate
+from jobsync.backends.etcd import forks
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Run some work in a forked child, which is ended if it hangs; return its status, 0 if it has raised nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)  # the process may have threads
+        pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(int(DEADLINE_SEC))
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_child_of_a_signals_handler_waits_for_no_call_of_its_parents() -> None:
+    """The handler has interrupted a call, which the child never ends: a fork of another thread of the child goes on at once."""
+    gate = ForkGate(waits_sec=10 * DEADLINE_SEC, holds_sec=10 * DEADLINE_SEC)
+
+    def shut_in_a_thread() -> None:
+        thread = threading.Thread(target=gate.shut)
+        thread.start()
+        thread.join()
+
+    with gate.passed():
+        assert forked(shut_in_a_thread) == 0
+
+
+def test_such_a_child_closes_its_channels_to_etcd_before_it_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or gRPC would run as the child forks, and may crash what it forks."""
+    monkeypatch.setattr(forks, '_callers', set())
+    gate, hung_up = forks.Gate(), list[object]()
+
+    class Caller:
+        def hang_up(self) -> None:
+            hung_up.append(self)
+
+    def shut() -> None:
+        caller = Caller()
+        forks.hang_up_before_fork(caller)
+        gate.shut()
+        assert hung_up == [caller]
+
+    with gate.passed():
+        assert forked(shut) == 0

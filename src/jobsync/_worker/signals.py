@@ -224,6 +224,10 @@ class _Disposition:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Be the handler."""
+        # t=0  a child is forked, and a signal comes to it before Python calls ``after_fork`` there, or C code forked it
+        # t=1  the jobs are the parent's: the signal would stop them in the child, where nothing ends by that
+        if not all(job.session.is_same_process for job in tuple(_process.jobs)):
+            _process.after_fork()
         # t=0  in the block, the program installs a handler that calls the one before it, which is this one
         # t=1  the last job has left; a signal comes, and the program's handler calls this one
         # Sent once more the signal would come back here, and again, until Python allows no deeper calls.

@@ -1,0 +1,41 @@
+"""A signal to a forked child in which Python has not yet called what is registered for it, as at its very beginning."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+
+import pytest
+from tests.job.stores import Store, kinds
+from tests.job.test_fork import in_fork
+
+
+@pytest.mark.any_store
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux clears memory in a fork')
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_child_that_python_has_not_prepared_has_the_former_handlers(store: Store) -> None:
+    """The signal is the child's alone: it does what the program did before it entered the job, and a worker ends."""
+    given = list[int]()
+
+    def handler(number: int, _: object) -> None:
+        given.append(number)
+
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with store.job('one', handle_signals=True) as job:
+
+            def child() -> list[int]:
+                for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+                    signal.raise_signal(number)
+                return given
+
+            # A child that has no lock of Python's interpreter can do nothing: it is ended, and there is another.
+            found = (in_fork(child, ctypes.PyDLL(None).fork, within_sec=20) for _ in range(5))
+            assert next(filter(None, found), None) == [signal.SIGTERM, signal.SIGTERM, signal.SIGINT]
+            signal.raise_signal(signal.SIGTERM)
+            assert job.is_leaving
+    finally:
+        for number, each in before.items():
+            signal.signal(number, each)
+    assert given == []

@@ -79,7 +79,7 @@ def put(store: EtcdStore, values: Mapping[bytes, bytes]) -> None:
 
 
 class EtcdHarness(Harness):
-    """A server that tests share, one after the other: each leaves it empty."""
+    """A server that tests share, one after the other: each finds it empty, and leaves it so."""
 
     abilities = frozenset(Ability) - {Ability.HAND_EDITS}
 
@@ -88,7 +88,7 @@ class EtcdHarness(Harness):
 
     def __init__(self, server: EtcdServer) -> None:
         self.server = server
-        self.url = server.url()
+        self.url = server.emptied()
         self._ahead = dt.timedelta(0)
         self._backends: list[EtcdBackend] = []
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from jobsync import plugins
 from jobsync.backend import BackendOptions
+from jobsync.cli.commands import cli
+from jobsync.cli.common import steering_command
 from jobsync.testing import Namespace
 
 TERMINATED = """
@@ -46,3 +53,33 @@ def test_sigterm_amid_a_change(tmp_path: Path, number: int, said: str) -> None:
         assert 'a' in namespace.locks()
     assert (done.returncode, done.stdout) == (143, '')
     assert done.stderr.startswith(f'\nAborted! {said}')
+
+
+@pytest.mark.parametrize('handler', [signal.SIG_IGN, print])
+def test_sigterm_that_is_ignored_or_handled(tmp_path: Path, handler: Any) -> None:
+    """What a shell ignores (``trap '' TERM``), or a program that runs the command handles, does not interrupt it."""
+    url = f'sqlite:///{tmp_path}/jobs.db'
+    with closing(plugins.connect(url, BackendOptions())) as backend:
+        Namespace(backend).leader('a')
+        before, found = signal.signal(signal.SIGTERM, handler), []
+
+        @click.command()
+        @steering_command
+        def command(_cluster: object, **_: object) -> None:
+            found.append(signal.getsignal(signal.SIGTERM))
+
+        try:
+            assert CliRunner().invoke(command, ['--backend', url]).exit_code == 0
+            assert [*found, signal.getsignal(signal.SIGTERM)] == [handler, handler]
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def test_a_command_in_a_thread_of_a_program(tmp_path: Path) -> None:
+    """Python lets the main thread alone have handlers: the command does without."""
+    url = f'sqlite:///{tmp_path}/jobs.db'
+    with closing(plugins.connect(url, BackendOptions())) as backend, ThreadPoolExecutor(1) as threads:
+        namespace = Namespace(backend)
+        namespace.leader('a')
+        done = threads.submit(CliRunner().invoke, cli, ['locks', 'add', 'x', 'a', '--backend', url]).result()
+        assert (done.exit_code, done.exception, 'x' in namespace.locks()) == (0, None, True)

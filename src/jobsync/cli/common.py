@@ -8,6 +8,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -250,18 +251,23 @@ def reading_command(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def steering_command(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of ``reading_command``, and who steers. SIGTERM interrupts the command as Ctrl-C does."""
+    """Add the options of ``reading_command``, and who steers. SIGTERM, if it is not handled, interrupts as Ctrl-C does."""
 
     @functools.wraps(command)
     def interruptible(*args: Any, **options: Any) -> None:
         # t=0  timeout(1) runs a command, which sends a change to the store
         # t=1  the time is over: without a word, the command would seem to have done nothing
         # t=2  the store carries out what was sent to it
-        before = signal.signal(signal.SIGTERM, _terminate)
+        # A shell may ignore SIGTERM (trap). A program may have a handler, or run the command in a thread, which can have none.
+        is_main = threading.current_thread() is threading.main_thread()
+        if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            command(*args, **options)
+            return
+        signal.signal(signal.SIGTERM, _terminate)
         try:
             command(*args, **options)
         finally:
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     actor_option = click.option('--as', 'actor', metavar='WHO', help='Who does it, for the history.  [default: user@host]')
     return actor_option(reading_command(interruptible))

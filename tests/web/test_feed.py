@@ -241,6 +241,28 @@ def test_quarantine_shows_where_incomplete_tasks_cannot_be_read(
     assert b'jobsync_cluster_tasks_quarantined 1.0' in cluster_metrics(frame, None)
 
 
+def test_quarantine_that_cannot_be_read_hides_nothing_else(
+    feed: Feed, backend: FaultyBackend, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All else is read and shown, with the reason; it is not tried again at once, and no metric says that there are none."""
+    monkeypatch.setattr(feed_module, 'fewest_attempts', lambda _: 3)
+    backend.faults.append(Fault('lost_attempts', times=1_000_000))
+    namespace.join('c')
+    at = time.monotonic()
+    frame = feed._read(at)
+    assert '"c"' in frame.tables['nodes']
+    assert 'quarantined and incomplete tasks cannot be read: BackendUnavailable' in frame.parts['health']
+    metrics = cluster_metrics(frame, None)
+    assert (b'jobsync_cluster_tasks_quarantined ' in metrics, b'jobsync_cluster_up 1.0' in metrics) == (False, True)
+    before = len(backend.calls)
+    feed._read(at + 1)
+    assert backend.calls[before:] == ['snapshot']
+    backend.faults.clear()
+    frame = feed._read(at + 1000)
+    assert b'jobsync_cluster_tasks_quarantined 0.0' in cluster_metrics(frame, None)
+    assert 'cannot be read' not in frame.parts['health']
+
+
 def test_a_store_that_never_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason is known at once, and nothing else is."""
     feed = fed(MemoryBackend(MemoryStore()))

@@ -11,6 +11,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+import attrs
+
 from jobsync._cluster.reading import ClusterReading
 from jobsync._cluster.settings import fewest_attempts
 from jobsync._threads import start
@@ -171,14 +173,15 @@ class Feed:
         return frame_of(reading, now, about, self._rebalances[1], self._backlog)
 
     def _read_backlog(self, cluster: Cluster, reading: ClusterReading) -> Backlog:
-        """Return what is in quarantine and what is incomplete, or was before, with the reason, where that cannot be read.
+        """Return what is in quarantine and what is incomplete; what was before, with the reason, of what cannot be read.
 
         Of a very long history this alone may take longer than a call may.
         """
         attempts, today = fewest_attempts(reading), dt.date.today()
-        quarantined = () if attempts is None else cluster.quarantined(attempts, today)
+        found, what = attrs.evolve(self._backlog, is_quarantine_read=False), 'quarantined and incomplete tasks'
         try:
-            return Backlog(cluster.incomplete(older_than=INCOMPLETE_SEC), quarantined, today)
+            quarantined = () if attempts is None else cluster.quarantined(attempts, today)
+            found, what = Backlog(found.incomplete, quarantined, today), 'incomplete tasks'
+            return attrs.evolve(found, incomplete=cluster.incomplete(older_than=INCOMPLETE_SEC))
         except JobsyncError as error:
-            problem = f'incomplete tasks cannot be read: {type(error).__name__}: {error}'
-            return Backlog(self._backlog.incomplete, quarantined, today, problem)
+            return attrs.evolve(found, problem=f'{what} cannot be read: {type(error).__name__}: {error}')

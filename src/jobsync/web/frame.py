@@ -42,6 +42,8 @@ class Backlog:
     """The date at which tasks are in quarantine. A release has to name it: the day may end before a person has decided."""
     problem: str | None = None
     """Why ``incomplete`` could not be read, and is what it was before."""
+    is_quarantine_read: bool = True
+    """False if ``quarantined`` is what it was before as well."""
 
 
 @attrs.frozen(eq=False)
@@ -97,7 +99,12 @@ def frame_of(
             'rows': list(map(_begun, backlog.incomplete[:_MOST])),
             'is_read': backlog.problem is None,
         },
-        'quarantined': {'total': len(backlog.quarantined), 'rows': backlog.quarantined[:_MOST], 'date': backlog.date},
+        'quarantined': {
+            'total': len(backlog.quarantined),
+            'rows': backlog.quarantined[:_MOST],
+            'date': backlog.date,
+            'is_read': backlog.is_quarantine_read,
+        },
     }
     names = {node['name']: json.dumps(node['name']) for node in nodes}
     return Frame(

@@ -60,15 +60,14 @@ class _Gauges(Collector):
 def _values(frame: Frame) -> dict[str, float]:
     part = {name: json.loads(frame.parts[name]) for name in ('status', 'health', 'locks', 'incomplete', 'quarantined')}
     status = part['status']
-    incomplete = {'jobsync_cluster_tasks_incomplete': part['incomplete']['total']}
+    read = [name for name in ('incomplete', 'quarantined') if part[name]['is_read']]
     silent = len([node for node in frame.reading.snapshot.nodes if frame.reading.is_silent(node)])
     return {
         'jobsync_cluster_read_age_seconds': time.monotonic() - frame.read_at,
         'jobsync_cluster_nodes_silent': silent,
         'jobsync_cluster_leader': float(status['leader'] in frame.reading.live),
         'jobsync_cluster_locks_unmatched': part['locks']['unmatched'],
-        **(incomplete if part['incomplete']['is_read'] else {}),
-        'jobsync_cluster_tasks_quarantined': part['quarantined']['total'],
+        **{f'jobsync_cluster_tasks_{name}': part[name]['total'] for name in read},
         'jobsync_cluster_problems': part['health']['total'],
         **{
             f'jobsync_cluster_{name}': status[name]

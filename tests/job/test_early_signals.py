@@ -10,6 +10,8 @@ import pytest
 from tests.job.stores import Store, kinds
 from tests.job.test_fork import in_fork
 
+from jobsync import CoordinationConfig, Job
+
 
 @pytest.mark.any_store
 @pytest.mark.skipif(sys.platform != 'linux', reason='only Linux clears memory in a fork')
@@ -39,3 +41,24 @@ def test_a_child_that_python_has_not_prepared_has_the_former_handlers(store: Sto
         for number, each in before.items():
             signal.signal(number, each)
     assert given == []
+
+
+@pytest.mark.any_store
+@pytest.mark.skipif(sys.platform != 'linux', reason='only Linux clears memory in a fork')
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_job_that_such_a_child_has_entered_is_stopped(store: Store) -> None:
+    """Only the parent's job is not the child's."""
+    given = list[int]()
+    before = signal.signal(signal.SIGTERM, lambda number, _: given.append(number))
+    try:
+        with store.job('one', handle_signals=True):
+
+            def child() -> tuple[bool, list[int]]:
+                with Job('own', coordination_config=CoordinationConfig(enabled=False), handle_signals=True) as own:
+                    signal.raise_signal(signal.SIGTERM)
+                    return own.is_leaving, given
+
+            found = (in_fork(child, ctypes.PyDLL(None).fork, within_sec=20) for _ in range(5))
+            assert next(filter(None, found), None) == [True, []]
+    finally:
+        signal.signal(signal.SIGTERM, before)

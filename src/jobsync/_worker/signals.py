@@ -193,6 +193,14 @@ class _Process:
             raise SystemExit(status)
         self._pending_status = status
 
+    def forget_others(self) -> None:
+        """Remove the jobs of the process that this one is a fork of."""
+        for job in tuple(self.jobs):
+            if not job.session.is_same_process:
+                self.jobs.pop(job, None)
+                if not self.jobs:
+                    self.restore()
+
     def after_fork(self) -> None:
         """Give a forked child the former handlers: no job here is the child's."""
         self.jobs.clear()
@@ -226,8 +234,7 @@ class _Disposition:
         """Be the handler."""
         # t=0  a child is forked, and a signal comes to it before Python calls ``after_fork`` there, or C code forked it
         # t=1  the jobs are the parent's: the signal would stop them in the child, where nothing ends by that
-        if not all(job.session.is_same_process for job in tuple(_process.jobs)):
-            _process.after_fork()
+        _process.forget_others()
         # t=0  in the block, the program installs a handler that calls the one before it, which is this one
         # t=1  the last job has left; a signal comes, and the program's handler calls this one
         # Sent once more the signal would come back here, and again, until Python allows no deeper calls.

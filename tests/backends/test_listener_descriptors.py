@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from contextlib import ExitStack, suppress
+from io import FileIO
 from pathlib import Path
 
+import pytest
 from tests.backends.test_listening import SilentListener
 from tests.signals import AlarmError, Interruption
 
@@ -49,3 +52,24 @@ def test_no_file_of_others_is_closed_after_an_interrupted_end(tmp_path: Path) ->
             listener.close()
             for each in descriptors:
                 assert os.fstat(each).st_size == 0
+
+
+def test_closing_writes_to_no_file_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait that ends in another thread just as ``close`` is to wake it leaves the pipe to ``close``."""
+    listener, write = SilentListener(), os.write
+    listener.wait(0, 1.0)
+    with ExitStack() as files:
+        others = list[FileIO]()
+
+        def write_late(descriptor: int, data: bytes) -> int:
+            thread = threading.Thread(target=listener.wait, args=(0, 0.0))
+            thread.start()
+            thread.join(600)
+            others.extend(files.enter_context((tmp_path / f'{number}').open('w+b', buffering=0)) for number in range(4))
+            return write(descriptor, data)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, 'write', write_late)
+            listener.close()
+        assert [os.fstat(each.fileno()).st_size for each in others] == [0, 0, 0, 0]
+    assert listener._wake == listener._woken == -1

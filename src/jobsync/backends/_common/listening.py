@@ -42,6 +42,7 @@ class Listener(abc.ABC):
     def forget(self) -> None:
         """See ``Forgetful``."""
         abandon(vars(self).copy())
+        self._waking.clear()
         self._close_pipe()
         self._begin()
 
@@ -53,6 +54,8 @@ class Listener(abc.ABC):
         self._received: list[str] = []
         """Announcements that were received and not taken."""
         self._backoff = Backoff()
+        self._waking: dict[object, None] = {}
+        """The calls of ``close`` that may write into the pipe."""
         self._wake = self._woken = -1
         """The ends of a pipe that ``close`` wakes the waiting thread by, once a thread waits."""
 
@@ -111,18 +114,29 @@ class Listener(abc.ABC):
     def close(self) -> None:
         """Wake the waiting threads and close the connection."""
         self._closed = True
-        with contextlib.suppress(OSError):
-            os.write(self._woken, b'x')
+        # t=0  this thread has read the number of the pipe's end, and is to write
+        # t=1  a wait in another thread ends and closes the pipe; a file is opened, which gets the number
+        # t=2  this thread writes into that file
+        # So no thread closes the pipe between the two lines with this mark.
+        call = object()
+        try:
+            self._waking[call] = None
+            with contextlib.suppress(OSError):
+                os.write(self._woken, b'x')
+        finally:
+            self._waking.pop(call, None)
         self._end_if_free()
 
     def _end_if_free(self) -> None:
         """Close the connection, unless a thread waits on it, which does so itself."""
-        if self._lock.acquire(blocking=False):
+        while self._lock.acquire(blocking=False):
             try:
                 self._drop()
                 self._close_pipe()
             finally:
                 self._lock.release()
+            if self._wake < 0 or self._waking:
+                break
 
     def _wait_for_newer(self, revision: int, deadline: float) -> int:
         """Return the newest revision, as soon as it exceeds ``revision`` or the time is over."""
@@ -205,6 +219,9 @@ class Listener(abc.ABC):
         # So the numbers are forgotten before.
         descriptors = self._wake, self._woken
         self._wake = self._woken = -1
+        if self._waking:  # read after that: a later call of ``close`` finds no number
+            self._wake, self._woken = descriptors
+            return
         for descriptor in descriptors:
             if descriptor >= 0:
                 with contextlib.suppress(OSError):

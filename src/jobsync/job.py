@@ -12,6 +12,7 @@ from traceback import clear_frames
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, overload
 
+from jobsync._core.agent.in_flight import TaskStart
 from jobsync._core.counting import counted
 from jobsync._core.hashing import hasher, tokenizer
 from jobsync._core.records import LockFilter
@@ -313,16 +314,21 @@ class Job:
         Raises:
             ConfigError: The id cannot be a task's.
         """
+        return self._start(task, self._task_log.confirm) is not None
+
+    def _start(self, task: object, confirm: Callable[[TaskStart], object] = lambda _: None) -> TaskStart | None:
+        """Start a task, as ``add_task`` does; return None if this node may not work on it."""
         key, token = self._parse(task)
         started_at = time.time_ns()
-        is_started = self._task_log.start(key, token)
-        try:
-            if is_started:
+        start = self._task_log.start(key, token)
+        if start is not None:
+            try:
                 self._added.begin(key, started_at)
-        except BaseException:  # code of the program runs where a span begins
-            self._task_log.take_back(key, worker_id())
-            raise
-        return is_started
+                confirm(start)
+            except BaseException:  # code of the program runs where a span begins
+                self._task_log.take_back(start)
+                raise
+        return start
 
     def set_claim(self, tasks: object) -> bool:
         """Record the claims of tasks without marking them in flight.
@@ -421,17 +427,18 @@ class Job:
     @contextmanager
     def _block(self, task: object) -> Iterator[None]:
         key, token = self._parse(task)
-        task_log, worker = self._task_log, worker_id()
+        task_log = self._task_log
         if task_log.has_checked_out(key):  # by a loop or a block around this one, which records its end
             yield
             return
-        if not task_log.check_out(key, token):
+        start = task_log.check_out(key, token)
+        if start is None:
             raise NotOwned(f'node {self.node_name!r}: task {cut_repr(key)} {self._why_not_started(key)}')
         try:
             yield
-            task_log.finish_checked_out(key, worker)
+            task_log.finish_checked_out(start)
         except BaseException:
-            task_log.abandon(key, worker)
+            task_log.abandon_checked_out(start)
             raise
         task_log.completions.flush_now()
 
@@ -865,8 +872,7 @@ class Job:
         """
         key, token = self._parse(task)
         self._session.check_inside()
-        runtime = self._session.runtime
-        fence = None if runtime is None else runtime.lease.fence(key, token, clock.now)
+        fence = self._task_log.fence(key, token)
         if fence is None:
             why = (
                 "it is not this node's at this moment" if self._config.enabled else 'there is no cluster, so there are no fences'

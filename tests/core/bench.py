@@ -14,6 +14,7 @@ from tests.core.builders import EPOCH, token_of
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
+from jobsync._core.agent.in_flight import TaskStart
 from jobsync._core.config import NodeConfig
 from jobsync._core.records import LockEdit, Node, Revision, Settings
 from jobsync._runtime.executor import execute
@@ -64,6 +65,7 @@ class Bench:
         self.store = EditableStore(lambda: EPOCH + dt.timedelta(seconds=self.now), Random(1), 'store', durable=durable)
         self.backend = MemoryBackend(self.store)
         self.push = push
+        self._numbers = itertools.count(1)
         self.call_sec = 0.001
         """How long a call takes."""
         self.agents: list[Agent] = []
@@ -131,7 +133,7 @@ class Bench:
 
     def begin(self, agent: Agent, *keys: str) -> list[bool]:
         """Begin these tasks now, those that the agent may."""
-        return [agent.lease.begin(key, token_of(key), self.clock) for key in keys]
+        return [agent.lease.begin(TaskStart(key, number=next(self._numbers)), token_of(key), self.clock) for key in keys]
 
     # --- what the store has ----------------------------------------------------------------------------------------------
 

@@ -9,11 +9,12 @@ import attrs
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 from tests.core.builders import token_of
+from tests.support.starts import finish, in_flight
 
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
-from jobsync._core.agent.in_flight import InFlight
+from jobsync._core.agent.in_flight import InFlight, TaskStart
 from jobsync._core.agent.lease import Clock, Lease
 from jobsync._core.agent.ownership import Ownership
 
@@ -113,7 +114,7 @@ def test_begin_is_refused_on_a_token_being_given_up() -> None:
     (agent,) = bench.cluster('a')
     lost = taken_from(bench, agent)
     assert bench.begin(agent, *TASKS) == [token not in lost for token in range(4)]
-    assert set(agent.lease.in_flight) == {key for key in TASKS if token_of(key) not in lost}
+    assert set(in_flight(agent.lease)) == {key for key in TASKS if token_of(key) not in lost}
 
 
 def test_a_task_in_flight_is_not_begun_again_on_a_token_being_given_up() -> None:
@@ -123,7 +124,7 @@ def test_a_task_in_flight_is_not_begun_again_on_a_token_being_given_up() -> None
     bench.begin(agent, *TASKS)
     (first, *_) = sorted(taken_from(bench, agent))
     assert bench.begin(agent, f't{first}') == [False]
-    assert f't{first}' in agent.lease.in_flight
+    assert f't{first}' in in_flight(agent.lease)
 
 
 def test_an_eviction_in_the_midst_of_a_hand_over() -> None:
@@ -143,7 +144,7 @@ def test_an_eviction_in_the_midst_of_a_hand_over() -> None:
     bench.deliver(read)
     bench.run(5.0)
     assert bench.record('b').holding == {held}
-    agent.lease.finish(TASKS)
+    finish(agent.lease, TASKS)
     bench.run(5.0)
     assert bench.record('b').holding == frozenset()
 
@@ -170,11 +171,7 @@ def one_to_lose() -> int:
     return min(taken_from(bench, *bench.cluster('a')))
 
 
-BEGINS = pytest.mark.parametrize('begin', [Lease.begin, Lease.begin_alone])
-
-
-@BEGINS
-def test_a_refusal_takes_no_mark_of_another_thread_away(begin: Callable[..., bool], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_takes_no_mark_of_another_thread_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads begin one task, which is asked for when the one has begun it and the other has yet to look."""
     bench, token = Bench(), one_to_lose()
     (agent,) = bench.cluster('a')
@@ -184,14 +181,13 @@ def test_a_refusal_takes_no_mark_of_another_thread_away(begin: Callable[..., boo
         assert token in taken_from(bench, agent)
 
     while_it_looks(agent, monkeypatch, True, other_begins)
-    assert not begin(agent.lease, f't{token}', token, bench.clock, worker=2)
-    assert set(agent.lease.in_flight) == {f't{token}'}
+    assert not agent.lease.begin(TaskStart(f't{token}', 2), token, bench.clock)
+    assert set(in_flight(agent.lease)) == {f't{token}'}
     bench.run(5.0)
     assert bench.record('a').holding == {token}
 
 
-@BEGINS
-def test_a_task_counts_as_in_flight_from_before_the_look(begin: Callable[..., bool], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_counts_as_in_flight_from_before_the_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """A token that is asked for just after a thread has looked, and before the task is marked, is reported as held."""
     bench, token = Bench(), one_to_lose()
     (agent,) = bench.cluster('a')
@@ -203,10 +199,10 @@ def test_a_task_counts_as_in_flight_from_before_the_look(begin: Callable[..., bo
         assert agent.lease.is_busy(frozenset())
 
     while_it_looks(agent, monkeypatch, False, asked_and_acknowledged)
-    assert begin(agent.lease, f't{token}', token, bench.clock, worker=2)
+    assert agent.lease.begin(TaskStart(f't{token}', 2), token, bench.clock)
     bench.run(5.0)
     assert bench.record('a').holding == {token}
-    agent.lease.finish([f't{token}'])
+    finish(agent.lease, [f't{token}'])
     bench.run(5.0)
     assert token in bench.agents[1].lease.ownership.tokens
 
@@ -221,7 +217,7 @@ def test_a_task_in_flight_keeps_its_token_until_it_is_finished() -> None:
     bench.run(10.0)
     assert bench.record('a').holding == lost
     assert other.lease.ownership.is_empty
-    agent.lease.finish(TASKS)
+    finish(agent.lease, TASKS)
     bench.run(1.0)
     assert bench.record('a').holding == frozenset()
     assert other.lease.ownership.tokens == lost
@@ -233,7 +229,7 @@ def test_only_the_busy_tokens_wait() -> None:
     (agent,) = bench.cluster('a')
     bench.begin(agent, 't0', 't1', 't2')
     lost = taken_from(bench, agent)
-    agent.lease.finish(f't{token}' for token in range(4) if token != min(lost))
+    finish(agent.lease, [f't{token}' for token in range(4) if token != min(lost)])
     bench.run(2.0)
     assert bench.record('a').holding == {min(lost)}
     assert bench.agents[1].lease.ownership.tokens == lost - {min(lost)}
@@ -251,15 +247,15 @@ def test_the_end_of_one_task_does_not_go_through_all_others() -> None:
         return int(key) % len(TASKS)
 
     tasks = InFlight(token, 60.0)
-    tasks.keys.update({f'{number}': 1 for number in range(count)})
+    tasks.starts.update({TaskStart(f'{number}'): None for number in range(count)})
     tasks.reported = tasks.holding(assignment, agent.ref, now)
     assert tasks.reported == lost
     for number in range(100):
-        del tasks.keys[f'{number}']
+        del tasks.starts[TaskStart(f'{number}')]
         now += 0.0001
         tasks.due(assignment, agent.ref, now)
     assert len(gone_through) < 3 * count
-    tasks.keys.clear()
+    tasks.starts.clear()
     assert tasks.due(assignment, agent.ref, now + 0.1) == now + 0.1
 
 
@@ -275,7 +271,7 @@ def test_a_hand_over_waits_no_longer_than_its_timeout() -> None:
     assert asked + 7.0 <= bench.now < asked + 7.1
     bench.run(1.0)
     assert bench.agents[1].lease.ownership.tokens == lost
-    assert set(agent.lease.in_flight) == set(TASKS)
+    assert set(in_flight(agent.lease)) == set(TASKS)
 
 
 def given_up(agent: Agent) -> list[str]:
@@ -291,7 +287,7 @@ def test_a_token_given_up_in_the_midst_of_a_task_is_logged() -> None:
     lost = taken_from(bench, agent)
     bench.run_until(lambda: bench.record('a').holding == lost)
     done, late = sorted((key for key in TASKS if token_of(key) in lost), key=token_of)
-    agent.lease.finish([done])
+    finish(agent.lease, [done])
     bench.run(5.0)
     assert given_up(agent) == []
     bench.run(20.0)
@@ -323,7 +319,7 @@ def test_a_task_in_flight_holds_a_token_whose_row_is_deleted() -> None:
     bench.run(60.0)
     assert bench.record('b').holding == {token_of(key)}
     assert [bench.claims(agent, key) for agent in agents] == [[False], [False]]
-    busy.lease.finish([key])
+    finish(busy.lease, [key])
     bench.run(10.0)
     assert [bench.claims(agent, key) for agent in agents].count([True]) == 1
 

@@ -8,11 +8,13 @@ import attrs
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 from tests.core.builders import token_of
+from tests.support.starts import finish
 
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
+from jobsync._core.agent.in_flight import TaskStart
 from jobsync._core.agent.lease import Lease
 from jobsync._core.agent.ownership import Grant
 from jobsync._core.agent.phase import Phase
@@ -78,7 +80,7 @@ def test_the_lease_is_over_at_its_deadline() -> None:
     (agent,) = bench.cluster('a')
     assert agent.lease.may_claim('t0', 0, lambda: math.nextafter(agent.lease.deadline, 0.0))
     assert not agent.lease.may_claim('t0', 0, lambda: agent.lease.deadline)
-    assert not agent.lease.begin('t0', 0, lambda: agent.lease.deadline)
+    assert not agent.lease.begin(TaskStart('t0'), 0, lambda: agent.lease.deadline)
 
 
 def test_there_is_no_lease_before_the_first_heartbeat() -> None:
@@ -202,7 +204,7 @@ def test_heartbeats_that_extend_no_lease_are_sent_with_pauses() -> None:
     version = a.lease.assignment.version
     bench.run_until(lambda: a.lease.assignment.version != version)
     bench.cut.discard((b, Lane.HEARTBEAT))
-    b.lease.finish(keys)
+    finish(b.lease, keys)
     sent = len(bench.made)
     bench.run(10.0)
     answers = [one.answer for one in bench.made[sent:] if one.agent is b and isinstance(one.answer, Pulse)]

@@ -6,11 +6,13 @@ import math
 
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
+from tests.support.starts import finish
 
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.events import OwnershipChanged
+from jobsync._core.agent.in_flight import TaskStart
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import INITIAL, NodeState
 
@@ -30,7 +32,7 @@ def test_an_acknowledgement_under_way_gains_nothing_for_a_leaving_node() -> None
     agent = bench.start('a', shutdown_timeout_sec=5.0)
     while (caught := bench.catch(agent, commands.Heartbeat)).call.seen == INITIAL:
         bench.deliver(caught)
-    agent.lease.in_flight['t0'] = 1  # so that it stays for a while
+    agent.lease.in_flight[TaskStart('t0')] = None  # so that it stays for a while
     agent.leave(bench.now)
     bench.deliver(caught)
     assert bench.claims(agent, *TASKS) == [False] * 4
@@ -56,7 +58,7 @@ def test_a_leaving_node_waits_for_its_tasks() -> None:
     bench.run(12.0)
     assert bench.record('a').state is NodeState.JOINED
     assert bench.record('a').heartbeat >= beats + 2
-    agent.lease.finish([key])
+    finish(agent.lease, [key])
     bench.run(1.0)
     assert agent.phase is Phase.LEFT
     assert len(other.lease.ownership.tokens) == 4
@@ -125,7 +127,7 @@ def test_a_leaving_node_does_not_wait_for_the_thread_that_leaves() -> None:
     """Its own tasks cannot be finished while it waits; those of other threads can."""
     bench = Bench()
     (agent,) = bench.cluster('a', shutdown_timeout_sec=20.0)
-    agent.lease.begin('t0', 0, bench.clock, worker=7)
+    agent.lease.begin(TaskStart('t0', 7), 0, bench.clock)
     agent.leave(bench.now, workers=frozenset({7}))
     bench.run(1.0)
     assert agent.phase is Phase.LEFT
@@ -135,8 +137,8 @@ def test_a_leaving_node_does_not_wait_for_another_thread_once_that_leaves_as_wel
     """Each of the two waits for the end of the node, and can finish nothing meanwhile."""
     bench = Bench()
     (agent,) = bench.cluster('a', shutdown_timeout_sec=20.0)
-    agent.lease.begin('t0', 0, bench.clock, worker=7)
-    agent.lease.begin('t1', 1, bench.clock, worker=8)
+    agent.lease.begin(TaskStart('t0', 7), 0, bench.clock)
+    agent.lease.begin(TaskStart('t1', 8), 1, bench.clock)
     agent.leave(bench.now, workers=frozenset({7}))
     bench.run(1.0)
     assert bench.record('a').state is NodeState.JOINED
@@ -228,7 +230,7 @@ def test_a_task_is_not_begun_by_a_question_in_which_its_own_thread_leaves() -> N
         return bench.now
 
     token = min(one.lease.ownership.tokens)
-    assert not one.lease.begin(f't{token}', token, lambda: while_it_leaves(one))
+    assert not one.lease.begin(TaskStart(f't{token}'), token, lambda: while_it_leaves(one))
     assert not one.lease.in_flight
     token = min(two.lease.ownership.tokens)
     assert not two.lease.ours({f't{token}': token}, lambda: while_it_leaves(two))

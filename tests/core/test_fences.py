@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 from tests.core.bench import Bench
 from tests.core.builders import Scene, lock, node, ref, token_of
+from tests.support.starts import finish, in_flight
 
 from jobsync._core.agent.agent import Agent
 from jobsync._core.assignment import Assignment
@@ -89,7 +90,7 @@ def test_a_lock_whose_place_is_where_the_task_is_raises_the_fence_too() -> None:
 
 
 def asked(bench: Bench, agent: Agent, key: str) -> int | None:
-    return agent.lease.fence(key, token_of(key), bench.clock)
+    return agent.lease.fence(key, token_of(key), bench.clock, is_in_flight=key in in_flight(agent.lease))
 
 
 def test_a_node_has_a_fence_for_its_own_tasks_only() -> None:
@@ -115,13 +116,13 @@ def test_a_task_in_flight_keeps_its_fence_until_it_is_given_up() -> None:
     bench = Bench()
     (agent,) = bench.cluster('a')
     bench.begin(agent, 't0', 't1', 't2', 't3')
-    before = {key: asked(bench, agent, key) for key in list(agent.lease.in_flight)}
+    before = {key: asked(bench, agent, key) for key in in_flight(agent.lease)}
     other = bench.start('b')
     bench.run(10.0)
     moving = [key for key in before if not bench.claims(agent, key)[0]]
     assert len(moving) == 2
     assert all(asked(bench, agent, key) == before[key] for key in moving)
-    agent.lease.finish(moving)
+    finish(agent.lease, moving)
     bench.run(10.0)
     assert [asked(bench, agent, key) for key in moving] == [None, None]
     assert all((asked(bench, other, key) or 0) > (before[key] or 0) for key in moving)

@@ -8,6 +8,7 @@ from tests.core.bench import AWAY, Bench
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
+from jobsync._core.agent.in_flight import TaskStart
 from jobsync._core.agent.phase import Phase
 from jobsync._core.records import HistoryKind, LockEdit, LockRequest, Rebalance
 from jobsync.errors import Conflict, JobsyncError
@@ -78,7 +79,7 @@ def test_what_a_worker_that_waits_is_busy_with_is_not_given_away() -> None:
     bench = Bench()
     leader, _ = bench.cluster('a', 'b')
     token = min(leader.lease.ownership.tokens)
-    assert leader.lease.begin(f't{token}', token, bench.clock, worker=7)
+    assert leader.lease.begin(TaskStart(f't{token}', 7), token, bench.clock)
     leader.leave(bench.now, workers=frozenset({7}))
     assert leader.next(Lane.WORK, bench.now) == commands.Deregister(leader.ref)
 

@@ -12,6 +12,7 @@ from tests.explore.terms import Count, Term, recounted, renumbered
 from tests.explore.worlds import SETTINGS, TOKEN_OF, World
 
 from jobsync._core.agent.agent import Agent
+from jobsync._core.agent.in_flight import TaskStart
 from jobsync._core.agent.phase import Phase
 from jobsync._core.patterns import choose
 from jobsync.backend import LockEdit, Node
@@ -435,11 +436,11 @@ def _put(kept: tuple[Any, Any], lane: int, value: Any) -> tuple[Any, Any]:
 
 
 def _begin(task: str, agent: Agent) -> None:
-    agent.lease.begin(task, TOKEN_OF[task], lambda: 0.0)
+    agent.lease.begin(TaskStart(task), TOKEN_OF[task], lambda: 0.0)
 
 
 def _finish(task: str, agent: Agent) -> None:
-    agent.lease.finish([task])
+    agent.lease.finish([TaskStart(task)])
 
 
 def _delete_row(name: str, store: EditableStore, space: str) -> None:

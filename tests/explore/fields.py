@@ -122,7 +122,7 @@ STATE: dict[type, dict[str, Kind]] = {
         'assignment': K.VALUE, 'acknowledged': K.VALUE, '_awaiting_ack': K.VALUE, 'waiting': K.SAME,
     },
     InFlight: {
-        '_token_of': K.SAME, '_handover_timeout_sec': K.SAME, 'keys': K.VALUE, 'unrecorded': K.VALUE, 'attempts': K.NONE,
+        '_token_of': K.SAME, '_handover_timeout_sec': K.SAME, 'starts': K.VALUE, 'unrecorded': K.VALUE,
         '_announced': K.VALUE, 'reported': K.VALUE, '_asked_at': K.TIME, '_look_at': K.DUE,
     },
     RollbackDetector: {

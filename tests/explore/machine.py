@@ -19,6 +19,7 @@ from tests.explore.worlds import SETTINGS, TOKEN_OF, World
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
+from jobsync._core.agent.in_flight import TaskStart
 from jobsync._core.agent.phase import Phase
 from jobsync._core.assignment import Plan
 from jobsync._core.records import INITIAL, Guard, NodeRef, Revision
@@ -261,7 +262,7 @@ class Machine:
         for token, mine in enumerate(ownership.mine):
             bits |= mine << token
         for number, (task, token) in enumerate(TOKEN_OF.items()):
-            works = ownership.claims(task, token) or task in lease.in_flight
+            works = ownership.claims(task, token) or TaskStart(task) in lease.in_flight
             bits |= works << (SETTINGS.total_tokens + number)
         return bits
 
@@ -271,7 +272,7 @@ class Machine:
             return ()
         found = self._working.get(process.agent)
         if found is None:
-            found = self._working[process.agent] = tuple(self._copy(process.agent).lease.in_flight)
+            found = self._working[process.agent] = tuple(start.key for start in self._copy(process.agent).lease.in_flight)
         return found
 
     def has_weight(self, process: Process) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.job.stores import Store
 from tests.job.waiting import DEADLINE_SEC, wait_until
+from tests.support.starts import in_flight
 
 from jobsync import CoordinationConfig, Job, JobsyncError, NotOwned
 from jobsync._core.agent.lease import Lease
@@ -193,10 +194,10 @@ def test_a_loop_and_a_block_that_begin_one_task_at_once(store: Store, monkeypatc
     """The thread of the loop gets no turn between two of its steps: one of the two has the task, not both."""
     is_between, may_go_on = threading.Event(), threading.Event()
     at_it: list[str] = []
-    begin_alone = Lease.begin_alone
+    begin = Lease.begin
 
     def stop_between(self: Lease, *arguments: Any) -> bool:
-        is_begun = begin_alone(self, *arguments)
+        is_begun: bool = begin(self, *arguments)
         if threading.current_thread() is thread:
             is_between.set()
             assert may_go_on.wait(120)
@@ -206,7 +207,7 @@ def test_a_loop_and_a_block_that_begin_one_task_at_once(store: Store, monkeypatc
         for task in job.claim(['x']):
             at_it.append(task)
 
-    monkeypatch.setattr(Lease, 'begin_alone', stop_between)
+    monkeypatch.setattr(Lease, 'begin', stop_between)
     with store.job('a') as job:
         thread = threading.Thread(target=loop)
         thread.start()
@@ -270,7 +271,7 @@ def test_a_task_that_another_thread_has_begun_since_it_was_completed(store: Stor
         for thread in threads:
             thread.start()
         threads[0].join(DEADLINE_SEC)
-        assert list(runtime.lease.in_flight) == ['x']
+        assert in_flight(runtime.lease) == ['x']
         assert list(job.claim(['x'])) == []
         go.set()
         threads[1].join(DEADLINE_SEC)
@@ -304,8 +305,8 @@ def test_a_body_fails_while_another_thread_has_added_its_task(store: Store, way:
 
         with contextlib.suppress(ZeroDivisionError):
             (block if way == 'the block fails' else loop)()
-        (holder,) = runtime.lease.in_flight.values()
-        assert holder != worker_id()
+        (start,) = runtime.lease.in_flight
+        assert start.worker != worker_id()
         job.write_audit()
         assert not runtime.lease.in_flight
     assert store.audits == ['x']
@@ -326,7 +327,7 @@ def test_a_loop_claims_a_task_again_that_another_thread_has_added(store: Store, 
 
         monkeypatch.setattr(ClaimLoop, '_is_unchanged', add)
         assert list(job.claim(['x'], once=True)) == []
-        assert list(runtime.lease.in_flight) == ['x']
+        assert in_flight(runtime.lease) == ['x']
         job.complete('x')
 
 
@@ -336,13 +337,16 @@ def test_starts_of_one_task_are_taken_back(store: Store, order: tuple[int, ...])
     with store.job('a') as job:
         runtime = job._session.runtime
         assert runtime is not None
+        starts = {}
         for worker in (-1, -2, -3):
             with acting_for(worker):
-                assert job.add_task('x')
+                starts[worker] = job._start('x')
         for number, worker in enumerate(order, 1):
-            assert job._task_log.take_back('x', worker) is (number == 3)
-            assert set(runtime.lease.in_flight.values()) <= set(order[number:])
-            assert list(runtime.lease.in_flight) == ['x'] * (number < 3)
+            start = starts[worker]
+            assert start is not None
+            assert job._task_log.take_back(start) is (number == 3)
+            assert {start.worker for start in runtime.lease.in_flight} == set(order[number:])
+            assert in_flight(runtime.lease) == ['x'] * (3 - number)
         assert job._task_log.open_tasks == 0
 
 
@@ -350,8 +354,9 @@ def test_a_loop_takes_back_its_own_second_start(store: Store) -> None:
     """What a loop's worker has added once more, and another worker too, is complete with the loop's body all the same."""
     with store.job('a') as job:
         for _ in job.claim(['x']):
-            assert job.add_task('x')
+            start = job._start('x')
+            assert start is not None
             with acting_for(-1):
                 assert job.add_task('x')
-            assert not job._task_log.take_back('x', worker_id())
+            assert not job._task_log.take_back(start)
     assert store.audits == ['x']

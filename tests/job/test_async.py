@@ -51,7 +51,7 @@ async def until(condition: Callable[[], object], what: str) -> None:
 
 def in_flight(job: AsyncJob) -> list[str]:
     assert job._job._session.runtime is not None
-    return list(job._job._session.runtime.lease.in_flight)
+    return [start.key for start in job._job._session.runtime.lease.in_flight]
 
 
 async def slowly(tasks: Iterable[int]) -> AsyncIterator[int]:
@@ -231,10 +231,10 @@ def test_a_loop_that_is_left(store: Store) -> None:
 @pytest.mark.parametrize('kind', ['claim', 'batch'])
 def test_a_loop_that_another_asyncio_task_leaves(store: Store, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The call that waits meanwhile returns no task: it would be worked on without being in flight."""
-    begin_alone, is_begun, may_return = Lease.begin_alone, threading.Event(), threading.Event()
+    begin, is_begun, may_return = Lease.begin, threading.Event(), threading.Event()
 
     def stop_after(self: Lease, *arguments: Any) -> bool:
-        begun = begin_alone(self, *arguments)
+        begun: bool = begin(self, *arguments)
         is_begun.set()
         assert may_return.wait(DEADLINE_SEC)
         return begun
@@ -246,7 +246,7 @@ def test_a_loop_that_another_asyncio_task_leaves(store: Store, kind: str, monkey
             async def rest() -> list[int]:
                 return [task async for task in loop]
 
-            monkeypatch.setattr(Lease, 'begin_alone', stop_after)
+            monkeypatch.setattr(Lease, 'begin', stop_after)
             call = asyncio.create_task(rest())
             assert await asyncio.to_thread(is_begun.wait, DEADLINE_SEC)
             await loop.aclose()

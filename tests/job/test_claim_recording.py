@@ -40,7 +40,7 @@ def faulty(store: Store) -> Iterator[FaultyBackend]:
 def in_flight(job: Job) -> set[str]:
     """The tasks that hold up a hand-over."""
     assert job._session.runtime is not None
-    return set(job._session.runtime.lease.in_flight)
+    return {start.key for start in job._session.runtime.lease.in_flight}
 
 
 class Work:

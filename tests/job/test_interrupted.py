@@ -90,10 +90,9 @@ def can_begin(job: Job, task: str, *, is_place: bool) -> bool:
 def left_behind(lease: Lease, log: TaskLog) -> Iterator[str]:
     """Yield the names of what a call has left that is over."""
     marks = {
-        'attempts': lease.attempts,
         'in flight': lease.in_flight,
         'checked out': log._checked_out,
-        'open': log._open,
+        'open': log._open.keys(),
         'waiting': lease.waiting,
         'followers': log.completions._followers,
         'renewed': log.renewal._tasks,

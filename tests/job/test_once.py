@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from tests.job.stores import Store
 from tests.job.waiting import wait_until
+from tests.support.starts import in_flight
 
 from jobsync import ConfigError, CoordinationConfig, Job
 
@@ -74,7 +75,7 @@ def test_once_claims_again_what_came_back(store: Store, monkeypatch: pytest.Monk
                 store.handle.append_audits('other', ['b7'], job.date)
                 risen = 1
         assert out == [f'b{number}' for number in range(9) if number != 7]
-        assert 'b7' not in job._session.runtime.lease.in_flight  # type: ignore[union-attr]
+        assert 'b7' not in in_flight(job._session.runtime.lease)  # type: ignore[union-attr]
 
 
 @pytest.mark.any_store

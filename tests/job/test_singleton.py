@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.job.stores import Store
 from tests.job.waiting import wait_until
+from tests.support.starts import in_flight
 
 from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job, JobsyncError, NotOwned, WrongProcess
 
@@ -176,7 +177,7 @@ def test_the_place_is_free_after_each_body(store: Store) -> None:
         for _ in range(2):
             with pytest.raises(KeyError), place as turn:
                 assert turn
-                assert 'singleton:x' in lease.in_flight
+                assert 'singleton:x' in in_flight(lease)
                 with pytest.raises(JobsyncError, match='another one'):
                     place.__enter__()
                 raise KeyError

@@ -8,6 +8,7 @@ import pytest
 from tests.job.slow_claims import slow_claims
 from tests.job.stores import Store
 from tests.job.waiting import wait_until
+from tests.support.starts import in_flight
 
 
 @pytest.mark.any_store
@@ -48,7 +49,7 @@ def test_a_thread_that_is_refused_takes_no_task_from_another(store: Store) -> No
         may_go_on.set()
         assert not refused.result(120)
         assert a._session.lease is not None
-        assert task in a._session.lease.in_flight
+        assert task in in_flight(a._session.lease)
         assert not b.can_claim_task(task)
         a.complete(task)
         wait_until(lambda: b.can_claim_task(task), 'the task passes on')

@@ -7,6 +7,7 @@ two threads.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import sys
 import threading
@@ -20,15 +21,19 @@ import pytest
 from tests.job.stores import Store, kinds
 from tests.job.waiting import DEADLINE_SEC, wait_until
 from tests.signals import AlarmError, Interruption
+from tests.support.starts import in_flight
 
 from jobsync import Job
+from jobsync._core.agent.in_flight import TaskStart
 from jobsync._core.agent.lease import Lease
 from jobsync._runtime import threads
-from jobsync._worker import task_log
+from jobsync._worker import open_tasks, task_log
 from jobsync._worker.store_calls import acting_for, worker_id
 from jobsync.errors import NotOwned
 
-FILES = task_log.__file__, sys.modules[Lease.__module__].__file__
+FILES = task_log.__file__, open_tasks.__file__, sys.modules[Lease.__module__].__file__
+ENDING = 'take_back', '_abandon', '_end', '_remove_marks'
+"""The functions that end a start."""
 HERE, OTHER, THIRD = -1, -2, -3
 """The numbers of workers."""
 
@@ -105,7 +110,7 @@ def two_in_turns(
     """Make a call beside what ``begin`` returns, which gives a task up, stopped at each line of these functions and of that."""
     for first in itertools.count(1):
         for second in itertools.count(1):
-            turns = Turns((call, first, functions), (begin(), second, ('_is_left', '_give_up', '_close_unless_started')))
+            turns = Turns((call, first, functions), (begin(), second, ENDING))
             yield
             if not all(turns.have_stopped):
                 break
@@ -119,9 +124,15 @@ def add(job: Job, worker: int) -> None:
         assert job.add_task('x')
 
 
+def take_back(job: Job, worker: int) -> bool:
+    """Take back the last start of a worker, if there is one."""
+    starts = [start for start in job._task_log._open.of('x') if start.worker == worker]
+    return bool(starts) and job._task_log.take_back(starts[-1])
+
+
 def add_and_cancel(job: Job) -> Callable[[], object]:
     add(job, HERE)
-    return lambda: job._task_log.take_back('x', HERE)
+    return lambda: take_back(job, HERE)
 
 
 def begin_a_block(job: Job) -> Callable[[Exception | None], object]:
@@ -143,10 +154,13 @@ def begin_a_block_that_ends(job: Job) -> Callable[[], object]:
 
 def holders(job: Job) -> tuple[list[int], list[int]]:
     """Return the workers that have the task open, and those that have it in flight."""
-    task, runtime = job._task_log._open.get('x'), job._session.runtime
+    runtime = job._session.runtime
     assert runtime is not None
-    assert not runtime.lease.attempts
-    return [] if task is None else list(task.workers), list(runtime.lease.in_flight.values())
+    return _workers(job._task_log._open.of('x')), _workers(list(runtime.lease.in_flight))
+
+
+def _workers(starts: list[TaskStart]) -> list[int]:
+    return list(dict.fromkeys(start.worker for start in starts))
 
 
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
@@ -206,11 +220,11 @@ def test_two_starts_of_one_task_are_taken_back_at_once(store: Store) -> None:
             add(job, THIRD)
             add(job, OTHER)
             end = add_and_cancel(job)
-            with (between := Between(line, lambda: job._task_log.take_back('x', OTHER))):
+            with (between := Between(line, lambda: take_back(job, OTHER))):
                 end()
-            assert between.is_made or not job._task_log.take_back('x', OTHER)
+            assert between.is_made or not take_back(job, OTHER)
             assert holders(job) == ([THIRD], [THIRD]), line
-            assert job._task_log.take_back('x', THIRD)
+            assert take_back(job, THIRD)
             assert holders(job) == ([], []), line
     assert line > 10
 
@@ -239,11 +253,35 @@ def test_an_interrupted_add_task_leaves_a_task_to_its_worker(store: Store) -> No
 
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
 def test_a_task_that_is_added_again_and_again_takes_no_memory(store: Store) -> None:
-    """A program may add its tasks each time it works on them, and complete none: only its workers are remembered."""
+    """A program may add its tasks each time it works on them, and complete none: two starts of each worker are remembered."""
     with store.job('a') as job:
+        assert job._session.lease is not None
         for _ in range(100):
             assert job.add_task('x')
+        assert in_flight(job._session.lease) == ['x', 'x']
         assert holders(job) == ([worker_id()], [worker_id()])
+        with job.task('x'):
+            for _ in range(100):
+                assert job.add_task('x')
+            assert job._task_log.has_checked_out('x')
+            assert in_flight(job._session.lease) == ['x', 'x', 'x']
+        assert holders(job) == ([], [])
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_that_is_added_again_and_again_by_asyncio_takes_no_memory(store: Store) -> None:
+    """It is an asyncio task that works on it then: two of its starts are remembered."""
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            assert job._job._session.lease is not None
+            for _ in range(10):
+                assert await job.add_task('x')
+            assert in_flight(job._job._session.lease) == ['x', 'x']
+            await job.write_audit()
+            assert in_flight(job._job._session.lease) == []
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
@@ -281,7 +319,7 @@ def test_a_task_is_completed_while_another_worker_adds_it(store: Store) -> None:
             add(job, OTHER)
             with (between := Between(line, lambda: job.complete('x'))):
                 add(job, HERE)
-            assert holders(job) in ((([HERE], [HERE]), ([], [])) if between.is_made else (([OTHER, HERE], [OTHER]),)), line
+            assert holders(job) in ((([HERE], [HERE]), ([], [])) if between.is_made else (([OTHER, HERE], [OTHER, HERE]),)), line
             job._task_log.abandon('x')
     assert line > 20
 
@@ -353,10 +391,10 @@ def test_the_last_start_of_a_task_is_taken_back_while_a_block_fails(store: Store
                 add(job, THIRD)
             end = begin_a_block_that_fails(job)
             add(job, OTHER)
-            with suppress(ZeroDivisionError), (between := Between(line, lambda: job._task_log.take_back('x', OTHER))):
+            with suppress(ZeroDivisionError), (between := Between(line, lambda: take_back(job, OTHER))):
                 end()
             if not between.is_made:
-                job._task_log.take_back('x', OTHER)
+                take_back(job, OTHER)
             assert holders(job) in (([], []), ([THIRD], [THIRD]) if third else ([], [])), line
             job._task_log.abandon('x')
     assert line > 10
@@ -388,13 +426,13 @@ def test_a_task_is_begun_and_given_up_while_another_worker_is_in_the_midst_of_gi
 
         def add_and_give_up() -> None:
             add(job, HERE)
-            job._task_log.take_back('x', HERE)
+            take_back(job, HERE)
 
         def begin() -> Callable[[], object]:
             add(job, OTHER)
-            return lambda: job._task_log.take_back('x', OTHER)
+            return lambda: take_back(job, OTHER)
 
-        for _ in two_in_turns(add_and_give_up, ('_open_task',), begin):
+        for _ in two_in_turns(add_and_give_up, ('start', '_begin_claimed'), begin):
             assert holders(job) == ([], [])
 
 
@@ -405,9 +443,9 @@ def test_a_task_is_begun_while_another_worker_begins_it_and_is_in_the_midst_of_g
 
         def add_and_give_up() -> None:
             add(job, OTHER)
-            job._task_log.take_back('x', OTHER)
+            take_back(job, OTHER)
 
-        for _ in two_in_turns(lambda: add(job, HERE), ('start', '_open_task'), lambda: add_and_give_up):
+        for _ in two_in_turns(lambda: add(job, HERE), ('start', '_begin_claimed'), lambda: add_and_give_up):
             assert holders(job) == ([HERE], [HERE])
             job._task_log.abandon('x')
 
@@ -461,7 +499,7 @@ def test_a_task_is_begun_while_tasks_are_recorded_as_complete(store: Store) -> N
         class Watching(Between):
             def _trace(self, frame: FrameType, event: str, argument: object) -> Any:
                 found = super()._trace(frame, event, argument)
-                marked = {*lease.in_flight, *lease.unrecorded, *(key for key, _ in lease.attempts.values())}
+                marked = {*in_flight(lease), *lease.unrecorded}
                 if self.is_made and job._task_log.is_open('x') and 'x' not in marked:
                     missing.append(line)
                 return found
@@ -487,7 +525,6 @@ def test_leaving_amid_add_task_waits_for_another_worker_at_the_task(store: Store
         lease, not_waited_for = job._session.lease, list[int]()
 
         def leave() -> None:
-            job._task_log._leave_to_others(HERE)
             if not lease.is_busy({HERE}):
                 not_waited_for.append(line)
 
@@ -503,22 +540,16 @@ def test_leaving_amid_add_task_waits_for_another_worker_at_the_task(store: Store
 
 
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
-def test_leaving_waits_for_a_worker_that_adds_the_task_meanwhile(store: Store) -> None:
-    """The worker that leaves is at the task, too, and may begin to leave at any line: the work of the other one would pass on."""
+def test_leaving_waits_for_a_worker_that_has_added_the_task_as_well(store: Store) -> None:
+    """The worker that leaves is at the task, too, and was there first: the work of the other one would pass on."""
     with store.job('a') as job:
         assert job._session.lease is not None
-        lease, not_waited_for = job._session.lease, list[int]()
-        line, between = 0, None
-        while between is None or between.is_made:
-            line += 1
-            add(job, HERE)
-            with (between := Between(line, lambda: job._task_log._leave_to_others(HERE))):
-                add(job, OTHER)
-            if between.is_made and not lease.is_busy({HERE}):
-                not_waited_for.append(line)
-            job._task_log.abandon('x')
-        assert not not_waited_for
-    assert line > 20
+        add(job, HERE)
+        assert not job._session.lease.is_busy({HERE})
+        add(job, OTHER)
+        assert job._session.lease.is_busy({HERE})
+        take_back(job, OTHER)
+        assert not job._session.lease.is_busy({HERE})
 
 
 def begin_and_abandon(job: Job) -> Callable[[], object]:
@@ -583,7 +614,6 @@ def test_leaving_amid_the_end_of_a_task_waits_for_another_worker_that_begins_it_
         lease, not_waited_for = job._session.lease, list[tuple[int, int]]()
 
         def leave() -> None:
-            job._task_log._leave_to_others(HERE)
             if not lease.is_busy({HERE}):
                 not_waited_for.append((line, then))
 
@@ -600,6 +630,37 @@ def test_leaving_amid_the_end_of_a_task_waits_for_another_worker_that_begins_it_
                 break
         assert not not_waited_for
     assert line > 30
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+@pytest.mark.parametrize('begin', [add_and_cancel, begin_a_block_that_fails])
+@pytest.mark.parametrize('end_of_the_other', ['take_back', 'complete'])
+def test_a_task_is_begun_and_ended_while_another_worker_gives_it_up(
+    store: Store, begin: Callable[[Job], Callable[[], object]], end_of_the_other: str
+) -> None:
+    """What the other one has ended is over, at whatever lines it does so: put back, it would stay in flight for good."""
+    with store.job('a') as job:
+        left = list[tuple[int, int]]()
+
+        def end_other() -> None:
+            with acting_for(OTHER):
+                take_back(job, OTHER) if end_of_the_other == 'take_back' else job.complete('x')
+
+        for line in itertools.count(1):
+            for then in itertools.count(1):
+                end = begin(job)
+                in_turn = InTurn(line, lambda: add(job, OTHER), then, end_other)
+                with acting_for(HERE), suppress(ZeroDivisionError), in_turn:
+                    end()
+                if in_turn.are_made and holders(job) != ([], []):
+                    left.append((line, then))
+                job._task_log.abandon('x')
+                if not in_turn.are_made:
+                    break
+            if not in_turn.is_made:
+                break
+        assert not left
+    assert line > 20
 
 
 class Watched(Between):
@@ -634,7 +695,6 @@ def test_leaving_beside_the_end_of_a_task_waits_for_another_worker_that_begins_i
         while watched is None or watched.is_made:
             line += 1
             end = begin_a_block_that_fails(job)
-            job._task_log._leave_to_others(HERE)
             with suppress(ZeroDivisionError), (watched := Watched(line, lambda: add(job, OTHER), check)), acting_for(HERE):
                 end()
             job._task_log.abandon('x')

@@ -11,8 +11,8 @@ from tests.support.patching import patched
 
 from jobsync import _event_log
 from jobsync._core.agent.agent import Agent
-from jobsync._core.agent.in_flight import InFlight
-from jobsync._core.agent.lease import Lease
+from jobsync._core.agent.in_flight import InFlight, TaskStart
+from jobsync._core.agent.lease import Clock, Lease
 from jobsync._core.agent.membership import Membership
 from jobsync._core.assignment import Assignment
 from jobsync._core.records import NodeRef
@@ -40,7 +40,7 @@ def clock_read_before_the_grant(world: World) -> Iterator[None]:
         return answer
 
     with ExitStack() as stack:
-        for name in ('begin', 'begin_alone', 'ours', 'holds_lease'):
+        for name in ('begin', 'ours', 'holds_lease'):
             stack.enter_context(patched(Lease, name, early(vars(Lease)[name])))
         yield
 
@@ -71,8 +71,16 @@ def lease_from_the_answer(world: World) -> AbstractContextManager[None]:
 
 
 def attempts_without_a_mark(world: World) -> AbstractContextManager[None]:
-    """A thread that begins a task records no attempt before it reads what the node owns."""
-    return patched(Lease, 'attempts', property(lambda self: {}))
+    """A thread that begins a task notes the start only after it has read what the node owns."""
+
+    def begin(self: Lease, start: TaskStart, token: int, clock: Clock) -> bool:
+        is_ours = self.may_claim(start.key, token, clock)
+        world.host.step()
+        if is_ours:
+            self.in_flight[start] = None
+        return is_ours
+
+    return patched(Lease, 'begin', begin)
 
 
 def finished_tasks_pass_on(world: World) -> AbstractContextManager[None]:
@@ -84,7 +92,7 @@ def claims_of_an_earlier_run(world: World) -> AbstractContextManager[None]:
     """A task that an earlier run of the node has claimed is started by the present one."""
     start = TaskLog.start_claimed
 
-    def of_any_run(self: TaskLog, key: str, token: int, claimed: Any) -> bool:
+    def of_any_run(self: TaskLog, key: str, token: int, claimed: Any) -> TaskStart | None:
         runtime = self.session.runtime
         present = claimed if claimed is None or runtime is None else attrs.evolve(claimed, run=runtime.agent.ref)
         return start(self, key, token, present)

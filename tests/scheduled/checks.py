@@ -161,10 +161,9 @@ class Checks:
         if job is None or lease is None or worker.is_ending:
             return []
         marks = {
-            'in flight': lease.in_flight,
+            'in flight': [start.key for start in lease.in_flight],
             'unrecorded': lease.unrecorded,
             'checked out': job._task_log._checked_out,
-            'attempted': [key for key, _ in lease.attempts.values()],
             'waiting': ['a loop'] * len(lease.waiting),
         }
         added = self._world.added

@@ -15,7 +15,7 @@ So only the task at which runs die ever gets more than one lost attempt.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 
 from jobsync._cluster import actions
@@ -105,7 +105,7 @@ class TaskAttempts:
         if self._given_up and not self._session.is_over:
             self._alarm.set()
 
-    def give_up_all(self, but: Collection[str] = (), go_on: Callable[[float], bool] | None = None) -> None:
+    def give_up_all(self, but: Container[str] = (), go_on: Callable[[float], bool] | None = None) -> None:
         """Give up every attempt, except those at some tasks, in one call. A failure is logged.
 
         Args:

@@ -9,7 +9,6 @@ from typing import Generic, TypeVar
 
 from jobsync._runtime import clock
 from jobsync._worker.claim_recording import Claimed
-from jobsync._worker.store_calls import worker_id
 from jobsync._worker.task_log import TaskLog
 from jobsync._worker.tracing import traced
 
@@ -120,7 +119,7 @@ class ClaimLoop(Generic[T]):
             self._learn(claimed)
         finished, took, started = 0, 0.0, clock.now()
         for _ in range(min(size, len(waiting))):
-            (task, key, token), worker = waiting[0], worker_id()
+            task, key, token = waiting[0]
             if key in completed:
                 waiting.popleft()
                 finished += 1
@@ -130,17 +129,17 @@ class ClaimLoop(Generic[T]):
                 else:
                     self._suspects.append(waiting[0])
                 waiting.popleft()
-            elif task_log.start_claimed(key, token, claimed):
+            elif (start := task_log.start_claimed(key, token, claimed)) is not None:
                 try:
                     if self._once and not self._is_unchanged(key, token, fences.get(key)):
-                        task_log.abandon(key, worker)
+                        task_log.abandon_checked_out(start)
                         waiting.rotate(-1)
                         continue
                     yield task
-                    task_log.finish_checked_out(key, worker)
+                    task_log.finish_checked_out(start)
                 except BaseException:
                     # The loop was left by an exception or by break: whether the work is done is not known here.
-                    task_log.abandon(key, worker)
+                    task_log.abandon_checked_out(start)
                     task_log.completions.schedule_flush()
                     raise
                 finished += 1

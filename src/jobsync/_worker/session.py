@@ -72,8 +72,6 @@ class Session:
         self.stages = Stages(node_name)
         self.instrument: Callable[[Backend], Backend] = lambda backend: backend
         """Called with the backend when it is made; what it returns is used (see ``jobsync.metrics``)."""
-        self.on_leaving: Callable[[int], object] = lambda _: None
-        """Called with a worker whose tasks leaving will not wait for, before the node leaves."""
         self._backend: Backend | None = None
         self._connection: Connection | None = None
         self._pid: int | None = None
@@ -220,8 +218,6 @@ class Session:
         """
         self.stages.record(event)
         self.lease = None
-        if worker is not None:
-            self.on_leaving(worker)
         if self.runtime is not None:
             self.runtime.request_leave(self.stages.is_hurried, worker)
 

@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
+from jobsync._core.agent.in_flight import TaskStart
 from jobsync._worker import status
 from jobsync._worker.session import copy_error, refused
 from jobsync._worker.singleton import POLL_SEC
@@ -286,17 +287,18 @@ class AsyncJob:
         Raises:
             ConfigError: The id cannot be a task's.
         """
-        key, _ = self._job._parse(task)
-        worker = self._threads.call_here(worker_id)
 
         # t=0  a thread records the claim, and the task is in flight
         # t=1  the asyncio task is cancelled: it will neither work on the task nor complete it
         # t=2  the thread returns True, to no caller: the task is abandoned there, or it would delay every hand-over of its token
-        def undo(is_started: bool) -> None:
-            if is_started and self._job._task_log.take_back(key, worker):
-                self._job._added.give_up(key)
+        def undo(start: TaskStart | None) -> None:
+            if start is not None and self._job._task_log.take_back(start):
+                self._job._added.give_up(start.key)
 
-        return await self._call(lambda: self._job.add_task(task), undo)
+        start = await self._call(lambda: self._job._start(task), undo)
+        if start is not None:
+            self._job._task_log.confirm(start)
+        return start is not None
 
     def claim(self, tasks: Iterable[T] | AsyncIterable[T], batch: int | None = None, once: bool = False) -> Claims[T]:
         """Return the tasks that this node owns, one after the other, as ``Job.claim`` does, for ``async for``.

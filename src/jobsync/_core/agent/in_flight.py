@@ -9,31 +9,40 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Set
 
+import attrs
+
 from jobsync._core.assignment import ABSENT, Assignment
 from jobsync._core.records import NodeRef
 
-__all__ = ['InFlight']
+__all__ = ['InFlight', 'TaskStart']
 
 _MANY, _REST_SEC = 1000, 0.02
 """How long the tasks in flight are not gone through again after they were, for each so many of them."""
 
 
+@attrs.frozen
+class TaskStart:
+    """One start of a task. Several workers may start one task, and one of them more than once."""
+
+    key: str
+    worker: int = 0
+    """The number of the worker that starts it: of a thread, or of its caller."""
+    number: int = 0
+    """Its place in the order of all starts in this process, by which each is another one."""
+
+
 class InFlight:
     """The tasks in flight and the announced tokens of one node.
 
-    Any thread may add to ``attempts`` and remove its own, add to ``keys`` while it has an attempt at that task, remove from it,
-    and change ``unrecorded``. Everything else is for the agent.
+    Any thread may add a start to ``starts`` and remove it, and change ``unrecorded``. Everything else is for the agent.
     """
 
     def __init__(self, token_of: Callable[[str], int], handover_timeout_sec: float) -> None:
         self._token_of, self._handover_timeout_sec = token_of, handover_timeout_sec
-        self.keys: dict[str, int] = {}
-        """Keys of tasks begun and not finished, with the number of the worker that began each: of a thread, or of its caller."""
+        self.starts: dict[TaskStart, None] = {}
+        """The starts of tasks that are begun, or about to be, and not finished."""
         self.unrecorded: dict[str, int] = {}
         """Keys of tasks that are finished and not recorded as complete, with the worker of each: they count as in flight."""
-        self.attempts: dict[object, tuple[str, int]] = {}
-        """Keys and workers of tasks that threads try to begin. A thread removes its attempt in a ``finally`` in its own function:
-        an exception of a signal's handler at the beginning of an ``__exit__`` would leave it there for ever."""
         self._announced: Counter[int] = Counter()
         """For each token how many announcements of it the user has not confirmed."""
         self.reported: frozenset[int] = frozenset()
@@ -50,10 +59,9 @@ class InFlight:
         self.reported, self._asked_at = frozenset(), {}
 
     def _begun(self) -> list[tuple[str, int]]:
-        # A successful attempt ends once it is in ``keys``, and a task leaves ``keys`` once it is in ``unrecorded``. Read in this
-        # order, none is missed on its way.
-        attempts = list(self.attempts.values())
-        return [*attempts, *self.keys.copy().items(), *self.unrecorded.copy().items()]
+        # The starts of a task end once it is in ``unrecorded``. Read in this order, none is missed on its way.
+        starts = list(self.starts)
+        return [*((start.key, start.worker) for start in starts), *self.unrecorded.copy().items()]
 
     def announce(self, tokens: Iterable[int], now: float) -> None:
         """Hold these tokens, which this node is to hand over, until they are released or their time is up."""
@@ -91,7 +99,7 @@ class InFlight:
         # The agent would do nothing else, and the event loop would wait for it at every step.
         if now < self._look_at:
             return self._look_at
-        self._look_at = now + (len(self.keys) + len(self.unrecorded)) // _MANY * _REST_SEC
+        self._look_at = now + (len(self.starts) + len(self.unrecorded)) // _MANY * _REST_SEC
         holding = self.holding(assignment, ref, now)
         if holding != self.reported:
             return now

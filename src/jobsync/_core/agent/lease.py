@@ -7,17 +7,17 @@ What may be claimed is ``ownership``, while now < ``deadline``. Any thread may r
 version has succeeded. Between the two the node claims only what both the old and the new version allow. A version under which the
 node may claim what it may claim already is taken at once.
 
-*Tasks in flight.* ``begin`` records its attempt first and reads ``ownership`` afterwards; the agent restricts ``ownership`` first
-and reads attempts and tasks in flight afterwards. Neither side takes a lock, and in either order no task is begun on a token that
-an acknowledgement has given up::
+*Tasks in flight.* ``begin`` notes the start first and reads ``ownership`` afterwards; the agent restricts ``ownership`` first and
+reads the starts afterwards. Neither side takes a lock, and in either order no task is begun on a token that an acknowledgement
+has given up::
 
-    user thread   records the attempt     reads the ownership: its own, so it begins the task
-    agent                                 reads a version with a target; restricts the ownership; reads the attempt: holding
+    user thread   notes the start         reads the ownership: its own, so it begins the task
+    agent                                 reads a version with a target; restricts the ownership; reads the start: holding
     or
-    agent         restricts the ownership; reads no attempt: the token is released
-    user thread                           records the attempt; reads the ownership: not its own
+    agent         restricts the ownership; reads no start: the token is released
+    user thread                           notes the start; reads the ownership: not its own
 
-Each attempt is recorded by itself, so that one that is refused takes nothing away from another at the same task.
+Each start is noted by itself, so that one that is refused, or ends, takes nothing away from another at the same task.
 
 *The clock is read last.* A method that answers whether a task may be claimed now takes the clock as a function, reads the grant
 first and the clock after it, as ``Job.can_claim_task`` does. In the opposite order::
@@ -33,7 +33,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Set
 
 from jobsync._core.agent.events import Event, LogMessage, OwnershipChanged
-from jobsync._core.agent.in_flight import InFlight
+from jobsync._core.agent.in_flight import InFlight, TaskStart
 from jobsync._core.agent.ownership import Grant, Ownership
 from jobsync._core.assignment import Assignment
 from jobsync._core.config import NodeConfig
@@ -100,48 +100,32 @@ class Lease:
         deadline = self.deadline
         return clock() < deadline and self.ref == ref
 
-    def begin(self, key: str, token: int, clock: Clock, worker: int = 0) -> bool:
-        """Mark a task as in flight with this worker if this node may claim it; return whether it may."""
-        attempts, attempt = self.attempts, object()
+    def begin(self, start: TaskStart, token: int, clock: Clock) -> bool:
+        """Note a start of a task, whose hash token is ``token``, if this node may claim the task; return whether it may."""
         try:
-            attempts[attempt] = key, worker
-            if self.may_claim(key, token, clock):
-                # t=0  a thread works on the task, and the main thread adds it as well
-                # t=1  a signal's handler leaves here, which waits for what others have in flight: the task must not seem its own
-                self.in_flight.setdefault(key, worker)
+            self.in_flight[start] = None
+            if self.may_claim(start.key, token, clock):
                 return True
-        finally:
-            attempts.pop(attempt, None)
+        except BaseException:  # of a signal's handler
+            self.in_flight.pop(start, None)
+            raise
+        self.in_flight.pop(start, None)
         return False
 
-    def begin_alone(self, key: str, token: int, clock: Clock, worker: int = 0) -> bool:
-        """Mark a task as in flight with this worker if this node may claim it and no other worker has it; return whether so."""
-        attempts, attempt = self.attempts, object()
-        try:
-            attempts[attempt] = key, worker
-            return self.may_claim(key, token, clock) and self.in_flight.setdefault(key, worker) == worker
-        finally:
-            attempts.pop(attempt, None)
-
-    def finish(self, keys: Iterable[str]) -> None:
-        """Mark tasks as no longer in flight."""
-        for key in keys:
-            self.in_flight.pop(key, None)
-
-    @property
-    def attempts(self) -> dict[object, tuple[str, int]]:
-        """Attempts to begin a task, each a key of its own, with the task's key and the worker. They count as in flight."""
-        return self._tasks.attempts
+    def finish(self, starts: Iterable[TaskStart]) -> None:
+        """End starts: what they have begun is no longer in flight because of them."""
+        for start in starts:
+            self.in_flight.pop(start, None)
 
     @property
     def unrecorded(self) -> dict[str, int]:
         """Keys of tasks that are finished and not recorded as complete, with the worker of each. They count as in flight."""
         return self._tasks.unrecorded
 
-    def fence(self, key: str, token: int, clock: Clock) -> int | None:
+    def fence(self, key: str, token: int, clock: Clock, *, is_in_flight: bool) -> int | None:
         """Return the fence of a task that this node may claim or has in flight; None for any other task."""
         deadline, fence = self.deadline, self.assignment.fence(self.ref, key, token)
-        return fence if (self.ownership.claims(key, token) or key in self.in_flight) and clock() < deadline else None
+        return fence if (self.ownership.claims(key, token) or is_in_flight) and clock() < deadline else None
 
     def keeps(self, key: str, token: int, fence: int | None, clock: Clock) -> bool:
         """Return whether a task in flight cannot have passed on since this node had this fence for it, target or not.
@@ -154,9 +138,9 @@ class Lease:
         return fence is not None and self.assignment.fence(self.ref, key, token) == fence and clock() < until
 
     @property
-    def in_flight(self) -> dict[str, int]:
-        """Keys of tasks begun and not finished, with the worker that began each."""
-        return self._tasks.keys
+    def in_flight(self) -> dict[TaskStart, None]:
+        """The starts of tasks that are begun, or about to be, and not finished."""
+        return self._tasks.starts
 
     @property
     def is_asked(self) -> bool:

@@ -13,6 +13,7 @@ from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.events import LogMessage, OwnershipChanged
+from jobsync._core.agent.in_flight import TaskStart
 from jobsync._core.agent.ownership import Ownership
 from jobsync._core.agent.phase import Phase
 from jobsync._core.config import NodeConfig
@@ -281,16 +282,16 @@ class SimNode:
         if not self.alive or self._world.now < self.paused_until or key in self.working:
             return
         token = self.token_of(key)
-        if self.agent.lease.begin(key, token, self.clock):
+        if self.agent.lease.begin(TaskStart(key), token, self.clock):
             self.working[key] = self.agent.ref.incarnation
-            self._judge.check_fence(self, key, self.agent.lease.fence(key, token, self.clock))
+            self._judge.check_fence(self, key, self.agent.lease.fence(key, token, self.clock, is_in_flight=True))
             self._world.at(self._world.now + seconds, lambda: self._finish(key))
 
     def _finish(self, key: str) -> None:
         if not self.alive or self._when_awake(lambda: self._finish(key)):
             return
         self.working.pop(key, None)
-        self.agent.lease.finish([key])
+        self.agent.lease.finish([TaskStart(key)])
         self.wake(Lane.HEARTBEAT, self._world.now)
 
     def _revoke(self, change: OwnershipChanged) -> None:

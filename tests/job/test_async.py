@@ -19,6 +19,7 @@ from tests.job.waiting import DEADLINE_SEC, wait_until
 from tests.support.timings import TOKENS
 
 from jobsync import AsyncJob, Job, JobsyncError, NotOwned, UnsupportedOperation, plugins
+from jobsync._core.agent.in_flight import TaskStart
 from jobsync._core.agent.lease import Lease
 from jobsync._worker import shared_batch
 from jobsync._worker.completions import Completions
@@ -321,13 +322,13 @@ def test_batches_that_wait_keep_no_thread(store: Store, monkeypatch: pytest.Monk
 def test_a_batch_that_cannot_be_left(store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Where there is no memory for that, after a call was cancelled, the error is logged, and the next call goes on."""
     backend, reached, go = stalling(store, 'append_claims')
-    abandon, raised = TaskLog.abandon, list[str]()
+    abandon, raised = TaskLog.abandon_checked_out, list[str]()
 
-    def without_memory(task_log: TaskLog, key: str, *worker: Any) -> None:
+    def without_memory(task_log: TaskLog, start: TaskStart) -> None:
         if not raised:
-            raised.append(key)
+            raised.append(start.key)
             raise MemoryError
-        abandon(task_log, key, *worker)
+        abandon(task_log, start)
 
     async def work() -> None:
         async with store.async_job('a', config=PATIENT | {'backend': backend, 'shutdown_timeout_sec': 1}) as job:
@@ -337,7 +338,7 @@ def test_a_batch_that_cannot_be_left(store: Store, monkeypatch: pytest.MonkeyPat
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            monkeypatch.setattr(TaskLog, 'abandon', without_memory)
+            monkeypatch.setattr(TaskLog, 'abandon_checked_out', without_memory)
             go.set()
             await asyncio.wait_for(anext(loop), 20)
 
@@ -734,16 +735,16 @@ def test_cancelled_what_another_asyncio_task_has_begun(store: Store, stops_at: s
 
     async def work() -> None:
         async with store.async_job('a', config={'backend': backend}) as job:
-            add = job._job.add_task
+            start = job._job._start
 
-            def add_slowly(task: object) -> bool:
-                is_started = add(task)
+            def start_slowly(task: object) -> TaskStart | None:
+                started = start(task)
                 if stops_at == 'its answer' and not reached.is_set():
                     reached.set()
                     assert go.wait(DEADLINE_SEC)
-                return is_started
+                return started
 
-            job._job.add_task = add_slowly  # type: ignore[method-assign]
+            job._job._start = start_slowly  # type: ignore[method-assign,assignment]
             cancelled = asyncio.create_task(job.add_task(1))
             await until(reached.is_set, 'its thread is at that step')
             assert await job.add_task(1)

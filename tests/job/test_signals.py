@@ -656,9 +656,10 @@ def test_leaving_is_cancelled_again_while_a_coroutine_ends(
     monkeypatch.setattr(aio_job, '_LAST_CALLS_SEC', 0.0)
 
     async def work() -> None:
-        entered, is_cancelled, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        lingers, is_cancelled, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
         async def linger(_: frozenset[int]) -> None:
+            lingers.set()
             while not may_end.is_set():
                 try:
                     await may_end.wait()
@@ -667,11 +668,12 @@ def test_leaving_is_cancelled_again_while_a_coroutine_ends(
 
         async def stay() -> None:
             async with store.async_job('a', handle_signals=True, on_assign=linger):
-                entered.set()
+                await lingers.wait()
+                has_entered.set()
                 await asyncio.sleep(3600)
 
-        staying = asyncio.create_task(stay())
-        await entered.wait()
+        has_entered, staying = asyncio.Event(), asyncio.create_task(stay())
+        await has_entered.wait()
         staying.cancel()
         await is_cancelled.wait()
         staying.cancel()

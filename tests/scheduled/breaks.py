@@ -70,7 +70,7 @@ def lease_from_the_answer(world: World) -> AbstractContextManager[None]:
     return patched(Membership, '_take_pulse', from_answer)
 
 
-def attempts_without_a_mark(world: World) -> AbstractContextManager[None]:
+def starts_noted_late(world: World) -> AbstractContextManager[None]:
     """A thread that begins a task notes the start only after it has read what the node owns."""
 
     def begin(self: Lease, start: TaskStart, token: int, clock: Clock) -> bool:
@@ -155,7 +155,7 @@ BREAKS: dict[str, Callable[[World], AbstractContextManager[None]]] = {
     each.__name__: each
     for each in (
         announcements_end_with_their_run,
-        attempts_without_a_mark,
+        starts_noted_late,
         claims_of_an_earlier_run,
         clock_read_before_the_grant,
         finished_tasks_pass_on,

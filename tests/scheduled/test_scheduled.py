@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 SHOWN_BY: dict[str, tuple[int, str] | tuple[int, str, str] | tuple[int, str, str, str]] = {
     'announcements_end_with_their_run': (7, 'R3'),
-    'clock_read_before_the_grant': (4, 'P1', '--aim=Lease.begin_alone'),
+    'clock_read_before_the_grant': (4, 'P1', '--aim=Lease.begin'),
     'lanes_that_log': (0, ''),  # a hang, a token without an owner, or a node that cannot enter
     'lanes_that_wait_for_lost_calls': (3, ''),  # a token without an owner
     'tasks_of_an_evicted_run_are_not_held': (19, 'R3'),

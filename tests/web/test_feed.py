@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import Mock
 
@@ -54,7 +55,8 @@ def backend(store: MemoryStore, namespace: Namespace) -> FaultyBackend:
 
 
 @pytest.fixture
-def feed(backend: FaultyBackend) -> Iterator[Feed]:
+def feed(backend: FaultyBackend, monkeypatch: pytest.MonkeyPatch) -> Iterator[Feed]:
+    monkeypatch.setattr(feed_module, '_TOGETHER_SEC', 600.0)
     feed = fed(backend)
     yield feed
     feed.close()
@@ -209,6 +211,47 @@ def test_a_backlog_that_cannot_be_read_hides_nothing_else(feed: Feed, backend: F
     frame = feed._read(at + 2000)
     assert gauge in cluster_metrics(frame, None)
     assert 'cannot be read' not in frame.parts['health']
+
+
+def test_a_long_reading_of_incomplete_tasks_holds_up_no_frame(
+    feed: Feed, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page goes on, and a scrape is answered; no metric says that there are none. Once they are read, they show."""
+    gauge, at, is_read = b'jobsync_cluster_tasks_incomplete ', time.monotonic(), threading.Event()
+    incomplete = Cluster.incomplete
+
+    def slowly(cluster: Cluster, older_than: float) -> list[TaskRow]:
+        assert is_read.wait(600)
+        return incomplete(cluster, older_than=older_than)
+
+    monkeypatch.setattr(Cluster, 'incomplete', slowly)
+    monkeypatch.setattr(feed_module, '_TOGETHER_SEC', 0.01)
+    with ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(feed._read, at)
+        try:
+            metrics = cluster_metrics(reading.result(120), None)
+            assert (gauge in metrics, b'jobsync_cluster_up 1.0' in metrics) == (False, True)
+            assert 'are not read yet' in reading.result().parts['health']
+            namespace.join('c')
+            assert '"c"' in feed._read(at + 1).tables['nodes']
+        finally:
+            is_read.set()
+    monkeypatch.setattr(feed_module, '_TOGETHER_SEC', 600.0)
+    frame = feed._read(at + 2)
+    assert gauge in cluster_metrics(frame, None)
+    assert 'not read yet' not in frame.parts['health']
+
+
+def test_an_unexpected_error_amid_incomplete_tasks_hides_nothing_else(
+    feed: Feed, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As for a record that cannot be shown: the rest is, and the log has the error."""
+    monkeypatch.setattr(Cluster, 'incomplete', Mock(side_effect=TypeError('odd')))
+    namespace.join('c')
+    frame = feed._read(time.monotonic())
+    assert '"c"' in frame.tables['nodes']
+    assert 'incomplete tasks cannot be read: the log' in frame.parts['health']
+    assert 'TypeError: odd' in caplog.text
 
 
 def test_a_backlog_that_could_not_be_read_once_is_read_again_soon(feed: Feed, backend: FaultyBackend) -> None:

@@ -9,6 +9,7 @@ import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -29,6 +30,8 @@ _EVERY_SEC = 1.0
 """How often the store is read. So many readers cost the store as much as one."""
 _BACKLOG_SEC, _BACKLOG_SHARE = 10.0, 20
 """How often tasks begun and not complete are read, and what part of the time that may take at most, since there may be many."""
+_TOGETHER_SEC = 1.0
+"""How long a frame waits for them. With what takes longer, the frame after it shows them."""
 _IDLE_SEC = 5.0
 """How long the thread goes on after the last request."""
 _STEP_SEC = 0.1
@@ -41,6 +44,8 @@ Prometheus gives up a scrape, which would hide ``jobsync_cluster_up 0``."""
 _STARTING_SEC = 1.0
 """How long the thread may take to start: the event loop, with all other requests, waits for that."""
 _REBALANCES = 40
+_BACKLOG = 'quarantined and incomplete tasks'
+_UNREAD = Backlog(problem=f'{_BACKLOG} are not read yet', is_quarantine_read=False)
 
 
 class Feed:
@@ -57,7 +62,8 @@ class Feed:
         self._closing = threading.Event()
         self._latest: tuple[float, Frame | None, str | None] = (-math.inf, None, None)
         self._rebalances: tuple[object, Sequence[RebalanceRow]] = (None, ())
-        self._backlog, self._backlog_due = Backlog(), -math.inf
+        self._backlog, self._backlog_due = _UNREAD, -math.inf
+        self._backlog_thread: threading.Thread | None = None
         self._changes = self._changes_read = 0
         """How often an operator has changed something, and how often when the reading of the backlog began."""
 
@@ -158,19 +164,34 @@ class Feed:
         version = reading.snapshot.timeline, reading.snapshot.version
         if self._rebalances[0] != version:
             self._rebalances = version, cluster.rebalances(_REBALANCES)
-        # t=0  tasks in quarantine are read, of which there are many
-        # t=1  an operator releases one: that is to show at the next reading, and not after this one's usual pause
-        changes = self._changes
-        if now >= self._backlog_due or changes != self._changes_read:
-            before, self._backlog = self._backlog, self._read_backlog(cluster, reading)
-            took = time.monotonic() - now
-            # t=0   the store goes away amid this reading, which waits for it as long as a call may
-            # t=60  the store is back: as a long reading this one would be repeated after 20 minutes, with a problem for so long
-            is_first_failure = self._backlog.problem is not None and before.problem is None
-            self._backlog_due = now + max(_BACKLOG_SEC, took if is_first_failure else _BACKLOG_SHARE * took)
-            self._changes_read = changes
+        self._keep_backlog(cluster, reading, now)
         about = {**self._about, 'appname': cluster.appname, 'store': cluster.info.name}
         return frame_of(reading, now, about, self._rebalances[1], self._backlog)
+
+    def _keep_backlog(self, cluster: Cluster, reading: ClusterReading, now: float) -> None:
+        """Have the backlog read in a thread of its own, if it is time to, and wait a moment for it."""
+        # t=0  incomplete tasks are searched for in a long history, which takes a minute
+        # t=7  Prometheus would be answered that the store does not answer, and a page would stand still
+        if self._backlog_thread is None or not self._backlog_thread.is_alive():
+            if now < self._backlog_due and self._changes == self._changes_read:
+                return
+            update = partial(self._update_backlog, cluster, reading, now)
+            thread = self._backlog_thread = threading.Thread(target=update, name='jobsync-web-backlog', daemon=True)
+            if not start(lambda: thread, _STARTING_SEC):
+                return  # until the next frame
+        self._backlog_thread.join(_TOGETHER_SEC)
+
+    def _update_backlog(self, cluster: Cluster, reading: ClusterReading, now: float) -> None:
+        # t=0  tasks in quarantine are read, of which there are many
+        # t=1  an operator releases one: that is to show at the next reading, and not after this one's usual pause
+        changes, before = self._changes, self._backlog
+        self._backlog = self._read_backlog(cluster, reading)
+        took = time.monotonic() - now
+        # t=0   the store goes away amid this reading, which waits for it as long as a call may
+        # t=60  the store is back: as a long reading this one would be repeated after 20 minutes, with a problem for so long
+        is_first_failure = self._backlog.problem is not None and before.problem in (None, _UNREAD.problem)
+        self._backlog_due = now + max(_BACKLOG_SEC, took if is_first_failure else _BACKLOG_SHARE * took)
+        self._changes_read = changes
 
     def _read_backlog(self, cluster: Cluster, reading: ClusterReading) -> Backlog:
         """Return what is in quarantine and what is incomplete; what was before, with the reason, of what cannot be read.
@@ -178,10 +199,13 @@ class Feed:
         Of a very long history this alone may take longer than a call may.
         """
         attempts, today = fewest_attempts(reading), dt.date.today()
-        found, what = attrs.evolve(self._backlog, is_quarantine_read=False), 'quarantined and incomplete tasks'
+        found, what = attrs.evolve(self._backlog, is_quarantine_read=False), _BACKLOG
         try:
             quarantined = () if attempts is None else cluster.quarantined(attempts, today)
             found, what = Backlog(found.incomplete, quarantined, today), 'incomplete tasks'
             return attrs.evolve(found, incomplete=cluster.incomplete(older_than=INCOMPLETE_SEC))
         except JobsyncError as error:
             return attrs.evolve(found, problem=f'{what} cannot be read: {type(error).__name__}: {error}')
+        except Exception:  # noqa: BLE001 - as in ``_run``
+            _log.exception('the page cannot show the cluster')
+            return attrs.evolve(found, problem=f'{what} cannot be read: the log of the server has an unexpected error')

@@ -146,6 +146,7 @@ def deadly_task(worker: Worker) -> None:
         lost = namespace.join(name)
         namespace.backend.append_claims(lost, ['x'], job.date, 1)
         namespace.backend.remove_node(lost)
+    wait_until(lambda: len(job.my_tokens) == 20, 'it owns everything again, where one of these has owned a token for a moment')
     assert not job.add_task('x')
     worker.scrape()
 

@@ -46,8 +46,8 @@ def test_sigterm_amid_a_change(tmp_path: Path, number: int, said: str) -> None:
     url = f'sqlite:///{tmp_path}/jobs.db'
     with closing(plugins.connect(url, BackendOptions())) as backend:
         namespace = Namespace(backend)
-        namespace.leader('a')
-        namespace.join('b')
+        for name in 'ab':  # which are alive still when the command has been imported, on a starved machine too
+            namespace.join(name, timeout_sec=3600.0)
         arguments = [sys.executable, '-c', TERMINATED, str(number), 'drain', 'a', '--backend', url]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=600)
         assert 'a' in namespace.locks()

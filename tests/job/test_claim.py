@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import queue
 import threading
+import time
 
 import pytest
 from tests.job.stores import Store, foreign_task, owned_tasks
@@ -84,9 +85,11 @@ def test_a_list_is_claimed_in_batches(store: Store) -> None:
     backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
     with store.job('a', config={'backend': backend}) as job:
         backend.calls.clear()
+        started = time.monotonic()
         assert len(list(job.claim(range(5000)))) == 5000
-        assert backend.calls.count('append_claims') < 30
-        assert backend.calls.count('append_audits') < 30
+        most = 30 + 8 * (time.monotonic() - started)  # completions are recorded four times a second
+        assert backend.calls.count('append_claims') < most
+        assert backend.calls.count('append_audits') < most
     assert len(store.audits) == 5000
     backend.inner.close()
 

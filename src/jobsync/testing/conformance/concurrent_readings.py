@@ -271,5 +271,8 @@ def check_uniform(assignment: Assignment, pins: int) -> None:
     (row,) = {assignment.row(token) for token in range(tokens)}
     name = str(row.owner)
     assert row == TokenRow(name, name, name, number)
-    assert set(assignment.pins.values()) == {Pin(tokens + n, name, name, name, number) for n in range(1, pins + 1)}
-    assert dict(assignment.members) == {f'{name} {n}': Member(name, float(name[1:])) for n in range(pins)}
+    # Compared by themselves: what pytest says about two large sets that differ takes minutes on a busy machine.
+    are_pins_same = set(assignment.pins.values()) == {Pin(tokens + n, name, name, name, number) for n in range(1, pins + 1)}
+    assert are_pins_same, f'{len(assignment.pins)} pins, of another step than the rows of {name}'
+    are_members_same = dict(assignment.members) == {f'{name} {n}': Member(name, float(name[1:])) for n in range(pins)}
+    assert are_members_same, f'{len(assignment.members)} members, of another step than the rows of {name}'

@@ -1,4 +1,4 @@
-"""A synchronous standby that is away: what the server commits alone is not acknowledged."""
+"""A synchronous standby that is away: what the server commits alone is not acknowledged. A server that is a standby itself."""
 
 from __future__ import annotations
 
@@ -104,4 +104,20 @@ def test_what_is_said_of_commits_that_wait(server: PostgresServer) -> None:
     with without_standby(server):
         wait_until(is_kept_waiting, 'heartbeats wait for the row')
     assert all('commits wait for a synchronous standby' in each for each in said[1:])
+    harness.close()
+
+
+def test_a_server_that_is_a_standby_is_named(server: PostgresServer) -> None:
+    """By what writes and by what only reads, as the commands do: no other error says that the URL leads to the wrong server."""
+    harness = PostgresqlHarness(server)
+    namespace = Namespace(harness.connect())
+    leader = namespace.leader()
+    server.arrange('CHECKPOINT')
+    server.kill()
+    (server.folder / 'data' / 'standby.signal').touch()
+    server.start()
+    for call in (lambda: namespace.beat(leader), namespace.snapshot, namespace.backend.read_assignment):
+        with pytest.raises(BackendUnavailable, match='the server is a standby: the URL must lead to the one'):
+            call()
+    server.arrange('SELECT pg_promote()')
     harness.close()

@@ -58,7 +58,13 @@ at the first start is lost."""
 CANCELED = '57014'
 """A statement that has taken too long, or that an operator has cancelled."""
 READ_ONLY = '25006'
-READ_ONLY_HINT = 'default_transaction_read_only is on here, for this server, database or role, or the server is a standby'
+STANDBY = (
+    'the server is a standby: the URL must lead to the one that accepts writes, which target_session_attrs=read-write finds '
+    'among several hosts'
+)
+READ_ONLY_HINT = f'default_transaction_read_only is on here, for this server, database or role, or {STANDBY}'
+RECOVERING = {'pg_current_wal_flush_lsn', 'pg_current_wal_lsn', 'pg_walfile_name'}
+"""The functions of the server that jobsync reads a store's identity and position by, none of which works on a standby."""
 STANDBY_HINT = 'if wait_event in pg_stat_activity is SyncRep, commits wait for a synchronous standby that is away'
 CANCELED_HINT = (
     f'if this goes on, another session may hold a lock that is needed here: pg_blocking_pids(pid) finds it; {STANDBY_HINT}'
@@ -304,6 +310,8 @@ def translate(error: psycopg.Error, server: PostgresqlServer) -> JobsyncError:
         return refused(said, server)
     if code == READ_ONLY:
         return BackendUnavailable(f'{server}: {said}: {READ_ONLY_HINT}')
+    if error.diag.source_function in RECOVERING:
+        return BackendUnavailable(f'{server}: {said}: {STANDBY}, or it is being restored')
     if code == CANCELED:
         return BackendUnavailable(f'{server}: {said}; {CANCELED_HINT}')
     if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_login_refused(error)):

@@ -142,6 +142,21 @@ class TestPostgresql:
                     db.select(job._cn, 'SELECT 42')
             assert db.select_scalar(job._cn, 'SELECT 43') == 43
 
+    def test_a_session_from_a_time_without_writes(self, server: PostgresServer, config: CoordinationConfig) -> None:
+        """Once the database accepts writes again, so does the next statement: a session stays as read-only as it began."""
+        with Job('a', coordination_config=config) as job:
+            assert db.select_scalar(job._cn, 'SELECT 41') == 41
+            server.arrange('ALTER DATABASE postgres SET default_transaction_read_only = on')
+            try:
+                self.cut(server)
+                with pytest.raises(sqlalchemy.exc.InternalError, match='read-only'):
+                    db.execute(job._cn, 'CREATE TABLE notes (note TEXT)')
+            finally:
+                server.arrange('ALTER DATABASE postgres RESET default_transaction_read_only')
+            with job._cn.transaction():
+                db.execute(job._cn, 'CREATE TABLE notes (note TEXT)')
+            assert db.select_scalar(job._cn, COUNT) == 0
+
     def test_errors_tell_no_password(self, server: PostgresServer) -> None:
         """Neither that of a server that is not there, nor that of a statement."""
         with db.connect(f'postgresql://postgres:wrongsecret@127.0.0.1:{free_port()}/postgres') as cn:

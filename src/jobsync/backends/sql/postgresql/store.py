@@ -74,6 +74,15 @@ def _raw(connection: sa.Connection) -> BoundedConnection:
     return raw
 
 
+def _end_if_read_only(failure: sa.engine.ExceptionContext) -> None:
+    """End the session of a statement of the user's that was refused because the session only reads."""
+    # t=0  an operator makes the database read-only (ALTER DATABASE … SET default_transaction_read_only); a statement connects
+    # t=1  the operator takes that back, which is for the sessions that begin after it
+    # t=2  without this, each later write of the user's would be refused in the session of t=0, which the pool keeps
+    if isinstance(failure.original_exception, psycopg.errors.ReadOnlySqlTransaction):
+        failure.is_disconnect = True
+
+
 class PostgresqlStore(SqlStore):
     """A database on a server."""
 
@@ -112,6 +121,7 @@ class PostgresqlStore(SqlStore):
             pool_pre_ping=True,
             use_native_hstore=False,
         )
+        sa.event.listen(self._users, 'handle_error', _end_if_read_only)
 
     def _connect(self) -> BoundedConnection:
         """Connect, and raise ``ConfigError`` if this is not the one place of the namespace, or loses it in a crash."""

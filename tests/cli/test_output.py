@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import attrs
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -237,6 +239,24 @@ def test_watching_a_store_that_comes_back(
     watched = invoke(url, 'status', '--watch')
     assert (watched.exit_code, watched.stdout.count('all is well'), watched.stdout.count('it is away')) == (0, 2, 1)
     assert invoke(url, 'status', '--watch', '--appname', 'other_').exit_code == 1
+
+
+def test_watching_a_store_that_goes_back(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch that is lower, as in a store that was emptied, is no change of the leader: those that follow are counted on."""
+    read, epochs = ClusterReader.read, [300, 1, 2]
+
+    def read_next(reader: ClusterReader, key: str | None = None) -> ClusterReading:
+        reading = read(reader, key)
+        leadership = attrs.evolve(reading.snapshot.leadership, epoch=epochs.pop(0))
+        return attrs.evolve(reading, snapshot=attrs.evolve(reading.snapshot, leadership=leadership))
+
+    def sleep(seconds: float) -> None:
+        if not epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr('jobsync.cli.readings.time', SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(ClusterReader, 'read', read_next)
+    assert re.findall(r'the leader has changed (.*) since', invoke(url, 'status', '--watch').stdout) == ['1 time']
 
 
 def test_each_finding_is_a_line_of_a_file(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def _examine(cluster: Cluster) -> Iterator[DoctorFinding]:
         tokens = counted(status['total_tokens'], 'token', spec=',')
         words = f'{counted(status["nodes"], "node")}, leader {status["leader"]}, {status["total_tokens"]:,} of {tokens} owned'
         yield DoctorFinding('ok', 'cluster', words)
-    if changes := status['epoch'] - epochs[0]:
+    if (changes := status['epoch'] - epochs[0]) > 0:
         words = f'has changed {counted(changes, "time")} while this command ran: status --watch counts on'
         yield DoctorFinding('warn', 'leader', words)
     if others := other_namespaces(cluster):

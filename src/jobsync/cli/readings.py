@@ -70,24 +70,27 @@ def status(cluster: Cluster, watch: bool, every: float, as_json: bool) -> None:
 
 
 def _watch(cluster: Cluster, every: float) -> None:
-    epochs: dict[int, None] = {}
-    """The epochs seen, since leaders that change without moving a token leave no other trace."""
+    epoch: int | None = None
+    """The last one that was read: leaders that change without moving a token leave no other trace. None before the first."""
+    changes = 0
     begun = dt.datetime.now(dt.UTC)
     place = console()
     with Live(console=place, auto_refresh=False) if place.is_terminal else contextlib.nullcontext() as live:
         while sys.stdout is not None:  # a closed output shows nothing, and has no reader whose end would end this
             try:
                 reading = cluster._reader.read()
-                epochs[reading.snapshot.leadership.epoch] = None
+                # Lower than the one before it is in a store that was emptied or restored meanwhile.
+                before, epoch = epoch, reading.snapshot.leadership.epoch
+                changes += 0 if before is None else max(0, epoch - before)
                 shown: RenderableType = _glance(rows.status(reading), rows.node_rows(reading), place.width)
-                if changes := max(epochs) - min(epochs):
+                if changes:
                     shown = Group(
                         Text(f'! the leader has changed {counted(changes, "time")} since {begun:%H:%M:%S} UTC', 'bold yellow'),
                         shown,
                     )
             except JobsyncError as error:
                 # A store that has been read once may be restored, or have its password changed, and come back.
-                if not epochs and not isinstance(error, BackendUnavailable):
+                if epoch is None and not isinstance(error, BackendUnavailable):
                     raise
                 said = 'the store does not answer: ' * isinstance(error, BackendUnavailable)
                 shown = Text(plain(f'{dt.datetime.now(dt.UTC):%H:%M:%S} UTC: {said}{error}'), style='red')

@@ -46,10 +46,10 @@ def other() -> Iterator[PostgresServer]:
     server.close()
 
 
-def url_of(harness: PostgresqlHarness, *hosts: str) -> str:
+def url_of(harness: PostgresqlHarness, *hosts: str, attributes: str = '&target_session_attrs=read-write') -> str:
     """Return the URL of a namespace with these hosts."""
     alone = f'127.0.0.1:{harness.server.port}'
-    return f'{harness.url.replace(alone, ",".join(hosts))}&target_session_attrs=read-write'
+    return f'{harness.url.replace(alone, ",".join(hosts))}{attributes}'
 
 
 @pytest.mark.parametrize('encoding', ['UTF8', 'EUC_TW'])  # Python has no codec for the last one
@@ -186,6 +186,29 @@ def test_a_primary_that_is_made_read_only(harness: PostgresqlHarness, other: Pos
             wait_until(lambda: raised_by(namespace, ref) is SchemaMismatch, 'the other host, which has no tables, is called')
         finally:
             harness.accept_writes()
+
+
+def test_a_standby_that_comes_first(harness: PostgresqlHarness, other: PostgresServer) -> None:
+    """As after a failover: of several hosts the one that accepts writes is taken, though the URL does not say so."""
+    Namespace(harness.connect())
+    refuse_writes(other)
+    wait_until(lambda: other.psql('SHOW transaction_read_only') == ['on'], 'the first host refuses writes')
+    url = url_of(harness, f'127.0.0.1:{other.port}', f'127.0.0.1:{harness.server.port}', attributes='')
+    with closing(connect_to(url, 'sync_')) as backend:
+        Namespace(backend).join('a')
+
+
+def test_a_standby_that_the_url_allows(harness: PostgresqlHarness, other: PostgresServer) -> None:
+    """The error does not say that it accepts writes, by which an operator would end one of a pair that is in order."""
+    Namespace(harness.connect())
+    refuse_writes(other)
+    wait_until(lambda: other.psql('SHOW transaction_read_only') == ['on'], 'the first host refuses writes')
+    here, there = f'127.0.0.1:{other.port}', f'127.0.0.1:{harness.server.port}'
+    with (
+        closing(connect_to(url_of(harness, here, there, attributes='&target_session_attrs=any'), 'sync_')) as backend,
+        pytest.raises(ConfigError, match=f'{here} accepts no writes, .* {there} does: put target_session_attrs=read-write'),
+    ):
+        backend.open(SETTINGS, create=False)
 
 
 def test_what_the_user_reads_after_a_switchover(harness: PostgresqlHarness, other: PostgresServer) -> None:

@@ -168,6 +168,13 @@ class Hosts:
                 found = other.execute(SERVER).fetchall()
                 place = place or connection.execute(SERVER).fetchall()
                 if found != place:
+                    # t=0  a pair that is as it should be, and a name with the addresses of both: libpq takes the standby
+                    # t=1  an operator reads that both accept writes, and ends one of them
+                    if connection.execute('SHOW transaction_read_only').fetchall() == [('on',)]:
+                        raise ConfigError(
+                            f'{self._server}: {here[0]}:{here[1]} accepts no writes, as a standby does, and {address}:{port} '
+                            'does: put target_session_attrs=read-write into the URL, by which that one is found'
+                        )
                     raise ConfigError(
                         f'{self._server}: {here[0]}:{here[1]} and {address}:{port} both accept writes, '
                         'and are not the same server: end the one that is not the primary any more'

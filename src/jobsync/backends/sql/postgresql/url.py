@@ -102,6 +102,9 @@ def server_of(url: str, timeout_sec: float) -> PostgresqlServer:
         if not host.startswith(SOCKETS):
             checked_host(host)
     parameters: dict[str, Any] = {'application_name': 'jobsync', **keepalive(wanted), **given}
+    if ',' in str(given.get('host') or given.get('hostaddr') or ''):
+        # libpq's own default is the first host that answers: after a failover, the former primary that is a standby by then.
+        parameters.setdefault('target_session_attrs', 'read-write')
     parameters |= {name: _fixed(str(path)) for name in PATHS if (path := given.get(name))}
     # libpq's own default is to wait for as long as the network does.
     try:

@@ -146,6 +146,35 @@ def test_a_name_of_two_that_accept_writes(
         backend.open(SETTINGS, create=False)
 
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
+def test_a_name_that_leads_elsewhere_meanwhile(
+    harness: PostgresqlHarness, other: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a failover by DNS: while the former primary runs on, nodes that have a session there go on with it."""
+    find, leads_to = socket.getaddrinfo, ['127.0.0.1']
+
+    def find_one(host: str, *rest: object, **options: object) -> list[object]:
+        return list(find(leads_to[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+    port = harness.server.port
+    other.kill()
+    other.port, other.settings = port, ('listen_addresses=127.0.0.2',)
+    other.start()
+    with closing(connect_to(url_of(harness, f'one.example:{port}', attributes=''), 'sync_')) as backend:
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        leads_to[0] = '127.0.0.2'
+        harness.end_sessions()
+        with pytest.raises(ConfigError, match=f'127.0.0.2:{port} and 127.0.0.1:{port} both accept writes'):
+            namespace.beat(ref)
+        harness.refuse_writes()
+        try:
+            wait_until(lambda: raised_by(namespace, ref) is SchemaMismatch, 'the other one, which has no tables, is called')
+        finally:
+            harness.accept_writes()
+
+
 def test_a_node_at_work_that_turns_to_another(harness: PostgresqlHarness, other: PostgresServer) -> None:
     """A connection that the old primary would take, since it comes first, is refused; the other one is used on."""
     other.kill()

@@ -193,8 +193,12 @@ class Hosts:
         ports = str(given.get('port') or '5432').split(',')
         if not names or len(places) != len(hosts) or len(ports) not in (1, len(hosts)):
             return
+        # t=0  an operator has the primary for dead, promotes a standby, and has the name lead there
+        # t=1  node a connects anew, and finds none of the others alive
+        # t=2  node b, whose session at the former primary serves on, works on with it, and a owns all tokens after a timeout
+        former = [self._last[0]] if self._last and len(hosts) == 1 else []
         for other, where, its in zip(hosts, places, ports * len(hosts) if len(ports) == 1 else ports, strict=True):
-            for address in _addresses(where):
+            for address in dict.fromkeys([*_addresses(where), *former]):
                 place = address or other, int(its or '5432')
                 if place != (host, port):
                     at = {'host': other, 'hostaddr': address, 'port': place[1], 'target_session_attrs': 'read-write'}

@@ -225,6 +225,21 @@ class TestServer:
             server.ask('CONFIG', 'SET', 'maxmemory-policy', 'noeviction')
             server.ask('CONFIG', 'SET', 'maxmemory', '0')
 
+    def test_one_that_drops_keys_by_now_is_refused(self, harness: RedisHarness, server: RedisServer) -> None:
+        """A node that begins anew, since its record was dropped, says why, and owns nothing until that is mended."""
+        backend = harness.connect()
+        backend.open(SETTINGS, create=True)
+        server.ask('CONFIG', 'SET', 'maxmemory', '1gb')
+        server.ask('CONFIG', 'SET', 'maxmemory-policy', 'allkeys-lru')
+        try:
+            with pytest.raises(ConfigError, match='allkeys-lru'):
+                backend.open(SETTINGS, create=True)
+            server.ask('CONFIG', 'SET', 'maxmemory-policy', 'noeviction')
+            backend.open(SETTINGS, create=True)
+        finally:
+            server.ask('CONFIG', 'SET', 'maxmemory-policy', 'noeviction')
+            server.ask('CONFIG', 'SET', 'maxmemory', '0')
+
     @pytest.mark.parametrize(
         ('setting', 'value', 'right'),
         [('appendfsync', 'everysec', 'always'), ('appendonly', 'no', 'yes'), ('no-appendfsync-on-rewrite', 'yes', 'no')],

@@ -92,6 +92,9 @@ class RedisBackend:
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         deadline = self._namespace.deadline()
         is_view = settings is None
+        # t=0  an operator sets a maxmemory-policy that drops keys of any kind, and the memory is full
+        # t=1  the records of nodes are dropped: each finds that it is not registered any more, and would register for ever
+        self._namespace.pool.check_again()
         if not self._has_rights:
             with recognised(self._namespace.server, deadline):
                 (publishes,) = self._run('rights', deadline=deadline, view=is_view)

@@ -43,8 +43,8 @@ class RedisPool:
     Args:
         server: How to reach the server.
         check: Raises if a server does not keep what the URL promises. It is called with the server's name and a function that
-            returns the server's answer to a command, before the first script on each server: the one in the URL, a node of its
-            cluster that has the slot, the sentinels' master.
+            returns the server's answer to a command, before the first script on each server, and the first after each
+            ``check_again``: the one in the URL, a node of its cluster that has the slot, the sentinels' master.
     """
 
     def __init__(self, server: RedisServer, check: Callable[[str, Callable[..., Any]], None]) -> None:
@@ -77,6 +77,10 @@ class RedisPool:
     def command(self, deadline: Deadline, *words: object) -> Any:
         """Return the answer of a plain command."""
         return self._with_connection(deadline, lambda connection: exchange(connection, deadline, *words))
+
+    def check_again(self) -> None:
+        """Have each server be checked once more, before its next script: its settings may be others by now."""
+        self._checked.clear()
 
     def _check_once(self, connection: AbstractConnection, deadline: Deadline) -> None:
         """Check the server at the other end of a connection, unless it has been found in order before."""

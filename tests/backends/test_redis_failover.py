@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import attrs
 import pytest
@@ -361,3 +363,28 @@ def beaten_since(handle: Backend, before: Snapshot) -> bool:
     except BackendUnavailable:
         return False
     return all(now[node.name][0] == node.incarnation and now[node.name][1] > node.heartbeat for node in before.nodes)
+
+
+def test_a_name_that_leads_elsewhere_meanwhile(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a failover by DNS: while the former master runs on, a node that connects anew is refused at the promoted one."""
+    find = socket.getaddrinfo
+
+    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
+        is_named = host == 'one.example'
+        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
+
+    with closing(RedisServer(server.program)) as former, closing(replica_of(former)) as promoted:
+        leads_to = former
+        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            eventually(lambda: promoted.is_synchronised)
+            promoted.promote()
+            leads_to = promoted
+            former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+            there = [f'127.0.0.1:{each.port}' for each in (promoted, former)]
+            with pytest.raises(ConfigError, match=f'{there[0]} and {there[1]} both accept writes'):
+                namespace.beat(ref)
+            former.kill()
+            assert namespace.beat(ref).store != namespace.timeline.store

@@ -29,7 +29,8 @@ class RedisNamespace:
     def __init__(self, server: RedisServer, options: BackendOptions) -> None:
         self.server, self.options = server, options
         self._name = options.namespace
-        self.pool = RedisPool(server, functools.partial(check_server, server, self.key('state')))
+        state = self.key('state')
+        self.pool = RedisPool(server, state, functools.partial(check_server, server, state))
         self.channel = self.key(f'{server.db}:revision')
         """Where revisions are announced; the databases of a server share their channels."""
         self._of_all = ('1' if server.durable else '0', self.channel, SCHEMA)

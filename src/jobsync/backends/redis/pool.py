@@ -19,8 +19,9 @@ from jobsync.backends.redis.connection import Deadline, NoAnswer, close, exchang
 from jobsync.backends.redis.errors import code_of, translate
 from jobsync.backends.redis.script import Script
 from jobsync.backends.redis.sentinel import master_of
+from jobsync.backends.redis.server import read_info
 from jobsync.backends.redis.url import RedisServer
-from jobsync.errors import BackendUnavailable, JobsyncError
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 
 __all__ = ['RedisPool']
 
@@ -42,13 +43,14 @@ class RedisPool:
 
     Args:
         server: How to reach the server.
+        state: The key of the namespace's state.
         check: Raises if a server does not keep what the URL promises. It is called with the server's name and a function that
             returns the server's answer to a command, before the first script on each server, and the first after each
             ``check_again``: the one in the URL, a node of its cluster that has the slot, the sentinels' master.
     """
 
-    def __init__(self, server: RedisServer, check: Callable[[str, Callable[..., Any]], None]) -> None:
-        self.server = server
+    def __init__(self, server: RedisServer, state: str, check: Callable[[str, Callable[..., Any]], None]) -> None:
+        self.server, self._state = server, state
         self._check = check
         self._checked = set[tuple[Any, Any]]()
         self._closed = False
@@ -59,6 +61,8 @@ class RedisPool:
         # No lock guards the queue: a signal handler that leaves the job may interrupt the thread that holds the lock.
         self._idle: deque[AbstractConnection] = deque()
         self._moved: tuple[str, int] | None = None
+        self._last: Any = None
+        """The address at the other end of the last connection to the host in the URL."""
 
     def run(self, script: Script, deadline: Deadline, *words: object) -> Any:
         """Return the answer of a script, called with ``Script.words``."""
@@ -118,11 +122,44 @@ class RedisPool:
         elif self._moved:
             address['host'], address['port'] = self._moved
         try:
-            return opened(self.server.connection_class, {**self.server.parameters, **address}, deadline)
+            connection = opened(self.server.connection_class, {**self.server.parameters, **address}, deadline)
         except (redis.ConnectionError, redis.TimeoutError):
             # The node that had the slot is gone: the node in the URL knows which one has it now.
             self._moved = None
             raise
+        try:
+            if not address:
+                self._check_former(connection, deadline)
+        except BaseException:
+            close(connection)
+            raise
+        return connection
+
+    def _check_former(self, connection: Any, deadline: Deadline) -> None:
+        """Raise ``ConfigError`` if the host in the URL is another master than before, and the former one still is a master."""
+        # t=0  an operator has the master for dead, promotes a replica, and has the name lead there
+        # t=1  node a connects anew, and begins a new timeline
+        # t=2  node b, whose connection to the former master serves on, works on with it, and a owns all tokens after a timeout
+        here, before = connection._sock.getpeername(), self._last
+        if before not in (None, here):
+            with contextlib.suppress(redis.RedisError, OSError, NoAnswer):
+                share = Deadline(deadline.left / 2)
+                former = opened(
+                    self.server.connection_class, {**self.server.parameters, 'host': before[0], 'port': before[1]}, share
+                )
+                try:
+                    is_there = exchange(former, share, 'HGET', self._state, 'revision') is not None
+                    both = [read_info(functools.partial(exchange, each, share)) for each in (connection, former)]
+                finally:
+                    close(former)
+                # Of a cluster the name may have the addresses of all nodes.
+                are_masters = all(each.get('role') == 'master' and each.get('cluster_enabled') != '1' for each in both)
+                if is_there and are_masters and both[0].get('run_id') != both[1].get('run_id'):
+                    raise ConfigError(
+                        f'{self.server}: {here[0]}:{here[1]} and {before[0]}:{before[1]} both accept writes, and are not the '
+                        'same server: end the one that is not the primary any more'
+                    )
+        self._last = here
 
     def close(self) -> None:
         """Close the idle connection. Each call that runs closes its own."""

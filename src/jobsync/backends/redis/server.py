@@ -15,7 +15,7 @@ from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.url import RedisServer
 from jobsync.errors import BackendUnavailable, ConfigError
 
-__all__ = ['check_server', 'recognised']
+__all__ = ['check_server', 'read_info', 'recognised']
 
 log = EventLogger('jobsync.backends.redis')
 
@@ -34,6 +34,11 @@ def recognised(server: RedisServer, deadline: Deadline) -> Iterator[None]:
         raise
 
 
+def read_info(call: Callable[..., Any]) -> Mapping[str, str]:
+    """Return what a server says of itself, by the names of its fields."""
+    return dict(re.findall(r'^(\w+):(.*?)\r?$', call('INFO').decode(errors='replace'), re.MULTILINE))
+
+
 def check_server(server: RedisServer, key: str, name: str, call: Callable[..., Any]) -> None:
     """Raise ``ConfigError`` if a server would lose what it has to keep, or is too old.
 
@@ -44,7 +49,7 @@ def check_server(server: RedisServer, key: str, name: str, call: Callable[..., A
         call: Returns the server's answer to a command.
     """
     # A connection is made within the time for a call, and so is all that follows: few round trips, or a far server has no time.
-    info = dict(re.findall(r'^(\w+):(.*?)\r?$', call('INFO').decode(errors='replace'), re.MULTILINE))
+    info = read_info(call)
     if info.get('cluster_enabled') == '1':
         # INFO and CONFIG GET have no key, so any node answers them: also one on which nothing of the namespace is kept.
         call('HGET', key, 'revision')

@@ -110,14 +110,14 @@ def test_a_batch_that_turns_out_slow_ends_and_the_rest_is_claimed_later(
         assert job._task_log.renewal._tasks == {}
 
 
+def claimed_at(store: Store) -> dict[str, Any]:
+    rows = store.handle.history(HistoryKind.CLAIM)
+    return {row.item: row.created_on for row in reversed(rows) if isinstance(row, Claim)}
+
+
 def test_what_was_claimed_ahead_and_waits_does_not_look_stuck(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its claims are renewed while it waits for its turn."""
     monkeypatch.setattr('jobsync._worker.claim_renewal._RENEW_SEC', 0.2)
-
-    def claimed_at() -> dict[str, Any]:
-        rows = store.handle.history(HistoryKind.CLAIM)
-        return {row.item: row.created_on for row in reversed(rows) if isinstance(row, Claim)}
-
     with store.job('a', config=PATIENT) as job:
         monkeypatch.setattr('jobsync._worker.claim_loop._BATCH_SEC', 0.0)
         batches = job._claim_loop(range(5), None)
@@ -125,11 +125,29 @@ def test_what_was_claimed_ahead_and_waits_does_not_look_stuck(store: Store, monk
         loop = batches.run_batch(range(5))
         assert next(loop) == 0
         assert list(loop) == []  # over after its first task: four wait
-        before = claimed_at()
+        before = claimed_at(store)
         assert set(before) == {'0', '1', '2', '3', '4'}
-        wait_until(lambda: all(claimed_at()[key] > before[key] for key in '1234'), 'they are claimed again')
-        assert claimed_at()['0'] == before['0']
+        wait_until(lambda: all(claimed_at(store)[key] > before[key] for key in '1234'), 'they are claimed again')
+        assert claimed_at(store)['0'] == before['0']
         batches.leave()
+        assert job._task_log.renewal._tasks == {}
+
+
+def test_what_waits_behind_a_task_that_takes_long_does_not_look_stuck(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claims of the others in its batch are renewed: of all in hand, only claims of tasks that take long grow old."""
+    monkeypatch.setattr('jobsync._worker.claim_renewal._RENEW_SEC', 0.2)
+    monkeypatch.setattr('jobsync._worker.claim_loop._BATCH_SEC', 3600.0)
+    with store.job('a', config=PATIENT) as job:
+        with job.task('5'):
+            batches = job._claim_loop(range(6), None)
+            batches.size = 6
+            loop = batches.run_batch(range(6))
+            assert next(loop) == 0
+            before = claimed_at(store)
+            assert set(before) == {'0', '1', '2', '3', '4', '5'}
+            wait_until(lambda: all(claimed_at(store)[key] > before[key] for key in '1234'), 'those that wait are claimed again')
+            assert {key for key, at in claimed_at(store).items() if at == before[key]} == {'0', '5'}
+        assert list(loop) == [1, 2, 3, 4, 5]
         assert job._task_log.renewal._tasks == {}
 
 

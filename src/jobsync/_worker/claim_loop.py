@@ -117,9 +117,13 @@ class ClaimLoop(Generic[T]):
         lost = {} if claimed is None else claimed.lost_attempts
         if self._once and claimed is not None:
             self._learn(claimed)
+        # t=0   the tasks of the batch are claimed, and the first one hangs
+        # t=1h  all of them would look as if they had been in hand for an hour: which one hangs, and is it one alone?
+        task_log.renewal.add({key: batch[key] for key in islice(batch, 1, None) if key not in completed and key not in lost})
         finished, took, started = 0, 0.0, clock.now()
         for _ in range(min(size, len(waiting))):
             task, key, token = waiting[0]
+            task_log.renewal.drop((key,))
             if key in completed:
                 waiting.popleft()
                 finished += 1

@@ -17,7 +17,7 @@ _RENEW_SEC = 30.0
 
 
 class ClaimRenewal:
-    """The tasks of one node at one date that were claimed and not started, since their batch has ended."""
+    """The tasks of one node at one date that were claimed and not started, in a batch under way or since it has ended."""
 
     def __init__(self, session: Session, date: dt.date) -> None:
         self._session, self._date = session, date
@@ -48,7 +48,8 @@ class ClaimRenewal:
             return
         ref = runtime.agent.ref
         with suppress(Exception):  # only monitors read these claims, and the next alarm tries again
-            if owned := runtime.lease.ours(tasks, clock.now):
+            in_flight = {start.key for start in list(runtime.lease.in_flight)}  # another loop is at such a task, whose claim says since when
+            if owned := [key for key in runtime.lease.ours(tasks, clock.now) if key not in in_flight]:
                 backend = session.needed_backend
                 backend.append_claims(ref, owned, self._date)
         self._alarm.set()

@@ -217,6 +217,16 @@ def test_a_loop_ends_with_the_job(store: Store) -> None:
     assert list(job.singleton('x')) == []
 
 
+def test_a_turn_that_never_began_has_no_fence(store: Store) -> None:
+    """So too where this very node owns the place, and another worker of it has the turn."""
+    with store.job('a') as job, job.singleton('x') as first, job.singleton('x') as second:
+        assert first
+        assert first.fence > 0
+        assert not second
+        with pytest.raises(NotOwned, match='does not hold this place'):
+            second.fence  # noqa: B018 - it raises
+
+
 def test_without_coordination() -> None:
     """There is one node, so the first worker holds the place."""
     with Job('a', coordination_config=CoordinationConfig(enabled=False)) as job:

@@ -35,7 +35,8 @@ class TurnBase:
         self._session, self._key, self._token = session, key, token
         self._is_over = not is_held
         runtime = session.runtime
-        self._fence = None if runtime is None else runtime.lease.assignment.fence(runtime.lease.ref, key, token)
+        lease = runtime.lease if is_held and runtime is not None else None
+        self._fence = None if lease is None else lease.assignment.fence(lease.ref, key, token)
 
     def __bool__(self) -> bool:
         """Return whether the turn goes on. No I/O, no lock."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -225,6 +226,64 @@ def test_a_turn_that_never_began_has_no_fence(store: Store) -> None:
         assert not second
         with pytest.raises(NotOwned, match='does not hold this place'):
             second.fence  # noqa: B018 - it raises
+
+
+def blind_block(job: Job) -> None:
+    with job.singleton('x'):
+        pass
+
+
+def block_that_looks(job: Job) -> None:
+    with job.singleton('x') as turn:
+        assert not turn
+
+
+def block_that_takes_the_fence(job: Job) -> None:
+    with job.singleton('x') as turn, pytest.raises(NotOwned):
+        turn.fence  # noqa: B018 - it raises
+
+
+def block_that_raises(job: Job) -> None:
+    with pytest.raises(ZeroDivisionError), job.singleton('x'):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize('block', [block_that_looks, block_that_takes_the_fence, block_that_raises])
+def test_a_block_that_sees_that_it_has_no_turn(
+    store: Store, block: Callable[[Job], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It needs no warning."""
+    with store.job('a') as job:
+        job.register_task_lock('singleton:x', 'another')
+        wait_until(lambda: not job.can_claim_task('singleton:x'), 'the lock takes the place away')
+        block(job)
+    assert 'runs on each node' not in caplog.text
+
+
+def test_a_block_whose_body_runs_without_the_place(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A warning says so, once: the body never saw that its turn is false, so it runs on each node."""
+    with store.job('a') as job:
+        blind_block(job)  # on the node that holds the place
+        job.register_task_lock('singleton:x', 'another')
+        wait_until(lambda: not job.can_claim_task('singleton:x'), 'the lock takes the place away')
+        blind_block(job)
+        blind_block(job)
+    assert caplog.text.count('runs on each node') == 1
+
+
+def test_a_block_on_an_event_loop_whose_body_runs_without_the_place(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """The warning is the same."""
+
+    async def run() -> None:
+        async with store.async_job('a') as job:
+            await job.register_task_lock('singleton:x', 'another')
+            while job.can_claim_task('singleton:x'):
+                await asyncio.sleep(0.01)
+            async with job.singleton('x'):
+                pass
+
+    asyncio.run(run())
+    assert caplog.text.count('runs on each node') == 1
 
 
 def test_without_coordination() -> None:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from jobsync._core.redact import cut_repr
+from jobsync._event_log import EventLogger
 from jobsync._runtime import clock
 from jobsync._worker.session import Session
 from jobsync._worker.task_log import TaskLog
@@ -18,6 +19,7 @@ from jobsync.errors import JobsyncError, NotOwned
 
 __all__ = ['POLL_SEC', 'Place', 'Singleton', 'SingletonBase', 'Turn', 'TurnBase']
 
+_logger = EventLogger('jobsync.job')
 T = TypeVar('T', bound='TurnBase')
 
 POLL_SEC = 0.1
@@ -34,6 +36,8 @@ class TurnBase:
     def __init__(self, session: Session, key: str, token: int, *, is_held: bool) -> None:
         self._session, self._key, self._token = session, key, token
         self._is_over = not is_held
+        self.is_seen = False
+        """Whether the program has seen if the turn is true."""
         runtime = session.runtime
         lease = runtime.lease if is_held and runtime is not None else None
         self._fence = None if lease is None else lease.assignment.fence(lease.ref, key, token)
@@ -41,6 +45,7 @@ class TurnBase:
     def __bool__(self) -> bool:
         """Return whether the turn goes on. No I/O, no lock."""
         self._session.note_progress()
+        self.is_seen = True
         if not self._is_over and not self._goes_on():
             self._is_over = True
         return not self._is_over
@@ -76,6 +81,7 @@ class TurnBase:
         Raises:
             NotOwned: The turn never began, or coordination is off.
         """
+        self.is_seen = True
         if self._fence is None:
             has_cluster = self._session.config.enabled
             why = 'it does not hold this place' if has_cluster else 'there is no cluster, so there are no fences'
@@ -127,6 +133,17 @@ class Place:
         """Give the place back, so that it may pass on."""
         self._task_log.abandon(self.key)
 
+    def warn_of_blind_body(self) -> None:
+        """Log, once, that the body of a block has run without the place, and without a test of its turn."""
+        if self.key not in self._task_log.blind_places:
+            self._task_log.blind_places.add(self.key)
+            _logger.warning(
+                'node %r: the body of a block of %r has run while this worker did not hold the place. The block does not wait, '
+                'so a body that does not test its turn runs on each node: with job.singleton(…) as turn, and in it "if turn:"',
+                self.session.node_name,
+                self.key,
+            )
+
 
 class SingletonBase:
     """A place that one worker of the whole cluster holds at a time."""
@@ -171,6 +188,13 @@ class SingletonBase:
         finally:
             self._entry[:] = [None]
 
+    def _leave(self, error: BaseException | None) -> None:
+        """Give the place back at the end of a block."""
+        is_held, turn = self._is_held, self._last_turn
+        self._give_back(error)
+        if error is None and not is_held and turn is not None and not turn.is_seen:
+            self._place.warn_of_blind_body()
+
     def _release(self, error: BaseException | None) -> None:
         try:
             self._end_turn()
@@ -196,7 +220,7 @@ class Singleton(SingletonBase):
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
         """Give the place back."""
-        self._give_back(exc)
+        self._leave(exc)
 
     def __iter__(self) -> Iterator[Turn]:
         """Yield a turn each time this worker holds the place, until the node is to leave. Raise before the block."""

@@ -47,6 +47,8 @@ class TaskLog:
         self._open = OpenTasks()
         self._checked_out: dict[str, TaskStart] = {}
         """The tasks that are checked out, with the start for which each is."""
+        self.blind_places = set[str]()
+        """The places of which a warning was logged that a body has run without them."""
         self.claims = ClaimRecording(session, self.attempts, self._open)
 
     @property

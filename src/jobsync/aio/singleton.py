@@ -54,7 +54,7 @@ class AsyncSingleton(SingletonBase):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Give the place back."""
-        self._give_back(exc)
+        self._leave(exc)
 
     def __aiter__(self) -> AsyncIterator[AsyncTurn]:
         """Return turns: one each time this asyncio task holds the place, until the node is to leave."""

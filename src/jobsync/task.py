@@ -14,7 +14,8 @@ class Task:
     Do not change the attributes of a task.
 
     Args:
-        id: A string, an int, or another hashable value with a text that is the same in every process. Not None, a bool, a float,
+        id: A string, an int, or another hashable value with a text that is the same in every process, and as long as the work is
+            to be done: the key of a row, not the row, whose columns may change. Not None, a bool, a float,
             bytes, an empty text or one with NUL. PostgreSQL stores 1,800 bytes of it at most.
         name: A label, which jobsync does not use.
 

@@ -274,6 +274,17 @@ def test_doctor_of_a_large_cluster(url: str, namespace: Namespace) -> None:
     assert invoke(url, 'status', '--watch', '--every', 'nan').exit_code == 2
 
 
+def test_doctor_names_the_tasks_that_have_been_in_hand_the_longest(
+    url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three of them, with their nodes: where a task hangs, an operator knows which process to end."""
+    rows = [{'item': f't{number}', 'node': f'w{number}'} for number in range(5)]
+    monkeypatch.setattr(Cluster, 'incomplete', Mock(return_value=rows))
+    found = {row['subject']: row for row in json.loads(invoke(url, 'doctor', '--json').stdout)}
+    assert found['tasks']['verdict'] == 'warn'
+    assert "5 tasks, the oldest of them 't0' by 'w0', 't1' by 'w1', 't2' by 'w2': jobsync incomplete" in found['tasks']['words']
+
+
 @pytest.mark.parametrize('shell', ['bash', 'zsh', 'fish'])
 def test_completion(shell: str) -> None:
     """The script for a shell calls the command back, which then knows its commands."""

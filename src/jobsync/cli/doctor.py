@@ -16,6 +16,7 @@ from rich.text import Text
 
 from jobsync._core.counting import counted
 from jobsync._core.records import LockEdit, LockFilter
+from jobsync._core.redact import cut_repr
 from jobsync.cli.common import ATTENTION, absence, other_namespaces, reading_command, with_kind
 from jobsync.cli.folders import DoctorFinding, examine_folders
 from jobsync.cli.output import age, console, plain, print_json
@@ -37,6 +38,8 @@ _REBALANCES, _CALM, _CALM_LEADERS = 200, 20, 2
 """How many rebalances are read; how many, and how many changes of the leader, are not remarkable within an hour."""
 _MOST_PROBLEMS = 20
 """How many problems of a cluster are findings: when all of very many nodes are silent, no other finding would be seen."""
+_MOST_TASKS = 3
+"""How many of the tasks that have been in hand for long are named."""
 _ALARMS = {
     'NOSPACE': 'no write succeeds until the store is compacted and defragmented, and the alarm is disarmed '
     '(etcdctl alarm disarm)',
@@ -124,9 +127,11 @@ def _tried(subject: str, findings: Iterator[DoctorFinding]) -> Iterator[DoctorFi
 
 
 def _held_up(cluster: Cluster) -> Iterator[DoctorFinding]:
-    """Yield how many tasks have been in hand for long."""
+    """Yield how many tasks have been in hand for long, and the oldest of them."""
     if held_up := cluster.incomplete(older_than=3600):
-        yield DoctorFinding('warn', 'tasks', f'begun over an hour ago and not complete: {counted(len(held_up), "task")}')
+        oldest = ', '.join(f'{cut_repr(row["item"])} by {row["node"]!r}' for row in held_up[:_MOST_TASKS])
+        words = f'begun over an hour ago and not complete: {counted(len(held_up), "task")}, the oldest of them {oldest}'
+        yield DoctorFinding('warn', 'tasks', f'{words}: jobsync incomplete --older-than 3600')
     else:
         yield DoctorFinding('ok', 'tasks', 'none was begun over an hour ago and is not complete')
 

@@ -151,6 +151,21 @@ def test_what_waits_behind_a_task_that_takes_long_does_not_look_stuck(store: Sto
         assert job._task_log.renewal._tasks == {}
 
 
+def test_what_was_claimed_a_moment_ago_is_not_claimed_again(store: Store, faulty: FaultyBackend) -> None:
+    """A loop over short tasks claims each of them once, whenever the alarm rings."""
+    with store.job('a', config={'backend': faulty, **PATIENT}) as job:
+        batches = job._claim_loop(range(5), None)
+        batches.size = 5
+        loop = batches.run_batch(range(5))
+        assert next(loop) == 0
+        calls = faulty.calls.count('append_claims')
+        job._task_log.renewal._renew()
+        assert faulty.calls.count('append_claims') == calls
+        assert len(job._task_log.renewal._tasks) == 4
+        loop.close()
+        batches.leave()
+
+
 # --- stores that fail -------------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from jobsync._worker.session import Session
 __all__ = ['ClaimRenewal']
 
 _RENEW_SEC = 30.0
-"""How often the claims are renewed."""
+"""How often the claims are renewed that are half as old: a task waits under a claim of at most 45 seconds."""
 
 
 class ClaimRenewal:
@@ -21,14 +21,16 @@ class ClaimRenewal:
 
     def __init__(self, session: Session, date: dt.date) -> None:
         self._session, self._date = session, date
-        self._tasks: dict[str, int] = {}
-        """key -> hash token"""
+        self._tasks: dict[str, tuple[int, float]] = {}
+        """key -> hash token, and when the task was claimed"""
         self._alarm = Alarm(session.node_name, _RENEW_SEC, self._renew)
 
     def add(self, tasks: Mapping[str, int]) -> None:
         """Renew the claims of these tasks (key -> hash token) from time to time until they are claimed again with their batch."""
         if tasks and self._session.runtime is not None:
-            self._tasks.update(tasks)
+            now = clock.now()
+            for key, token in tasks.items():
+                self._tasks.setdefault(key, (token, now))
             self._alarm.set()
 
     def drop(self, keys: Iterable[str]) -> None:
@@ -42,13 +44,14 @@ class ClaimRenewal:
         self._alarm.cancel()
 
     def _renew(self) -> None:
-        session, tasks = self._session, self._tasks.copy()
+        session, waiting = self._session, self._tasks.copy()
         runtime = session.runtime
-        if not tasks or runtime is None or session.is_leaving:
+        if not waiting or runtime is None or session.is_leaving:
             return
-        ref = runtime.agent.ref
+        ref, until = runtime.agent.ref, clock.now() - _RENEW_SEC / 2
         with suppress(Exception):  # only monitors read these claims, and the next alarm tries again
-            in_flight = {start.key for start in list(runtime.lease.in_flight)}  # another loop is at such a task, whose claim says since when
+            tasks = {key: token for key, (token, claimed_at) in waiting.items() if claimed_at <= until}
+            in_flight = {start.key for start in list(runtime.lease.in_flight)}  # in another loop: their claims say since when
             if owned := [key for key in runtime.lease.ours(tasks, clock.now) if key not in in_flight]:
                 backend = session.needed_backend
                 backend.append_claims(ref, owned, self._date)

@@ -24,15 +24,15 @@ class OpenTasks:
     # So many tasks share a shelf, which is never removed.
 
     def __init__(self) -> None:
-        self._shelves: tuple[dict[TaskStart, float], ...] = tuple({} for _ in range(_SHELVES))
-        """The starts, each with its moment on ``clock.now``."""
+        self._shelves: tuple[dict[TaskStart, tuple[float, int]], ...] = tuple({} for _ in range(_SHELVES))
+        """The starts, each with its moment on ``clock.now``, and the number that ``add`` was given."""
 
-    def _shelf(self, key: str) -> dict[TaskStart, float]:
+    def _shelf(self, key: str) -> dict[TaskStart, tuple[float, int]]:
         return self._shelves[hash(key) % _SHELVES]
 
-    def add(self, start: TaskStart) -> None:
-        """Have a task open because of this start."""
-        self._shelf(start.key)[start] = clock.now()
+    def add(self, start: TaskStart, number: int) -> None:
+        """Have a task open because of this start; ``number`` is the place of this step among the numbers of the starts."""
+        self._shelf(start.key)[start] = clock.now(), number
 
     def remove(self, start: TaskStart) -> None:
         """Have a task open because of this start no more."""
@@ -50,6 +50,10 @@ class OpenTasks:
         """Return the starts of a task."""
         return [start for start in list(self._shelf(key)) if start.key == key]
 
+    def numbered(self, key: str) -> dict[TaskStart, int]:
+        """Return the starts of a task, each with the number that ``add`` was given."""
+        return {start: number for start, (_, number) in self._shelf(key).copy().items() if start.key == key}
+
     def all(self) -> list[TaskStart]:
         """Return all starts, in their order."""
         return sorted((start for shelf in self._shelves for start in list(shelf)), key=lambda start: start.number)
@@ -62,6 +66,6 @@ class OpenTasks:
         """Return for each open task when it was started last, on ``clock.now``."""
         last: dict[str, float] = {}
         for shelf in self._shelves:
-            for start, moment in shelf.copy().items():
+            for start, (moment, _) in shelf.copy().items():
                 last[start.key] = max(moment, last.get(start.key, moment))
         return list(last.values())

@@ -135,7 +135,7 @@ class TaskLog:
         def begin(start: TaskStart) -> bool:
             is_ours = self._begin_alone(runtime, start, token) and (runtime is None or runtime.agent.ref == claimed.run)
             if is_ours:
-                self._open.add(start)
+                self._open.add(start, next(_numbers))
             return is_ours
 
         return self._check_out(self._new_start(key), begin)
@@ -175,7 +175,7 @@ class TaskLog:
         if runtime is None:
             if self.claims.is_entering([key]):
                 return False
-            self._open.add(start)
+            self._open.add(start, next(_numbers))
             return True
         lease, ref = runtime.lease, runtime.agent.ref
         # t=0  the start is noted, and its claim is on the way
@@ -190,7 +190,7 @@ class TaskLog:
             # t=31  the claim is recorded: the lease runs, and another node owns the task
             # So a token that is to be handed over meanwhile is left to the next owner.
             if lease.may_claim(key, token, clock.now):
-                self._open.add(start)
+                self._open.add(start, next(_numbers))
                 return True
             self.claims.give_up_unstarted([key])
         self.claims.log_refusal([key])
@@ -284,10 +284,11 @@ class TaskLog:
             return []
         # t=0  a body works on the task, and another worker starts it
         # t=1  the body fails: abandoned now, the task would not be in flight while the other works on it
-        starts = [*self._open.of(start.key), start]
-        own = [each for each in starts if each.worker == start.worker]
-        first = min(each.number for each in own)
-        return own if any(each.worker != start.worker and each.number > first for each in starts) else starts
+        # The other one may have begun its start before the body, and have it open since: so its place is that of the opening.
+        opened = self._open.numbered(start.key)
+        own = [each for each in {**opened, start: 0} if each.worker == start.worker]
+        begun = min(each.number for each in own)
+        return own if any(each.worker != start.worker and number > begun for each, number in opened.items()) else [*opened, start]
 
     def abandon(self, key: str) -> None:
         """End the work on a task, whatever has started it: no longer in flight, and incomplete."""

@@ -8,7 +8,11 @@ from typing import Any
 
 import pytest
 from tests.job.stores import Store, kinds
-from tests.job.test_two_at_one_task import OTHER, add, begin_a_block, holders
+from tests.job.test_two_at_one_task import HERE, OTHER, THIRD, Between, add, begin_a_block, holders
+
+from jobsync import Job
+from jobsync._worker.store_calls import acting_for
+from jobsync.errors import NotOwned
 
 
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
@@ -30,3 +34,47 @@ def test_a_block_fails_that_has_begun_while_the_claim_of_another_worker_was_on_i
         with suppress(ZeroDivisionError):
             ends[0](ZeroDivisionError())
         assert holders(job) == ([OTHER], [OTHER])
+
+
+class Block:
+    """A worker's block of the task, which may be refused."""
+
+    def __init__(self, job: Job, worker: int) -> None:
+        self._block, self._worker = job.task('x'), worker
+        self.is_begun = False
+
+    def begin(self) -> None:
+        """Begin it, if the task is to be had."""
+        with suppress(NotOwned), acting_for(self._worker):
+            self._block.__enter__()
+            self.is_begun = True
+
+    def end(self) -> None:
+        """End it."""
+        with acting_for(self._worker):
+            self._block.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_is_completed_and_begun_anew_by_a_third_worker_while_a_block_ends(store: Store) -> None:
+    """The third one has it, at whatever line: it would not be in flight, and a fourth could begin it."""
+    with store.job('a') as job:
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            end, third, fourth = begin_a_block(job), Block(job, THIRD), Block(job, OTHER)
+
+            def pass_on(third: Block = third) -> None:
+                with acting_for(OTHER):
+                    job.complete('x')
+                third.begin()
+
+            with acting_for(HERE), (between := Between(line, pass_on)):
+                end(None)
+            assert holders(job) == (([THIRD], [THIRD]) if third.is_begun else ([], [])), line
+            if third.is_begun:
+                fourth.begin()
+                assert not fourth.is_begun, line
+                third.end()
+                assert holders(job) == ([], []), line
+    assert line > 20

@@ -242,12 +242,15 @@ class TaskLog:
 
     def finish(self, key: str) -> None:
         """End the work on a task: no longer in flight, and complete once ``completions`` has recorded it."""
+        self._finish(key, self._open.of(key))
+
+    def _finish(self, key: str, starts: Sequence[TaskStart]) -> None:
         self.session.note_progress()
         # t=0  this node finishes a task, whose completion is gathered with others for a moment
         # t=1  the leader wants the token for another node, and this node acknowledges: the task is not in flight
         # t=2  the other node claims the task, finds no completion, and does it again
         # So the token is held until the completion is recorded.
-        starts, checked_out, runtime = self._open.of(key), self._checked_out.get(key), self.session.runtime
+        checked_out, runtime = self._checked_out.get(key), self.session.runtime
         if runtime is not None:
             runtime.lease.unrecorded[key] = worker_id() if checked_out is None else checked_out.worker
         # To the completions first: a signal between the two steps may not lose the task.
@@ -261,9 +264,11 @@ class TaskLog:
 
     def finish_checked_out(self, start: TaskStart) -> None:
         """End the work on a task for whose start it was checked out, unless that has ended already."""
-        if self._checked_out.get(start.key) is start:
+        # Read at once, so that what is begun after the end of this start is none of them.
+        starts = self._open.of(start.key)
+        if start in starts:
             self.session.check_may_write()
-            self.finish(start.key)
+            self._finish(start.key, starts)
 
     def abandon_checked_out(self, start: TaskStart) -> None:
         """End the work on a task that has failed, for whose start it was checked out, unless that has ended already.

@@ -91,7 +91,7 @@ def left_behind(lease: Lease, log: TaskLog) -> Iterator[str]:
     """Yield the names of what a call has left that is over."""
     marks = {
         'in flight': lease.in_flight,
-        'checked out': log._checked_out,
+        'checked out': log._checked_out.keys(),
         'open': log._open.keys(),
         'waiting': lease.waiting,
         'followers': log.completions._followers,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.job.stores import Store, kinds
-from tests.job.test_two_at_one_task import HERE, OTHER, THIRD, Between, add, begin_a_block, holders
+from tests.job.test_two_at_one_task import HERE, OTHER, THIRD, Between, add, begin_a_block, holders, two_in_turns
 
 from jobsync import Job
 from jobsync._worker.store_calls import acting_for
@@ -78,3 +78,34 @@ def test_a_task_is_completed_and_begun_anew_by_a_third_worker_while_a_block_ends
                 third.end()
                 assert holders(job) == ([], []), line
     assert line > 20
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_third_worker_has_a_task_that_two_others_have_ended_at_once(store: Store) -> None:
+    """One completes it as the block of the other fails: a fourth could begin it, and the third would record nothing."""
+    with store.job('a') as job:
+        thirds = list[Block]()
+
+        def begin() -> Callable[[], object]:
+            thirds.append(Block(job, THIRD))
+            end = begin_a_block(job)
+
+            def fail() -> None:
+                with suppress(ZeroDivisionError):
+                    end(ZeroDivisionError())
+
+            return fail
+
+        def pass_on() -> None:
+            with acting_for(OTHER):
+                job.complete('x')
+            thirds[-1].begin()
+
+        for _ in two_in_turns(pass_on, ('finish', '_finish', '_end', '_remove_marks'), begin):
+            third, fourth = thirds[-1], Block(job, OTHER)
+            assert holders(job) == (([THIRD], [THIRD]) if third.is_begun else ([], []))
+            if third.is_begun:
+                fourth.begin()
+                assert not fourth.is_begun
+                third.end()
+                assert holders(job) == ([], [])

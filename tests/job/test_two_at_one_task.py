@@ -27,11 +27,11 @@ from jobsync import Job
 from jobsync._core.agent.in_flight import TaskStart
 from jobsync._core.agent.lease import Lease
 from jobsync._runtime import threads
-from jobsync._worker import open_tasks, task_log
+from jobsync._worker import task_log, task_starts
 from jobsync._worker.store_calls import acting_for, worker_id
 from jobsync.errors import NotOwned
 
-FILES = task_log.__file__, open_tasks.__file__, sys.modules[Lease.__module__].__file__
+FILES = task_log.__file__, task_starts.__file__, sys.modules[Lease.__module__].__file__
 ENDING = 'take_back', '_abandon', '_end', '_remove_marks'
 """The functions that end a start."""
 HERE, OTHER, THIRD = -1, -2, -3

@@ -163,7 +163,7 @@ class Checks:
         marks = {
             'in flight': [start.key for start in lease.in_flight],
             'unrecorded': lease.unrecorded,
-            'checked out': job._task_log._checked_out,
+            'checked out': job._task_log._checked_out.keys(),
             'waiting': ['a loop'] * len(lease.waiting),
         }
         added = self._world.added

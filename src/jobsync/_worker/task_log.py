@@ -16,9 +16,9 @@ from jobsync._worker.claim_recording import Claimed, ClaimRecording
 from jobsync._worker.claim_renewal import ClaimRenewal
 from jobsync._worker.completions import Completions
 from jobsync._worker.history import DateHistory
-from jobsync._worker.open_tasks import OpenTasks
 from jobsync._worker.session import Session
 from jobsync._worker.store_calls import worker_id
+from jobsync._worker.task_starts import TaskStarts
 from jobsync.errors import ConfigError
 
 __all__ = ['TaskLog']
@@ -44,9 +44,9 @@ class TaskLog:
         self.completions = Completions(session, date, self._release_recorded)
         self.attempts = TaskAttempts(session, date)
         self.history, self.renewal = DateHistory(session, date), ClaimRenewal(session, date)
-        self._open = OpenTasks()
-        self._checked_out: dict[str, TaskStart] = {}
-        """The tasks that are checked out, with the start for which each is."""
+        self._open = TaskStarts()
+        self._checked_out = TaskStarts()
+        """The starts for which tasks are checked out. Of several of a task the first has it, and the others are about to end."""
         self.blind_places = set[str]()
         """The places of which a warning was logged that a body has run without them."""
         self.claims = ClaimRecording(session, self.attempts, self._open)
@@ -67,7 +67,8 @@ class TaskLog:
 
     def turns(self) -> list[str]:
         """Return the keys of the singletons and scheduled functions that have a turn: checked out, and no open task."""
-        return [key for key in list(self._checked_out) if key not in self._open]
+        checked_out = self._checked_out.keys()
+        return [key for key in checked_out if key not in self._open]
 
     def is_open(self, key: str) -> bool:
         """Return whether this task is open."""
@@ -75,12 +76,12 @@ class TaskLog:
 
     def has_checked_out(self, key: str) -> bool:
         """Return whether this worker has checked out the task."""
-        start = self._checked_out.get(key)
+        start = self._checked_out.first(key)
         return start is not None and start.worker == worker_id()
 
     def is_with_another(self, key: str) -> bool:
         """Return whether another worker has checked out the task."""
-        start = self._checked_out.get(key)
+        start = self._checked_out.first(key)
         return start is not None and start.worker != worker_id()
 
     @property
@@ -148,9 +149,12 @@ class TaskLog:
         # A signal's handler may raise at any step here or in ``start``, and the program may go on: after a timeout by SIGALRM,
         # say, or Ctrl-C at a prompt. A mark that stayed behind would keep all other workers from the task, and delay every
         # hand-over of its token.
+        # Each adds its own start, and reads then which was first: two threads at the same task find the same one. And each start
+        # is removed by itself: from a dict with one for each task, two that end a task at once could remove that of a third.
         try:
-            # setdefault is one step: of two threads at the same task one finds its own start, the other that of the first.
-            if self._checked_out.setdefault(start.key, start) is not start:
+            self._checked_out.add(start, start.number)
+            if self._checked_out.first(start.key) is not start:
+                self._end([start])
                 return None
             if begin(start):
                 return start
@@ -201,7 +205,7 @@ class TaskLog:
         # A program may add a task each time it works on it, and complete none: all its starts would take ever more memory. Each
         # earlier one is known to its caller by now, or will be taken back.
         own = [each for each in self._open.of(start.key) if each.worker == start.worker and each.number < start.number]
-        checked_out = self._checked_out.get(start.key)
+        checked_out = self._checked_out.first(start.key)
         self._end([each for each in sorted(own, key=lambda each: each.number)[1:] if each is not checked_out])
 
     def take_back(self, start: TaskStart) -> bool:
@@ -250,7 +254,7 @@ class TaskLog:
         # t=1  the leader wants the token for another node, and this node acknowledges: the task is not in flight
         # t=2  the other node claims the task, finds no completion, and does it again
         # So the token is held until the completion is recorded.
-        checked_out, runtime = self._checked_out.get(key), self.session.runtime
+        checked_out, runtime = self._checked_out.first(key), self.session.runtime
         if runtime is not None:
             runtime.lease.unrecorded[key] = worker_id() if checked_out is None else checked_out.worker
         # To the completions first: a signal between the two steps may not lose the task.
@@ -285,7 +289,7 @@ class TaskLog:
 
     def _ended_with(self, start: TaskStart) -> list[TaskStart]:
         """Return the starts of a task that are to end with a body that has failed."""
-        if self._checked_out.get(start.key, start) is not start:
+        if self._checked_out.first(start.key) not in (None, start):
             return []
         # t=0  a body works on the task, and another worker starts it
         # t=1  the body fails: abandoned now, the task would not be in flight while the other works on it
@@ -304,7 +308,7 @@ class TaskLog:
             raise
 
     def _all_starts(self, key: str) -> list[TaskStart]:
-        checked_out = self._checked_out.get(key)
+        checked_out = self._checked_out.first(key)
         return [*self._open.of(key), *([] if checked_out is None else [checked_out])]
 
     def _abandon(self, key: str, starts: Sequence[TaskStart]) -> None:
@@ -382,8 +386,7 @@ class TaskLog:
     def _remove_marks(self, starts: Sequence[TaskStart]) -> None:
         for start in starts:
             self._open.remove(start)
-            if self._checked_out.get(start.key) is start:
-                self._checked_out.pop(start.key, None)
+            self._checked_out.remove(start)
         runtime = self.session.runtime
         if runtime is not None:
             runtime.lease.finish(starts)

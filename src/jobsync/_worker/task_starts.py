@@ -1,17 +1,17 @@
-"""The open tasks of one node, each with the starts that are not over."""
+"""Starts of tasks that are not over, found by the key of their task."""
 
 from __future__ import annotations
 
 from jobsync._core.agent.in_flight import TaskStart
 from jobsync._runtime import clock
 
-__all__ = ['OpenTasks']
+__all__ = ['TaskStarts']
 
 _SHELVES = 256
 
 
-class OpenTasks:
-    """The starts of open tasks, found by the key of their task.
+class TaskStarts:
+    """The starts because of which tasks are open, or are checked out, found by the key of their task.
 
     Any thread may add and remove at any time, also the handler of a signal in the midst of another step: each is one operation of
     a ``dict``.
@@ -31,11 +31,11 @@ class OpenTasks:
         return self._shelves[hash(key) % _SHELVES]
 
     def add(self, start: TaskStart, number: int) -> None:
-        """Have a task open because of this start; ``number`` is the place of this step among the numbers of the starts."""
+        """Add a start; ``number`` is the place of this step among the numbers of all starts."""
         self._shelf(start.key)[start] = clock.now(), number
 
     def remove(self, start: TaskStart) -> None:
-        """Have a task open because of this start no more."""
+        """Remove a start, and no other one."""
         self._shelf(start.key).pop(start, None)
 
     def has(self, start: TaskStart) -> bool:
@@ -43,12 +43,16 @@ class OpenTasks:
         return start in self._shelf(start.key)
 
     def __contains__(self, key: object) -> bool:
-        """Return whether a task is open."""
+        """Return whether a task has a start."""
         return isinstance(key, str) and bool(self.of(key))
 
     def of(self, key: str) -> list[TaskStart]:
-        """Return the starts of a task."""
+        """Return the starts of a task, in the order in which they were added."""
         return [start for start in list(self._shelf(key)) if start.key == key]
+
+    def first(self, key: str) -> TaskStart | None:
+        """Return which start of a task was added first."""
+        return next(iter(self.of(key)), None)
 
     def numbered(self, key: str) -> dict[TaskStart, int]:
         """Return the starts of a task, each with the number that ``add`` was given."""
@@ -59,11 +63,11 @@ class OpenTasks:
         return sorted((start for shelf in self._shelves for start in list(shelf)), key=lambda start: start.number)
 
     def keys(self) -> list[str]:
-        """Return the keys of the open tasks, in the order of their starts."""
+        """Return the keys of the tasks, in the order of their starts."""
         return list(dict.fromkeys(start.key for start in self.all()))
 
     def begun_at(self) -> list[float]:
-        """Return for each open task when it was started last, on ``clock.now``."""
+        """Return for each task when its last start was added, on ``clock.now``."""
         last: dict[str, float] = {}
         for shelf in self._shelves:
             for start, (moment, _) in shelf.copy().items():

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from tests.job.stores import Store, kinds
+from tests.job.test_interrupted import left_behind
 from tests.job.test_two_at_one_task import HERE, OTHER, THIRD, Between, add, begin_a_block, holders, two_in_turns
+from tests.signals import AlarmError, Interruption
 
 from jobsync import Job
 from jobsync._worker.store_calls import acting_for
@@ -109,3 +111,37 @@ def test_a_third_worker_has_a_task_that_two_others_have_ended_at_once(store: Sto
                 assert not fourth.is_begun
                 third.end()
                 assert holders(job) == ([], [])
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+@pytest.mark.parametrize('is_block', [False, True])
+def test_nothing_stays_behind_where_a_start_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch, is_block: bool) -> None:
+    """Wherever a signal's handler raises: the token would be kept, and the task from all other workers, until the job leaves."""
+    with store.job('a') as job:
+        lease, log = job._session.lease, job._task_log
+        assert lease is not None
+        monkeypatch.setattr(log.claims, 'record_alone', lambda *_: False)
+
+        def begin() -> None:
+            if is_block:
+                with suppress(NotOwned), job.task('x'):
+                    pass
+            else:
+                assert not job.add_task('x')
+
+        begin()  # which imports
+        point, is_interrupted, left = 0, True, list[int]()
+        while is_interrupted:
+            point, is_interrupted = point + 1, False
+            try:
+                with Interruption(point) as interruption:
+                    begin()
+                    interruption.at = None  # the call has returned
+            except AlarmError as error:
+                error.__traceback__, is_interrupted = None, True
+            if list(left_behind(lease, log)):
+                left.append(point)
+                log.abandon('x')
+                lease.finish(list(lease.in_flight))
+        assert not left
+    assert point > 20

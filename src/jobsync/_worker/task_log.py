@@ -97,10 +97,10 @@ class TaskLog:
         try:
             if self._begin_claimed(start, token):
                 return start
+            self._end([start])
         except BaseException:
             self.take_back(start)
             raise
-        self._end([start])
         return None
 
     def check_out(self, key: str, token: int) -> TaskStart | None:
@@ -158,10 +158,10 @@ class TaskLog:
                 return None
             if begin(start):
                 return start
+            self.take_back(start)
         except BaseException:
             self.take_back(start)
             raise
-        self.take_back(start)
         return None
 
     def _begin_alone(self, runtime: NodeRuntime | None, start: TaskStart, token: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -145,3 +146,23 @@ def test_nothing_stays_behind_where_a_start_is_refused(store: Store, monkeypatch
                 lease.finish(list(lease.in_flight))
         assert not left
     assert point > 20
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_nothing_stays_behind_where_a_signal_ends_add_task_on_an_event_loop(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its handler may raise after the thread has started the task: the asyncio task, which goes on, will not work on it."""
+
+    def interrupt(*_: object) -> None:
+        raise AlarmError
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            with monkeypatch.context() as patch:
+                patch.setattr(job._job._task_log, 'confirm', interrupt)
+                with pytest.raises(AlarmError):
+                    await job.add_task('x')
+            assert holders(job._job) == ([], [])
+
+    asyncio.run(work())

@@ -297,7 +297,11 @@ class AsyncJob:
 
         start = await self._call(lambda: self._job._start(task), undo)
         if start is not None:
-            self._job._task_log.confirm(start)
+            try:
+                self._job._task_log.confirm(start)
+            except BaseException:  # of a signal's handler
+                undo(start)
+                raise
         return start is not None
 
     def claim(self, tasks: Iterable[T] | AsyncIterable[T], batch: int | None = None, once: bool = False) -> Claims[T]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 from tests.job.stores import Store, kinds
 from tests.job.test_interrupted import left_behind
 from tests.job.test_two_at_one_task import HERE, OTHER, THIRD, Between, add, begin_a_block, holders, two_in_turns
+from tests.job.waiting import DEADLINE_SEC
 from tests.signals import AlarmError, Interruption
 
-from jobsync import Job
+from jobsync import AsyncJob, Job
 from jobsync._worker.store_calls import acting_for
 from jobsync.errors import NotOwned
 
@@ -164,5 +166,63 @@ def test_nothing_stays_behind_where_a_signal_ends_add_task_on_an_event_loop(
                 with pytest.raises(AlarmError):
                     await job.add_task('x')
             assert holders(job._job) == ([], [])
+
+    asyncio.run(work())
+
+
+async def cancelled(job: AsyncJob, step: str, goes_on: threading.Event, call: Awaitable[object]) -> None:
+    """Make a call for the present asyncio task that is cancelled amid a step of its thread, which goes on later."""
+    loop, task, log = asyncio.get_running_loop(), asyncio.current_task(), job._job._task_log
+    assert task is not None
+    owner: Any = log.claims if hasattr(log.claims, step) else log
+    do = getattr(owner, step)
+
+    def do_late(*arguments: Any, **named: Any) -> object:
+        setattr(owner, step, do)
+        loop.call_soon_threadsafe(task.cancel)
+        assert goes_on.wait(DEADLINE_SEC)
+        return do(*arguments, **named)
+
+    setattr(owner, step, do_late)
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    task.uncancel()
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+@pytest.mark.parametrize('first', ['block', 'loop', 'complete'])
+@pytest.mark.parametrize('second', ['block', 'add_task'])
+def test_a_task_is_begun_once_more_after_a_call_was_cancelled(store: Store, first: str, second: str) -> None:
+    """As after a timeout: the thread goes on with the call, whose end was the end of what its asyncio task has begun since."""
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            goes_on, claims = threading.Event(), job.claim(['x'])
+            if first == 'complete':
+                assert await job.add_task('x')
+                await cancelled(job, 'check_begun', goes_on, job.complete('x'))
+            elif first == 'loop':
+                await cancelled(job, 'record_owned', goes_on, anext(claims))
+            else:
+                await cancelled(job, 'record_alone', goes_on, job.task('x').__aenter__())
+
+            async def go_on() -> None:
+                goes_on.set()
+                assert job._threads._calls is not None
+                while job._threads._calls._unfinished:  # type: ignore[attr-defined]
+                    await asyncio.sleep(0.01)
+                assert len(holders(job._job)[1]) == 1
+
+            asyncio.get_running_loop().call_later(1, goes_on.set)
+            if second == 'block':
+                async with job.task('x'):
+                    await go_on()
+            else:
+                assert await job.add_task('x')
+                await go_on()
+                await job.complete('x')
+            assert holders(job._job) == ([], [])
+            assert store.audits[0] == 'x'
+            await claims.aclose()
 
     asyncio.run(work())

@@ -114,6 +114,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         self._loop.leave()
 
     async def _next_of_batch(self) -> T | Literal[_EndOfTasks.END]:
+        await self._threads.until_undone()
         await self._until_left()
         work = self._batch
         future = self._threads.submit(partial(next, work, END))
@@ -143,26 +144,18 @@ class Claims(AsyncIterator[T], Generic[T]):
 
     def _leave(self, work: Iterator[T], future: Future[T | Literal[_EndOfTasks.END]]) -> None:
         """Leave the batch half-way, once the thread that runs it has returned."""
+
         # t=0  a thread runs the batch: it records claims, and is to return a task
         # t=1  the call is cancelled here. The batch cannot be closed under the thread
         # t=2  the thread returns, with a task in flight that no caller will finish: the batch is closed in that thread
         # t=3  the next call, which has waited for t=2, starts a new batch with what the old one has left
         # If no thread begins, the batch is as the call before has left it, and goes on with the next call: closed, it would
         # return the task once more that the caller has done since.
-        loop = asyncio.get_running_loop()
-        leaving = self._leaving = loop.create_future()
-
         def left(future: Future[T | Literal[_EndOfTasks.END]]) -> None:
-            # t=0  the batch is left, and that raises: there is no memory for it, or a span of the program's ends with an error
-            # t=1  the next call waits for the end of the batch: for ever, if only a success counted as one
-            try:
-                if not future.cancelled():
-                    self._close(work)
-            finally:
-                with suppress(RuntimeError):  # the event loop is closed
-                    loop.call_soon_threadsafe(leaving.set_result, None)
+            if not future.cancelled():
+                self._close(work)
 
-        future.add_done_callback(left)
+        self._leaving = self._threads.cut(future, left)
 
     def _close(self, work: Iterator[T]) -> None:
         """Leave a batch half-way, so that its task is no longer in flight."""

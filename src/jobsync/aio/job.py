@@ -68,7 +68,7 @@ def _in_thread(
         # t=2  never made, it would leave the task in flight, whose work is done: its token would wait for handover_timeout_sec
         def make_later(_: BaseException) -> None:
             with suppress(RuntimeError):  # the process can start no thread now
-                self._threads.submit(action)
+                self._threads.cut(self._threads.submit(action))
 
         return await self._call(action, drop=make_later if made_if_cancelled else None)
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -36,6 +37,8 @@ class Threads:
         self._has_closed = False
         self._numbers: WeakKeyDictionary[asyncio.Task[object], int] = WeakKeyDictionary()
         self._unused = itertools.count(-1, -1)
+        self._cut: WeakKeyDictionary[asyncio.Task[object], list[asyncio.Future[None]]] = WeakKeyDictionary()
+        """For each asyncio task the ends of its cancelled calls that are made all the same."""
 
     @property
     def are_open(self) -> bool:
@@ -66,15 +69,47 @@ class Threads:
 
         If it is cancelled before that, it is never made: ``drop`` is called with the exception.
         """
+        if undo is not None:
+            await self.until_undone()
         future = self.submit(action)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError as error:
             if undo is not None:
-                future.add_done_callback(lambda done: _undo(done, undo))
-            if drop is not None and future.cancelled():
+                self.cut(future, lambda done: _undo(done, undo))
+            elif drop is not None and future.cancelled():
                 drop(error)
+            elif drop is not None:
+                self.cut(future)
             raise
+
+    def cut(self, future: Future[R], then: Callable[[Future[R]], object] = lambda _: None) -> asyncio.Future[None]:
+        """Have ``then`` called once a cancelled call is over, and return what is done after that (see ``until_undone``)."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        over = loop.create_future()
+
+        # t=0  a batch is left, and that raises: there is no memory for it, or a span of the program's ends with an error
+        # t=1  the next call waits for the end of the batch: for ever, if only a success counted as one
+        def end(done: Future[R]) -> None:
+            try:
+                then(done)
+            finally:
+                with suppress(RuntimeError):  # the event loop is closed
+                    loop.call_soon_threadsafe(over.set_result, None)
+
+        future.add_done_callback(end)
+        if task is not None:
+            self._cut[task] = [*(each for each in self._cut.get(task, ()) if not each.done()), over]
+        return over
+
+    async def until_undone(self) -> None:
+        """Wait until the cancelled calls of the present asyncio task are over. To be called before it begins a task."""
+        # t=0  the beginning of a block is cancelled, by a timeout, say, while its claim is on the way; or a call of ``complete``
+        # t=1  the same asyncio task begins the task once more
+        # t=2  the call of t=0 goes on, and ends the task: it would not be in flight, amid the work
+        task = asyncio.current_task()
+        for over in [] if task is None else self._cut.get(task, ()):
+            await asyncio.shield(over)
 
     def call_here(self, action: Callable[[], R]) -> R:
         """Make a call that does no I/O in this thread, on behalf of the present asyncio task."""

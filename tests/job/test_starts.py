@@ -15,7 +15,7 @@ from tests.job.test_two_at_one_task import HERE, OTHER, THIRD, Between, add, beg
 from tests.job.waiting import DEADLINE_SEC
 from tests.signals import AlarmError, Interruption
 
-from jobsync import AsyncJob, Job
+from jobsync import AsyncJob, CoordinationConfig, Job
 from jobsync._worker.store_calls import acting_for
 from jobsync.errors import NotOwned
 
@@ -226,3 +226,22 @@ def test_a_task_is_begun_once_more_after_a_call_was_cancelled(store: Store, firs
             await claims.aclose()
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_loop_of_the_first_worker_that_has_added_a_task(store: Store) -> None:
+    """Its loop begins the task, though another one has added it since: two workers would wait for each other in their batches."""
+    with store.job('a') as job:
+        add(job, HERE)
+        add(job, OTHER)
+        for worker, begun in (OTHER, []), (HERE, ['x']):
+            with acting_for(worker):
+                assert list(job.claim(['x'])) == begun
+
+
+def test_a_loop_over_tasks_that_another_worker_has_added_with_coordination_off() -> None:
+    """Without coordination each task may be begun."""
+    with Job('a', coordination_config=CoordinationConfig(enabled=False)) as job:
+        add(job, OTHER)
+        with acting_for(HERE):
+            assert list(job.claim(['x'])) == ['x']

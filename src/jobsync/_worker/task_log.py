@@ -165,9 +165,12 @@ class TaskLog:
         return None
 
     def _begin_alone(self, runtime: NodeRuntime | None, start: TaskStart, token: int) -> bool:
-        """Mark a task in flight, if it is this node's and no other worker has it open."""
-        is_ours = runtime is None or runtime.lease.begin(start, token, clock.now)
-        return is_ours and all(each.worker == start.worker for each in self._open.of(start.key))
+        """Mark a task in flight, if it is this node's and no other worker was the first of those that have it open."""
+        if runtime is None:
+            return True
+        # Of two workers that have both added the task, each in a batch of it, both would wait, were the first refused as well.
+        is_ours = runtime.lease.begin(start, token, clock.now)
+        return is_ours and ((first := self._open.first(start.key)) is None or first.worker == start.worker)
 
     def _begin_claimed(self, start: TaskStart, token: int) -> bool:
         """Mark a task in flight, record its claim, and have it open; return False if it is not this node's."""

@@ -245,3 +245,17 @@ def test_a_loop_over_tasks_that_another_worker_has_added_with_coordination_off()
         add(job, OTHER)
         with acting_for(HERE):
             assert list(job.claim(['x'])) == ['x']
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_loop_is_left_after_its_task_was_completed_and_added_anew(store: Store) -> None:
+    """The loop, which was kept, had ended its work on the task before: the task would not be in flight amid the new work."""
+    with store.job('a') as job:
+        loop = job.claim(['x'])
+        assert next(loop) == 'x'
+        job.complete('x')
+        assert job.add_task('x')
+        loop.close()
+        assert len(holders(job)[1]) == 1
+        job.complete('x')
+        assert holders(job) == ([], [])

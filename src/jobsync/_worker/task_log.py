@@ -298,9 +298,11 @@ class TaskLog:
         # t=1  the body fails: abandoned now, the task would not be in flight while the other works on it
         # The other one may have begun its start before the body, and have it open since: so its place is that of the opening.
         opened = self._open.numbered(start.key)
-        own = [each for each in {**opened, start: 0} if each.worker == start.worker]
+        if start not in opened:  # it has ended, and what is open has begun since
+            return [start]
+        own = [each for each in opened if each.worker == start.worker]
         begun = min(each.number for each in own)
-        return own if any(each.worker != start.worker and number > begun for each, number in opened.items()) else [*opened, start]
+        return own if any(each.worker != start.worker and number > begun for each, number in opened.items()) else list(opened)
 
     def abandon(self, key: str) -> None:
         """End the work on a task, whatever has started it: no longer in flight, and incomplete."""

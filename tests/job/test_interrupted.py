@@ -20,6 +20,7 @@ import pytest
 from tests.job.stores import Store, kinds
 from tests.job.waiting import wait_until
 from tests.signals import AlarmError, Interruption
+from tests.support.starts import abandon
 from tests.support.timings import DEADLINE_SEC
 
 import jobsync.database as db
@@ -120,17 +121,17 @@ def test_nothing_stays_behind(
         lease, log = job._session.lease, job._task_log
         assert lease is not None
         call(job, 'first')  # which starts threads, and imports
-        log.abandon('first')
+        abandon(log, 'first')
         with Interruption() as counted:
             call(job, 'counted')
-        log.abandon('counted')
+        abandon(log, 'counted')
         assert counted.count > 50
         for point in points(counted.count):
             task = f't{point}'
             try:
                 with Interruption(point):
                     call(job, task)
-                log.abandon(task)  # the call has taken another way, and has ended before this point
+                abandon(log, task)  # the call has taken another way, and has ended before this point
             except AlarmError as error:
                 error.__traceback__ = None
             wait_until(lambda: not lease.waiting, 'another thread has ended its call of the store')

@@ -13,6 +13,7 @@ from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
 from jobsync import Job
+from jobsync._core.agent.in_flight import TaskStart
 
 WATCHED = {'progress_timeout_sec': 0.5}
 
@@ -58,7 +59,7 @@ WAYS: dict[str, Callable[[Job], object]] = {
     'keep_going': lambda job: job.keep_going(),
     'singleton': lambda job: job.singleton('x').__enter__() and None,
     'complete': lambda job: job._task_log.finish('x'),
-    'abandon': lambda job: job._task_log.abandon('x'),
+    'take_back': lambda job: job._task_log.take_back(TaskStart('x')),
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from tests.job.stores import Store, kinds, owned_tasks
 from tests.job.waiting import wait_until
+from tests.support.starts import abandon
 from tests.support.timings import DEADLINE_SEC, TOKENS
 
 from jobsync import AsyncJob, BackendUnavailable, ClusterTimeout, Job, JobsyncError, NodeNameInUse, plugins
@@ -372,7 +373,7 @@ def test_a_store_that_hangs_does_not_keep_a_hurried_job_with_attempts(store: Sto
     job = store.job('a', config={'backend': backend, 'op_timeout_sec': 0.2, 'max_attempts': 3})
     with job:
         assert job.add_task(1)
-        job._task_log.abandon('1')
+        abandon(job._task_log, '1')
         leaving = threading.Thread(target=job.__exit__, args=(None, None, None))
         leaving.start()
         assert begun.wait(120)

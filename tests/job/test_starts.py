@@ -14,8 +14,10 @@ from tests.job.test_interrupted import left_behind
 from tests.job.test_two_at_one_task import HERE, OTHER, THIRD, Between, add, begin_a_block, holders, two_in_turns
 from tests.job.waiting import DEADLINE_SEC
 from tests.signals import AlarmError, Interruption
+from tests.support.starts import abandon, in_flight
 
 from jobsync import AsyncJob, CoordinationConfig, Job
+from jobsync._worker.singleton import Singleton
 from jobsync._worker.store_calls import acting_for
 from jobsync.errors import NotOwned
 
@@ -144,7 +146,7 @@ def test_nothing_stays_behind_where_a_start_is_refused(store: Store, monkeypatch
                 error.__traceback__, is_interrupted = None, True
             if list(left_behind(lease, log)):
                 left.append(point)
-                log.abandon('x')
+                abandon(log, 'x')
                 lease.finish(list(lease.in_flight))
         assert not left
     assert point > 20
@@ -259,3 +261,33 @@ def test_a_loop_is_left_after_its_task_was_completed_and_added_anew(store: Store
         assert len(holders(job)[1]) == 1
         job.complete('x')
         assert holders(job) == ([], [])
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_place_is_taken_while_a_signal_interrupts_its_return(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What gives it back once more leaves it to the one that has it by now: a third would have a turn beside that."""
+    with store.job('a') as job:
+        lease = job._session.lease
+        assert lease is not None
+        note_progress, turns = job._session.note_progress, list[Singleton]()
+
+        def interrupt() -> None:
+            if in_flight(lease) or turns:
+                note_progress()
+                return
+            turns.append(job.singleton('x'))
+            with acting_for(OTHER):
+                turns[0].__enter__()
+            raise AlarmError
+
+        place = job.singleton('x')
+        place.__enter__()
+        monkeypatch.setattr(job._session, 'note_progress', interrupt)
+        with pytest.raises(AlarmError):
+            place.__exit__(None, None, None)
+        assert turns[0]._is_held
+        assert in_flight(lease) == ['singleton:x']
+        with acting_for(THIRD), job.singleton('x') as third:
+            assert not third
+        turns[0].__exit__(None, None, None)
+        assert in_flight(lease) == []

@@ -21,7 +21,7 @@ import pytest
 from tests.job.stores import Store, kinds
 from tests.job.waiting import DEADLINE_SEC, wait_until
 from tests.signals import AlarmError, Interruption
-from tests.support.starts import in_flight
+from tests.support.starts import abandon, in_flight
 
 from jobsync import Job
 from jobsync._core.agent.in_flight import TaskStart
@@ -175,7 +175,7 @@ def test_a_task_is_begun_while_another_worker_gives_it_up(store: Store, begin: C
             with suppress(ZeroDivisionError), (between := Between(line, lambda: add(job, OTHER))):
                 end()
             assert holders(job) == (([OTHER], [OTHER]) if between.is_made else ([], [])), line
-            job._task_log.abandon('x')
+            abandon(job._task_log, 'x')
     assert line > 30
 
 
@@ -191,7 +191,7 @@ def test_a_task_is_begun_once_more_while_the_block_of_another_worker_fails(store
             with suppress(ZeroDivisionError), (between := Between(line, lambda: add(job, OTHER))):
                 end()
             assert holders(job) == (([OTHER], [OTHER]) if between.is_made else ([], [])), line
-            job._task_log.abandon('x')
+            abandon(job._task_log, 'x')
     assert line > 30
 
 
@@ -206,7 +206,7 @@ def test_a_task_is_begun_while_another_worker_completes_it(store: Store) -> None
             with (between := Between(line, lambda: add(job, OTHER))):
                 end()
             assert holders(job) in (([OTHER], [OTHER]), ([], [])), line
-            job._task_log.abandon('x')
+            abandon(job._task_log, 'x')
     assert line > 30
 
 
@@ -238,7 +238,7 @@ def test_an_interrupted_add_task_leaves_a_task_to_its_worker(store: Store) -> No
         while is_interrupted:
             point, is_interrupted = point + 1, False
             add(job, OTHER)
-            job._task_log.abandon('first')
+            abandon(job._task_log, 'first')
             try:
                 with Interruption(point) as interruption:
                     job.add_task('x')
@@ -247,7 +247,7 @@ def test_an_interrupted_add_task_leaves_a_task_to_its_worker(store: Store) -> No
                 error.__traceback__, is_interrupted = None, True
             if is_interrupted:
                 assert holders(job) == ([OTHER], [OTHER]), point
-            job._task_log.abandon('x')
+            abandon(job._task_log, 'x')
     assert point > 50
 
 
@@ -320,7 +320,7 @@ def test_a_task_is_completed_while_another_worker_adds_it(store: Store) -> None:
             with (between := Between(line, lambda: job.complete('x'))):
                 add(job, HERE)
             assert holders(job) in ((([HERE], [HERE]), ([], [])) if between.is_made else (([OTHER, HERE], [OTHER, HERE]),)), line
-            job._task_log.abandon('x')
+            abandon(job._task_log, 'x')
     assert line > 20
 
 
@@ -396,7 +396,7 @@ def test_the_last_start_of_a_task_is_taken_back_while_a_block_fails(store: Store
             if not between.is_made:
                 take_back(job, OTHER)
             assert holders(job) in (([], []), ([THIRD], [THIRD]) if third else ([], [])), line
-            job._task_log.abandon('x')
+            abandon(job._task_log, 'x')
     assert line > 10
 
 
@@ -415,7 +415,7 @@ def test_a_block_of_another_worker_comes_and_goes_while_a_task_is_added(store: S
             with (between := Between(line, whole_block)):
                 add(job, HERE)
             assert holders(job) in (([HERE], [HERE]), ([], [])), line
-            job._task_log.abandon('x')
+            abandon(job._task_log, 'x')
     assert line > 20
 
 
@@ -447,7 +447,7 @@ def test_a_task_is_begun_while_another_worker_begins_it_and_is_in_the_midst_of_g
 
         for _ in two_in_turns(lambda: add(job, HERE), ('start', '_begin_claimed'), lambda: add_and_give_up):
             assert holders(job) == ([HERE], [HERE])
-            job._task_log.abandon('x')
+            abandon(job._task_log, 'x')
 
 
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
@@ -469,7 +469,7 @@ def test_a_task_is_begun_while_the_claim_of_a_block_that_fails_is_on_its_way(
         with suppress(ZeroDivisionError):
             end()
         assert holders(job) == ([OTHER], [OTHER])
-        job._task_log.abandon('x')
+        abandon(job._task_log, 'x')
 
 
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
@@ -485,7 +485,7 @@ def test_a_task_is_begun_while_a_loop_takes_it_that_is_left(store: Store) -> Non
             with acting_for(HERE):
                 loop.close()
             assert holders(job) == (([OTHER], [OTHER]) if between.is_made else ([], [])), line
-            job._task_log.abandon('x')
+            abandon(job._task_log, 'x')
     assert line > 20
 
 
@@ -512,7 +512,7 @@ def test_a_task_is_begun_while_tasks_are_recorded_as_complete(store: Store) -> N
                 job.add_task('y')
                 with (between := Watching(line, lambda: add(job, OTHER))):
                     job.write_audit()
-            job._task_log.abandon('x')
+            abandon(job._task_log, 'x')
         assert not missing
     assert line > 10
 
@@ -534,7 +534,7 @@ def test_leaving_amid_add_task_waits_for_another_worker_at_the_task(store: Store
             add(job, OTHER)
             with (between := Between(line, leave)):
                 add(job, HERE)
-            job._task_log.abandon('x')
+            abandon(job._task_log, 'x')
         assert not not_waited_for
     assert line > 20
 
@@ -554,7 +554,7 @@ def test_leaving_waits_for_a_worker_that_has_added_the_task_as_well(store: Store
 
 def begin_and_abandon(job: Job) -> Callable[[], object]:
     add(job, HERE)
-    return lambda: job._task_log.abandon('x')
+    return lambda: abandon(job._task_log, 'x')
 
 
 def begin_and_record(job: Job) -> Callable[[], object]:
@@ -623,7 +623,7 @@ def test_leaving_amid_the_end_of_a_task_waits_for_another_worker_that_begins_it_
                 in_turn = InTurn(line, lambda: add(job, OTHER), then, leave)
                 with acting_for(HERE), suppress(ZeroDivisionError), in_turn:
                     end()
-                job._task_log.abandon('x')
+                abandon(job._task_log, 'x')
                 if not in_turn.are_made:
                     break
             if not in_turn.is_made:
@@ -654,7 +654,7 @@ def test_a_task_is_begun_and_ended_while_another_worker_gives_it_up(
                     end()
                 if in_turn.are_made and holders(job) != ([], []):
                     left.append((line, then))
-                job._task_log.abandon('x')
+                abandon(job._task_log, 'x')
                 if not in_turn.are_made:
                     break
             if not in_turn.is_made:
@@ -697,6 +697,6 @@ def test_leaving_beside_the_end_of_a_task_waits_for_another_worker_that_begins_i
             end = begin_a_block_that_fails(job)
             with suppress(ZeroDivisionError), (watched := Watched(line, lambda: add(job, OTHER), check)), acting_for(HERE):
                 end()
-            job._task_log.abandon('x')
+            abandon(job._task_log, 'x')
         assert not not_waited_for
     assert line > 30

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TypeVar
 
+from jobsync._core.agent.in_flight import TaskStart
 from jobsync._core.redact import cut_repr
 from jobsync._event_log import EventLogger
 from jobsync._runtime import clock
@@ -113,6 +114,8 @@ class Place:
 
     def __init__(self, session: Session, task_log: TaskLog, key: str, token: int) -> None:
         self.session, self._task_log, self.key, self.token = session, task_log, key, token
+        self._start: TaskStart | None = None
+        """The last start by which this object has taken the place."""
 
     @property
     def is_free_here(self) -> bool:
@@ -127,11 +130,15 @@ class Place:
         if self.session.is_over:  # another thread has left: the worker gets no turn, and no error
             return False
         self.session.check_inside()
-        return self._task_log.occupy(self.key, self.token)
+        start = self._task_log.occupy(self.key, self.token)
+        if start is not None:
+            self._start = start
+        return start is not None
 
     def give_back(self) -> None:
-        """Give the place back, so that it may pass on."""
-        self._task_log.abandon(self.key)
+        """Give the place back, so that it may pass on. May be repeated, also when another worker has the place by now."""
+        if self._start is not None:
+            self._task_log.take_back(self._start)
 
     def warn_of_blind_body(self) -> None:
         """Log, once, that the body of a block has run without the place, and without a test of its turn."""

@@ -107,17 +107,17 @@ class TaskLog:
         """Start a task and check it out to this worker; return None if another worker has it, or it is not this node's."""
         return self._check_out(self._new_start(key), lambda start: self._begin_claimed(start, token))
 
-    def occupy(self, key: str, token: int) -> bool:
+    def occupy(self, key: str, token: int) -> TaskStart | None:
         """Mark a task in flight and check it out to this worker, without a claim.
 
-        Return False, with nothing changed, if the task is not this node's, or any worker has checked it out: this one too.
+        Return None, with nothing changed, if the task is not this node's, or any worker has checked it out: this one too.
         """
         if self.session.is_leaving or key in self._checked_out:
-            return False
+            return None
         runtime = self._runtime
         if runtime is None and self.claims.is_entering([key]):
-            return False
-        return self._check_out(self._new_start(key), lambda start: self._begin_alone(runtime, start, token)) is not None
+            return None
+        return self._check_out(self._new_start(key), lambda start: self._begin_alone(runtime, start, token))
 
     def start_claimed(self, key: str, token: int, claimed: Claimed | None) -> TaskStart | None:
         """Mark a claimed task in flight and check it out, if the run that claimed it still owns it and no worker has it.
@@ -303,18 +303,6 @@ class TaskLog:
         own = [each for each in opened if each.worker == start.worker]
         begun = min(each.number for each in own)
         return own if any(each.worker != start.worker and number > begun for each, number in opened.items()) else list(opened)
-
-    def abandon(self, key: str) -> None:
-        """End the work on a task, whatever has started it: no longer in flight, and incomplete."""
-        try:
-            self._abandon(key, self._all_starts(key))
-        except BaseException:  # of a signal's handler, which may have come before the first step
-            self._abandon(key, self._all_starts(key))
-            raise
-
-    def _all_starts(self, key: str) -> list[TaskStart]:
-        checked_out = self._checked_out.first(key)
-        return [*self._open.of(key), *([] if checked_out is None else [checked_out])]
 
     def _abandon(self, key: str, starts: Sequence[TaskStart]) -> None:
         """End starts of a task, and have the attempt at it forgotten, unless it is still open, or finished by now."""

@@ -291,3 +291,30 @@ def test_a_place_is_taken_while_a_signal_interrupts_its_return(store: Store, mon
             assert not third
         turns[0].__exit__(None, None, None)
         assert in_flight(lease) == []
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_is_begun_and_finished_while_another_worker_gives_it_up(store: Store) -> None:
+    """Its token is held until it is recorded, at whatever line that happens: the next owner would do it again."""
+    with store.job('a') as job:
+        lease, log, not_held = job._session.lease, job._task_log, list[int]()
+        assert lease is not None
+
+        def add_and_finish() -> None:
+            with acting_for(OTHER):
+                assert job.add_task('x')
+                log.finish('x')
+
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            end = begin_a_block(job)
+            with suppress(ZeroDivisionError), (between := Between(line, add_and_finish)):
+                end(ZeroDivisionError())
+            if between.is_made and log.completions.has('x') and 'x' not in lease.unrecorded:
+                not_held.append(line)
+            log.completions.flush()
+            assert not lease.unrecorded
+            abandon(log, 'x')
+        assert not not_held
+    assert line > 20

@@ -258,10 +258,15 @@ class TaskLog:
         # t=2  the other node claims the task, finds no completion, and does it again
         # So the token is held until the completion is recorded.
         checked_out, runtime = self._checked_out.first(key), self.session.runtime
-        if runtime is not None:
-            runtime.lease.unrecorded[key] = worker_id() if checked_out is None else checked_out.worker
-        # To the completions first: a signal between the two steps may not lose the task.
-        self.completions.add([key])
+        try:
+            if runtime is not None:
+                runtime.lease.unrecorded[key] = worker_id() if checked_out is None else checked_out.worker
+            # To the completions first: a signal between the two steps may not lose the task.
+            self.completions.add([key])
+        except BaseException:  # of a signal's handler
+            if runtime is not None and not self.completions.has(key):
+                runtime.lease.unrecorded.pop(key, None)
+            raise
         self._end(starts)
 
     # t=0  worker 1 completes the task in the body of its loop, which goes on
@@ -308,9 +313,6 @@ class TaskLog:
         """End starts of a task, and have the attempt at it forgotten, unless it is still open, or finished by now."""
         self._end(starts)
         if starts and key not in self._open and not self.completions.has(key):
-            runtime = self.session.runtime
-            if runtime is not None:
-                runtime.lease.unrecorded.pop(key, None)
             self.attempts.give_up([key])
         self.session.note_progress()
 

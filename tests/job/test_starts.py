@@ -318,3 +318,28 @@ def test_a_task_is_begun_and_finished_while_another_worker_gives_it_up(store: St
             abandon(log, 'x')
         assert not not_held
     assert line > 20
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_block_begins_at_any_line_of_another_workers_start_and_fails(store: Store) -> None:
+    """What was not open as the block began is left to the other worker: it would pass on amid the work."""
+    with store.job('a') as job:
+        line, between, ended = 0, None, list[int]()
+        while between is None or between.is_made:
+            line += 1
+            blocks, were_open = list[Callable[[Exception | None], object]](), list[bool]()
+
+            def begin(blocks: list[Callable[[Exception | None], object]] = blocks, were_open: list[bool] = were_open) -> None:
+                were_open.append(job._task_log.is_open('x'))
+                blocks.append(begin_a_block(job))
+
+            with (between := Between(line, begin)):
+                add(job, OTHER)
+            for end in blocks:
+                with suppress(ZeroDivisionError):
+                    end(ZeroDivisionError())
+            if were_open == [False] and holders(job) != ([OTHER], [OTHER]):
+                ended.append(line)
+            abandon(job._task_log, 'x')
+        assert not ended
+    assert line > 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 from jobsync._core.agent.in_flight import TaskStart
@@ -18,14 +17,12 @@ from jobsync._worker.completions import Completions
 from jobsync._worker.history import DateHistory
 from jobsync._worker.session import Session
 from jobsync._worker.store_calls import worker_id
-from jobsync._worker.task_starts import TaskStarts
+from jobsync._worker.task_starts import TaskStarts, new_start
 from jobsync.errors import ConfigError
 
 __all__ = ['TaskLog']
 
 _logger = EventLogger('jobsync.job')
-
-_numbers = itertools.count(1)
 
 
 class TaskLog:
@@ -93,7 +90,7 @@ class TaskLog:
 
     def start(self, key: str, token: int) -> TaskStart | None:
         """Mark a task in flight and record its claim; return None, with nothing recorded, if it is not this node's."""
-        start = self._new_start(key)
+        start = new_start(key, worker_id())
         try:
             if self._begin_claimed(start, token):
                 return start
@@ -105,7 +102,7 @@ class TaskLog:
 
     def check_out(self, key: str, token: int) -> TaskStart | None:
         """Start a task and check it out to this worker; return None if another worker has it, or it is not this node's."""
-        return self._check_out(self._new_start(key), lambda start: self._begin_claimed(start, token))
+        return self._check_out(new_start(key, worker_id()), lambda start: self._begin_claimed(start, token))
 
     def occupy(self, key: str, token: int) -> TaskStart | None:
         """Mark a task in flight and check it out to this worker, without a claim.
@@ -117,7 +114,7 @@ class TaskLog:
         runtime = self._runtime
         if runtime is None and self.claims.is_entering([key]):
             return None
-        return self._check_out(self._new_start(key), lambda start: self._begin_alone(runtime, start, token))
+        return self._check_out(new_start(key, worker_id()), lambda start: self._begin_alone(runtime, start, token))
 
     def start_claimed(self, key: str, token: int, claimed: Claimed | None) -> TaskStart | None:
         """Mark a claimed task in flight and check it out, if the run that claimed it still owns it and no worker has it.
@@ -136,13 +133,10 @@ class TaskLog:
         def begin(start: TaskStart) -> bool:
             is_ours = self._begin_alone(runtime, start, token) and (runtime is None or runtime.agent.ref == claimed.run)
             if is_ours:
-                self._open.add(start, next(_numbers))
+                self._open.add(start)
             return is_ours
 
-        return self._check_out(self._new_start(key), begin)
-
-    def _new_start(self, key: str) -> TaskStart:
-        return TaskStart(key, worker_id(), next(_numbers))
+        return self._check_out(new_start(key, worker_id()), begin)
 
     def _check_out(self, start: TaskStart, begin: Callable[[TaskStart], bool]) -> TaskStart | None:
         """Check a task out for a start; return None if another start has it, or ``begin`` does not begin it."""
@@ -152,7 +146,7 @@ class TaskLog:
         # Each adds its own start, and reads then which was first: two threads at the same task find the same one. And each start
         # is removed by itself: from a dict with one for each task, two that end a task at once could remove that of a third.
         try:
-            self._checked_out.add(start, start.number)
+            self._checked_out.add(start)
             if self._checked_out.first(start.key) is not start:
                 self._end([start])
                 return None
@@ -182,7 +176,7 @@ class TaskLog:
         if runtime is None:
             if self.claims.is_entering([key]):
                 return False
-            self._open.add(start, next(_numbers))
+            self._open.add(start)
             return True
         lease, ref = runtime.lease, runtime.agent.ref
         # t=0  the start is noted, and its claim is on the way
@@ -197,7 +191,7 @@ class TaskLog:
             # t=31  the claim is recorded: the lease runs, and another node owns the task
             # So a token that is to be handed over meanwhile is left to the next owner.
             if lease.may_claim(key, token, clock.now):
-                self._open.add(start, next(_numbers))
+                self._open.add(start)
                 return True
             self.claims.give_up_unstarted([key])
         self.claims.log_refusal([key])

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 from jobsync._core.agent.in_flight import TaskStart
 from jobsync._runtime import clock
 
-__all__ = ['TaskStarts']
+__all__ = ['TaskStarts', 'new_start']
 
 _SHELVES = 256
+
+_numbers = itertools.count(1)
+
+
+def new_start(key: str, worker: int) -> TaskStart:
+    """Return a start that is the last of all in this process."""
+    return TaskStart(key, worker, next(_numbers))
 
 
 class TaskStarts:
@@ -24,15 +34,21 @@ class TaskStarts:
     # So many tasks share a shelf, which is never removed.
 
     def __init__(self) -> None:
-        self._shelves: tuple[dict[TaskStart, tuple[float, int]], ...] = tuple({} for _ in range(_SHELVES))
-        """The starts, each with its moment on ``clock.now``, and the number that ``add`` was given."""
+        self._shelves: tuple[dict[TaskStart, list[float]], ...] = tuple({} for _ in range(_SHELVES))
+        """The starts, each with the moment on ``clock.now`` at which it was added, and the number of that step."""
 
-    def _shelf(self, key: str) -> dict[TaskStart, tuple[float, int]]:
+    def _shelf(self, key: str) -> dict[TaskStart, list[float]]:
         return self._shelves[hash(key) % _SHELVES]
 
-    def add(self, start: TaskStart, number: int) -> None:
-        """Add a start; ``number`` is the place of this step among the numbers of all starts."""
-        self._shelf(start.key)[start] = clock.now(), number
+    def add(self, start: TaskStart) -> None:
+        """Add a start."""
+        # t=0  a thread draws a number, and is to add its start
+        # t=1  another worker begins a block, with a later number
+        # t=2  the start is added; the block fails, and seems to have begun after it
+        # So the number is drawn last, and until then is later than any other.
+        step = [clock.now(), math.inf]
+        self._shelf(start.key)[start] = step
+        step[1] = next(_numbers)
 
     def remove(self, start: TaskStart) -> None:
         """Remove a start, and no other one."""
@@ -54,8 +70,8 @@ class TaskStarts:
         """Return which start of a task was added first."""
         return next(iter(self.of(key)), None)
 
-    def numbered(self, key: str) -> dict[TaskStart, int]:
-        """Return the starts of a task, each with the number that ``add`` was given."""
+    def numbered(self, key: str) -> dict[TaskStart, float]:
+        """Return the starts of a task, each with the place of its adding among the numbers of all starts."""
         return {start: number for start, (_, number) in self._shelf(key).copy().items() if start.key == key}
 
     def all(self) -> list[TaskStart]:

@@ -17,6 +17,7 @@ from tests.signals import AlarmError, Interruption
 from tests.support.starts import abandon, in_flight
 
 from jobsync import AsyncJob, CoordinationConfig, Job
+from jobsync._core.agent.in_flight import TaskStart
 from jobsync._worker.singleton import Singleton
 from jobsync._worker.store_calls import acting_for
 from jobsync.errors import NotOwned
@@ -342,4 +343,31 @@ def test_a_block_begins_at_any_line_of_another_workers_start_and_fails(store: St
                 ended.append(line)
             abandon(job._task_log, 'x')
         assert not ended
+    assert line > 20
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_worker_begins_a_block_anew_while_another_one_completes_its_task(store: Store) -> None:
+    """It has a start of its own, at whatever line: as a block within the one before, it would pass on amid the work."""
+    with store.job('a') as job:
+        line, between = 0, None
+        while between is None or between.is_made:
+            line += 1
+            ends, open_then = [begin_a_block(job)], list[TaskStart]()
+
+            def end_and_begin(
+                ends: list[Callable[[Exception | None], object]] = ends, open_then: list[TaskStart] = open_then
+            ) -> None:
+                before = job._task_log._open.of('x')
+                with acting_for(HERE):
+                    ends.pop()(None)
+                ends.append(begin_a_block(job))
+                open_then += [start for start in job._task_log._open.of('x') if start not in before]
+
+            with acting_for(OTHER), (between := Between(line, end_and_begin)):
+                job.complete('x')
+            assert len(open_then) == between.is_made, line
+            with acting_for(HERE):
+                ends.pop()(None)
+            assert holders(job) == ([], []), line
     assert line > 20

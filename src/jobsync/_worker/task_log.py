@@ -275,6 +275,8 @@ class TaskLog:
         if start in starts:
             self.session.check_may_write()
             self._finish(start.key, starts)
+        else:
+            self._end([start])  # what has ended it may be amid that, in another thread, and a mark be left
 
     def abandon_checked_out(self, start: TaskStart) -> None:
         """End the work on a task that has failed, for whose start it was checked out, unless that has ended already.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable
 
@@ -62,3 +64,15 @@ def test_such_a_child_closes_its_channels_to_etcd_before_it_forks(monkeypatch: p
 
     with gate.passed():
         assert forked(shut) == 0
+
+
+@pytest.mark.parametrize('state', ['R', 'S'])
+def test_a_fork_waits_for_threads_of_grpc_that_end_late(monkeypatch: pytest.MonkeyPatch, state: str) -> None:
+    """A child that is forked amid their end, on a busy machine, may hang. Those that sleep are another library's: they stay."""
+    until = math.inf if state == 'S' else time.monotonic() + 1.5 * forks.THREADS_END_SEC
+    monkeypatch.setattr(forks, '_callers', set())
+    monkeypatch.setattr(forks, '_states', lambda: iter([state] if time.monotonic() < until else []))
+    gate = forks.Gate()
+    gate.shut()
+    gate.reopen()
+    assert forks.has_threads() is (state == 'S')

@@ -57,6 +57,10 @@ class Gate(ForkGate):
                 if (caller := reference()) is not None:
                     caller.hang_up()
             _wait_while(has_threads)
+            # t=0  gRPC's threads are about to end, on a machine that is too busy to let them
+            # t=1  the fork: the child may hang at its start
+            # Those of another library's channel sleep at most moments.
+            _wait_while(has_busy_threads, FORK_WAITS_SEC)
         else:
             # t=0  a call of this thread is under way, and what it sends is queued
             # t=1  the fork: gRPC's threads in the parent send it, and those that gRPC starts in the child do, on one connection
@@ -64,10 +68,10 @@ class Gate(ForkGate):
             _wait_while(has_busy_threads)
 
 
-def _wait_while(condition: Callable[[], bool]) -> None:
+def _wait_while(condition: Callable[[], bool], within_sec: float = THREADS_END_SEC) -> None:
     if not THREADS.is_dir():
         time.sleep(0.02)  # this system does not list threads
-    deadline = time.monotonic() + THREADS_END_SEC
+    deadline = time.monotonic() + within_sec
     while condition() and time.monotonic() < deadline:
         time.sleep(POLL_SEC)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
 import attrs
 import pytest
+import redis
 from tests.backends.redis_jobs import Cluster
 from tests.backends.relay import relayed
 from tests.support.harnesses.redis import RedisHarness
@@ -21,6 +23,7 @@ from jobsync._core.records import Snapshot
 from jobsync._event_log import event_log
 from jobsync.backend import Backend, BackendOptions, LockEdit, LockRequest
 from jobsync.backends.redis.plugin import connect
+from jobsync.backends.redis.server import read_info
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
@@ -388,3 +391,32 @@ def test_a_name_that_leads_elsewhere_meanwhile(server: RedisServer, monkeypatch:
                 namespace.beat(ref)
             former.kill()
             assert namespace.beat(ref).store != namespace.timeline.store
+
+
+def test_a_new_master_that_does_not_say_what_it_is(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call fails as in any outage, and the next one compares the two masters all the same."""
+    find, read, failures = socket.getaddrinfo, read_info, [redis.TimeoutError('no answer')]
+
+    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
+        is_named = host == 'one.example'
+        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
+
+    def read_late(call: functools.partial[Any]) -> Mapping[str, str]:
+        if call.args[0].host == 'one.example' and leads_to is promoted and failures:
+            call.args[0].disconnect()  # as redis-py does when an answer is late
+            raise failures.pop()
+        return read(call)
+
+    with closing(RedisServer(server.program)) as former, closing(RedisServer(server.program)) as promoted:
+        leads_to = former
+        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+        monkeypatch.setattr('jobsync.backends.redis.pool.read_info', read_late)
+        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            leads_to = promoted
+            former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+            with pytest.raises(BackendUnavailable, match='no answer'):
+                namespace.beat(ref)
+            with pytest.raises(ConfigError, match='both accept writes'):
+                namespace.beat(ref)

@@ -142,6 +142,8 @@ class RedisPool:
         # t=2  node b, whose connection to the former master serves on, works on with it, and a owns all tokens after a timeout
         here, before = connection._sock.getpeername(), self._last
         if before not in (None, here):
+            # What fails here fails the call: the connection has ended with it, and the two servers are not compared yet.
+            now = read_info(functools.partial(exchange, connection, deadline))
             with contextlib.suppress(redis.RedisError, OSError, NoAnswer):
                 share = Deadline(deadline.left / 2)
                 former = opened(
@@ -149,7 +151,7 @@ class RedisPool:
                 )
                 try:
                     is_there = exchange(former, share, 'HGET', self._state, 'revision') is not None
-                    both = [read_info(functools.partial(exchange, each, share)) for each in (connection, former)]
+                    both = [now, read_info(functools.partial(exchange, former, share))]
                 finally:
                     close(former)
                 # Of a cluster the name may have the addresses of all nodes.

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -419,4 +420,23 @@ def test_a_new_master_that_does_not_say_what_it_is(server: RedisServer, monkeypa
             with pytest.raises(BackendUnavailable, match='no answer'):
                 namespace.beat(ref)
             with pytest.raises(ConfigError, match='both accept writes'):
+                namespace.beat(ref)
+
+
+def test_a_socket_whose_link_leads_elsewhere_meanwhile(server: RedisServer, tmp_path: Path) -> None:
+    """A node is refused at another master there while the former one runs on, and served once that has ended."""
+    link = tmp_path / 'link'
+    with closing(RedisServer(server.program)) as former, closing(RedisServer(server.program)) as promoted:
+        link.symlink_to(former.socket)
+        url = former.url(socket_only=True).replace(str(former.socket), str(link))
+        with closing(connect(url, BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            link.unlink()
+            link.symlink_to(promoted.socket)
+            former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+            with pytest.raises(ConfigError, match=f'{promoted.socket} and {former.socket} both accept writes'):
+                namespace.beat(ref)
+            former.kill()
+            with pytest.raises(SchemaMismatch):
                 namespace.beat(ref)

@@ -62,7 +62,7 @@ class RedisPool:
         self._idle: deque[AbstractConnection] = deque()
         self._moved: tuple[str, int] | None = None
         self._last: Any = None
-        """The address at the other end of the last connection to the host in the URL."""
+        """The address at the other end of the last connection to the host or the socket in the URL, as parameters."""
 
     def run(self, script: Script, deadline: Deadline, *words: object) -> Any:
         """Return the answer of a script, called with ``Script.words``."""
@@ -140,15 +140,14 @@ class RedisPool:
         # t=0  an operator has the master for dead, promotes a replica, and has the name lead there
         # t=1  node a connects anew, and begins a new timeline
         # t=2  node b, whose connection to the former master serves on, works on with it, and a owns all tokens after a timeout
-        here, before = connection._sock.getpeername(), self._last
+        peer, before = connection._sock.getpeername(), self._last
+        here = {'path': peer} if isinstance(peer, str) else {'host': peer[0], 'port': peer[1]}
         if before not in (None, here):
             # What fails here fails the call: the connection has ended with it, and the two servers are not compared yet.
             now = read_info(functools.partial(exchange, connection, deadline))
             with contextlib.suppress(redis.RedisError, OSError, NoAnswer):
                 share = Deadline(deadline.left / 2)
-                former = opened(
-                    self.server.connection_class, {**self.server.parameters, 'host': before[0], 'port': before[1]}, share
-                )
+                former = opened(self.server.connection_class, {**self.server.parameters, **before}, share)
                 try:
                     is_there = exchange(former, share, 'HGET', self._state, 'revision') is not None
                     both = [now, read_info(functools.partial(exchange, former, share))]
@@ -157,9 +156,10 @@ class RedisPool:
                 # Of a cluster the name may have the addresses of all nodes.
                 are_masters = all(each.get('role') == 'master' and each.get('cluster_enabled') != '1' for each in both)
                 if is_there and are_masters and both[0].get('run_id') != both[1].get('run_id'):
+                    places = ' and '.join(':'.join(map(str, each.values())) for each in (here, before))
                     raise ConfigError(
-                        f'{self.server}: {here[0]}:{here[1]} and {before[0]}:{before[1]} both accept writes, and are not the '
-                        'same server: end the one that is not the primary any more'
+                        f'{self.server}: {places} both accept writes, and are not the same server: '
+                        'end the one that is not the primary any more'
                     )
         self._last = here
 

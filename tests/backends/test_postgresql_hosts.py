@@ -359,3 +359,32 @@ def accept_writes(server: PostgresServer) -> None:
     """Have a server accept writes, as a standby that is promoted."""
     server.arrange('ALTER SYSTEM RESET default_transaction_read_only')
     server.arrange('SELECT pg_reload_conf()')
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
+def test_a_former_address_that_another_program_s_server_has_by_now(
+    harness: PostgresqlHarness, other: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a network of containers that are started anew: a server there without this namespace is no former primary."""
+    find, leads_to = socket.getaddrinfo, ['127.0.0.2']
+
+    def find_one(host: str, *rest: object, **options: object) -> list[object]:
+        return list(find(leads_to[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
+
+    port = other.port
+    other.kill()
+    other.settings = ('listen_addresses=127.0.0.1,127.0.0.2',)
+    other.start()
+    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+    with closing(connect_to(other.url().replace('127.0.0.1', 'one.example'), 'sync_')) as backend:
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        other.kill()
+        other.settings = ('listen_addresses=127.0.0.1',)
+        other.start()
+        leads_to[0] = '127.0.0.1'
+        with closing(PostgresServer()) as foreign:
+            foreign.kill()
+            foreign.port, foreign.settings = port, ('listen_addresses=127.0.0.2',)
+            foreign.start()
+            assert namespace.beat(ref).heartbeat >= 1

@@ -52,6 +52,7 @@ SERVER = """
     SELECT system_identifier, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint FROM pg_control_system()
 """
 """The cluster, and when this server of it was started: two standbys that are promoted may begin timelines of one number."""
+NAMED = 'SELECT FROM pg_catalog.pg_class WHERE relname = %s'
 
 PLACE = (b'host', b'hostaddr', b'port')
 """The parameters that say where a server is."""
@@ -142,11 +143,11 @@ class SchemaCheck:
 class Hosts:
     """The hosts of a URL, or the addresses of one, of which one accepts writes.
 
-    Compared when a connection is to another address than the last.
+    Compared when a connection is to another address than the last. ``state`` is the name of the namespace's table of the state.
     """
 
-    def __init__(self, server: PostgresqlServer) -> None:
-        self._server = server
+    def __init__(self, server: PostgresqlServer, state: str) -> None:
+        self._server, self._state = server, state
         self._last: tuple[str, int] | None = None
 
     def check(self, connection: psycopg.Connection[Any]) -> bool:
@@ -168,6 +169,10 @@ class Hosts:
                 found = other.execute(SERVER).fetchall()
                 place = place or connection.execute(SERVER).fetchall()
                 if found != place:
+                    # t=0  containers are started anew, and have other addresses: another program's server has the former one
+                    # t=1  this node would be refused at its own for as long as both run
+                    if (address, port) == self._last and not other.execute(NAMED, (self._state,)).fetchall():
+                        continue
                     # t=0  a pair that is as it should be, and a name with the addresses of both: libpq takes the standby
                     # t=1  an operator reads that both accept writes, and ends one of them
                     if connection.execute('SHOW transaction_read_only').fetchall() == [('on',)]:

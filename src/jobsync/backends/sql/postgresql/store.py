@@ -98,7 +98,7 @@ class PostgresqlStore(SqlStore):
         self._set_up()
 
     def _set_up(self) -> None:
-        self._hosts = Hosts(self.server)
+        self._hosts = Hosts(self.server, self.tables.state.name)
         self._engine = autocommitting(
             'postgresql+psycopg',
             self._connect,

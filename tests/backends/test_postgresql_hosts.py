@@ -21,7 +21,7 @@ from tests.support.timings import DEADLINE_SEC
 
 from jobsync.backend import BackendOptions, NodeRef
 from jobsync.backends.sql.backend import SqlBackend
-from jobsync.backends.sql.postgresql import connection, store
+from jobsync.backends.sql.postgresql import checking, connection, store
 from jobsync.backends.sql.postgresql.store import PostgresqlStore, connect
 from jobsync.backends.sql.postgresql.url import server_of
 from jobsync.backends.sql.store import Mode, SqlTransaction
@@ -388,3 +388,25 @@ def test_a_former_address_that_another_program_s_server_has_by_now(
             foreign.port, foreign.settings = port, ('listen_addresses=127.0.0.2',)
             foreign.start()
             assert namespace.beat(ref).heartbeat >= 1
+
+
+def test_a_host_that_fails_as_it_is_compared(
+    harness: PostgresqlHarness, other: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call fails as in any outage, and the next one compares the two that accept writes all the same."""
+    hosts, ended = [f'127.0.0.1:{each.port}' for each in (harness.server, other)], list[int]()
+    Namespace(harness.connect())
+    execute: Callable[..., object] = connection.BoundedConnection.execute
+
+    def ended_before(self: connection.BoundedConnection, query: str, *rest: object, **options: object) -> object:
+        if query == checking.SERVER and self.info.port == harness.server.port and not ended:
+            ended.append(self.info.backend_pid)
+            harness.server.arrange(f'SELECT pg_terminate_backend({self.info.backend_pid}, 600000)')
+        return execute(self, query, *rest, **options)
+
+    monkeypatch.setattr(connection.BoundedConnection, 'execute', ended_before)
+    with closing(connect_to(url_of(harness, *hosts), 'sync_')) as backend:
+        for error in (BackendUnavailable, ConfigError):
+            with pytest.raises(error):
+                backend.open(SETTINGS, create=False)
+    assert ended

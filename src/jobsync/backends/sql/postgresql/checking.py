@@ -150,7 +150,7 @@ class Hosts:
         self._server, self._state = server, state
         self._last: tuple[str, int] | None = None
 
-    def check(self, connection: psycopg.Connection[Any]) -> bool:
+    def check(self, connection: BoundedConnection) -> bool:
         """Return whether a connection is to another address than the one before, if there was one.
 
         Not if that is another way to the same server. ``ConfigError`` if another host accepts writes too, and is another server.
@@ -164,27 +164,32 @@ class Hosts:
         place = None
         same: set[tuple[str, int] | None] = {None}
         for (address, port), parameters in self._others(*here):
-            with contextlib.suppress(psycopg.Error), BoundedConnection.connect(**parameters) as other:
-                other.deadline = time.monotonic() + SHORTEST_SEC
-                found = other.execute(SERVER).fetchall()
-                place = place or connection.execute(SERVER).fetchall()
-                if found != place:
+            try:
+                with BoundedConnection.connect(**parameters) as other:
+                    other.deadline = time.monotonic() + SHORTEST_SEC
+                    found = other.execute(SERVER).fetchall()
                     # t=0  containers are started anew, and have other addresses: another program's server has the former one
                     # t=1  this node would be refused at its own for as long as both run
-                    if (address, port) == self._last and not other.execute(NAMED, (self._state,)).fetchall():
-                        continue
-                    # t=0  a pair that is as it should be, and a name with the addresses of both: libpq takes the standby
-                    # t=1  an operator reads that both accept writes, and ends one of them
-                    if connection.execute('SHOW transaction_read_only').fetchall() == [('on',)]:
-                        raise ConfigError(
-                            f'{self._server}: {here[0]}:{here[1]} accepts no writes, as a standby does, and {address}:{port} '
-                            'does: put target_session_attrs=read-write into the URL, by which that one is found'
-                        )
-                    raise ConfigError(
-                        f'{self._server}: {here[0]}:{here[1]} and {address}:{port} both accept writes, '
-                        'and are not the same server: end the one that is not the primary any more'
-                    )
+                    is_foreign = (address, port) == self._last and not other.execute(NAMED, (self._state,)).fetchall()
+            except psycopg.Error:
+                continue
+            # What fails here fails the call: the two are not compared yet. Others that are away may have taken all of its time.
+            connection.deadline = max(connection.deadline, time.monotonic() + SHORTEST_SEC)
+            place = place or connection.execute(SERVER).fetchall()
+            if found == place:
                 same.add((address, port))
+            elif not is_foreign:
+                # t=0  a pair that is as it should be, and a name with the addresses of both: libpq takes the standby
+                # t=1  an operator reads that both accept writes, and ends one of them
+                if connection.execute('SHOW transaction_read_only').fetchall() == [('on',)]:
+                    raise ConfigError(
+                        f'{self._server}: {here[0]}:{here[1]} accepts no writes, as a standby does, and {address}:{port} '
+                        'does: put target_session_attrs=read-write into the URL, by which that one is found'
+                    )
+                raise ConfigError(
+                    f'{self._server}: {here[0]}:{here[1]} and {address}:{port} both accept writes, '
+                    'and are not the same server: end the one that is not the primary any more'
+                )
         before, self._last = self._last, here
         return before not in same
 

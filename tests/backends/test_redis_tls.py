@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +17,7 @@ from tests.support.servers import RedisServer
 from jobsync.backend import BackendOptions
 from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.url import server_of
-from jobsync.errors import BackendUnavailable, ConfigError
+from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 pytestmark = pytest.mark.redis
@@ -106,3 +108,30 @@ def test_a_key_without_its_certificate() -> None:
     """It would be of no use, and redis-py raises an error of Python's for it at each connection."""
     with pytest.raises(ConfigError, match='as ssl_certfile'):
         connect('rediss://h/0?ssl_keyfile=client.key', BackendOptions())
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
+def test_a_name_that_leads_elsewhere_meanwhile(
+    certificates: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The former master is known by the certificate of the name: one that runs on keeps a node from the promoted one."""
+    find, leads_to = socket.getaddrinfo, ['127.0.0.2']
+
+    def find_one(host: str, *rest: Any, **options: Any) -> list[Any]:
+        return list(find(leads_to[0] if host == 'etcd.example' else host, *rest, **options))
+
+    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+    with closing(RedisServer(redis_server.program)) as former, closing(RedisServer(redis_server.program)) as promoted:
+        front = TlsFront(certificates, former.port, knows_clients=False, address=('127.0.0.2', 0))
+        there = TlsFront(certificates, promoted.port, knows_clients=False, address=('127.0.0.1', front.port))
+        address = url(front, 'etcd.example', ssl_ca_certs=certificates / 'ca.pem')
+        with closing(front), closing(there), closing(connect(address, BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            leads_to[0] = '127.0.0.1'
+            former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+            with pytest.raises(ConfigError, match=f'127.0.0.1:{front.port} and 127.0.0.2:{front.port} both accept writes'):
+                namespace.beat(ref)
+            former.kill()
+            with pytest.raises(SchemaMismatch):
+                namespace.beat(ref)

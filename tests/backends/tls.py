@@ -14,7 +14,15 @@ __all__ = ['TlsFront']
 class TlsFront:
     """Takes TLS on ``port`` of the loopback, by a folder's certificate ``server``, and hands on what comes to a plain port."""
 
-    def __init__(self, certificates: Path, target: int, *, knows_clients: bool, is_asked_first: bool = False) -> None:
+    def __init__(
+        self,
+        certificates: Path,
+        target: int,
+        *,
+        knows_clients: bool,
+        is_asked_first: bool = False,
+        address: tuple[str, int] = ('127.0.0.1', 0),
+    ) -> None:
         """``is_asked_first``: the client asks in plain text whether TLS is to be had, as PostgreSQL's do."""
         self._is_asked_first = is_asked_first
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -23,7 +31,7 @@ class TlsFront:
             self._context.load_verify_locations(certificates / 'ca.pem')
             self._context.verify_mode = ssl.CERT_REQUIRED
         self._target = target
-        self._listener = socket.create_server(('127.0.0.1', 0))
+        self._listener = socket.create_server(address)
         self.port: int = self._listener.getsockname()[1]
         self.served = 0
         """Connections that were accepted with all that belongs to TLS."""

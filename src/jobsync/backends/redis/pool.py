@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import redis
-from redis.connection import AbstractConnection
+from redis.connection import AbstractConnection, Connection, SSLConnection
 
 from jobsync.backends._common.forks import abandon, forget_in_child
 from jobsync.backends.redis.connection import Deadline, NoAnswer, close, exchange, is_stale, opened
@@ -147,7 +147,10 @@ class RedisPool:
             now = read_info(functools.partial(exchange, connection, deadline))
             with contextlib.suppress(redis.RedisError, OSError, NoAnswer):
                 share = Deadline(deadline.left / 2)
-                former = opened(self.server.connection_class, {**self.server.parameters, **before}, share)
+                is_tls = self.server.connection_class is SSLConnection
+                parameters = {**before, 'host': self.server.parameters['host'], 'place': before['host']} if is_tls else before
+                kind = _NamedConnection if is_tls else self.server.connection_class
+                former = opened(kind, {**self.server.parameters, **parameters}, share)
                 try:
                     is_there = exchange(former, share, 'HGET', self._state, 'revision') is not None
                     both = [now, read_info(functools.partial(exchange, former, share))]
@@ -248,6 +251,25 @@ class RedisPool:
         """Close idle connections until at most ``count`` are left."""
         while len(self._idle) > count and (spare := self._taken()) is not None:
             close(spare)
+
+
+class _PlacedConnection(Connection):
+    """Leads to an address, which is or was one of the host."""
+
+    def __init__(self, *, place: str, **parameters: Any) -> None:
+        super().__init__(**parameters)  # type: ignore[no-untyped-call]
+        self._place = place
+
+    def _connect(self) -> Any:
+        name, self.host = self.host, self._place
+        try:
+            return super()._connect()  # type: ignore[no-untyped-call]
+        finally:
+            self.host = name
+
+
+class _NamedConnection(SSLConnection, _PlacedConnection):
+    """Over TLS, with a certificate for the name of the host: ``SSLConnection`` first connects as the next class does."""
 
 
 def _brief(call: Deadline) -> Deadline:

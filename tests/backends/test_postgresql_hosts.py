@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import selectors
 import shutil
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -410,3 +413,23 @@ def test_a_host_that_fails_as_it_is_compared(
             with pytest.raises(error):
                 backend.open(SETTINGS, create=False)
     assert ended
+
+
+def test_no_file_left_to_reach_another_host_with(
+    harness: PostgresqlHarness, other: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call fails as in any outage, and the next one compares the two that accept writes all the same."""
+    hosts, select, made = [f'127.0.0.1:{each.port}' for each in (harness.server, other)], selectors.DefaultSelector, count()
+    Namespace(harness.connect())
+
+    def select_if_a_file_is_left() -> selectors.BaseSelector:
+        if next(made) == 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return select()
+
+    with closing(connect_to(url_of(harness, *hosts), 'sync_')) as backend:
+        monkeypatch.setattr('psycopg.waiting.DefaultSelector', select_if_a_file_is_left)
+        with pytest.raises(BackendUnavailable, match='Too many open files'):
+            backend.open(SETTINGS, create=False)
+        with pytest.raises(ConfigError, match='both accept writes'):
+            backend.open(SETTINGS, create=False)

@@ -173,6 +173,8 @@ class Hosts:
                     is_foreign = (address, port) == self._last and not other.execute(NAMED, (self._state,)).fetchall()
             except psycopg.Error:
                 continue
+            except OSError as error:  # as in ``connect``
+                raise psycopg.OperationalError(str(error)) from error
             # What fails here fails the call: the two are not compared yet. Others that are away may have taken all of its time.
             connection.deadline = max(connection.deadline, time.monotonic() + SHORTEST_SEC)
             place = place or connection.execute(SERVER).fetchall()

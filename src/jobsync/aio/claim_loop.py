@@ -60,6 +60,8 @@ class Claims(AsyncIterator[T], Generic[T]):
         self._read = 0
         self._is_running = False
         """Whether a call waits for its task."""
+        self._is_in_thread = False
+        """Whether it waits for a thread that runs the batch."""
         self._has_left = False
         """Whether ``aclose`` was called."""
         self._span = ExitStack()
@@ -103,7 +105,12 @@ class Claims(AsyncIterator[T], Generic[T]):
         self._has_left = True
         await self._until_left()
         self._close(self._batch)
-        self._loop.leave()
+        # t=0  asyncio task a requests its next task: a thread claims the batch, or records what is done
+        # t=1  asyncio task b calls this, and the waiting tasks are dropped
+        # t=2  the thread goes on: has the claims renewed that no call drops any more, or finds no task where there was one
+        # So the call of a leaves the loop once the thread has returned.
+        if not self._is_in_thread:
+            self._loop.leave()
         self._batch = self._source = iter(())
         self._taken.clear()
         self._unread.clear()
@@ -118,6 +125,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         await self._until_left()
         work = self._batch
         future = self._threads.submit(partial(next, work, END))
+        self._is_in_thread = True
         try:
             task: T | Literal[_EndOfTasks.END] = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
@@ -129,6 +137,10 @@ class Claims(AsyncIterator[T], Generic[T]):
                     future = self._threads.submit(partial(next, work, END))
             self._leave(work, future)
             raise
+        finally:
+            self._is_in_thread = False
+            if self._has_left and self._leaving is None:
+                self._loop.leave()
         # t=0  asyncio task a waits for its task here
         # t=1  asyncio task b calls ``aclose``, which cannot close the batch under the thread
         # t=2  the thread returns: were its task returned, no object would refer to the batch, and it would not stay in flight
@@ -154,6 +166,8 @@ class Claims(AsyncIterator[T], Generic[T]):
         def left(future: Future[T | Literal[_EndOfTasks.END]]) -> None:
             if not future.cancelled():
                 self._close(work)
+            if self._has_left:
+                self._loop.leave()
 
         self._leaving = self._threads.cut(future, left)
 

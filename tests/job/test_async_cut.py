@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 from tests.job.stores import Store, kinds
 from tests.job.test_async import PATIENT, in_flight, run, stalling, until
+from tests.job.waiting import DEADLINE_SEC
 
 pytestmark = pytest.mark.any_store
 
@@ -51,3 +53,28 @@ def test_a_loop_is_left_while_a_thread_records_what_is_done(store: Store, monkey
             assert job._job._task_log.renewal._tasks == {}
 
     run(work())
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_loop_is_cancelled_that_waits_for_the_end_of_a_cancelled_call(store: Store) -> None:
+    """The task that it has done is recorded as complete, and not in flight, though no other call comes."""
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+            goes_on, kept = threading.Event(), list[object]()
+
+            async def loop() -> None:
+                async for _ in job.claim([1, 2]):
+                    job._threads.cut(job._threads.submit(lambda: goes_on.wait(DEADLINE_SEC)))
+
+            task = asyncio.create_task(loop())
+            await until(lambda: in_flight(job) == ['1'], 'the first task is in hand')
+            await asyncio.sleep(0.2)
+            task.cancel()
+            kept += await asyncio.gather(task, return_exceptions=True)
+            assert isinstance(kept[0], asyncio.CancelledError)
+            goes_on.set()
+            await until(lambda: in_flight(job) == [], 'nothing is in flight')
+
+    run(work())
+    assert store.audits == ['1']

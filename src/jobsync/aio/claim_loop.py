@@ -121,21 +121,24 @@ class Claims(AsyncIterator[T], Generic[T]):
         self._loop.leave()
 
     async def _next_of_batch(self) -> T | Literal[_EndOfTasks.END]:
-        await self._threads.until_undone()
         await self._until_left()
-        work = self._batch
-        future = self._threads.submit(partial(next, work, END))
-        self._is_in_thread = True
+        work, future = self._batch, None
         try:
+            await self._threads.until_undone()
+            future = self._threads.submit(partial(next, work, END))
+            self._is_in_thread = True
             task: T | Literal[_EndOfTasks.END] = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
-            # t=0  the caller has done its task, and requests the next one; all threads are busy, and the call is cancelled
+            # t=0  the caller has done its task, and requests the next one; all threads are busy, or a cancelled call is not over
+            #      yet, and the call is cancelled
             # t=1  the program keeps the exception, whose traceback refers to this object, and requests no more
             # t=2  the task, whose end no thread has recorded, would be in flight for as long as the exception is kept
-            if future.cancelled() and isinstance(work, Generator) and getgeneratorstate(work) == GEN_SUSPENDED:
+            is_begun = future is not None and not future.cancelled()
+            if not is_begun and isinstance(work, Generator) and getgeneratorstate(work) == GEN_SUSPENDED:
                 with suppress(RuntimeError):  # the process can start no thread now
                     future = self._threads.submit(partial(next, work, END))
-            self._leave(work, future)
+            if future is not None:
+                self._leave(work, future)
             raise
         finally:
             self._is_in_thread = False

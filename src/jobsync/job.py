@@ -459,12 +459,26 @@ class Job:
             ConfigError: The id cannot be a task's, or no node has begun the task at this job's date.
             BackendUnavailable: The store does not answer. The next ``write_audit`` records a task that this job has started.
         """
-        key = key_of(task)
-        self._task_log.check_begun(key)
-        self._session.check_may_write()
-        self._task_log.finish(key)
-        self._added.end(self._task_log.is_open, key)
-        self._task_log.completions.flush()
+        self._completion(task)()
+
+    # t=0  an asyncio task calls complete or write_audit, and a timeout cancels that, which goes on in a thread
+    # t=1  the program begins the task once more, or another one
+    # t=2  the thread would end that as well, and record it as complete, amid the work
+    # So the call ends what has begun when it is made.
+
+    def _completion(self, task: object) -> Callable[[], None]:
+        """Return the call that records one task as complete, and ends what has begun of it by now."""
+        key, task_log = key_of(task), self._task_log
+        begun = task_log.begun(key)
+
+        def complete() -> None:
+            task_log.check_begun(key)
+            self._session.check_may_write()
+            task_log.finish(key, begun)
+            self._added.end(task_log.is_open, key)
+            task_log.completions.flush()
+
+        return complete
 
     def write_audit(self) -> None:
         """Record every task added since the last time as complete.
@@ -472,8 +486,17 @@ class Job:
         Raises:
             BackendUnavailable: The store does not answer. No task is lost: call this again.
         """
-        self._task_log.complete_all()
-        self._added.end(self._task_log.is_open)
+        self._audit()()
+
+    def _audit(self) -> Callable[[], None]:
+        """Return the call that records as complete what has been added by now."""
+        begun = self._task_log.begun()
+
+        def audit() -> None:
+            self._task_log.complete_all(begun)
+            self._added.end(self._task_log.is_open)
+
+        return audit
 
     def get_audit(self) -> list[AuditRow]:
         """Return the tasks that any node has completed for this job's date, newest first.

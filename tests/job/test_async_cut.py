@@ -78,3 +78,35 @@ def test_a_loop_is_cancelled_that_waits_for_the_end_of_a_cancelled_call(store: S
 
     run(work())
     assert store.audits == ['1']
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+@pytest.mark.parametrize(('end', 'step', 'begun'), [('complete', 'check_begun', 'x'), ('write_audit', 'complete_all', 'y')])
+def test_a_call_that_has_timed_out_ends_nothing_that_is_begun_after_it(store: Store, end: str, step: str, begun: str) -> None:
+    """Whichever asyncio task has made it: before Python 3.12 ``wait_for`` makes a call in an asyncio task of its own."""
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+            reached, goes_on, log = threading.Event(), threading.Event(), job._job._task_log
+            do = getattr(log, step)
+
+            def do_late(*arguments: object) -> None:
+                reached.set()
+                assert goes_on.wait(DEADLINE_SEC)
+                do(*arguments)
+
+            setattr(log, step, do_late)
+            assert await job.add_task('x')
+            call = asyncio.create_task(job.complete('x') if end == 'complete' else job.write_audit())
+            await until(reached.is_set, 'a thread makes the call')
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            assert await job.add_task(begun)
+            goes_on.set()
+            await until(lambda: store.audits == ['x'], 'the call has gone on')
+            await until(lambda: len(in_flight(job)) == 1, 'it has ended what it has found')
+            assert in_flight(job) == [begun]
+            assert log.open_names() == repr(begun)
+
+    run(work())
+    assert store.audits == ['x']

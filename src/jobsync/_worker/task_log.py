@@ -241,9 +241,15 @@ class TaskLog:
 
     # --- ends ---------------------------------------------------------------------------------------------------------------
 
-    def finish(self, key: str) -> None:
-        """End the work on a task: no longer in flight, and complete once ``completions`` has recorded it."""
-        self._finish(key, self._open.of(key))
+    def begun(self, key: str | None = None) -> list[TaskStart]:
+        """Return what is open of a task, or of all tasks but those that other workers have checked out."""
+        if key is not None:
+            return self._open.of(key)
+        return [start for start in self._open.all() if not self.is_with_another(start.key)]
+
+    def finish(self, key: str, starts: Sequence[TaskStart] | None = None) -> None:
+        """End starts of a task, or all: no longer in flight, and complete once ``completions`` has recorded it."""
+        self._finish(key, self.begun(key) if starts is None else starts)
 
     def _finish(self, key: str, starts: Sequence[TaskStart]) -> None:
         self.session.note_progress()
@@ -330,10 +336,10 @@ class TaskLog:
             if runtime.agent.is_asked:
                 runtime.wake()
 
-    def complete_all(self) -> None:
-        """Record everything open as complete, except what other workers have checked out. After an error it stays open."""
+    def complete_all(self, begun: Sequence[TaskStart]) -> None:
+        """Record what has ``begun`` and is open as complete, except what others have checked out. An error leaves it open."""
         self.session.check_inside()
-        starts = [start for start in self._open.all() if not self.is_with_another(start.key)]
+        starts = [start for start in begun if self._open.has(start) and not self.is_with_another(start.key)]
         self.completions.record_with(list(dict.fromkeys(start.key for start in starts)))
         self._end(starts)
 

@@ -56,12 +56,18 @@ def _here(method: Callable[Concatenate[Job, P], R]) -> Callable[Concatenate[Asyn
 
 
 def _in_thread(
-    method: Callable[Concatenate[Job, P], R], *, made_if_cancelled: bool = False
+    method: Callable[Concatenate[Job, P], R], prepare: Callable[Concatenate[Job, P], Callable[[], R]] | None = None
 ) -> Callable[Concatenate[AsyncJob, P], Coroutine[Any, Any, R]]:
-    """Make a coroutine method of a method of ``Job`` that reaches the store."""
+    """Make a coroutine method of a method of ``Job`` that reaches the store.
+
+    With ``prepare``, which returns the call of that method, it is made even if it is cancelled before a thread has begun it.
+    """
 
     async def call(self: AsyncJob, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        action = functools.partial(method, self._job, *args, **kwargs)
+        action: Callable[[], R] = functools.partial(method, self._job, *args, **kwargs)
+        if prepare is not None:
+            self._job._session.check_process()
+            action = self._threads.call_here(functools.partial(prepare, self._job, *args, **kwargs))
 
         # t=0  the program has done a task, and calls ``complete``; all threads are busy
         # t=1  the call is cancelled before a thread has begun it
@@ -70,7 +76,7 @@ def _in_thread(
             with suppress(RuntimeError):  # the process can start no thread now
                 self._threads.cut(self._threads.submit(action))
 
-        return await self._call(action, drop=make_later if made_if_cancelled else None)
+        return await self._call(action, drop=None if prepare is None else make_later)
 
     return functools.update_wrapper(call, method)
 
@@ -264,8 +270,8 @@ class AsyncJob:
 
     can_claim_task = _here(Job.can_claim_task)
     set_claim = _in_thread(Job.set_claim)
-    complete = _in_thread(Job.complete, made_if_cancelled=True)
-    write_audit = _in_thread(Job.write_audit, made_if_cancelled=True)
+    complete = _in_thread(Job.complete, Job._completion)
+    write_audit = _in_thread(Job.write_audit, Job._audit)
     get_audit = _in_thread(Job.get_audit)
     get_incomplete_tasks = _in_thread(Job.get_incomplete_tasks)
     purge = _in_thread(Job.purge)

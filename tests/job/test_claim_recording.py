@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.job.stores import Store, owned_tasks
+from tests.job.stores import Store, kinds, owned_tasks
 from tests.job.waiting import wait_until
 
 from jobsync import BackendUnavailable, Job, NotOwned, plugins
@@ -498,3 +498,26 @@ def test_a_task_that_another_thread_completes_meanwhile_is_begun_anew(store: Sto
         assert job.add_task(1)
         assert completed
         assert in_flight(job) == {'1'}
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_task_that_comes_back_after_its_batch_was_claimed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not begun under a claim that was not recorded: of a node that dies, it would not be found as incomplete."""
+    with store.job('a', config=PATIENT) as job:
+        assert job._session.runtime is not None
+        lease = job._session.runtime.lease
+        ours = type(lease).ours
+
+        def moved_meanwhile(self: Any, tasks: Any, clock: Any) -> Any:
+            monkeypatch.undo()
+            return [key for key in ours(self, tasks, clock) if key != '1']
+
+        batches = job._claim_loop(range(3), None)
+        batches.size = 3
+        monkeypatch.setattr(type(lease), 'ours', moved_meanwhile)
+        for task in batches.run_batch(range(3)):
+            assert str(task) in store.claims
+        assert store.claims == ['0', '2']
+        assert batches.has_waiting
+        assert list(batches.run_batch(())) == [1]
+        assert store.claims == ['0', '2', '1']

@@ -135,7 +135,11 @@ class ClaimLoop(Generic[T]):
                 waiting.popleft()
             elif (start := task_log.start_claimed(key, token, claimed)) is not None:
                 try:
-                    if self._once and not self._is_unchanged(key, token, fences.get(key)):
+                    # t=0  the token of a task is about to move as its batch is claimed: its claim is not recorded
+                    # t=1  the token comes back, and the loop reaches the task
+                    # t=2  begun now, it would be found as incomplete by no node, if this one dies
+                    is_claimed = claimed is None or claimed.run is None or key in claimed.owned
+                    if not is_claimed or (self._once and not self._is_unchanged(key, token, fences.get(key))):
                         task_log.abandon_checked_out(start)
                         waiting.rotate(-1)
                         continue

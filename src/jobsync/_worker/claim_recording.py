@@ -25,6 +25,8 @@ class Claimed:
 
     run: NodeRef | None
     """The run (node and incarnation) that claimed the tasks; None with coordination off."""
+    owned: frozenset[str] = frozenset()
+    """The tasks that were this node's when the claim was recorded. Without coordination all may be started."""
     completed: frozenset[str] = frozenset()
     """The tasks that any node had completed before. No claim of these was recorded."""
     lost_attempts: Mapping[str, int] = attrs.field(factory=dict)
@@ -77,7 +79,7 @@ class ClaimRecording:
             return None
         if alone:
             self._attempts.report(unclaimed.lost_attempts)
-        return Claimed(ref, unclaimed.completed, unclaimed.lost_attempts)
+        return Claimed(ref, frozenset(owned), unclaimed.completed, unclaimed.lost_attempts)
 
     def record_alone(self, runtime: NodeRuntime, keys: Sequence[str], ref: NodeRef) -> bool:
         """Record claims, and return whether all of the tasks may be started: none is in quarantine, and the run is not over."""

@@ -111,7 +111,7 @@ def test_a_key_without_its_certificate() -> None:
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
-def test_a_name_that_leads_elsewhere_meanwhile(
+def test_a_name_that_leads_elsewhere_over_tls(
     certificates: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The former master is known by the certificate of the name: one that runs on keeps a node from the promoted one."""

@@ -440,3 +440,34 @@ def test_a_socket_whose_link_leads_elsewhere_meanwhile(server: RedisServer, tmp_
             former.kill()
             with pytest.raises(SchemaMismatch):
                 namespace.beat(ref)
+
+
+def test_a_former_address_at_which_another_protocol_is_spoken(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node is served, though what answers there (here a server of chats) begins as Redis does with a number."""
+    find = socket.getaddrinfo
+
+    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
+        is_named = host == 'one.example'
+        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
+
+    with closing(RedisServer(server.program)) as former, closing(RedisServer(server.program)) as promoted:
+        leads_to = former
+        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            leads_to = promoted
+            former.kill()
+            with socket.create_server(('127.0.0.1', former.port)) as chats:
+
+                def greet() -> None:
+                    client, _ = chats.accept()
+                    with client:
+                        client.sendall(b':chats.example NOTICE * :hello\r\n')
+                        client.recv(65536)
+
+                thread = threading.Thread(target=greet, daemon=True)
+                thread.start()
+                with pytest.raises(SchemaMismatch):
+                    namespace.beat(ref)
+                thread.join(600)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import redis
@@ -145,25 +145,27 @@ class RedisPool:
         if before not in (None, here):
             # What fails here fails the call: the connection has ended with it, and the two servers are not compared yet.
             now = read_info(functools.partial(exchange, connection, deadline))
-            with contextlib.suppress(redis.RedisError, OSError, NoAnswer):
+            there: Mapping[str, str] = {}
+            # At the former address may be a server of any other kind by now: redis-py expects a number after a colon.
+            with contextlib.suppress(redis.RedisError, OSError, NoAnswer, ValueError):
                 share = Deadline(deadline.left / 2)
                 is_tls = self.server.connection_class is SSLConnection
                 parameters = {**before, 'host': self.server.parameters['host'], 'place': before['host']} if is_tls else before
                 kind = _NamedConnection if is_tls else self.server.connection_class
                 former = opened(kind, {**self.server.parameters, **parameters}, share)
                 try:
-                    is_there = exchange(former, share, 'HGET', self._state, 'revision') is not None
-                    both = [now, read_info(functools.partial(exchange, former, share))]
+                    if exchange(former, share, 'HGET', self._state, 'revision') is not None:
+                        there = read_info(functools.partial(exchange, former, share))
                 finally:
                     close(former)
-                # Of a cluster the name may have the addresses of all nodes.
-                are_masters = all(each.get('role') == 'master' and each.get('cluster_enabled') != '1' for each in both)
-                if is_there and are_masters and both[0].get('run_id') != both[1].get('run_id'):
-                    places = ' and '.join(':'.join(map(str, each.values())) for each in (here, before))
-                    raise ConfigError(
-                        f'{self.server}: {places} both accept writes, and are not the same server: '
-                        'end the one that is not the primary any more'
-                    )
+            # Of a cluster the name may have the addresses of all nodes.
+            are_masters = all(each.get('role') == 'master' and each.get('cluster_enabled') != '1' for each in (now, there))
+            if are_masters and now.get('run_id') != there.get('run_id'):
+                places = ' and '.join(':'.join(map(str, each.values())) for each in (here, before))
+                raise ConfigError(
+                    f'{self.server}: {places} both accept writes, and are not the same server: '
+                    'end the one that is not the primary any more'
+                )
         self._last = here
 
     def close(self) -> None:

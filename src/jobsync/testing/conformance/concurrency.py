@@ -155,6 +155,22 @@ class ConcurrencyTests(HandleFixtures):
                 assert [pulse for pulse in pulses if isinstance(pulse, Exception)] == []
                 assert namespace.node(ref.name).heartbeat == 2
 
+    def test_a_takeover_races_a_heartbeat(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """Either a registration replaces the record as it was read, and that run's heartbeats are refused, or the reverse."""
+        for number in range(rounds):
+            ref = namespace.join(f'n{number}')
+            successor = Registration(namespace.ref(ref.name), 15.0)
+            jobs: list[Callable[[], object]] = [partial(b.heartbeat, ref, INITIAL, frozenset()) for b in backends[1:3]]
+            jobs.append(partial(backends[0].register, successor, namespace.timeline, 0, (ref.incarnation, 0)))
+            *pulses, taken = race(jobs)
+            if taken is None:
+                assert {type(pulse) for pulse in pulses} == {Evicted}
+                assert namespace.node(ref.name).beat == (successor.ref.incarnation, 0)
+            else:
+                assert type(taken) is NameTaken
+                assert [pulse for pulse in pulses if isinstance(pulse, Exception)] == []
+                assert namespace.node(ref.name).beat == (ref.incarnation, 2)
+
     @pytest.mark.parametrize('how', ['leader', 'departed', 'absent'])
     def test_a_commit_races_a_change_of_what_it_compares(
         self, namespace: Namespace, backends: list[Backend], rounds: int, how: str

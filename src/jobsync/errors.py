@@ -1,7 +1,8 @@
 """Every error jobsync raises, under one root.
 
 A message says what happened, to which node, and what to do. A backend translates the errors of its driver, and keeps them as the
-``__cause__``. Only the user's own statements (``jobsync.database``) raise those of SQLAlchemy and the driver.
+``__cause__``. Errors of a driver reach the user from two kinds of calls only: the user's own statements (``jobsync.database``),
+and guards that take the user's own client (``jobsync.fencing``).
 """
 
 from __future__ import annotations

@@ -63,11 +63,14 @@ class Job:
     Inside the block this node owns exactly the tasks for which ``can_claim_task`` returns True. Leaving the block gives its
     tokens back. Any thread may call any method.
 
-    Outside the block ``can_claim_task`` returns False, and a method that needs the store raises ``JobsyncError``; in a fork of
-    the process that entered the block, ``WrongProcess``. Besides the errors that a method lists, a call to the store raises
-    ``ConfigError`` if the store refuses the user or the rights of the user, ``SchemaMismatch`` if the records are gone or of
-    another version, and ``UnsupportedOperation`` if it would write on SQLite while an open transaction of the same thread
-    has written, or if PostgreSQL cannot store the task's id.
+    Outside the block ``can_claim_task`` returns False, and a method that needs the store raises ``JobsyncError``. After the
+    block ``add_task`` and ``set_claim`` return False, and ``claim`` and ``batch`` yield nothing. In a fork of the process that
+    entered the block, a method that needs the store raises ``WrongProcess``.
+
+    Besides the errors that a method lists, a call to the store raises ``ConfigError`` if the store refuses the user or the
+    rights of the user, and ``SchemaMismatch`` if the records are gone or of another version. It raises
+    ``UnsupportedOperation`` if it would write on SQLite while an open transaction of the same thread has written, or if
+    PostgreSQL cannot store the task's id.
     """
 
     def __init__(

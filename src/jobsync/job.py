@@ -777,15 +777,15 @@ class Job:
     ) -> None:
         """Declare a known set of tasks, such as tenants, feeds or regions, which the nodes share out exactly.
 
-        The nodes' shares of a group differ by at most one item, for each unit of weight. Other tasks go by their hash as ever.
-        Declaring the set that is there changes nothing, so every node may do so when it starts; another set takes its place, and
-        an empty one removes the group. May be called at any time. Holds within two seconds.
+        The nodes' shares of a group differ by at most one item, for each unit of weight. Other tasks still go by their hash.
+        If the group has this set already, nothing changes, so every node may declare it when it starts. Another set takes its
+        place, and an empty one removes the group. May be called at any time. Takes effect within two seconds.
 
         Args:
             group: The name of the set.
             ids: All items of the group: ``Task`` objects or bare ids. An id is an item of one group only.
             cost: How much an item takes of its node's share: a number for each item, or one for all. Items left out cost 1. With
-                different costs, no node has more than the least possible and the dearest item.
+                different costs, no node is above the most even share by more than the cost of the dearest item.
             pattern: As for a task lock: the nodes that may own the items. None: all. A task lock of an item holds instead.
 
         Raises:

@@ -84,7 +84,10 @@ class UnsupportedOperation(JobsyncError):
 
 
 class ClusterTimeout(JobsyncError):
-    """The cluster was not ready within ``wait_on_enter``. The message says what the node waited for."""
+    """The cluster was not ready in time. The message says what the node waited for.
+
+    The time is ``wait_on_enter``, and ``token_distribution_timeout_sec`` more if enough nodes have joined.
+    """
 
 
 class NotOwned(JobsyncError):

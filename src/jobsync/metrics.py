@@ -66,7 +66,7 @@ def _quarantined(job: Job) -> float:
 
 
 _GAUGES: dict[str, tuple[str, Callable[[Job], float]]] = {
-    'jobsync_healthy': ('1 if the node may claim what it owns, else 0', lambda job: job.am_i_healthy()),
+    'jobsync_healthy': ('1 if the node may claim what it owns and has not stalled, else 0', lambda job: job.am_i_healthy()),
     'jobsync_leader': ('1 if the node leads the cluster, else 0', lambda job: job.am_i_leader()),
     'jobsync_tokens_owned': ('Tokens and pins that the node may claim now', lambda job: status.count_owned(job._session)),
     'jobsync_lease_seconds': ('Seconds until the lease of the node ends', lambda job: status.lease_left_sec(job._session)),
@@ -76,7 +76,10 @@ _GAUGES: dict[str, tuple[str, Callable[[Job], float]]] = {
     'jobsync_tasks_quarantined': ('Tasks that the node owns and was refused since they are in quarantine', _quarantined),
     'jobsync_locks_unmatched': ('Task locks and items that no live node matches', lambda job: _status(job)['unplaced_locks']),
     'jobsync_records_unreadable': ('Records in the store that cannot be read', lambda job: len(_status(job)['unreadable'])),
-    'jobsync_log_lines_dropped': ('Lines that the log was too slow for', lambda job: _status(job)['log_lines_dropped']),
+    'jobsync_log_lines_dropped': (
+        'Log lines that were dropped: the log was too slow, or raised',
+        lambda job: _status(job)['log_lines_dropped'],
+    ),
 }
 
 

@@ -48,8 +48,8 @@ __all__ = ['Cluster']
 class Cluster:
     """A cluster as an observer sees it. It joins nothing, leads nothing, and needs no settings but the store's URL.
 
-    Every method reads the store anew. Times are by the store's clock. What is read may be over by the time it is shown: do not
-    decide by it who works on a task. That is what ``Job.can_claim_task`` is for.
+    Every method reads the store anew. Times are by the store's clock. The state may have changed by the time it is shown, so do
+    not decide by it which node works on a task. That is what ``Job.can_claim_task`` is for.
 
     Besides the errors that a method lists, each call to the store raises ``SchemaMismatch`` if the namespace does not exist, or
     belongs to another version, ``BackendUnavailable`` if the store does not answer, and ``ConfigError`` if the store refuses the
@@ -260,7 +260,7 @@ class Cluster:
         """Return the tasks at which at least so many workers were lost, the worst first.
 
         Args:
-            attempts: How many. None: the lowest ``max_attempts`` of the nodes at work, which start no such task; 3 without any.
+            attempts: How many. None: the lowest ``max_attempts`` of the nodes at work, or 3 if no node has set it.
             date: The date of the work. None: today.
 
         Raises:
@@ -287,8 +287,8 @@ class Cluster:
 
         The history of the cluster has its rebalances, and the last 20 changes of its leader, whether or not tokens moved. The
         history of a task has its claims and completions of all dates, its task lock, and since when its present owner has it. A
-        store keeps the last move of a token alone: an earlier owner shows by what it has begun. What operators have done is
-        kept for a year, about the newest 2,000 actions.
+        store keeps only the last move of a token: earlier owners show in the claims. What operators have done is kept for a year,
+        about the newest 2,000 actions.
 
         Args:
             task: A ``Task`` or a bare id. None: the cluster.
@@ -326,7 +326,8 @@ class Cluster:
 
         Args:
             task: A ``Task`` or a bare id.
-            node_pattern: A SQL ``LIKE`` pattern of node names, or several in order: the first counts that a live node matches.
+            node_pattern: A SQL ``LIKE`` pattern of node names, or several in order. The first one that any live node matches
+                is in force.
             reason: Text for people.
             expires_in_days: After how many days the lock ends. None: never.
             actor: Who does it, for the history, the list of locks and ``clear_locks``. None: user@host of this process.

@@ -101,17 +101,18 @@ class Job:
             site: A label, which jobsync does not use.
             config: The settings of the program, with a section ``sync`` (see ``jobsync.config``).
             date: The date of the work. None: today.
-            wait_on_enter: How many seconds entering waits for this node's share of the tokens, at most; and how long a new
+            wait_on_enter: For how many seconds entering waits, at most, for this node's share of the tokens; and how long a new
                 cluster forms, if ``minimum_nodes`` is not given.
-            wait_on_exit: How many seconds leaving waits, at most, until other nodes own what this node gave back.
+            wait_on_exit: For how many seconds leaving waits, at most, until other nodes own the tokens that this node gave back.
             skip_db_init: Use the store's tables as they are, and make none.
-            lock_provider: Called with the job while it enters. The task locks that it registers hold from the start.
-            clear_existing_locks: Have the locks of ``lock_provider`` replace, in one step, all that this node registered before.
+            lock_provider: Called with the job while the job enters. The task locks that it registers hold from the start.
+            clear_existing_locks: Have the task locks of ``lock_provider`` replace, in one step, all that this node registered
+                before.
             coordination_config: The settings of the node, in place of ``config.sync.coordination``.
             on_rebalance: Called with a ``RebalanceEvent``, or with no argument, after the node's tokens have changed.
             on_assign: Called with the tokens that have become this node's.
             on_revoke: Called with tokens that other nodes are to own, and with the deadline, on ``time.monotonic``. The tokens
-                pass on when it returns, at the latest at the deadline.
+                pass on when the function returns, at the latest at the deadline.
             on_lost: Called with tokens that this node has lost without a request: the lease has ended, or the node was evicted.
             handle_signals: Have the first SIGTERM or SIGINT end ``claim`` loops and give the tokens back once no task is in
                 flight. A second one, or the end of ``shutdown_timeout_sec``, ends the block.
@@ -351,18 +352,18 @@ class Job:
     def claim(self, tasks: Iterable[T], batch: int | None = None, once: bool = False) -> Generator[T]:
         """Yield the tasks that this node owns, one after the other: the loop to work in.
 
-        Each task is claimed, and in flight while the body works on it. It is complete when the loop requests the next one, and
-        recorded so within about a second. If the body raises, or leaves the loop by ``break``, the task stays incomplete (call
+        Each task is claimed, and in flight while the body works on it. It is complete when the loop requests the next one, which
+        is recorded within about a second. If the body raises, or leaves the loop by ``break``, the task stays incomplete (call
         ``complete`` before a ``break``). The loop ends early when this node is to leave.
 
-        Claims are recorded many at a time, and never later than their task is yielded: up to 1,000 where ``tasks`` has a length,
-        one by one where it has none, since the next task may be long in coming there.
+        Claims are recorded many at a time, and never later than their task is yielded: up to 1,000 if ``tasks`` has a length,
+        one by one if it has none, because the next task may be long in coming then.
 
-        While the store is away, tasks that are claimed are worked on as long as the lease lasts; what is done is recorded later.
+        While the store is away, the loop goes on with claimed tasks as long as the lease lasts, and records finished ones later.
 
         Args:
             tasks: ``Task`` objects or bare ids, of which this node takes its own.
-            batch: How many claims are recorded at a time, at most. None: as said above.
+            batch: How many claims are recorded at a time, at most. None: as described above.
             once: Pass over the tasks that any node has completed at this job's date. False: a completed task that is given again
                 is done again.
 
@@ -375,15 +376,15 @@ class Job:
     def batch(self, tasks: Iterable[T], progress: bool = False) -> Generator[T]:
         """Yield tasks of a finite set until every one is complete, wherever it was done: the loop for a pile that ends.
 
-        All nodes that are given the set work through it together. This loop passes over what any node has completed at this job's
-        date, follows tokens as they move, waits for what other nodes have in hand, and takes over what a dead node has left.
-        No task is left out. A task is done twice only if its worker dies, or loses its lease, between the effect and the record
-        of its completion, or takes longer for it than ``handover_timeout_sec`` once its token has to move.
+        All nodes that are given the set work through it together. This loop skips tasks that any node has completed at this job's
+        date, follows tokens as they move, waits for tasks that other nodes have in hand, and takes over the tasks of a dead node.
+        No task is left out. A task is done twice in two cases only: its worker dies, or loses its lease, between the effect and
+        the record of the completion; or the task takes longer than ``handover_timeout_sec`` once its token has to move.
 
         Each task is claimed, in flight, and complete as in ``claim``. If the body raises, or leaves the loop by ``break``, its
         task stays incomplete, and the next ``batch`` of its owner offers it again. The loop ends early when this node is to
         leave.
-        While it waits, a line is logged every ten seconds: for how many tasks, in whose hands, and since when.
+        While the loop waits, a line is logged every ten seconds: how many tasks it waits for, which nodes have them, since when.
 
         Args:
             tasks: ``Task`` objects or bare ids, the same set on every node, read at once. Of several with one id the first
@@ -515,7 +516,7 @@ class Job:
     def get_incomplete_tasks(self, older_than: dt.timedelta | float = dt.timedelta(minutes=5)) -> list[Task]:
         """Return the tasks of this job's date that any node has started and none has completed.
 
-        Ticks of ``every`` are none of them: whether an incomplete one is run again is for its schedule to decide.
+        Ticks of ``every`` are left out: whether an incomplete tick is run again is for its schedule to decide.
 
         Args:
             older_than: How long ago they were started at least; a number is seconds.
@@ -567,9 +568,9 @@ class Job:
     def where(self, column: Any, token_column: Any = None) -> Any:
         """Return the condition that the task of a row is this node's at this moment, for PostgreSQL and SQLite. No I/O.
 
-        The table needs a column with the tokens of its rows, and an index on it: see ``jobsync.database.TokenColumn``. What is
-        true when this is called may have changed when the rows are read, so give them to ``claim``, which checks each again.
-        A node without a lease gets no rows; with coordination off, a job gets all.
+        The table needs a column with the tokens of its rows, and an index on it: see ``jobsync.database.TokenColumn``. Tokens may
+        have moved before the rows are read, so give the ids to ``claim``, which checks each again.
+        A node without a lease gets no rows; with coordination off, a job gets all rows.
 
         Args:
             column: The column of the tasks' ids: a column of SQLAlchemy, or a name. A name is part of the statement as it is, so
@@ -582,7 +583,7 @@ class Job:
             ``jobsync.database``, and has a text for DB-API.
 
         Raises:
-            ConfigError: There is no such column, or the name is none and ``token_column`` is missing.
+            ConfigError: There is no such column, or ``column`` is not a plain name and ``token_column`` is missing.
         """
         from jobsync._worker.row_filters import where_clause, where_text
 
@@ -620,9 +621,9 @@ class Job:
         ``for turn in job.singleton(name):`` waits until this worker holds the place, runs the body, and begins again, until the
         node is to leave. ``with job.singleton(name) as turn:`` does not wait: the turn is false if the place is not to be had.
 
-        A turn is true until the node is requested to give the place up or to leave, or its lease or the body ends. End the body
-        then: a hand-over waits for it, ``handover_timeout_sec`` at most. The place is the ownership of the task
-        ``singleton:NAME``, so a task lock can tie it to certain nodes. Nothing is recorded.
+        A turn is true until the node is requested to give the place up or to leave, until its lease ends, or until the body ends.
+        End the body when its turn is over: a hand-over waits for the body, ``handover_timeout_sec`` at most. The place is the
+        ownership of the task ``singleton:NAME``, so a task lock can tie it to certain nodes. Nothing is recorded.
 
         Args:
             name: The name of the place, the same on every node.
@@ -639,18 +640,18 @@ class Job:
         """Return a decorator that has a function run on a schedule, by one node of the cluster at a time.
 
         Give each node the same function. It runs in a thread of this job, inside the block; with a ``Tick`` if it takes an
-        argument. A tick that is complete is never run again, by any node. Each is claimed as it begins, and audited when the
-        function has returned, as the item ``every:NAME@TIME`` at its own date. If the function raises, the error is logged, and
-        the tick stays incomplete.
+        argument. No node runs a tick again that is complete. Each tick is claimed as it begins, and audited when the function has
+        returned, as the item ``every:NAME@TIME`` at the tick's own date. If the function raises, the error is logged, and the
+        tick stays incomplete.
 
         Ticks that come while the function runs, or while no node owns the schedule, are missed, except the latest of them.
 
         Args:
             schedule: A number of seconds from 0.1 to 366 days, whose ticks are its multiples since 1970-01-01 UTC. Or a cron
                 expression of 5 fields, or 6 with the seconds first, with the extra ``cron``. The time is the store's.
-            misfire: ``'skip'``: each tick is run at most once. One is left out if it was begun and its node is gone, or if it is
-                late by more than ``heartbeat_timeout_sec`` + 2 seconds. ``'run'``: the latest tick is run however late it
-                is, and again if it was begun and its node is gone.
+            misfire: ``'skip'``: each tick is run at most once. A tick is left out if it was begun and its node is gone, or if it
+                is late by more than ``heartbeat_timeout_sec`` + 2 seconds. ``'run'``: the latest tick is run however late it is,
+                and run again if it was begun and its node is gone.
             name: The name of the schedule. None: that of the function.
             tz: The time zone of a cron expression, and of the date of each tick: its name, or a ``tzinfo``, but none of pytz.
 
@@ -701,7 +702,8 @@ class Job:
 
         Args:
             task_id: A ``Task`` or a bare id.
-            node_pattern: A SQL ``LIKE`` pattern of node names, or several in order: the first counts that a live node matches.
+            node_pattern: A SQL ``LIKE`` pattern of node names, or several in order. The first one that any live node matches
+                is in force.
             reason: Text for people.
             expires_in_days: After how many days the lock ends: above 0, at most 36,500. None: never.
 

@@ -61,7 +61,7 @@ class CoordinationConfig:
     """The number of tokens that tasks are hashed into. A cluster setting: equal on all nodes."""
 
     heartbeat_interval_sec: float = attrs.field(default=5, validator=_poll)
-    """The time between two heartbeats. Where the backend does not push, each of the two steps of a hand-over may wait as long."""
+    """The time between two heartbeats. If the backend does not push, each of the two steps of a hand-over may take as long."""
 
     heartbeat_timeout_sec: float = attrs.field(default=15, validator=_poll)
     """A node without a new heartbeat for this long, on an observer's own clock, is considered dead."""
@@ -120,30 +120,30 @@ class CoordinationConfig:
     moves nothing. The leader's own setting is used: give all nodes the same."""
 
     retention_days: float | None = attrs.field(default=None, validator=_optional_days)
-    """For how many days claims, audits and rebalances are kept; the leader deletes older ones, and its own setting is used: give
+    """For how many days claims, audits and rebalances are kept. The leader deletes older ones, and its own setting is used: give
     all nodes the same. Claims without an audit stay, as incomplete work. A task whose audit is deleted is not known to be
-    complete, and a ``batch`` for its date would do it again. None: everything is kept until ``purge`` is called,
-    because what is deleted does not come back."""
+    complete, and a ``batch`` for its date would do it again. None: everything is kept until ``purge`` is called."""
 
     token_distribution_timeout_sec: float = attrs.field(default=60, validator=_poll)
     """How long past ``wait_on_enter`` a node waits to become part of a distribution before it gives up with ``ClusterTimeout``.
-    Where ``minimum_nodes`` is given and they have not joined by then, it gives up at ``wait_on_enter`` itself."""
+    If fewer than ``minimum_nodes`` have joined when ``wait_on_enter`` is over, the node gives up at once."""
 
     known_death: bool = attrs.field(default=True, validator=checks.flag)
-    """Whether the other nodes on this node's host learn at once that its process was killed, by a lock that it holds, so that its
-    tokens do not wait for ``heartbeat_timeout_sec``. Linux only. False: its tokens always wait, and it watches no other."""
+    """Whether the other nodes on this node's host learn at once that this node's process was killed, by a file lock that it
+    holds, so that its tokens do not wait for ``heartbeat_timeout_sec``. Linux only. False: its tokens always wait, and it watches
+    no other node."""
 
     known_death_dir: str | None = attrs.field(default=None, validator=_optional_text)
-    """The folder in which that lock is held, in a subfolder of the user's own; equal for all nodes that are to watch each other.
-    None: ``/dev/shm``, or else the folder for temporary files."""
+    """The folder for the file locks of ``known_death``, which are in a subfolder of the user's own. Nodes that are to watch each
+    other need the same folder. None: ``/dev/shm``, or else the folder for temporary files."""
 
     progress_timeout_sec: float | None = attrs.field(default=None, validator=attrs.validators.optional(_bound))
-    """How long a node that owns work may neither request work, nor finish any, nor call ``keep_going``. After that it is
-    unhealthy, and gives its share to other nodes until it does one of these. None: for ever."""
+    """How long a node that owns work may show no progress: it neither requests work, nor finishes any, nor calls ``keep_going``.
+    After that it is unhealthy, and gives its share to other nodes until it shows progress. None: for ever."""
 
     max_attempts: int | None = attrs.field(default=None, validator=attrs.validators.optional(checks.integer(2, 1000)))
-    """How many workers may be lost while they attempt a task before it goes to quarantine, where no node may claim it. None:
-    attempts are not counted. 3 is a good choice. Give all nodes the same."""
+    """The number of lost workers at which a task goes to quarantine, where no node may claim it. A worker is lost at a task if it
+    disappears while it attempts the task. None: attempts are not counted. 3 is a good choice. Give all nodes the same."""
 
     op_timeout_sec: float = attrs.field(default=5, validator=_bound)
     """The longest duration of one call to the store. A call of your code is repeated for twice as long before it raises."""

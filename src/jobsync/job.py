@@ -163,7 +163,7 @@ class Job:
             NodeNameInUse: A live process has this node's name.
             SchemaMismatch: The store's tables belong to another version, or are missing and may not be made.
             BackendNotFound: No backend can be used for the configured URL.
-            BackendUnavailable: The store does not answer.
+            BackendUnavailable: The store has not answered for twice ``op_timeout_sec``.
             UnsupportedOperation: The threads of this process are greenlets, or run without the global interpreter lock.
             JobsyncError: The job was entered before, has to leave while it enters, or ``handle_signals`` is used outside the main
                 thread; or this process can start no thread.

@@ -184,7 +184,7 @@ def rebalances(cluster: Cluster, limit: int, as_json: bool) -> None:
 @limit_option
 @reading_command
 def history(cluster: Cluster, task: str | None, limit: int, as_json: bool) -> None:
-    """List what has happened to the cluster or to TASK, newest first: rebalances, claims, and what operators did."""
+    """List what has happened to the cluster (rebalances, leaders) or to TASK (claims), and what operators did, newest first."""
     nothing = 'nothing is on record' + ('' if task is None else f' of {task!r}')
     print_rows(cluster.history(task, limit), ('at', 'event', 'by', 'details'), as_json=as_json, nothing=nothing)
 

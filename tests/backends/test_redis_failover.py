@@ -471,3 +471,27 @@ def test_a_former_address_at_which_another_protocol_is_spoken(server: RedisServe
                 with pytest.raises(SchemaMismatch):
                     namespace.beat(ref)
                 thread.join(600)
+
+
+def test_a_name_that_leads_to_a_replica_before_that_is_promoted(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that has connected to it meanwhile is refused there once it is a master, while the former one runs on."""
+    find = socket.getaddrinfo
+
+    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
+        is_named = host == 'one.example'
+        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
+
+    with closing(RedisServer(server.program)) as former, closing(replica_of(former)) as promoted:
+        leads_to = former
+        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            eventually(lambda: promoted.is_synchronised)
+            leads_to = promoted
+            former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+            with pytest.raises(BackendUnavailable, match='READONLY'):
+                namespace.beat(ref)
+            promoted.promote()
+            with pytest.raises(ConfigError, match='both accept writes'):
+                namespace.beat(ref)

@@ -145,6 +145,10 @@ class RedisPool:
         if before not in (None, here):
             # What fails here fails the call: the connection has ended with it, and the two servers are not compared yet.
             now = read_info(functools.partial(exchange, connection, deadline))
+            # t=0  the name leads to a replica, whose address this connection has
+            # t=1  the replica is promoted, and the former master accepts writes. Forgotten at t=0, it is compared no more
+            if now.get('role') == 'slave':
+                return
             there: Mapping[str, str] = {}
             # At the former address may be a server of any other kind by now: redis-py expects a number after a colon.
             with contextlib.suppress(redis.RedisError, OSError, NoAnswer, ValueError):

@@ -495,3 +495,33 @@ def test_a_name_that_leads_to_a_replica_before_that_is_promoted(server: RedisSer
             promoted.promote()
             with pytest.raises(ConfigError, match='both accept writes'):
                 namespace.beat(ref)
+
+
+def test_no_time_left_to_reach_a_former_master(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call fails as in any outage, and the next one compares the two masters all the same."""
+    find, read, late = socket.getaddrinfo, read_info, [True]
+
+    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
+        is_named = host == 'one.example'
+        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
+
+    def read_late(call: functools.partial[Any]) -> Mapping[str, str]:
+        info = read(call)
+        if call.args[0].host == 'one.example' and leads_to is promoted and late:
+            call.args[1]._at -= 1000.0
+            late.clear()
+        return info
+
+    with closing(RedisServer(server.program)) as former, closing(RedisServer(server.program)) as promoted:
+        leads_to = former
+        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+        monkeypatch.setattr('jobsync.backends.redis.pool.read_info', read_late)
+        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            leads_to = promoted
+            former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+            with pytest.raises(BackendUnavailable, match='within the time for this call'):
+                namespace.beat(ref)
+            with pytest.raises(ConfigError, match='both accept writes'):
+                namespace.beat(ref)

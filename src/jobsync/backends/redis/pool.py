@@ -149,10 +149,10 @@ class RedisPool:
             # t=1  the replica is promoted, and the former master accepts writes. Forgotten at t=0, it is compared no more
             if now.get('role') == 'slave':
                 return
+            share = Deadline(deadline.left / 2)
             there: Mapping[str, str] = {}
             # At the former address may be a server of any other kind by now: redis-py expects a number after a colon.
             with contextlib.suppress(redis.RedisError, OSError, NoAnswer, ValueError):
-                share = Deadline(deadline.left / 2)
                 is_tls = self.server.connection_class is SSLConnection
                 parameters = {**before, 'host': self.server.parameters['host'], 'place': before['host']} if is_tls else before
                 kind = _NamedConnection if is_tls else self.server.connection_class

@@ -433,3 +433,30 @@ def test_no_file_left_to_reach_another_host_with(
             backend.open(SETTINGS, create=False)
         with pytest.raises(ConfigError, match='both accept writes'):
             backend.open(SETTINGS, create=False)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
+def test_a_name_that_leads_to_a_standby_before_that_is_promoted(other: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that connects to it while the former primary is down is refused once both accept writes."""
+    find, leads_to = socket.getaddrinfo, ['127.0.0.1']
+
+    def find_one(host: str, *rest: object, **options: object) -> list[object]:
+        return list(find(leads_to[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+    with closing(PostgresServer()) as standby:
+        standby.kill()
+        standby.port, standby.settings = other.port, ('listen_addresses=127.0.0.2',)
+        standby.start()
+        refuse_writes(standby)
+        with closing(connect_to(other.url().replace('127.0.0.1', 'one.example'), 'sync_')) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            other.kill()
+            leads_to[0] = '127.0.0.2'
+            wait_until(lambda: raised_by(namespace, ref) is SchemaMismatch, 'the standby, which has no tables here, is called')
+            other.start()
+            accept_writes(standby)
+            wait_until(lambda: standby.psql('SHOW transaction_read_only') == ['off'], 'the standby accepts writes')
+            with pytest.raises(ConfigError, match=f'127.0.0.2:{other.port} and 127.0.0.1:{other.port} both accept writes'):
+                namespace.beat(ref)

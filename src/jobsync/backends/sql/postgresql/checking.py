@@ -52,6 +52,7 @@ SERVER = """
     SELECT system_identifier, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint FROM pg_control_system()
 """
 """The cluster, and when this server of it was started: two standbys that are promoted may begin timelines of one number."""
+READ_ONLY = 'SHOW transaction_read_only'
 NAMED = 'SELECT FROM pg_catalog.pg_class WHERE relname = %s'
 
 PLACE = (b'host', b'hostaddr', b'port')
@@ -183,7 +184,7 @@ class Hosts:
             elif not is_foreign:
                 # t=0  a pair that is as it should be, and a name with the addresses of both: libpq takes the standby
                 # t=1  an operator reads that both accept writes, and ends one of them
-                if connection.execute('SHOW transaction_read_only').fetchall() == [('on',)]:
+                if connection.execute(READ_ONLY).fetchall() == [('on',)]:
                     raise ConfigError(
                         f'{self._server}: {here[0]}:{here[1]} accepts no writes, as a standby does, and {address}:{port} '
                         'does: put target_session_attrs=read-write into the URL, by which that one is found'
@@ -192,6 +193,10 @@ class Hosts:
                     f'{self._server}: {here[0]}:{here[1]} and {address}:{port} both accept writes, '
                     'and are not the same server: end the one that is not the primary any more'
                 )
+        # t=0  the primary has failed, and the name leads to a standby, whose address this connection has
+        # t=1  the standby is promoted, and the former primary started again. Forgotten at t=0, it is compared no more
+        if connection.execute(READ_ONLY).fetchall() == [('on',)]:
+            return False
         before, self._last = self._last, here
         return before not in same
 

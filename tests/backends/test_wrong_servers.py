@@ -8,7 +8,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from urllib.parse import quote
 
 import pytest
@@ -88,6 +88,33 @@ def test_no_server_at_all_is_an_outage(scheme: str) -> None:
     ):
         backend.open(SETTINGS, create=True)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize('greeting', ['* OK mail.example ready', ':chat.example NOTICE * :hello'])
+@pytest.mark.parametrize(
+    'url', ['redis://127.0.0.1:{}', 'redis://127.0.0.1:{}?client_name=', 'redis+sentinel://127.0.0.1:{}/service']
+)
+def test_a_server_whose_greeting_begins_as_a_redis_answer(url: str, greeting: str) -> None:
+    """What follows is no number, as redis-py expects: an outage, and no error of Python's."""
+
+    def greet() -> None:
+        with suppress(OSError):  # the test closes the listener
+            while True:
+                client, _ = server.accept()
+                clients.append(client)
+                client.sendall(f'{greeting}\r\n'.encode())
+
+    clients: list[socket.socket] = []
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        threading.Thread(target=greet, daemon=True).start()
+        try:
+            with closing(plugins.connect(url.format(server.getsockname()[1]), BackendOptions())) as backend:
+                for call in (lambda: backend.open(SETTINGS, create=True), backend.snapshot):
+                    with pytest.raises(BackendUnavailable, match='example'):
+                        call()
+        finally:
+            for client in clients:
+                client.close()
 
 
 @pytest.mark.redis

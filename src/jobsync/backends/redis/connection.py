@@ -6,10 +6,11 @@ import math
 import select
 import socket
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import redis
 from redis.connection import AbstractConnection
 
 from jobsync.errors import BackendUnavailable
@@ -69,7 +70,8 @@ def opened(kind: type[AbstractConnection], parameters: dict[str, Any], deadline:
 
     def read_in_time(*arguments: Any, **options: Any) -> Any:
         connection._sock.settimeout(max(deadline.remaining, 0.001))
-        return read(*arguments, **options)
+        with _parsed():
+            return read(*arguments, **options)
 
     # Up to five answers are read before a connection serves, and redis-py would wait for each as long as for all.
     connection.read_response = read_in_time
@@ -78,6 +80,15 @@ def opened(kind: type[AbstractConnection], parameters: dict[str, Any], deadline:
     finally:
         del connection.read_response
     return connection  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _parsed() -> Iterator[None]:
+    """Raise an error of redis-py's for a greeting of a server of another kind that begins as an answer with a number does."""
+    try:
+        yield
+    except ValueError as error:
+        raise redis.InvalidResponse(f'this is no answer of a Redis server: {error}') from error
 
 
 def _count_addresses(parameters: dict[str, Any]) -> int:
@@ -124,7 +135,8 @@ def exchange(
                 raise NoAnswer('the server answers, but not on this connection')
     # This timeout is for each read of the socket: once an answer has begun, the server has done its work.
     sock.settimeout(min(deadline.left, deadline.silence_sec))
-    return connection.read_response()
+    with _parsed():
+        return connection.read_response()
 
 
 def can_read(sock: socket.socket, within_sec: float) -> bool:

@@ -151,8 +151,7 @@ class RedisPool:
                 return
             share = Deadline(deadline.left / 2)
             there: Mapping[str, str] = {}
-            # At the former address may be a server of any other kind by now: redis-py expects a number after a colon.
-            with contextlib.suppress(redis.RedisError, OSError, NoAnswer, ValueError):
+            with contextlib.suppress(redis.RedisError, OSError, NoAnswer):  # a server of any other kind may be there by now
                 is_tls = self.server.connection_class is SSLConnection
                 parameters = {**before, 'host': self.server.parameters['host'], 'place': before['host']} if is_tls else before
                 kind = _NamedConnection if is_tls else self.server.connection_class

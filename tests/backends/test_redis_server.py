@@ -310,6 +310,12 @@ class TestServer:
         with pytest.raises(ConfigError, match=r'6\.0\.16'):
             check_server(server_of('redis://h'), 'key', 'h', lambda *_: info)
 
+    @pytest.mark.parametrize('info', [b'# Proxy\r\nVersion:1.0.5\r\n', b'redis_version:unknown\r\n', b''])
+    def test_a_proxy_that_answers_by_itself(self, info: bytes) -> None:
+        """One that does not show the server's version is refused, with an error that says so."""
+        with pytest.raises(ConfigError, match='a server does not say its version in INFO, as a proxy does not'):
+            check_server(server_of('redis://h'), 'key', 'a server', lambda *_: info)
+
     def test_full_memory(self, namespace: Namespace, server: RedisServer) -> None:
         """A server that cannot store more says so, and nothing is written by halves."""
         leader = namespace.leader()

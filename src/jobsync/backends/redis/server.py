@@ -53,8 +53,10 @@ def check_server(server: RedisServer, key: str, name: str, call: Callable[..., A
     if info.get('cluster_enabled') == '1':
         # INFO and CONFIG GET have no key, so any node answers them: also one on which nothing of the namespace is kept.
         call('HGET', key, 'revision')
-    version = tuple(map(int, info['redis_version'].split('.')[:2]))
-    if version < OLDEST:
+    found = re.match(r'(\d+)\.(\d+)', info.get('redis_version', ''))
+    if found is None:
+        raise ConfigError(f'{name} does not say its version in INFO, as a proxy does not: the URL must lead to the server itself')
+    if tuple(map(int, found.groups())) < OLDEST:
         raise ConfigError(f'{name} is Redis {info["redis_version"]}; jobsync needs 6.2 or later')
     policy = info.get('maxmemory_policy', '')
     if info.get('maxmemory', '0') != '0' and policy.startswith('allkeys'):

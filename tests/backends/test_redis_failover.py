@@ -525,3 +525,41 @@ def test_no_time_left_to_reach_a_former_master(server: RedisServer, monkeypatch:
                 namespace.beat(ref)
             with pytest.raises(ConfigError, match='both accept writes'):
                 namespace.beat(ref)
+
+
+@pytest.mark.parametrize('said', ['LOADING Redis is loading the dataset in memory', 'BUSY Redis is busy running a script.'])
+def test_a_former_master_that_does_not_serve_yet(server: RedisServer, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """A call at the promoted one fails as in any outage while the former one starts or is busy, and is refused after that."""
+    find = socket.getaddrinfo
+
+    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
+        is_named = host == 'one.example'
+        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
+
+    def answer(command: bytes) -> bytes:
+        if b'INFO' in command and not said.startswith('BUSY'):
+            return b'$25\r\nrole:master\r\nrun_id:123\r\n\r\n'
+        return f'-{said}\r\n'.encode() if b'INFO' in command or b'HGET' in command else b'+OK\r\n'
+
+    def serve() -> None:
+        with closing(starting), starting.accept()[0] as client:
+            while command := client.recv(65536):
+                client.sendall(answer(command))
+
+    with closing(RedisServer(server.program)) as former, closing(RedisServer(server.program)) as promoted:
+        leads_to = former
+        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            leads_to = promoted
+            former.kill()
+            starting = socket.create_server(('127.0.0.1', former.port))
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            with pytest.raises(BackendUnavailable, match=f'not known yet whether 127.0.0.1:{former.port} accepts .*{said[:4]}'):
+                namespace.beat(ref)
+            thread.join(600)
+            former.start()
+            with pytest.raises(ConfigError, match='both accept writes'):
+                namespace.beat(ref)

@@ -16,7 +16,7 @@ from redis.connection import AbstractConnection, Connection, SSLConnection
 
 from jobsync.backends._common.forks import abandon, forget_in_child
 from jobsync.backends.redis.connection import Deadline, NoAnswer, close, exchange, is_stale, opened
-from jobsync.backends.redis.errors import code_of, translate
+from jobsync.backends.redis.errors import OUTAGES, code_of, translate
 from jobsync.backends.redis.script import Script
 from jobsync.backends.redis.sentinel import master_of
 from jobsync.backends.redis.server import read_info
@@ -36,6 +36,9 @@ LEASING = 'heartbeat'
 _GONE = {'READONLY', 'NOREPLICAS', 'MASTERDOWN', 'CLUSTERDOWN'}
 """How a server refuses that has the namespace no more, or perhaps: a master that is cut off from its replicas says NOREPLICAS for
 as long as that lasts, while one of them is promoted. The sentinels, or the node in the URL, know which one has it."""
+
+_SERVES_SOON = {'LOADING', 'BUSY'}
+"""How a master refuses that is to serve again by itself."""
 
 
 class RedisPool:
@@ -149,27 +152,38 @@ class RedisPool:
             # t=1  the replica is promoted, and the former master accepts writes. Forgotten at t=0, it is compared no more
             if now.get('role') == 'slave':
                 return
-            share = Deadline(deadline.left / 2)
-            there: Mapping[str, str] = {}
-            with contextlib.suppress(redis.RedisError, OSError, NoAnswer):  # a server of any other kind may be there by now
-                is_tls = self.server.connection_class is SSLConnection
-                parameters = {**before, 'host': self.server.parameters['host'], 'place': before['host']} if is_tls else before
-                kind = _NamedConnection if is_tls else self.server.connection_class
-                former = opened(kind, {**self.server.parameters, **parameters}, share)
-                try:
-                    if exchange(former, share, 'HGET', self._state, 'revision') is not None:
-                        there = read_info(functools.partial(exchange, former, share))
-                finally:
-                    close(former)
+            there = self._read_former(before, Deadline(deadline.left / 2))
             # Of a cluster the name may have the addresses of all nodes.
             are_masters = all(each.get('role') == 'master' and each.get('cluster_enabled') != '1' for each in (now, there))
             if are_masters and now.get('run_id') != there.get('run_id'):
-                places = ' and '.join(':'.join(map(str, each.values())) for each in (here, before))
                 raise ConfigError(
-                    f'{self.server}: {places} both accept writes, and are not the same server: '
+                    f'{self.server}: {_shown(here)} and {_shown(before)} both accept writes, and are not the same server: '
                     'end the one that is not the primary any more'
                 )
         self._last = here
+
+    def _read_former(self, place: dict[str, Any], deadline: Deadline) -> Mapping[str, str]:
+        """Return what the server at an address of before says of itself; nothing if it has no such namespace, or is away."""
+        is_tls = self.server.connection_class is SSLConnection
+        parameters = {**place, 'host': self.server.parameters['host'], 'place': place['host']} if is_tls else place
+        kind = _NamedConnection if is_tls else self.server.connection_class
+        try:
+            former = opened(kind, {**self.server.parameters, **parameters}, deadline)
+            try:
+                # A replica that follows anew says its role too while it loads what it has received.
+                info = read_info(functools.partial(exchange, former, deadline))
+                is_there = info.get('role') != 'master' or exchange(former, deadline, 'HGET', self._state, 'revision') is not None
+                return info if is_there else {}
+            finally:
+                close(former)
+        except (redis.RedisError, OSError, NoAnswer) as error:  # a server of any other kind may be there by now
+            # t=0  the master has crashed, and is started again: it reads its files; or a script keeps it busy
+            # t=1  an operator promotes a replica, and has the name lead there; this node connects
+            # t=2  the former one serves again, also node b, which knows its address
+            if (code := code_of(error)) in _SERVES_SOON:
+                said = f'it is not known yet whether {_shown(place)} accepts writes too'
+                raise NoAnswer(f'{said} ({code}: {OUTAGES[code]})') from error
+            return {}
 
     def close(self) -> None:
         """Close the idle connection. Each call that runs closes its own."""
@@ -275,6 +289,10 @@ class _PlacedConnection(Connection):
 
 class _NamedConnection(SSLConnection, _PlacedConnection):
     """Over TLS, with a certificate for the name of the host: ``SSLConnection`` first connects as the next class does."""
+
+
+def _shown(place: Mapping[str, Any]) -> str:
+    return ':'.join(map(str, place.values()))
 
 
 def _brief(call: Deadline) -> Deadline:

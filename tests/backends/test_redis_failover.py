@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import shutil
 import socket
 import threading
@@ -561,5 +563,35 @@ def test_a_former_master_that_does_not_serve_yet(server: RedisServer, monkeypatc
                 namespace.beat(ref)
             thread.join(600)
             former.start()
+            with pytest.raises(ConfigError, match='both accept writes'):
+                namespace.beat(ref)
+
+
+def test_no_file_left_to_reach_a_former_master_with(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call fails as in any outage, and the next one compares the two masters all the same."""
+    find, failures = socket.getaddrinfo, list[OSError]()
+
+    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
+        is_named = host == 'one.example'
+        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
+
+    class Limited(socket.socket):
+        def connect(self, address: Any) -> None:
+            if address == ('127.0.0.1', former.port) and failures:
+                raise failures.pop()
+            super().connect(address)
+
+    with closing(RedisServer(server.program)) as former, closing(RedisServer(server.program)) as promoted:
+        leads_to = former
+        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            leads_to = promoted
+            former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+            monkeypatch.setattr(socket, 'socket', Limited)
+            failures.append(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            with pytest.raises(BackendUnavailable, match='Too many open files'):
+                namespace.beat(ref)
             with pytest.raises(ConfigError, match='both accept writes'):
                 namespace.beat(ref)

@@ -6,6 +6,7 @@ redis-py's own pool is not used: it retries for seconds, and its timeouts are eq
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -39,6 +40,8 @@ as long as that lasts, while one of them is promoted. The sentinels, or the node
 
 _SERVES_SOON = {'LOADING', 'BUSY'}
 """How a master refuses that is to serve again by itself."""
+_NO_FILE = {errno.EMFILE, errno.ENFILE}
+"""This process, or its host, has no file left for another connection."""
 
 
 class RedisPool:
@@ -183,6 +186,8 @@ class RedisPool:
             if (code := code_of(error)) in _SERVES_SOON:
                 said = f'it is not known yet whether {_shown(place)} accepts writes too'
                 raise NoAnswer(f'{said} ({code}: {OUTAGES[code]})') from error
+            if getattr(error.__context__, 'errno', None) in _NO_FILE:
+                raise
             return {}
 
     def close(self) -> None:

@@ -460,3 +460,31 @@ def test_a_name_that_leads_to_a_standby_before_that_is_promoted(other: PostgresS
             wait_until(lambda: standby.psql('SHOW transaction_read_only') == ['off'], 'the standby accepts writes')
             with pytest.raises(ConfigError, match=f'127.0.0.2:{other.port} and 127.0.0.1:{other.port} both accept writes'):
                 namespace.beat(ref)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
+def test_a_session_at_a_standby_that_is_promoted(other: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reading has failed there. Its session is not used on after the promotion: the node is refused once both accept writes."""
+    find, leads_to = socket.getaddrinfo, ['127.0.0.1']
+
+    def find_one(host: str, *rest: object, **options: object) -> list[object]:
+        return list(find(leads_to[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+    with closing(connect_to(other.url().replace('127.0.0.1', 'one.example'), 'sync_')) as backend:
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        other.arrange('CHECKPOINT')
+        other.kill()
+        with closing(Copy(other)) as standby:
+            standby.kill()
+            standby.port, standby.settings = other.port, ('listen_addresses=127.0.0.2',)
+            (standby.folder / 'data' / 'standby.signal').touch()
+            standby.start()
+            leads_to[0] = '127.0.0.2'
+            with pytest.raises(BackendUnavailable, match='the server is a standby: the URL must lead to the one'):
+                namespace.snapshot()
+            other.start()
+            standby.arrange('SELECT pg_promote()')
+            with pytest.raises(ConfigError, match=f'127.0.0.2:{other.port} and 127.0.0.1:{other.port} both accept writes'):
+                namespace.beat(ref)

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import Conninfo
 
-from jobsync.backends.sql.postgresql.connection import ENCODING, BoundedConnection
+from jobsync.backends.sql.postgresql.connection import ENCODING, STANDBY, BoundedConnection
 from jobsync.backends.sql.postgresql.ddl import FUNCTIONS
 from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, SOCKETS, PostgresqlServer
 from jobsync.errors import ConfigError, SchemaMismatch
@@ -194,8 +194,11 @@ class Hosts:
                     'and are not the same server: end the one that is not the primary any more'
                 )
         # t=0  the primary has failed, and the name leads to a standby, whose address this connection has
-        # t=1  the standby is promoted, and the former primary started again. Forgotten at t=0, it is compared no more
+        # t=1  the standby is promoted, and the former primary started again. Forgotten at t=0, it is compared no more, nor if the
+        #      connection of t=0 is used on
         if connection.execute(READ_ONLY).fetchall() == [('on',)]:
+            if connection.execute('SELECT pg_is_in_recovery()').fetchall() == [(True,)]:
+                raise psycopg.OperationalError(STANDBY)
             return False
         before, self._last = self._last, here
         return before not in same

@@ -217,6 +217,35 @@ def test_a_lock_whose_file_cannot_be_emptied_is_not_released(
     assert verdict(tmp_path, 'run') is LockVerdict.HELD
 
 
+def test_a_lock_that_is_taken_back_while_an_observer_tries_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An observer that has read the file, and gets the lock because the living process has given that file up, proves nothing."""
+    give_back, is_free, verdicts = host_lock._give_back, host_lock._is_free, list[LockVerdict]()
+
+    def given_back(written: int, address: int) -> None:
+        """Give the lock back between an observer's reading of the file and its try of the lock."""
+
+        def tried(read: int) -> bool:
+            give_back(written, address)
+            return is_free(read)
+
+        monkeypatch.setattr(host_lock, '_is_free', tried)
+        verdicts.append(verdict(tmp_path, 'run'))
+
+    examine, limit_reached = HostFolder._examine, [OSError(errno.EMFILE, os.strerror(errno.EMFILE))]
+
+    def examined(self: HostFolder, folder: int, incarnation: str) -> LockFinding:
+        """Fail for the process that has just written the file, whose program has opened all it may; not for the observer."""
+        if limit_reached:
+            raise limit_reached.pop()
+        return examine(self, folder, incarnation)
+
+    monkeypatch.setattr(host_lock, '_give_back', given_back)
+    monkeypatch.setattr(HostFolder, '_examine', examined)
+    with pytest.raises(NotKnown, match='no lock can be held'):
+        HostFolder(str(tmp_path)).hold('run')
+    assert verdicts == [LockVerdict.UNPROVABLE]
+
+
 def test_a_mapping_that_does_not_keep_the_lock_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the lock goes with the descriptor, as on a file system that maps another file, nothing is known or left."""
     examine, maps_file, seen = HostFolder._examine, host_lock._map, list[LockFinding]()

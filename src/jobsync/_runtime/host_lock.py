@@ -187,14 +187,19 @@ class HostFolder:
         file = os.open(incarnation, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
             found = os.fstat(file)
-            said = _parsed(os.read(file, _LONGEST)) if stat.S_ISREG(found.st_mode) else None
+            text = os.pread(file, _LONGEST, 0) if stat.S_ISREG(found.st_mode) else b''
+            said = _parsed(text)
             expected = self._self_description(incarnation, found)
             if not isinstance(said, dict) or any(said.get(key) != value for key, value in expected.items()):
                 return LockFinding(LockVerdict.UNPROVABLE)
             if _file_system(file) not in _LOCAL:
                 return LockFinding(LockVerdict.UNPROVABLE)
             if _is_free(file):
-                return LockFinding(LockVerdict.OVER)
+                # t=0  the file of a living process has gone; it makes another, and this observer reads that
+                # t=1  the process may open no more files, so it cannot check that one: it empties it, then releases its lock
+                # t=2  this observer gets the lock
+                is_given_up = os.pread(file, _LONGEST, 0) != text
+                return LockFinding(LockVerdict.UNPROVABLE if is_given_up else LockVerdict.OVER)
             pid = said.get('pid') if said.get('in') == self._pid_namespace else None
             return LockFinding(LockVerdict.HELD, pid if isinstance(pid, int) else None)
         finally:

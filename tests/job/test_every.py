@@ -562,7 +562,7 @@ def test_a_tick_that_is_complete_without_a_claim(store: Store) -> None:
 @pytest.mark.any_store
 @pytest.mark.parametrize('misfire', ['skip', 'run'])
 def test_ticks_that_no_node_has_begun(store: Store, misfire: str) -> None:
-    """Of many the latest counts. Late it is left out by 'skip'; 'run' runs it, unless no tick before has a record."""
+    """Of many the latest counts. Late it is left out by 'skip'; 'run' runs it, unless no tick before was completed."""
     ran: list[dt.datetime] = []
     quarter = dt.timedelta(minutes=15)
     with store.job('a') as job:
@@ -582,6 +582,28 @@ def test_ticks_that_no_node_has_begun(store: Store, misfire: str) -> None:
         assert not each.is_busy
         clock.settle(NOON + 30 * HOUR + quarter)  # all of the ten before were missed
         assert ran[-1] == NOON + 7 * HOUR
+
+
+@pytest.mark.any_store
+def test_a_completed_tick_whose_records_were_purged(store: Store) -> None:
+    """A purge leaves the tick before it, which stayed incomplete: a restarted node does not run the completed one again."""
+    ran: list[dt.datetime] = []
+    with store.job('a'):
+        other = Other(store)
+        other.claim(NOON)
+        other.claim(NOON + HOUR)
+        other.complete(NOON + HOUR)
+        other.leave()
+        for kind in (HistoryKind.CLAIM, HistoryKind.AUDIT):
+            store.handle.purge(kind, dt.datetime.now(dt.UTC) + dt.timedelta(days=1), 1000)
+        assert (records(store, HistoryKind.CLAIM), audits(store)) == ([(item(NOON), NOON.date())], [])
+    with store.job('b') as job:
+        clock = Clock(job, NOON + 1.5 * HOUR)
+        job.every(3600, 'run', name='work')(lambda tick: ran.append(tick.scheduled))
+        clock.settle(NOON + 1.5 * HOUR)
+        assert ran == []
+        clock.settle(NOON + 2 * HOUR)
+    assert ran == [NOON + 2 * HOUR]
 
 
 @pytest.mark.any_store

@@ -118,7 +118,8 @@ def decide(*, is_late: bool, is_begun: bool, is_in_hand: bool, runs_missed: bool
         is_begun: A node has claimed the tick.
         is_in_hand: The node that has claimed the tick may still be at work on it.
         runs_missed: The misfire rule is ``'run'``.
-        is_known: A tick before this one has a record, so the schedule was in force when this one was due.
+        is_known: A tick before this one is on record as complete, so the schedule was in force when this one was due, and no
+            record of this one was deleted.
     """
     if is_begun:
         return Start.LEAVE_OUT if not runs_missed else Start.WAIT if is_in_hand else Start.RUN
@@ -153,9 +154,14 @@ class TickRecord:
         return self._is_audited(self._item)
 
     @property
-    def exists(self) -> bool:
-        """Whether any node has begun the tick; with coordination off, where no claim is recorded, completed."""
-        return self._history.read_last_claim(self._item) is not None if self._session.config.enabled else self.is_complete
+    def is_kept(self) -> bool:
+        """Whether the tick is complete, and no purge has deleted its claim, nor thereby the records of a later tick."""
+        # t=0   the tick of June raises, and stays incomplete; that of July is completed
+        # t=10  retention_days is over: both records of July are deleted, and the claim of June stays
+        # t=11  the node is restarted: by the claim of June, the tick of July would seem to be missed, and be run again
+        # With coordination off no claim is recorded.
+        is_claimed = not self._session.config.enabled or self._history.read_last_claim(self._item) is not None
+        return is_claimed and self.is_complete
 
     def _is_audited(self, item: str) -> bool:
         return bool(self._history.read_audits(1, item))
@@ -288,12 +294,12 @@ class TickRecord:
 
 
 def is_known(session: Session, scheduled: Scheduled, moment: dt.datetime) -> bool:
-    """Return whether one of the ticks before this one has a record."""
+    """Return whether one of the ticks before this one is complete, with all its records."""
     for _ in range(_LOOK_BACK):
         before = scheduled.schedule.latest(moment - dt.timedelta(microseconds=1))
         if before is None:
             break
-        if TickRecord(session, Tick(scheduled, before)).exists:
+        if TickRecord(session, Tick(scheduled, before)).is_kept:
             return True
         moment = before
     return False

@@ -186,6 +186,23 @@ class StateFirst(files.FilesTransaction):
 
 
 @mutant
+class OneLockOfAProcess(OnFiles):
+    """Has a lock of its process for the calls of all handles: a child that is forked during a call never gets it."""
+
+    lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[files.FilesTransaction]:
+        if not self.lock.acquire(timeout=self.options.op_timeout_sec):
+            raise BackendUnavailable('the calls of other threads have lasted too long')
+        try:
+            with super().transaction(bulk=bulk, create=create) as tx:
+                yield tx
+        finally:
+            self.lock.release()
+
+
+@mutant
 class StateReplacedFirst(OnFiles):
     """Replaces the state, and what it stands for a moment later: a process that is killed in between leaves half of a commit."""
 

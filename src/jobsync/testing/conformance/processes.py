@@ -136,9 +136,10 @@ def commit_forever(namespace: Namespace, _number: int, pipe: Connection) -> obje
         pipe.send((step, version))
 
 
-def fork_amid_calls(namespace: Namespace, _number: int, pipe: Connection) -> object:
-    """Fork while another thread sends heartbeats, then send no more; the forks end with this process."""
-    is_over, (reading, writing) = threading.Event(), os.pipe()
+@contextlib.contextmanager
+def beating(namespace: Namespace) -> Iterator[None]:
+    """Send heartbeats of the common node in a thread, one after the other, for the time of a ``with`` block."""
+    is_over = threading.Event()
 
     def beat() -> None:
         while not is_over.is_set():
@@ -147,16 +148,40 @@ def fork_amid_calls(namespace: Namespace, _number: int, pipe: Connection) -> obj
 
     thread = threading.Thread(target=beat)
     thread.start()
-    for _ in range(FORKS):
-        time.sleep(0.001)
-        if not os.fork():
-            os.close(writing)
-            os.read(reading, 1)
-            os._exit(0)
+    yield
     is_over.set()
     thread.join()
+
+
+def fork_amid_calls(namespace: Namespace, _number: int, pipe: Connection) -> object:
+    """Fork while another thread sends heartbeats, then send no more; the forks end with this process."""
+    reading, writing = os.pipe()
+    with beating(namespace):
+        for _ in range(FORKS):
+            time.sleep(0.001)
+            if not os.fork():
+                os.close(writing)
+                os.read(reading, 1)
+                os._exit(0)
     pipe.send('forked')
     return pipe.recv()
+
+
+def begin_in_forks(connector: Connector, limit_sec: int, namespace: Namespace, _number: int, _pipe: Connection) -> object:
+    """Fork while another thread sends heartbeats; have each child send one through a handle of its own; return how each ended."""
+    forks = []
+    with beating(namespace):
+        for _ in range(FORKS):
+            time.sleep(0.001)
+            if not (fork := os.fork()):
+                try:
+                    signal.alarm(limit_sec)  # which ends it, whatever it waits for
+                    eventually(lambda: Namespace(connector(NAMESPACE)).beat(COMMON))
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            forks.append(fork)
+        return [os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) for fork in forks]
 
 
 def leave_open(namespace: Namespace, _number: int, _pipe: Connection) -> object:
@@ -381,6 +406,16 @@ class ProcessTests:
                 namespace.beat(COMMON)
             except BackendUnavailable as error:
                 raise AssertionError(f'a child that was forked during a call keeps the lock of that call: {error}') from error
+
+    def test_a_fork_amid_calls_opens_a_handle_of_its_own(self, harness: Harness) -> None:
+        """A child that is forked while another thread is in a call becomes a node of its own, through a handle that it opens."""
+        common(harness)
+        with processes(harness, partial(begin_in_forks, harness.connector(), int(2 * DEADLINE_SEC)), count=1) as ((_, pipe),):
+            pipe.send('go')
+            assert receive(pipe, START_SEC) == [0] * FORKS, (
+                'a child that was forked during a call of another thread can make no call: what it needs is held, for ever, by a '
+                'thread that it does not have'
+            )
 
     def test_a_process_that_closes_nothing_ends(self, harness: Harness) -> None:
         """A program ends though it has forgotten ``close``: each thread of an open handle is a daemon."""

@@ -75,6 +75,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'test_a_pin_made_again_is_new': ('P6', 'P7', 'R7'),
     'test_the_row_of_a_pin_cannot_be_deleted': ('P1', 'P6', 'R7'),
     'test_a_fork_amid_calls_holds_up_no_other': ('P2', 'P4', 'R1'),
+    'test_a_fork_amid_calls_opens_a_handle_of_its_own': ('use',),
     'test_a_process_stopped_in_the_middle_of_a_write': ('P1', 'R1', 'R5'),
     'test_a_refused_call_holds_up_no_other': ('P2', 'P4', 'R1'),
     'test_a_wait_holds_up_no_other_call': ('P2', 'P4', 'R1'),

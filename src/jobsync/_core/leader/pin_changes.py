@@ -23,8 +23,6 @@ class PinDraft(NamedTuple):
     target: str | None = None
     home: str | None = None
     """The name that lost the pin by leaving or dying."""
-    frozen: bool = False
-    """Its owner may be working unseen: not to be touched."""
 
     @property
     def group(self) -> str:
@@ -59,8 +57,8 @@ class PinChanges:
 
     def write(self, draft: PinDraft, owner: str | None, target: str | None, pattern: str | None) -> None:
         """Write the pin of a draft, if it differs from the present one."""
-        before, _, _, _, home, _ = draft
-        home, group, version = None if home == owner else home, draft.group, self.number
+        before, group, version = draft.before, draft.group, self.number
+        home = None if draft.home == owner else draft.home
         if before.owner == owner:
             version = before.version
             if (target, pattern, home, group) == (before.target, before.pattern, before.home, before.group):

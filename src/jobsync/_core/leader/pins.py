@@ -89,7 +89,7 @@ class PinPlanner:
         """Pins that stay as they are unless the planner moves them, as a rule nearly all of a hundred thousand: for each set of
         nodes that they may be on, their ids by their owners."""
         self._drafts = tuple(self._draft())
-        """The other pins."""
+        """The other pins that may be touched."""
         total, pin_ids, pinned = self._old.total_tokens, self._old.pins, self._old.pin_of
         self._new = [lock for task, lock in self._locks.items() if task not in pinned and total + lock.id not in pin_ids]
         """The locks and items for which there are no pins yet."""
@@ -113,8 +113,7 @@ class PinPlanner:
                 lock = None
             status = owner_table.status.get(owner) if owner is not None else None
             if status is OwnerStatus.WAITING:
-                yield PinDraft(pin, lock, owner, pin.target, frozen=True)
-                continue
+                continue  # not to be touched: its owner may be working unseen
             target, home = pin.target, pin.home
             if status is not OwnerStatus.PRESENT:
                 home = owner or home
@@ -142,10 +141,10 @@ class PinPlanner:
         return None
 
     def requests(self, place: array[int], names: Sequence[str]) -> Iterator[PinRequest]:
-        """Yield the other pins to be placed: each that has a lock, unless its owner may be working unseen or is stuck."""
+        """Yield the other pins to be placed: each that has a lock, unless its owner is stuck."""
         choices, total, token_of = self._choices, self._old.total_tokens, self._token_of
-        for before, lock, owner, target, home, frozen in self._drafts:
-            if lock is None or frozen or self._settled(lock, owner, target):
+        for before, lock, owner, target, home in self._drafts:
+            if lock is None or self._settled(lock, owner, target):
                 continue
             at = owner if target is None or target == NOBODY else target
             yield PinRequest(before.id, at, choices[lock.patterns][1], home, lock.group, lock.cost)
@@ -162,9 +161,7 @@ class PinPlanner:
         """
         found = PinChanges(number)
         for draft in chain(self._moved(places), self._drafts):
-            before, lock, owner, target, _, frozen = draft
-            if frozen:
-                continue
+            before, lock, owner, target, _ = draft
             place = pattern = None
             if lock is None:
                 # t=0   a works on the pinned task; the lock is cleared

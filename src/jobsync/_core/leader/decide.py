@@ -56,15 +56,18 @@ def decide(view: LeaderView, state: LeaderState, config: NodeConfig, token_of: C
     made_from = view.substance, config
     if state.idle is not None and state.idle[0] == made_from:
         return state.idle[1]
-    decision, is_idle = _Decision(_with_drained(view), state, config, token_of).decide()
+    decision, is_idle = _Decision(_effective(view, config), state, config, token_of).decide()
     state.idle = (made_from, decision) if is_idle else None
     return decision
 
 
-def _with_drained(view: LeaderView) -> LeaderView:
-    """Return the view in which the nodes that an operator has drained have weight 0, and drains and actions are no items."""
+def _effective(view: LeaderView, config: NodeConfig) -> LeaderView:
+    """Return the view in which the nodes that an operator has drained have weight 0, and only policies that count are locks.
+
+    Drains and actions are none, and task locks do not count without ``locks_enabled``.
+    """
     drained = {lock.task_id for lock in view.locks if lock.group == DRAINED}
-    locks = tuple(lock for lock in view.locks if lock.is_policy)
+    locks = tuple(lock for lock in view.locks if lock.is_policy and (lock.group or config.locks_enabled))
     if len(locks) == len(view.locks):
         return view
     nodes = (attrs.evolve(node, weight=0.0) if node.name in drained else node for node in view.snapshot.nodes)
@@ -119,7 +122,7 @@ class _Decision:
         state.rowless = rowless.first_read
         state.gathering.read(released, self.config, self.now)
         names, place, home = self._places(receivers, stuck, released, rowless)
-        pins = PinPlanner(view, state, owner_table, released, receivers, stuck, self.token_of, self.config.locks_enabled)
+        pins = PinPlanner(view, state, owner_table, released, receivers, stuck, self.token_of)
         placement = rebalance(weights, names, place, home, pins.requests(place, names), pins.resting)
         changes = row_changes(self.old, owner_table, released, placement.moves, receivers, self.next_number)
         pin_changes = pins.settle(placement.pins, changes, self.next_number)
@@ -232,9 +235,7 @@ class _Decision:
         weights.update(dict.fromkeys(stuck & weights.keys(), 0.0))
         names = {name for name, weight in weights.items() if weight > 0}
         held = admission.held_among(names)
-        locks = [lock for lock in self.view.locks if lock.group or self.config.locks_enabled] if held else []
-        needed = wanted(locks, names, held)
-        held_back = admission.hold_back(names, needed)
+        held_back = admission.hold_back(names, wanted(self.view.locks, names, held) if held else frozenset())
         weights.update(dict.fromkeys(held_back, 0.0))
         return weights, stuck, held_back
 

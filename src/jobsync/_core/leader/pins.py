@@ -65,13 +65,11 @@ class PinPlanner:
         receivers: Set[str],
         stuck: Set[str],
         token_of: Callable[[str], int],
-        locks_enabled: bool,
     ) -> None:
         self._old, self._owner_table, self._released = view.assignment, owner_table, released
         self._receivers, self._token_of = receivers, token_of
         self._stuck = frozenset(name for name in stuck if owner_table.alive[name].weight > 0)
-        now = view.snapshot.now
-        locks = view.locks if locks_enabled else [lock for lock in view.locks if lock.group]
+        now, locks = view.snapshot.now, view.locks
         timed = [(lock, lock.expires_at) for lock in locks if lock.expires_at is not None]
         expired = [lock for lock, expires_at in timed if expires_at <= now]
         self._locks = (

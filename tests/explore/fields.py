@@ -119,7 +119,7 @@ STATE: dict[type, dict[str, Kind]] = {
     Lease: {
         '_config': K.SAME, '_token_of': K.SAME, '_emit': K.SAME, '_nothing': K.SAME, '_tasks': K.PART,
         'ends_at': K.DUE, 'has_progressed': K.SAME, 'grant': K.DUE, '_ownership': K.VALUE, 'ref': K.VALUE,
-        'assignment': K.VALUE, 'acknowledged': K.VALUE, '_awaiting_ack': K.VALUE, 'waiting': K.SAME,
+        'assignment': K.VALUE, '_awaiting_ack': K.VALUE, 'waiting': K.SAME,
     },
     InFlight: {
         '_token_of': K.SAME, '_handover_timeout_sec': K.SAME, 'starts': K.VALUE, 'unrecorded': K.VALUE,

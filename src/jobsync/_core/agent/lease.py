@@ -67,8 +67,6 @@ class Lease:
     def begin_session(self, ref: NodeRef) -> None:
         """Begin as a new incarnation without an assignment. What was owned before must have been dropped."""
         self.ref, self.assignment = ref, Assignment.empty(self._config.settings.total_tokens)
-        self.acknowledged: Revision | None = None
-        """The last version that a successful heartbeat has acknowledged; None before the first."""
         self._awaiting_ack: Ownership | None = None
         self._tasks.begin_session()
 
@@ -266,7 +264,6 @@ class Lease:
         if version != self.assignment.version:
             return
         tokens, keys = self._tasks.overdue(holding, self.assignment)
-        self.acknowledged = version
         self._tasks.reported = holding
         if self._awaiting_ack is not None:
             self._set(self._awaiting_ack)

@@ -64,7 +64,7 @@ class Transport:
 
     def __init__(self, problem: TransportProblem, part: Part, price: int) -> None:
         scale, fixed = problem.scale, problem.fixed
-        self.problem, self.part, self.price = problem, part, price
+        self.problem, self.part = problem, part
         self.low = {node: max(0, scale.below(node, price) - fixed[node]) for node in part.nodes}
         """What each node takes at least: its marks below the price, fixed pins not counted."""
         self.top = {node: max(0, scale.upto(node, price) - fixed[node]) for node in part.nodes}

@@ -155,7 +155,7 @@ STATE: dict[type, dict[str, Kind]] = {
         '_config': K.SAME, '_ref': K.VALUE, '_emit': K.SAME, '_lease': K.LINK, '_rollback': K.LINK, '_candidacy': K.LINK,
         '_weight_sync': K.LINK, '_unreadable': K.SAME, '_comparison': K.SAME, '_schedule': K.PART, '_refresh': K.PART,
         '_record_at': K.DUE,
-        'monitor': K.PART, 'leader_term': K.PART, '_retention': K.SAME, '_deaths': K.SAME,
+        'monitor': K.PART, 'leader_term': K.PART, 'retention': K.SAME, '_deaths': K.SAME,
     },
     HeartbeatSchedule: {
         '_config': K.SAME, '_place': K.SAME, '_soon': K.DUE, '_in_turn': K.VALUE, '_due': K.DUE, '_not_before': K.DUE,

@@ -339,7 +339,7 @@ class Machine:
 def _use(agent: Agent, event: Callable[[Any], None]) -> None:
     """Have an agent and its parts report events to this function, rather than to a method of the agent."""
     parts = [agent, agent.lease, agent._entry, agent._unreadable, agent._comparison, agent._membership]
-    for part in [*parts, agent._membership.leader_term, agent._membership._retention]:
+    for part in [*parts, agent._membership.leader_term, agent._membership.retention]:
         part._emit = event  # type: ignore[attr-defined]
 
 

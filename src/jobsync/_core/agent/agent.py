@@ -298,7 +298,7 @@ class Agent:
         if issued.session != self._session or self.phase in (Phase.LEFT, Phase.FAILED):
             return not isinstance(reply, Exception)
         if lane is Lane.UPKEEP:
-            self._membership.take_upkeep(issued, reply, now)
+            self._membership.retention.take(issued, reply, now)
             return not isinstance(reply, Exception)
         try:
             if isinstance(reply, NameTaken):

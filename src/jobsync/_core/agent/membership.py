@@ -64,7 +64,7 @@ class Membership:
         """When to write to single records at the earliest: after a failure other work comes first."""
         self.monitor = ClusterMonitor(config, ref, candidacy, now)
         self.leader_term = LeaderTerm(config, ref, rollback, started_at, now, emit)
-        self._retention = Retention(config, now, emit)
+        self.retention = Retention(config, now, emit)
 
     # --- what to do next ----------------------------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class Membership:
 
     def next_upkeep(self, now: float) -> commands.Purge | float:
         """Return the portion of the history to purge now, or when to call again. Only the leader does this."""
-        return self._retention.next(self.leader_term.is_on and now < self._lease.deadline, self.monitor.store_time(now), now)
+        return self.retention.next(self.leader_term.is_on and now < self._lease.deadline, self.monitor.store_time(now), now)
 
     def _step_back(self, now: float) -> None:
         """Be no candidate for the leadership for a while (rule R4)."""
@@ -196,11 +196,6 @@ class Membership:
             case _:
                 raise TypeError(f'{issued.call!r} cannot be answered by {answer!r}')
         self._work_succeeded(answer, now)
-
-    def take_upkeep(self, issued: commands.Issued, answer: commands.Reply, now: float) -> None:
-        """Take the answer to a purge, or the error it raised, which says nothing of the other nodes."""
-        if isinstance(issued.call, commands.Purge):
-            self._retention.take(issued, issued.call, answer, now)
 
     def _work_succeeded(self, answer: commands.Reply, now: float) -> None:
         """End a pause of the candidacy if the work shows that this node can lead; of the first in line only plans show it."""

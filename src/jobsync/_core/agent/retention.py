@@ -60,8 +60,10 @@ class Retention:
             self._sweep = commands.Purge(HistoryKind.CLAIM, before, self._limit)
         return self._sweep
 
-    def take(self, issued: commands.Issued, call: commands.Purge, answer: commands.Reply, now: float) -> None:
-        """Take what a portion has deleted, or the error it raised."""
+    def take(self, issued: commands.Issued, answer: commands.Reply, now: float) -> None:
+        """Take what a portion has deleted, or the error it raised, which says nothing of the other nodes."""
+        call = issued.call
+        assert isinstance(call, commands.Purge)
         if not isinstance(answer, Purged):
             self._limit, self._sweep = _LEAST, None
             self._at = now + _FAILED_SEC

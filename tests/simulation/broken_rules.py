@@ -115,7 +115,7 @@ def r2_own_heartbeats_do_not_count() -> AbstractContextManager[None]:
 
 def r2_each_failed_call_is_blindness() -> AbstractContextManager[None]:
     """R2: a node forgets what it has observed with each call of its own that fails."""
-    return patched(FailureDetector, 'note_failure', lambda self, now: self.clear())
+    return patched(FailureDetector, 'note_failure', lambda self, now, **_: self.clear())
 
 
 def r2_silence_proves_death() -> AbstractContextManager[None]:

@@ -21,7 +21,7 @@ again, a leader of whose calls one in three fails, and the others are slow, woul
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 
@@ -70,9 +70,14 @@ class FailureDetector:
         self.note_reading(now)
         self._last_sent_at, self._last_answered_at = sent, now
 
-    def note_failure(self, now: float) -> None:
-        """Note that a call of the observer's failed."""
+    def note_failure(self, now: float, *, of_replacing: bool = False) -> None:
+        """Note that a call of the observer's failed; if it was to replace suspects, the observer forgets everything."""
         self._last_failed_at = now
+        if of_replacing:
+            # t=0   the store answers readings and refuses writes: no heartbeat gets through
+            # t=15  a process seems dead, and replacing its record fails too
+            # t=20  the store takes writes again: repeated, that call would come before a heartbeat of the process, which lives
+            self.clear()
 
     def note(self, name: str, beat: Beat, now: float) -> None:
         """Note that ``name`` was read with this incarnation and heartbeat."""
@@ -89,11 +94,6 @@ class FailureDetector:
             self.note(node.name, node.beat, now)
         for name in self._first_read.keys() - present:
             del self._first_read[name]
-
-    @property
-    def observed(self) -> Collection[str]:
-        """The names that were read."""
-        return self._first_read.keys()
 
     def is_fresh(self, now: float) -> bool:
         """Return whether the observer was not blind since its last reading and its last heartbeat, which are recent enough."""

@@ -64,12 +64,7 @@ class NameRegistration:
 
     def note_failure(self, now: float) -> None:
         """Note that a call of this node failed: until its next reading it is blind (rule R2)."""
-        self._detector.note_failure(now)
-        if self._is_replacing:
-            # t=0   the store answers readings, such as that the name is taken, and refuses writes: no heartbeat gets through
-            # t=15  the other process seems dead, and replacing its record fails too
-            # t=20  the store takes writes again: repeated, that call would come before a heartbeat of the other, which lives
-            self._detector.clear()
+        self._detector.note_failure(now, of_replacing=self._is_replacing)
 
     def taken(self, record: Node, now: float) -> tuple[float, str | None]:
         """Return when to register again, given the record that has the name, and what to log, if anything.

@@ -56,24 +56,18 @@ class SettingsWatch:
         if len(self._detector.suspects(timeouts, now)) == len(nodes):
             self.dead = beats
         self.poll_at = now + self._config.retry_sec
-        return self._announcement(max(timeouts.values())) if before is None and nodes else None
-
-    def _announcement(self, timeout_sec: float) -> str:
+        if before is not None or not nodes:
+            return None
         return (
             f'node {self._config.name!r} finds other settings in force ({self._differences}) '
-            f'and nodes registered under them: {listed(self._detector.observed)}; '
-            f'replacing the settings unless one of these sends heartbeats within {timeout_sec:g} s'
+            f'and nodes registered under them: {listed(timeouts)}; '
+            f'replacing the settings unless one of these sends heartbeats within {max(timeouts.values()):g} s'
         )
 
     def note_failure(self, now: float) -> None:
         """Note that a call of this node failed: until its next reading it is blind (rule R2)."""
-        self._detector.note_failure(now)
-        if self.dead is not None:
-            # t=0   the store answers readings and refuses writes, so no node's heartbeat gets through
-            # t=15  all seem dead, and replacing the settings fails too
-            # t=20  the store takes writes again: repeated, that call would come before the heartbeat of a living node
-            self.dead = None
-            self._detector.clear()
+        self._detector.note_failure(now, of_replacing=self.dead is not None)
+        self.dead = None
 
     def refuse(self) -> NoReturn:
         """Raise ``ConfigMismatch``: a node of the cluster is alive, or this node has the weight 0."""

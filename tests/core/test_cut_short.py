@@ -61,7 +61,7 @@ def unacknowledged() -> tuple[Bench, Agent]:
     b.leave(bench.now)
     bench.run_until(lambda: b.phase is Phase.LEFT)
     bench.deliver(bench.catch(a, commands.ReadAssignment))
-    assert not a.lease.is_up_to_date
+    assert a.lease._awaiting_ack is not None
     return bench, a
 
 

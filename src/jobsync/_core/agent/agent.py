@@ -137,7 +137,7 @@ class Agent:
     @property
     def is_planned(self) -> bool:
         """Whether this node is part of the plan and has what that gives it now: perhaps nothing yet."""
-        return self.phase is Phase.MEMBER and self.lease.is_planned and self.lease.is_up_to_date
+        return self.phase is Phase.MEMBER and self.lease.is_planned
 
     @property
     def weight(self) -> float:

@@ -151,19 +151,14 @@ class Lease:
 
     @property
     def is_planned(self) -> bool:
-        """Whether this incarnation is part of the plan, with or without tokens."""
+        """Whether this incarnation is part of the plan, with or without tokens, and has taken what that gives it now."""
         member = self.assignment.members.get(self.ref.name)
-        return member is not None and member.incarnation == self.ref.incarnation
-
-    @property
-    def is_up_to_date(self) -> bool:
-        """Whether what the assignment gives this node now has been taken."""
-        return self._awaiting_ack is None
+        return member is not None and member.incarnation == self.ref.incarnation and self._awaiting_ack is None
 
     @property
     def is_whole(self) -> bool:
         """Whether this node owns its whole share of the plan: no token is being handed over to it."""
-        return self.is_planned and self.is_up_to_date and not self.assignment.receives(self.ref.name)
+        return self.is_planned and not self.assignment.receives(self.ref.name)
 
     @property
     def deadline(self) -> float:

@@ -25,7 +25,7 @@ from operator import attrgetter
 
 from jobsync._core.planner.apportionment import integers
 from jobsync._core.planner.pins import PinRequest
-from jobsync._core.planner.transport import FREELY
+from jobsync._core.planner.transport import FREE
 
 __all__ = ['share_costs']
 
@@ -46,7 +46,7 @@ class AllowedNodes(tuple[int, ...]):
 
 
 def share_costs(items: Sequence[PinRequest], numbers: Mapping[str, int], weights: Sequence[int]) -> dict[int, int]:
-    """Return the node of each item; ``FREELY`` for an item that is allowed on none.
+    """Return the node of each item; ``FREE`` for an item that is allowed on none.
 
     ``numbers`` gives the nodes by name, in the order in which they win ties, and ``weights`` the weight of each.
     """
@@ -62,13 +62,13 @@ def share_costs(items: Sequence[PinRequest], numbers: Mapping[str, int], weights
         found = AllowedNodes(sorted(numbers[name] for name in allowed if name in numbers))
         choice = choices[allowed] = unique.setdefault(tuple(found), found)
         for place, there in places.items():
-            node = FREELY if place is None else numbers.get(place, FREELY)
+            node = FREE if place is None else numbers.get(place, FREE)
             if choice.has(node):
                 balance.put(there, choice, node)
             elif choice:
                 loose += there
             else:
-                placed.update(dict.fromkeys(map(_ID, there), FREELY))
+                placed.update(dict.fromkeys(map(_ID, there), FREE))
     balance.place(loose, choices)
     balance.settle({choice: choice for choice in unique.values() if choice})
     for node, on_node in enumerate(balance.on):
@@ -134,8 +134,8 @@ class _Balance:
         more_for = {cost: number * whole for cost, number in self.whole.items()}
         for item in sorted(sorted(loose, key=_ID), key=_COST, reverse=True):  # of equal cost, those with lower ids first
             choice, home, more = choices[item.allowed], item.home, more_for[item.cost]
-            node = FREELY if home is None else self.numbers.get(home, FREELY)
-            if node == FREELY or not choice.has(node) or excess[node] + more > 0:
+            node = FREE if home is None else self.numbers.get(home, FREE)
+            if node == FREE or not choice.has(node) or excess[node] + more > 0:
                 heap = least.get(choice)
                 if heap is None:
                     heap = least[choice] = [(excess[each], each) for each in choice]
@@ -283,7 +283,7 @@ class _Balance:
 
     def _order(self, item: PinRequest) -> tuple[float, int, int]:
         """Return the cost of an item, the node that has lost it by leaving or dying, if that is there, and its id."""
-        return item.cost, self.numbers.get(item.home or '', FREELY), item.id
+        return item.cost, self.numbers.get(item.home or '', FREE), item.id
 
     def _nearest(self, items: Sequence[PinRequest], cost: int, to: int) -> int:
         """Return the position of the item, of some in their order, whose cost is nearest to this one.

@@ -49,7 +49,7 @@ def share_items(items: Iterable[PinRequest], nodes: Sequence[str], weights: Mapp
 
 def _share(group: Sequence[PinRequest], numbers: Mapping[str, int], scale: QuotientScale) -> dict[int, str | None]:
     if len({item.cost for item in group}) > 1:
-        names = [*numbers, None]  # so that ``FREELY``, which is -1, is nowhere
+        names = [*numbers, None]  # so that ``FREE``, which is -1, is nowhere
         return {item: names[node] for item, node in share_costs(group, numbers, scale.weights).items()}
     none = [0] * len(numbers)
     return arrange(PinPool.of(group, numbers), numbers, scale, none, none)[0]

@@ -17,7 +17,7 @@ import attrs
 from jobsync._core.planner.apportionment import QuotientScale
 from jobsync._core.planner.selection import ways_home
 from jobsync._core.planner.shares import target_shares
-from jobsync._core.planner.transport import FREELY, Group, TransportProblem
+from jobsync._core.planner.transport import FREE, Group, TransportProblem
 
 __all__ = ['PinPool', 'PinRequest', 'Places', 'arrange', 'gaining', 'places_of_pins']
 
@@ -104,7 +104,7 @@ def arrange(
     ``numbers`` gives the nodes by name, in the order in which they win ties. ``load`` is what they have besides, and keep; see
     ``TransportProblem`` for the rest.
     """
-    pool, names = pins.places, [*numbers, None]  # so that ``FREELY``, which is -1, is nowhere
+    pool, names = pins.places, [*numbers, None]  # so that ``FREE``, which is -1, is nowhere
     choices = sorted(allowed for allowed in pool if len(allowed) > 1)
     goals, shares = target_shares(
         TransportProblem(
@@ -149,7 +149,7 @@ def _placed(
         if len(allowed) > 1:
             _deal(placed, places, shares[allowed], names, numbers, homes)
         else:
-            placed.update(dict.fromkeys(chain(*places.values()), names[allowed[0] if allowed else FREELY]))
+            placed.update(dict.fromkeys(chain(*places.values()), names[allowed[0] if allowed else FREE]))
     return placed
 
 
@@ -170,7 +170,7 @@ def _deal(
     lacking = dict(target_shares)
     surplus: list[tuple[str | None, int, list[int]]] = []
     for name, ids in places.items():
-        node = numbers.get(name, FREELY) if name is not None else FREELY
+        node = numbers.get(name, FREE) if name is not None else FREE
         stay = min(len(ids), target_shares.get(node, 0))
         if stay:
             lacking[node] -= stay
@@ -180,14 +180,14 @@ def _deal(
             surplus.append((name, stay, sorted(ids)))
     for name, stay, ids in surplus:
         if homes:
-            ids.sort(key=lambda pin: lacking.get(homes.get(pin, FREELY), 0) > 0)
+            ids.sort(key=lambda pin: lacking.get(homes.get(pin, FREE), 0) > 0)
         loose += ids[stay:]
         placed.update(dict.fromkeys(ids[:stay], name))
     loose.sort()
     if homes:
         away: list[int] = []
         for pin in loose:
-            home = homes.get(pin, FREELY)
+            home = homes.get(pin, FREE)
             if lacking.get(home, 0) > 0:
                 lacking[home] -= 1
                 placed[pin] = names[home]
@@ -219,10 +219,10 @@ def _homeward(
     passing: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
     for allowed, places in pool.items():
         for name, ids in places.items():
-            node = numbers.get(name, FREELY) if name is not None else FREELY
+            node = numbers.get(name, FREE) if name is not None else FREE
             for pin in ids:
-                home, chosen = homes.get(pin, FREELY), placed[pin]
-                to = FREELY if chosen is None else numbers[chosen]
+                home, chosen = homes.get(pin, FREE), placed[pin]
+                to = FREE if chosen is None else numbers[chosen]
                 if to not in (node, home) and node in allowed:
                     passing[node, to].append(pin)
                 elif to == node != home and home in allowed:

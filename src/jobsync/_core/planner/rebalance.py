@@ -20,15 +20,10 @@ import attrs
 from jobsync._core.planner.apportionment import QuotientScale
 from jobsync._core.planner.items import share_items
 from jobsync._core.planner.pins import PinPool, PinRequest, Places, arrange, gaining
-from jobsync._core.planner.selection import UNTOUCHED, Homes, select_tokens
-from jobsync._core.planner.transport import FREELY
+from jobsync._core.planner.selection import STUCK, Homes, select_tokens
+from jobsync._core.planner.transport import FREE
 
 __all__ = ['FREE', 'STUCK', 'PinRequest', 'Placement', 'rebalance']
-
-FREE = -1
-"""In ``place``: the token needs a place now; it costs no move wherever it goes."""
-STUCK = -2
-"""In ``place``: the token is not to be touched or counted."""
 
 
 @attrs.frozen
@@ -68,7 +63,7 @@ def rebalance(
     pool = PinPool.of(pins, numbers, resting, items)
     if not nodes:
         return Placement({}, dict.fromkeys(chain(pool.ids(), [item.id for item in items])))
-    seating = [numbers.get(name, FREELY) for name in names] + [UNTOUCHED, FREELY]
+    seating = [numbers.get(name, FREE) for name in names] + [STUCK, FREE]
     counts = Counter(place)
     counts.pop(STUCK, None)
     here = [0] * len(nodes)
@@ -97,5 +92,5 @@ def rebalance(
 def _losing(goals: Sequence[int], seating: Sequence[int], counts: Mapping[int, int]) -> dict[int, int]:
     """Return how many tokens are to leave each position, of those that lose any: all tokens, where there is no node."""
     found = ((position, count, seating[position]) for position, count in counts.items())
-    excess = {position: count if node == FREELY else count - goals[node] for position, count, node in found}
+    excess = {position: count if node == FREE else count - goals[node] for position, count, node in found}
     return {position: count for position, count in excess.items() if count > 0}

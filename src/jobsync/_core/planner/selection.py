@@ -22,10 +22,10 @@ import attrs
 from jobsync._core.planner.min_cost_flow import FlowNetwork
 from jobsync._core.tokens import rising
 
-__all__ = ['UNTOUCHED', 'Homes', 'select_tokens', 'ways_home']
+__all__ = ['STUCK', 'Homes', 'select_tokens', 'ways_home']
 
-UNTOUCHED = -2
-"""In a seating: tokens there are not to be moved."""
+STUCK = -2
+"""In place of a node: tokens there are not to be touched or counted."""
 
 _STRETCH = 512
 _FEW = 32
@@ -39,7 +39,7 @@ class Homes:
     """Where the tokens came from that may go home or whose home is absent."""
 
     away: Mapping[tuple[int, int], int]
-    """How many tokens are on the first node (or ``FREELY`` nowhere) and have their home on the second, another node."""
+    """How many tokens are on the first node (or ``FREE``) and have their home on the second, another node."""
     absent: array[int]
     """The tokens, rising, that are on a node and whose home is no live node."""
 
@@ -50,7 +50,7 @@ class Homes:
         absent = array('i')
         for token in _having(home):
             way = at, to = seating[place[token]], seating[home[token]]
-            if at in (UNTOUCHED, to):
+            if at in (STUCK, to):
                 continue
             if to < 0:
                 absent.append(token)
@@ -70,7 +70,7 @@ def select_tokens(
     """Return the tokens, rising, that each lacking node gets.
 
     ``seating`` gives the node at each position that occurs in ``place`` and ``home``, negative positions counted from its
-    end, or ``FREELY`` or ``UNTOUCHED``. ``surplus`` (the tokens to take from a position) and ``lacking`` (the tokens to
+    end, or ``FREE`` or ``STUCK``. ``surplus`` (the tokens to take from a position) and ``lacking`` (the tokens to
     give to a node) have the same sum.
     """
     quota = [0] * len(seating)

@@ -14,10 +14,10 @@ import attrs
 from jobsync._core.planner.apportionment import QuotientScale
 from jobsync._core.planner.min_cost_flow import FlowNetwork
 
-__all__ = ['FREELY', 'Group', 'Part', 'Transport', 'TransportProblem']
+__all__ = ['FREE', 'Group', 'Part', 'Transport', 'TransportProblem']
 
-FREELY = -1
-"""In ``TransportProblem.homes``, in place of the node that has a token: none, the token needs a place."""
+FREE = -1
+"""In place of a node: none. A token or pin there needs a place now, and costs no move wherever it goes."""
 
 
 @attrs.frozen
@@ -44,7 +44,7 @@ class TransportProblem:
     """All tokens: the placed ones, and those that need a place."""
     groups: Sequence[Group]
     homes: Mapping[tuple[int, int], int]
-    """How many tokens are on the first node (or ``FREELY`` nowhere) and were once lost by the second."""
+    """How many tokens are on the first node (or ``FREE``) and were once lost by the second."""
 
 
 @attrs.frozen

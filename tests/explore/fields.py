@@ -136,7 +136,6 @@ STATE: dict[type, dict[str, Kind]] = {
     WeightSync: {'wanted': K.AMOUNT, 'is_stalled': K.VALUE, '_in_force': K.AMOUNT, '_again_at': K.DUE, '_late_until': K.DUE},
     Progress: {
         '_timeout_sec': K.SAME, 'is_watched': K.SAME, '_step_sec': K.SAME, '_marked_at': K.ZERO, '_checked_at': K.ZERO,
-        'is_stalled': K.VALUE,
     },
     Entry: {
         '_config': K.SAME, '_rollback': K.LINK, '_weight_sync': K.LINK, '_emit': K.SAME, '_registration': K.PART,

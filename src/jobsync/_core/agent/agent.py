@@ -265,15 +265,16 @@ class Agent:
 
     def _check_progress(self, now: float) -> None:
         """Find out whether the user's code makes progress, and have the record say so."""
-        lease, progress = self.lease, self._progress
+        lease, was_stalled = self.lease, self.is_stalled
         # t=0  this thread reads the mark, which is set
         # t=1  a thread of the user sets it
         # t=2  this thread takes it away: t=1 is counted as at t=0, which is less than a step before
         is_marked, lease.has_progressed = lease.has_progressed or bool(lease.waiting), False
-        if not progress.check(is_marked, not lease.ownership.is_empty, now):
+        is_stalled = self._progress.check(is_marked, not lease.ownership.is_empty, was_stalled, now)
+        if is_stalled is was_stalled:
             return
-        self.stall(progress.is_stalled)
-        if progress.is_stalled:
+        self.stall(is_stalled)
+        if is_stalled:
             self._log(
                 'warning',
                 f'node {self.config.name!r} has neither asked for work nor finished any within progress_timeout_sec, '

@@ -29,20 +29,17 @@ class Progress:
         self.is_watched = timeout_sec is not None
         self._step_sec = min(_MOST_STEP_SEC, self._timeout_sec / 8)
         self._marked_at = self._checked_at = now
-        self.is_stalled = False
 
-    def check(self, is_marked: bool, owns: bool, now: float) -> bool:
-        """Take whether there was a mark since the last check; return whether ``is_stalled`` has changed."""
-        before = self.is_stalled
+    def check(self, is_marked: bool, owns: bool, was_stalled: bool, now: float) -> bool:
+        """Take whether there was a mark since the last check; return whether the node has stalled by now."""
         # t=0     a program is at a task, and its machine is suspended
         # t=3600  the machine goes on: the program has done nothing for an hour, nor has the agent, which has not checked
         self._marked_at += max(0.0, now - self._checked_at - _MOST_PART * self._timeout_sec)
         self._checked_at = now
-        if is_marked or not (owns or before):
-            self._marked_at, self.is_stalled = now, False
-        elif now >= self._marked_at + self._timeout_sec:
-            self.is_stalled = True
-        return self.is_stalled is not before
+        if is_marked or not (owns or was_stalled):
+            self._marked_at = now
+            return False
+        return was_stalled or now >= self._marked_at + self._timeout_sec
 
     def due(self, now: float) -> float:
         """Return when to check for the mark again; infinity without a timeout."""

@@ -142,7 +142,7 @@ STATE: dict[type, dict[str, Kind]] = {
         '_timelines': K.VALUE, '_ref': K.VALUE, '_settings_watch': K.VALUE,
     },
     NameRegistration: {
-        '_config': K.SAME, '_deaths': K.SAME, '_detector': K.PART, '_past': K.VALUE, '_incarnation': K.VALUE, '_holder': K.VALUE,
+        '_config': K.SAME, '_deaths': K.SAME, '_detector': K.PART, '_past': K.VALUE, '_holder': K.VALUE,
         '_changes': K.VALUE, '_is_replacing': K.VALUE,
     },
     FailureDetector: {

@@ -34,11 +34,10 @@ class NameRegistration:
         self._config, self._deaths = config, deaths
         self._detector = FailureDetector(config.blind_after_sec, 0.0)
         self._past: tuple[str, ...] = ()
-        """The node's last incarnations, the present one included."""
+        """The node's last incarnations, the present one last."""
 
     def begin_session(self, incarnation: str) -> None:
         """Begin to take the name for a new incarnation."""
-        self._incarnation = incarnation
         self._past = (*self._past, incarnation)[-_REMEMBERED:]
         self._holder: Node | None = None
         """The record that has the name, as last read."""
@@ -54,7 +53,7 @@ class NameRegistration:
         if holder is not None and (holder.incarnation in self._past or self._is_dead(holder, now)):
             replacing = holder.beat
         self._is_replacing = replacing is not None
-        return frozenset(self._past) - {self._incarnation}, replacing
+        return frozenset(self._past[:-1]), replacing
 
     def _is_dead(self, holder: Node, now: float) -> bool:
         """Return whether the other process is proved dead. A time without readings, such as an outage, proves nothing."""

@@ -26,7 +26,7 @@ from jobsync._core.leader.owners import OwnerStatus, OwnerTable
 from jobsync._core.leader.pin_changes import PinChanges, PinDraft
 from jobsync._core.leader.row_changes import RowChanges
 from jobsync._core.patterns import NodeNames
-from jobsync._core.planner.pins import Places, places_of_pins
+from jobsync._core.planner.pins import Places
 from jobsync._core.planner.rebalance import PinRequest
 from jobsync._core.records import NOBODY, Pin, TaskLock
 
@@ -83,7 +83,7 @@ class PinPlanner:
         ends = [expires_at for _, expires_at in timed if expires_at > now]
         self.due_at = view.now + max((min(ends) - now).total_seconds(), _LEAST_WAIT_SEC) if ends else math.inf
         """When the first lock in force expires; infinity if none does."""
-        self.resting: defaultdict[frozenset[str], Places] = defaultdict(places_of_pins)
+        self.resting: defaultdict[frozenset[str], Places] = defaultdict(lambda: defaultdict(list))
         """Pins that stay as they are unless the planner moves them, as a rule nearly all of a hundred thousand: for each set of
         nodes that they may be on, their ids by their owners."""
         self._drafts = tuple(self._draft())

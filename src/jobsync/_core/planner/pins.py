@@ -19,15 +19,10 @@ from jobsync._core.planner.selection import ways_home
 from jobsync._core.planner.shares import target_shares
 from jobsync._core.planner.transport import FREE, Group, TransportProblem
 
-__all__ = ['PinPool', 'PinRequest', 'Places', 'arrange', 'gaining', 'places_of_pins']
+__all__ = ['PinPool', 'PinRequest', 'Places', 'arrange', 'gaining']
 
 Places = dict[str | None, list[int]]
 """The ids of pins by where they are: a node, a name without a weight, or None."""
-
-
-def places_of_pins() -> Places:
-    """Return no pins, to be added to."""
-    return defaultdict(list)
 
 
 class PinRequest(NamedTuple):
@@ -68,7 +63,7 @@ class PinPool:
         ``numbers`` gives the live nodes by name. Given a list, the pins that are items are added to it and not counted. This is
         the planner's only loop over each pin.
         """
-        alike: defaultdict[frozenset[str], Places] = defaultdict(places_of_pins)
+        alike: defaultdict[frozenset[str], Places] = defaultdict(lambda: defaultdict(list))
         homes: dict[int, int] = {}
         for pin in pins:
             pin_id, place, allowed, home, group, _ = pin
@@ -78,7 +73,7 @@ class PinPool:
             alike[allowed][place].append(pin_id)
             if home is not None and home in numbers:
                 homes[pin_id] = numbers[home]
-        pool: defaultdict[tuple[int, ...], Places] = defaultdict(places_of_pins)
+        pool: defaultdict[tuple[int, ...], Places] = defaultdict(lambda: defaultdict(list))
         for allowed, places in chain(alike.items(), counted.items()):
             pooled = pool[tuple(sorted([numbers[name] for name in allowed if name in numbers]))]
             for place, ids in places.items():

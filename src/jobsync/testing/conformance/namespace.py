@@ -73,6 +73,11 @@ class State:
     rebalances: tuple[Rebalance, ...]
     lost_attempts: Mapping[str, int]
 
+    def without(self, *fields: str) -> dict[str, object]:
+        """Return all fields, and those of the snapshot beside them, except these."""
+        found = attrs.asdict(self, recurse=False) | attrs.asdict(self.snapshot, recurse=False)
+        return {name: value for name, value in found.items() if name not in ('snapshot', *fields)}
+
 
 class Namespace:
     """One opened namespace. Every run of a node that it creates has an incarnation of its own.
@@ -298,6 +303,14 @@ class Namespace:
         assert after.number > before.number
         assert after.stamp != before.stamp
         assert 0 < after.stamp <= 2**62
+
+    @contextlib.contextmanager
+    def changes_only(self, *fields: str) -> Iterator[None]:
+        """Check that the block raises the revision, and changes at most these other fields of the state and its snapshot."""
+        before = self.state()
+        with self.raises_revision():
+            yield
+        assert self.state().without('revision', *fields) == before.without('revision', *fields)
 
     @contextlib.contextmanager
     def same_version(self) -> Iterator[None]:

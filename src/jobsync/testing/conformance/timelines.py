@@ -44,12 +44,8 @@ class TimelineTests:
         namespace.commit(leader, TokenGroup(range(9), 'leader'), moved=9)
         namespace.claim(leader, 'x')
         namespace.audit('leader', 'x')
-        before = namespace.state()
-        namespace.backend.renew_timeline(namespace.timeline, 0)
-        after = namespace.state()
-        for field in ('settings', 'locks', 'claims', 'audits', 'rebalances'):
-            assert getattr(after, field) == getattr(before, field), field
-        assert after.snapshot.locks_revision == before.snapshot.locks_revision
+        with namespace.changes_only('timeline', 'nodes', 'leadership', 'version', 'rows'):
+            namespace.backend.renew_timeline(namespace.timeline, 0)
         namespace.lock('z')
         assert namespace.locks()['z'].id > highest
 

@@ -90,15 +90,11 @@ class CommitGuardTests:
             self.attempt(namespace, Conflict, {'timeline': attrs.evolve(namespace.timeline, **part)})
 
     def test_another_version_conflicts(self, namespace: Namespace) -> None:
-        """A commit is refused unless the assignment's version is the guard's, number and stamp."""
+        """A commit is refused unless the assignment's version is the guard's, number and stamp; the revision is another one."""
         self.ready(namespace)
         now = namespace.snapshot().version
         for number, stamp in ((0, 1), (1, 0), (-1, 0), (1, 1)):
             self.attempt(namespace, Conflict, {'version': Revision(now.number + number, now.stamp + stamp)})
-
-    def test_the_revision_is_not_the_version(self, namespace: Namespace) -> None:
-        """A guard with the namespace's revision in place of the version is refused once they differ."""
-        self.ready(namespace)
         namespace.lock('x')
         self.attempt(namespace, Conflict, {'version': namespace.revision})
 
@@ -122,12 +118,14 @@ class CommitGuardTests:
         assert after.snapshot.locks_revision == before.snapshot.locks_revision
 
     def test_an_earlier_commit_conflicts(self, namespace: Namespace) -> None:
-        """A plan from before another commit is refused, even if that commit was empty."""
+        """A plan from before another commit is refused, even if that commit was empty, or was the same one."""
         self.ready(namespace)
-        leader, plan, guard = namespace.node('leader').ref, namespace.plan(TokenGroup([1], 'b')), namespace.guard()
-        namespace.commit(leader)
-        with namespace.refused(Conflict):
-            namespace.backend.commit(leader, plan, guard)
+        leader, plan = namespace.node('leader').ref, namespace.plan(TokenGroup([1], 'b'), moved=1)
+        for first in (namespace.plan(), plan):
+            guard = namespace.guard()
+            namespace.backend.commit(leader, first, guard)
+            with namespace.refused(Conflict, first):
+                namespace.backend.commit(leader, plan, guard)
 
     def test_a_renewal_conflicts(self, namespace: Namespace) -> None:
         """After a renewal, a plan with the new timeline and epoch and the old version is refused."""
@@ -204,26 +202,14 @@ class CommitGuardTests:
         with namespace.refused(Evicted):
             namespace.commit(node.ref, TokenGroup([1], 'b'))
 
-    def test_an_eviction_compares_the_heartbeat(self, namespace: Namespace) -> None:
-        """A plan that evicts a node is refused if the node has sent a heartbeat since."""
-        self.ready(namespace)
-        ref = namespace.node('a').ref
-        namespace.beat(ref)
-        for heartbeat in (0, 2):
-            self.attempt(namespace, Conflict, {}, evictions=(Eviction(ref, heartbeat),))
-
-    def test_an_eviction_compares_the_incarnation(self, namespace: Namespace) -> None:
-        """A plan that evicts a run is refused if the name has another run, or none."""
-        self.ready(namespace)
-        for ref in (namespace.ref('a'), namespace.ref('nobody')):
-            self.attempt(namespace, Conflict, {}, evictions=(Eviction(ref, 0),))
-
     def test_every_eviction_is_compared(self, namespace: Namespace) -> None:
-        """A plan is refused if any of its evictions does not compare, wherever it stands in the list."""
+        """A plan is refused if a node that it evicts has another heartbeat or incarnation, or none, wherever in the list."""
         self.ready(namespace)
-        refs = [namespace.join(name) for name in ('b', 'c', 'd')]
-        namespace.beat(refs[1])
-        self.attempt(namespace, Conflict, {}, evictions=tuple(Eviction(ref, 0) for ref in refs))
+        ref, before, after = namespace.node('a').ref, Eviction(namespace.join('b'), 0), Eviction(namespace.join('c'), 0)
+        namespace.beat(ref)
+        for wrong in (Eviction(ref, 0), Eviction(ref, 2), Eviction(namespace.ref('a'), 1), Eviction(namespace.ref('nobody'), 0)):
+            self.attempt(namespace, Conflict, {}, evictions=(wrong,))
+            self.attempt(namespace, Conflict, {}, evictions=(before, wrong, after))
 
     def test_a_departed_node_must_have_left(self, namespace: Namespace) -> None:
         """A plan that removes a departed node is refused unless that incarnation is still LEFT."""
@@ -258,14 +244,6 @@ class CommitGuardTests:
         self.ready(namespace)
         harness.fail_over()
         self.attempt(namespace, Conflict, {})
-
-    def test_commit_repeated_happens_once(self, namespace: Namespace) -> None:
-        """A repeated commit is refused, because the first one made a new version."""
-        leader = namespace.leader()
-        plan, guard = namespace.plan(TokenGroup([1], 'b'), moved=1), namespace.guard()
-        namespace.backend.commit(leader, plan, guard)
-        with namespace.refused(Conflict):
-            namespace.backend.commit(leader, plan, guard)
 
     def test_a_refused_call_holds_up_no_other(self, namespace: Namespace, harness: Harness) -> None:
         """A refused call keeps nothing from other handles, though its own handle makes no call after it."""

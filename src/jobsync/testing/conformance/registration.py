@@ -90,9 +90,12 @@ class RegisterTests:
         namespace.evict(leader, namespace.node('a').ref)
         namespace.join('a')
         third = namespace.node('a').created_on
+        namespace.backend.remove_node(namespace.node('a').ref)
+        namespace.join('a')
+        fourth = namespace.node('a').created_on
         namespace.renew_timeline()
         namespace.join('a')
-        assert first < second < third < namespace.node('a').created_on
+        assert first < second < third < fourth < namespace.node('a').created_on
 
     @needs(Ability.CLOCK)
     def test_created_on_rises_while_the_clock_goes_back(self, namespace: Namespace, harness: Harness) -> None:
@@ -112,10 +115,16 @@ class RegisterTests:
         other.join('d')
         assert namespace.node('d').created_on > last.created_on, 'a record that is gone counts too'
 
-    @pytest.mark.parametrize('how', [*GONE[2:], 'removed', 'died'])
-    def test_a_new_run_begins_anew(self, namespace: Namespace, how: str) -> None:
-        """However a run ends, the next one of its name has nothing of it, except its incarnation if its record was replaced."""
-        old = namespace.join('ghost', weight=2.0, host='h')
+    @pytest.mark.parametrize(
+        ('how', 'replacing'),
+        [*((how, 'it') for how in (*GONE[2:], 'removed', 'died')), ('left', 'nothing'), ('left', 'another run')],
+    )
+    def test_a_new_run_begins_anew(self, namespace: Namespace, how: str, replacing: str) -> None:
+        """However a run ends, the next one of its name has nothing of it, except its incarnation if its record was replaced.
+
+        There is one record of the name, and ``replacing`` counts only where it is JOINED.
+        """
+        old = namespace.join('ghost', weight=2.0, host='h', replaces=frozenset({'older'}))
         namespace.beat(old, Revision(3, 4), {7}, candidate=False)
         namespace.backend.set_weight(old, 3.0, stalled=True)
         if how in ('left', 'died'):
@@ -126,10 +135,13 @@ class RegisterTests:
             namespace.renew_timeline()
         elif how == 'removed':
             namespace.backend.remove_node(old)
-        new = namespace.join('ghost', replacing=(old.incarnation, 1))
-        node = namespace.node('ghost')
-        replaces = frozenset({old.incarnation} if how in ('left', 'died', 'replaced') else ())
-        expected = Registration(new, 15.0, replaces=replaces).record(node.created_on, node.created_on, None)
+        beat = {'it': (old.incarnation, 1), 'another run': ('other', 9)}.get(replacing)
+        with namespace.raises_revision():
+            new = namespace.join('ghost', replacing=beat, replaces=frozenset({'mine'}), host='h2')
+        (node,) = (node for node in namespace.snapshot().nodes if node.name == 'ghost')
+        replaces = {'mine', old.incarnation} if how in ('left', 'died', 'replaced') else {'mine'}
+        registration = Registration(new, 15.0, replaces=frozenset(replaces), host='h2')
+        expected = registration.record(node.created_on, node.created_on, None)
         assert attrs.evolve(node, last_heartbeat=node.created_on) == expected
         assert namespace.beat(new).heartbeat == 1
 
@@ -150,28 +162,6 @@ class RegisterTests:
             with namespace.refused(NameTaken, replacing):
                 namespace.join('a', replacing=replacing)
 
-    def test_replacing_takes_the_name_over(self, namespace: Namespace) -> None:
-        """A take-over leaves one record, which begins anew and has the replaced incarnation in ``replaces``."""
-        old = namespace.join('a', replaces=frozenset({'older'}), host='h1')
-        namespace.beat(old, Revision(3, 4), {7})
-        with namespace.raises_revision():
-            new = namespace.join('a', replacing=(old.incarnation, 1), replaces=frozenset({'mine'}), host='h2')
-        assert list(namespace.nodes()) == ['a']
-        node = namespace.node('a')
-        assert (node.ref, node.heartbeat, node.seen, node.holding, node.host) == (new, 0, INITIAL, frozenset(), 'h2')
-        assert node.replaces == {'mine', old.incarnation}
-
-    @pytest.mark.parametrize('replacing', [None, ('other', 9)])
-    def test_a_name_that_left_is_free(self, namespace: Namespace, replacing: tuple[str, int] | None) -> None:
-        """A name whose record is LEFT can be registered, and the former incarnation is added to ``replaces``."""
-        old = namespace.join('a')
-        namespace.beat(old)
-        namespace.backend.deregister(old)
-        new = namespace.join('a', replacing=replacing)
-        node = namespace.node('a')
-        assert (node.ref, node.state, node.heartbeat) == (new, NodeState.JOINED, 0)
-        assert node.replaces == {old.incarnation}
-
     @pytest.mark.parametrize('replacing', ['nothing', 'itself'])
     def test_a_run_that_left_does_not_come_back(self, namespace: Namespace, replacing: str) -> None:
         """An incarnation that is LEFT cannot register: its node had given the call up, and tokens given to it would lie idle."""
@@ -182,12 +172,6 @@ class RegisterTests:
         with namespace.refused(NameTaken) as caught:
             namespace.backend.register(registration, namespace.timeline, 0, beat)
         assert caught.value.record == namespace.node('a')
-
-    def test_a_free_name_replaces_nothing(self, namespace: Namespace) -> None:
-        """Where the name has no record, ``replacing`` is ignored, and nothing is added to ``replaces``."""
-        ref = namespace.join('a', replacing=('gone', 3))
-        assert namespace.node('a').ref == ref
-        assert namespace.node('a').replaces == frozenset()
 
     def test_another_timeline_is_refused(self, namespace: Namespace) -> None:
         """Registering is refused unless the timeline equals the caller's in every part, even where the name is taken too."""

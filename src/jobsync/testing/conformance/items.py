@@ -8,8 +8,7 @@ import attrs
 import pytest
 
 from jobsync.backend import LockEdit, LockFilter, LockRequest, Pin, TaskLock
-from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import NAMESPACE, TOKENS, Namespace
+from jobsync.testing.conformance.namespace import TOKENS, Namespace
 
 __all__ = ['ItemTests']
 
@@ -69,30 +68,6 @@ class ItemTests:
         with namespace.unchanged():
             assert declare(namespace, group, expired=True) == declare(namespace, 'none', created_by=None) == 0
 
-    def test_a_group_is_replaced_in_one_step(self, namespace: Namespace) -> None:
-        """Items that one edit removes and puts keep id, ``registered`` and ``created_at``; the others go, and are counted.
-
-        The edit repeated changes nothing.
-        """
-        declare(namespace, 'g', 'x', 'y')
-        before = {lock.task_id: lock for lock in namespace.backend.read_locks().locks}
-        assert declare(namespace, 'g', 'y', 'z', cost=2.0, created_by=None) == 1
-        y, z = namespace.backend.read_locks().locks
-        assert y == attrs.evolve(before['y'], cost=2.0)
-        assert (z.task_id, z.cost) == ('z', 2.0)
-        assert z.id > y.id
-        with namespace.unchanged():
-            assert declare(namespace, 'g', 'y', 'z', cost=2.0, created_by=None) == 0
-
-    def test_what_counts_as_a_change_of_an_item(self, namespace: Namespace) -> None:
-        """Declaring a group as it is changes nothing, the revision included; another cost is a change."""
-        declare(namespace, 'g', 'x', 'y', cost=0.1)
-        with namespace.unchanged():
-            assert declare(namespace, 'g', 'x', 'y', cost=0.1, created_by=None) == 0
-        with namespace.raises_revision():
-            declare(namespace, 'g', 'x', cost=0.2)
-        assert [lock.cost for lock in namespace.backend.read_locks().locks] == [0.2, 0.1]
-
     def test_pins_keep_their_group(self, namespace: Namespace) -> None:
         """The group of a pin is read as it was committed, with an owner or without one, until it is committed anew."""
         leader = namespace.leader()
@@ -101,16 +76,3 @@ class ItemTests:
         assert [pin.group for pin in namespace.pins().values()] == ['feeds', 'G" \\', '']
         namespace.commit(leader, pins=(attrs.evolve(pins[0], group=''), attrs.evolve(pins[2], group='feeds')))
         assert [pin.group for pin in namespace.pins().values()] == ['', 'G" \\', 'feeds']
-
-    @needs(Ability.HAND_EDITS)
-    def test_deleted_items_are_gone(self, namespace: Namespace, harness: Harness) -> None:
-        """A deletion of rows of items changes the locks' revision; no id is used again, for a lock neither."""
-        declare(namespace, 'g', 'x', 'y', 'z')
-        ids = [lock.id for lock in namespace.backend.read_locks().locks]
-        with namespace.raises_revision():
-            harness.delete_lock_rows(NAMESPACE, ids[1:])
-        assert keys(namespace) == [('g', 'x')]
-        snapshot = namespace.snapshot()
-        assert snapshot.locks_revision == snapshot.revision.number
-        declare(namespace, '', 'y')
-        assert namespace.backend.read_locks().locks[-1].id > ids[-1]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
+import attrs
 import pytest
 
 from jobsync.backend import LockEdit, LockFilter, LockRequest, TaskLock
@@ -14,19 +16,18 @@ __all__ = ['LockTests']
 
 SOON, LATER = dt.timedelta(0), dt.timedelta(days=1, milliseconds=250)
 LATEST = dt.timedelta(days=36_500)
+COSTS = pytest.mark.parametrize(('group', 'cost'), [('', 1.0), ('g', 0.1)], ids=['locks', 'items'])
 
 
-def request(
-    task: str, *patterns: str, by: str = 'me', reason: str | None = None, expires_in: dt.timedelta | None = None
-) -> LockRequest:
-    """Return a request for a lock."""
-    return LockRequest(task, patterns or ('a%',), by, reason, expires_in)
+def request(task: str, *patterns: str, by: str = 'me', **fields: Any) -> LockRequest:
+    """Return a request for a lock, or an item if it has a cost."""
+    return LockRequest(task, patterns or ('a%',), by, **fields)
 
 
-def edit(namespace: Namespace, *put: LockRequest, **remove: object) -> int:
-    """Make one edit, which first removes the locks that meet the conditions in ``remove``."""
+def edit(namespace: Namespace, *put: LockRequest, group: str = '', **remove: object) -> int:
+    """Make one edit of locks, or of the items of a group, which first removes what meets the conditions in ``remove``."""
     wanted = LockFilter(**remove) if remove else None  # type: ignore[arg-type]
-    return namespace.backend.edit_locks(LockEdit(wanted, put))
+    return namespace.backend.edit_locks(LockEdit(wanted, put, group))
 
 
 class LockTests:
@@ -80,7 +81,7 @@ class LockTests:
 
     def test_lock_filters_combine(self, namespace: Namespace) -> None:
         """An edit removes the locks that meet every condition given, or all locks, and returns their number."""
-        cases: list[tuple[dict[str, object], set[str]]] = [
+        cases: list[tuple[dict[str, Any], set[str]]] = [
             ({'created_by': None}, {'mine', 'mine soon', 'theirs', 'theirs soon', 'theirs later'}),
             ({'created_by': 'me'}, {'mine', 'mine soon'}),
             ({'created_by': 'nobody'}, set()),
@@ -100,18 +101,22 @@ class LockTests:
             assert edit(namespace, **remove) == len(gone), remove
             assert set(namespace.locks()) == before - gone, remove
 
-    def test_removed_and_put_never_lapses(self, namespace: Namespace) -> None:
-        """A lock that one edit removes and puts keeps id, ``registered`` and ``created_at``, and is not counted as removed."""
-        edit(namespace, request('x'), request('y'), request('other', by='other'))
-        before = namespace.locks()
-        assert edit(namespace, request('y', 'b'), request('z'), created_by='me') == 1
+    @COSTS
+    def test_removed_and_put_never_lapses(self, namespace: Namespace, group: str, cost: float) -> None:
+        """What one edit removes and puts keeps id, ``registered`` and ``created_at``, and is not counted as removed.
+
+        The edit repeated changes nothing.
+        """
+        edit(namespace, request('x'), request('y'), request('other', by='other'), group=group)
+        before, put = namespace.locks(), (request('y', 'b', cost=cost), request('z', cost=cost))
+        assert edit(namespace, *put, created_by='me', group=group) == 1
         after = namespace.locks()
         assert set(after) == {'y', 'z', 'other'}
-        assert after['y'].patterns == ('b',)
-        for field in ('id', 'registered', 'created_at'):
-            assert getattr(after['y'], field) == getattr(before['y'], field), field
+        assert after['y'] == attrs.evolve(before['y'], patterns=('b',), cost=cost)
         assert after['z'].id > max(lock.id for lock in before.values())
-        assert after['other'] == before['other']
+        assert (after['z'].cost, after['other']) == (cost, before['other'])
+        with namespace.unchanged():
+            assert edit(namespace, *put, created_by='me', group=group) == 0
 
     def test_ids_are_never_reused(self, namespace: Namespace, harness: Harness) -> None:
         """The id of a new lock is above every earlier id, even if a handle removed the lock with the highest or every lock."""
@@ -129,46 +134,32 @@ class LockTests:
         assert lock.id > highest
         assert lock.registered == namespace.revision.number
 
-    def test_a_removed_lock_comes_back_as_a_new_one(self, namespace: Namespace) -> None:
-        """A lock that is put in a later edit than its removal has a new id and a new ``registered``."""
-        edit(namespace, request('x'))
-        before = namespace.locks()['x']
-        edit(namespace, created_by=None)
-        edit(namespace, request('x'))
-        after = namespace.locks()['x']
-        assert after.id > before.id
-        assert after.registered > before.registered
-
-    def test_an_edit_that_changes_nothing(self, namespace: Namespace) -> None:
+    @COSTS
+    def test_an_edit_that_changes_nothing(self, namespace: Namespace, group: str, cost: float) -> None:
         """An edit that removes nothing, puts what is present, or both, changes nothing, the revision included."""
-        put = (request('x', 'a', 'b', reason='r'), request('y'))
-        edit(namespace, *put)
+        put = (request('x', 'a', 'b', reason='r', cost=cost), request('y', cost=cost))
+        edit(namespace, *put, group=group)
         with namespace.unchanged():
-            assert edit(namespace) == 0
-            assert edit(namespace, created_by='nobody') == 0
-            assert edit(namespace, *put) == 0
-            assert edit(namespace, *put, created_by='me') == 0
+            assert edit(namespace, group=group) == 0
+            assert edit(namespace, created_by='nobody', group=group) == 0
+            assert edit(namespace, *put, group=group) == 0
+            assert edit(namespace, *put, created_by='nobody', group=group) == 0
+            assert edit(namespace, *put, created_by='me', group=group) == 0
 
-    @pytest.mark.parametrize('change', [{'by': 'other'}, {'reason': 'other'}, {'expires_in': LATER}])
-    def test_every_field_counts_as_a_change(self, namespace: Namespace, change: dict[str, str]) -> None:
-        """A change of creator, reason or expiry is a change."""
-        edit(namespace, request('x'))
+    @pytest.mark.parametrize(
+        'change', [{'by': 'other'}, {'reason': 'other'}, {'expires_in': LATER}, {'patterns': ('b', 'a')}, {'cost': 0.2}]
+    )
+    def test_every_field_counts_as_a_change(self, namespace: Namespace, change: dict[str, Any]) -> None:
+        """Another creator, reason, expiry or cost is a change, and so is another order of patterns: the first counts."""
+        fields = dict(change)
+        patterns, group = fields.pop('patterns', ('a', 'b')), 'g' if 'cost' in change else ''
+        edit(namespace, request('x', 'a', 'b'), request('y'), group=group)
+        before = namespace.locks()
         with namespace.raises_revision():
-            edit(namespace, request('x', **change))  # type: ignore[arg-type]
-
-    def test_order_of_patterns_counts(self, namespace: Namespace) -> None:
-        """A new order of patterns is a change, because the first pattern that matches decides."""
-        edit(namespace, request('x', 'a', 'b'))
-        with namespace.raises_revision():
-            edit(namespace, request('x', 'b', 'a'))
-        assert namespace.locks()['x'].patterns == ('b', 'a')
-
-    def test_edit_repeated_happens_once(self, namespace: Namespace) -> None:
-        """A repeated edit changes nothing."""
-        edit(namespace, request('old', by='a'), request('x', by='b'))
-        assert edit(namespace, request('x', 'n'), request('new'), created_by='a') == 1
-        with namespace.unchanged():
-            assert edit(namespace, request('x', 'n'), request('new'), created_by='a') == 0
+            edit(namespace, request('x', *patterns, **fields), group=group)
+        after = namespace.locks()
+        assert (after['x'].patterns, after['x'].cost) == (patterns, change.get('cost', 1.0))
+        assert after['y'] == before['y']
 
     def test_every_handle_reads_an_edit_at_once(self, namespace: Namespace, harness: Harness) -> None:
         """A handle that reads locks alone, and no snapshot, reads each edit of another handle."""
@@ -180,12 +171,8 @@ class LockTests:
     def test_only_locks_and_revision_change(self, namespace: Namespace) -> None:
         """An edit of locks changes neither nodes nor leadership, version and rows."""
         namespace.commit(namespace.leader())
-        before = namespace.state()
-        edit(namespace, request('x'))
-        after = namespace.state()
-        for field in ('nodes', 'leadership', 'version', 'timeline'):
-            assert getattr(after.snapshot, field) == getattr(before.snapshot, field), field
-        assert (after.rows, after.pins, after.members) == (before.rows, before.pins, before.members)
+        with namespace.changes_only('locks', 'locks_revision'):
+            edit(namespace, request('x'))
 
     @needs(Ability.CLOCK)
     def test_expiry_is_measured_by_the_store_clock(self, namespace: Namespace, harness: Harness) -> None:

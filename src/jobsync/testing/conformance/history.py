@@ -21,13 +21,6 @@ SEPARATORS = (':', '/', '|', '#', ' ', '\x1f')
 """By which a store might join the parts of a key."""
 
 
-def three_commits(namespace: Namespace) -> None:
-    """Commit three rebalances with different reasons."""
-    leader = namespace.leader()
-    for number in range(1, 4):
-        namespace.commit(leader, reason=f'reason {number}', moved=number)
-
-
 def later_than(moment: dt.datetime, namespace: Namespace, ref: NodeRef) -> dt.datetime:
     """Send heartbeats until the time of the store is later than ``moment``, and return it."""
     deadline = time.monotonic() + DEADLINE_SEC
@@ -165,29 +158,28 @@ class HistoryTests:
         assert [r.trigger_reason for r in namespace.rebalances(limit=2)] == ['w', 'y']
 
     def test_history_does_not_ascend(self, namespace: Namespace) -> None:
-        """Times in a history never rise, and ``limit`` bounds its length."""
-        ref = namespace.join('a')
+        """Every record is in its history, whose times never rise, and ``limit`` brings the newest; rebalances have neither date
+        nor item.
+        """
+        ref = namespace.leader('a')
         for number in range(6):
             namespace.claim(ref, f'x{number}')
             namespace.audit('a', f'x{number}')
-            later_than(namespace.audits()[0].created_on, namespace, ref)
-        for of in (namespace.claims, namespace.audits):
-            times = [record.created_on for record in of()]
+            namespace.commit(ref, reason=f'reason {number}', moved=number + 1)
+            later_than(namespace.rebalances()[0].triggered_at, namespace, ref)
+        for of, field in (
+            (namespace.claims, 'created_on'),
+            (namespace.audits, 'created_on'),
+            (namespace.rebalances, 'triggered_at'),
+        ):
+            times = [getattr(record, field) for record in of()]
             assert times == sorted(times, reverse=True)
             assert len(times) == 6
-            assert [record.created_on for record in of(limit=4)] == times[:4], 'limit=4 does not bring the newest'
+            assert [getattr(record, field) for record in of(limit=4)] == times[:4], 'limit=4 does not bring the newest'
+        assert {record.tokens_moved for record in namespace.rebalances()} == set(range(1, 7))
+        assert namespace.rebalances(date=MONDAY, item='x') == namespace.rebalances()
         assert namespace.claims(limit=100) == namespace.claims()
         assert namespace.claims(limit=0) == []
-
-    def test_rebalances_are_newest_first(self, namespace: Namespace) -> None:
-        """Every rebalance is in the history, with times that never rise, and ``limit`` bounds their number."""
-        three_commits(namespace)
-        found = namespace.rebalances()
-        times = [record.triggered_at for record in found]
-        assert times == sorted(times, reverse=True)
-        assert {record.tokens_moved for record in found} == {1, 2, 3}
-        assert [record.triggered_at for record in namespace.rebalances(limit=2)] == times[:2], 'limit=2 does not bring the newest'
-        assert namespace.rebalances(date=MONDAY, item='x') == found
 
     def test_history_of_a_date_or_an_item(self, namespace: Namespace) -> None:
         """``date`` and ``item`` each narrow a history, and both together; items are compared exactly."""
@@ -289,14 +281,3 @@ class HistoryTests:
         assert [(claim.item, claim.node) for claim in found] == [('y', 'a'), ('x', 'b')]
         assert [claim.item for claim in namespace.backend.incomplete(MONDAY, 2 * HOUR)] == ['y']
         assert namespace.backend.incomplete(MONDAY, 3 * HOUR) == ()
-
-    def test_claims_of_many_items(self, namespace: Namespace) -> None:
-        """One call records a thousand items."""
-        ref: NodeRef = namespace.join('a')
-        items = [f'item {number}' for number in range(1000)]
-        namespace.backend.append_claims(ref, items, MONDAY)
-        namespace.backend.append_audits('a', items, MONDAY)
-        assert {c.item for c in namespace.claims()} == {a.item for a in namespace.audits()} == set(items)
-        assert namespace.claim(ref, 'new', *items[1:]) == set(items[1:])
-        assert {c.item for c in namespace.claims()} == {'new', *items}
-        assert namespace.claim(ref, *items) == set(items)

@@ -182,19 +182,26 @@ class OpeningTests:
         assert (opened.settings, opened.timeline) == (SETTINGS, namespace.timeline)
         assert harness.connect(namespace='other_').open(OTHERS, True, None).settings == OTHERS
 
-    @pytest.mark.parametrize('left', [False, True])
-    def test_other_settings_replace_those_of_an_empty_cluster(self, harness: Harness, namespace: Namespace, left: bool) -> None:
-        """With no node JOINED the settings are replaced and the timeline is renewed, which removes the rows of the old pool."""
-        leader = namespace.leader()
+    @pytest.mark.parametrize('how', ['left', 'evicted', 'dead', 'dead after heartbeats'])
+    def test_other_settings_replace_those_of_an_empty_cluster(self, harness: Harness, namespace: Namespace, how: str) -> None:
+        """With no node JOINED, except those that the caller names as dead, each by incarnation and heartbeat, the settings are
+        replaced and the timeline is renewed, which removes nodes and the rows of the old pool.
+        """
+        leader, ref, dead, beats = namespace.leader(), namespace.join('a'), list[tuple[str, int]](), 2 * (how != 'dead')
         namespace.commit(leader, TokenGroup(range(9), 'leader'))
-        if left:
+        for _ in range(beats):
+            namespace.beat(ref)
+        if how == 'evicted':
+            namespace.evict(namespace.lead(ref), leader)
+        elif how == 'left':
             namespace.backend.deregister(leader)
+        if how in ('left', 'evicted'):
+            namespace.backend.deregister(ref)
         else:
-            other = namespace.leader('other')
-            namespace.evict(other, leader)
-            namespace.backend.deregister(other)
+            namespace.backend.deregister(namespace.join('left'))
+            dead = [(leader.incarnation, 1), (ref.incarnation, beats), ('other', 5)]
         with namespace.raises_revision():
-            opened = harness.connect().open(OTHERS, create=True)
+            opened = harness.connect().open(OTHERS, True, dead)
         assert opened.settings == OTHERS
         assert opened.timeline.generation == 1
         assert opened.timeline.id != namespace.timeline.id
@@ -204,24 +211,8 @@ class OpeningTests:
         assert snapshot.version == snapshot.revision
         assert namespace.backend.read_assignment().groups == ()
         assert namespace.backend.open(OTHERS, create=True) == opened
-
-    @pytest.mark.parametrize('beats', [0, 2])
-    def test_other_settings_replace_those_of_a_dead_cluster(self, namespace: Namespace, beats: int) -> None:
-        """Nodes that the caller names as dead, each by incarnation and heartbeat, do not keep the settings."""
-        refs = [namespace.leader('a'), namespace.join('b')]
-        namespace.backend.deregister(namespace.join('left'))
-        namespace.commit(refs[0], TokenGroup(range(9), 'a'))
-        for _ in range(beats):
-            namespace.beat(refs[1])
-        dead = [(refs[0].incarnation, 1), (refs[1].incarnation, beats), ('other', 5)]
-        with namespace.raises_revision():
-            opened = namespace.backend.open(OTHERS, True, dead)
-        snapshot = namespace.snapshot()
-        assert (opened.settings, opened.timeline.generation, snapshot.nodes) == (OTHERS, 1, ())
-        assert snapshot.timeline == opened.timeline
-        assert namespace.backend.read_assignment().groups == ()
         with pytest.raises(Evicted):
-            namespace.beat(refs[1])
+            namespace.beat(ref)
 
     def test_settings_are_kept_unless_all_are_dead(self, namespace: Namespace) -> None:
         """A JOINED node whose incarnation or heartbeat is not among the dead keeps the settings."""

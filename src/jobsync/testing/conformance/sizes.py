@@ -164,12 +164,16 @@ class SizeTests:
         assert namespace.node('leader').holding == {tokens - 1, tokens + 1}
 
     def test_many_tasks_of_one_day(self, namespace: Namespace) -> None:
-        """One call each stores ten thousand claims and audits."""
+        """One call each stores ten thousand claims and audits, and finds as many completed items."""
         day, items = dt.date(2026, 3, 2), [f'item {number}' for number in range(10_001)]
-        namespace.backend.append_claims(namespace.join('a'), items, day)
+        ref = namespace.join('a')
+        namespace.backend.append_claims(ref, items, day)
         assert len(namespace.backend.incomplete(day, dt.timedelta(0))) == 10_001
         namespace.backend.append_audits('a', items[:-1], day)
         assert [claim.item for claim in namespace.backend.incomplete(day, dt.timedelta(0))] == items[-1:]
+        assert {claim.item for claim in namespace.claims()} == set(items)
+        assert {audit.item for audit in namespace.audits()} == set(items[:-1])
+        assert namespace.claim(ref, *items[:-1], date=day) == namespace.claim(ref, *items, date=day) == set(items[:-1])
         assert len(namespace.claims(date=day)) == 10_001
         assert len(namespace.claims(limit=10_000)) == 10_000
         assert len(namespace.audits(date=day)) == 10_000

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from jobsync.testing.virtual_time import VirtualTime
+from jobsync.testing.virtual_time import VirtualTime, Waiter
 
 __all__ = ['VirtualLoop', 'VirtualPool', 'result_of', 'run']
 
@@ -54,7 +54,7 @@ class VirtualPool:
 
 def result_of(virtual: VirtualTime, future: Future[R]) -> R | None:
     """Return the result of a future, as ``Future.result`` does, in a thread of virtual time; None once that is over."""
-    present = virtual.present
+    present = virtual.present()
     if not future.done():
         future.add_done_callback(lambda _: virtual.wake(present))
     while not future.done() and not virtual.is_over:
@@ -79,7 +79,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self, virtual: VirtualTime, node_name: str) -> None:
         self._virtual, self._pool = virtual, VirtualPool(virtual, node_name)
-        self._waiting: object | None = None
+        self._waiting: Waiter | None = None
         selector = _Selector()
         selector.loop = self
         super().__init__(selector)
@@ -91,7 +91,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def wait(self, timeout: float | None) -> None:
         """Give the turn away."""
         virtual = self._virtual
-        self._waiting = virtual.present
+        self._waiting = virtual.present()
         try:
             virtual.wait(math.inf if timeout is None else virtual.now + timeout)
         finally:

@@ -27,7 +27,7 @@ from typing import Any
 
 from jobsync._runtime import clock, threads
 
-__all__ = ['Process', 'ProcessState', 'VirtualCondition', 'VirtualQueue', 'VirtualTime']
+__all__ = ['Process', 'ProcessState', 'VirtualCondition', 'VirtualQueue', 'VirtualTime', 'Waiter']
 
 _real_now = clock.now
 _MOST_TURNS = 100_000
@@ -50,7 +50,7 @@ class Process:
     def __init__(self, name: str) -> None:
         self.name = name
         self.state = ProcessState.RUNNING
-        self.due: list[_Waiter] = []
+        self.due: list[Waiter] = []
         """The threads whose waiting has ended while the process was paused."""
 
 
@@ -58,7 +58,7 @@ class _EndOfTime(BaseException):
     """Raised in a thread that is to end with the virtual time."""
 
 
-class _Waiter:
+class Waiter:
     """A thread as the schedule sees it: when it is due."""
 
     def __init__(self, process: Process | None) -> None:
@@ -67,7 +67,7 @@ class _Waiter:
         """Which of its entries in the schedule counts: the last one."""
 
 
-class _Thread(_Waiter):
+class _Thread(Waiter):
     """A thread that runs only while it has the turn."""
 
     def __init__(self, process: Process | None, *, has_user_code: bool) -> None:
@@ -90,10 +90,10 @@ class VirtualTime:
     def __init__(self, max_sec: float) -> None:
         """Begin at 0. More than ``max_sec`` means that the test waits for an event that never comes."""
         self.now, self._max_sec = 0.0, max_sec
-        self._schedule: list[tuple[float, int, _Waiter, int]] = []
+        self._schedule: list[tuple[float, int, Waiter, int]] = []
         self._order = itertools.count()
-        self._test = _Waiter(None)
-        self._by_ident: dict[int, _Waiter] = {}
+        self._test = Waiter(None)
+        self._by_ident: dict[int, Waiter] = {}
         self._threads: list[_Thread] = []
         self._handed_back = threading.Semaphore(0)
         self.is_over = False
@@ -146,7 +146,7 @@ class VirtualTime:
         self, process: Process | None, name: str, target: Callable[[], object], *, has_user_code: bool = False
     ) -> _Thread:
         """Start a thread in a process. It first runs when the present thread waits."""
-        self._present()
+        self.present()
         if self.is_over:
             raise RuntimeError('virtual time is over')
         thread = _Thread(process, has_user_code=has_user_code)
@@ -197,7 +197,7 @@ class VirtualTime:
 
     def wait(self, until: float) -> None:
         """Give the turn away until a moment, or until another thread calls ``wake`` for this one."""
-        waiter = self._present()
+        waiter = self.present()
         waiter.ticket += 1
         self._wake(waiter, until)
         if not isinstance(waiter, _Thread):
@@ -216,7 +216,8 @@ class VirtualTime:
         if self.is_over and waiter.has_user_code:
             raise _EndOfTime
 
-    def _present(self) -> _Waiter:
+    def present(self) -> Waiter:
+        """Return the thread that runs now."""
         waiter = self._by_ident.get(threading.get_ident())
         if waiter is None:
             raise RuntimeError('a thread that virtual time does not know is to wait for a job: start it with cluster.start')
@@ -224,22 +225,16 @@ class VirtualTime:
 
     def stop_if_killed(self) -> None:
         """Run the present thread no more, if its process was killed."""
-        process = self._present().process
+        process = self.present().process
         if process is not None and process.state is ProcessState.KILLED:
             self.wait(math.inf)
 
-    @property
-    def present(self) -> object:
-        """The thread that runs now, for ``wake``."""
-        return self._present()
-
-    def wake(self, waiter: object) -> None:
+    def wake(self, waiter: Waiter) -> None:
         """End the waiting of a thread."""
-        assert isinstance(waiter, _Waiter)
         waiter.ticket += 1
         self._wake(waiter, self.now)
 
-    def _wake(self, waiter: _Waiter, at: float) -> None:
+    def _wake(self, waiter: Waiter, at: float) -> None:
         heapq.heappush(self._schedule, (at, next(self._order), waiter, waiter.ticket))
 
     def _run_others(self) -> None:
@@ -271,7 +266,7 @@ class VirtualQueue:
     def __init__(self, virtual: VirtualTime) -> None:
         self._virtual = virtual
         self._items: deque[Any] = deque()
-        self._waiting: deque[object] = deque()
+        self._waiting: deque[Waiter] = deque()
 
     def put(self, item: Any) -> None:
         """Append an item, and wake a thread that waits for one."""
@@ -286,7 +281,7 @@ class VirtualQueue:
         while not self._items:
             if not block or virtual.now >= until:
                 raise Empty
-            present = virtual.present
+            present = virtual.present()
             self._waiting.append(present)
             try:
                 virtual.wait(until)
@@ -307,7 +302,7 @@ class VirtualCondition:
 
     def __init__(self, virtual: VirtualTime) -> None:
         self._virtual = virtual
-        self._waiting: list[object] = []
+        self._waiting: list[Waiter] = []
 
     def __enter__(self) -> bool:
         return True
@@ -325,7 +320,7 @@ class VirtualCondition:
         """Wait at most ``timeout`` virtual seconds until the predicate is true; return whether it is."""
         until = self._virtual.now + timeout
         while not predicate() and self._virtual.now < until and not self._virtual.is_over:
-            present = self._virtual.present
+            present = self._virtual.present()
             self._waiting.append(present)
             self._virtual.wait(until)
             if present in self._waiting:

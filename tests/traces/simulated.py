@@ -151,10 +151,8 @@ def simulated(seed: int, config: WorldConfig = CONFIG) -> list[Event]:
     with recorded_agents(Recorder(trace.write, trace.tasks)), _recorded_store(world, trace):
         for name in world.names[: max(1, len(world.names) // 2)]:
             world.spawn(name)
-        storm = _Storm(world)
-        storm.start()
+        _Storm(world).start()
         world.run_until(config.storm_sec)
-        storm.stop()
         world.calm_down()
         world.run_until(world.now + config.calm_sec)
     assert not world.promises.violations or trace.events

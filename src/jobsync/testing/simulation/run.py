@@ -26,10 +26,8 @@ def run(seed: int, config: WorldConfig | None = None) -> Outcome:
     first = world.names[: max(1, len(world.names) // 2)]
     for name in first:
         world.spawn(name)
-    storm = Storm(world)
-    storm.start()
+    Storm(world).start()
     world.run_until(world.config.storm_sec)
-    storm.stop()
     world.calm_down()
     for name in () if world.living() else first:  # in some storms all leave, and only newcomers show what became of the store
         world.spawn(name)

@@ -14,11 +14,10 @@ _MEAN_SEC = 6.0
 
 
 class Storm:
-    """Causes one fault after another, and begins tasks, until it is stopped."""
+    """Causes one fault after another, and begins tasks, until the world is quiet."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._stopped = False
         processes, stores, operators = ProcessFaults(world), StoreFaults(world), Operators(world)
         self._stores = stores
         self._faults = [
@@ -41,23 +40,19 @@ class Storm:
         self._world.at(10.0, self._strike)
         self._world.at(5.0, self._work)
 
-    def stop(self) -> None:
-        """Cause no more faults, and begin no more tasks."""
-        self._stopped = True
-
     def _strike(self) -> None:
-        if self._stopped:
-            return
         world = self._world
+        if world.quiet:
+            return
         self._stores.remember()
         world.random.choice(self._faults)()
         world.at(world.now + world.random.expovariate(1 / _MEAN_SEC), self._strike)
 
     def _work(self) -> None:
         """Begin a task on every node that may claim it."""
-        if self._stopped:
-            return
         world = self._world
+        if world.quiet:
+            return
         for node in world.living():
             node.begin(world.random.choice(world.tasks), world.random.uniform(0.1, 6.0))
         world.at(world.now + world.random.expovariate(1 / 1.5), self._work)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from jobsync.backend import Node, NodeState, Settings
+from jobsync._core.records import DRAINED
+from jobsync.backend import LockEdit, LockFilter, LockRequest, Node, NodeState, Settings
 from jobsync.backends.memory import MemorySpace
 from jobsync.testing.simulation.node import SimNode
 from jobsync.testing.simulation.world import World
@@ -88,9 +89,10 @@ class Operators:
         world, random = self._world, self._world.random
         group, patterns = random.choice(['g', 'h']), random.choice([('%',), ('%',), ('w%',), ('_1', '%'), ('none%',)])
         tasks = random.sample(world.tasks, random.randint(0, len(world.tasks)))
-        costs = {task: random.choice([1.0, 2.5, 0.5]) if group == 'h' else 1.0 for task in tasks}
+        costs = [random.choice([1.0, 2.5, 0.5]) if group == 'h' else 1.0 for _ in tasks]
+        put = tuple(LockRequest(task, patterns, 'sim', cost=cost) for task, cost in zip(tasks, costs, strict=True))
         world.record(f'items of {group} are {tasks}, for {patterns}')
-        world.declare(group, costs, patterns)
+        world.edit(LockEdit(LockFilter(), put, group))
 
     # --- nodes and tokens ---------------------------------------------------------------------------------------------------
 
@@ -118,7 +120,7 @@ class Operators:
             for task in world.tasks:
                 node.begin(task, random.uniform(6, 9.5))  # less than a hand-over may take
             world.record(f'{name} drained by an operator')
-            world.drain(name)
+            world.edit(LockEdit(put=(LockRequest(name, ('%',), 'sim'),), group=DRAINED))
             if random.random() < 0.7:
                 world.at(world.now + random.uniform(0, 8), lambda: self._evict(name))
             world.at(world.now + random.uniform(1, 60), lambda: self._undrain(name))

@@ -6,7 +6,7 @@ import datetime as dt
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
 
 import attrs
@@ -176,26 +176,16 @@ class World:
 
     def edit_lock(self, task: str, patterns: tuple[str, ...] | None, expires_in: float | None = None) -> None:
         """Register or replace the lock of a task; with ``patterns`` None, clear it."""
-        if self.namespace not in self.store.spaces:
-            return
         if patterns is None:
-            self.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset([task]))))
+            self.edit(LockEdit(remove=LockFilter(task_ids=frozenset([task]))))
         else:
             expiry = None if expires_in is None else dt.timedelta(seconds=expires_in)
-            self.backend.edit_locks(LockEdit(put=(LockRequest(task, patterns, 'sim', expires_in=expiry),)))
-        self.announce()
+            self.edit(LockEdit(put=(LockRequest(task, patterns, 'sim', expires_in=expiry),)))
 
-    def declare(self, group: str, costs: Mapping[str, float], patterns: tuple[str, ...]) -> None:
-        """Put these tasks, with their costs, in place of the items of a group."""
+    def edit(self, edit: LockEdit) -> None:
+        """Edit locks, items or drained nodes, where there is a namespace."""
         if self.namespace in self.store.spaces:
-            put = tuple(LockRequest(task, patterns, 'sim', cost=cost) for task, cost in costs.items())
-            self.backend.edit_locks(LockEdit(LockFilter(), put, group))
-            self.announce()
-
-    def drain(self, name: str) -> None:
-        """Drain a node, as an operator does."""
-        if self.namespace in self.store.spaces:
-            self.backend.edit_locks(LockEdit(put=(LockRequest(name, ('%',), 'sim'),), group=DRAINED))
+            self.backend.edit_locks(edit)
             self.announce()
 
     def undrain(self, name: str | None = None) -> None:

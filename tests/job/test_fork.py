@@ -90,7 +90,7 @@ def test_a_fork_while_another_thread_is_in_the_memory_store() -> None:
 def test_a_fork_while_another_thread_is_at_what_a_backend_remembers(tmp_path: Path) -> None:
     """The child goes on with the handle of the parent: it waits for no thread of the parent's."""
     sqlite: Any = plugins.connect(f'sqlite:///{tmp_path}/a.db', BackendOptions())
-    time, purging, store = StoreTime(), EtcdPurging(Mock(), Mock()), sqlite.store
+    time, purging, store = StoreTime(), EtcdPurging(Mock()), sqlite.store
     with held(time._lock):
         assert in_fork(lambda: time.is_sure, within_sec=20) is not None
     with held(purging._reads):

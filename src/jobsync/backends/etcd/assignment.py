@@ -133,7 +133,7 @@ class EtcdAssignment:
             # So each evicted node's record is compared beside the state: the heartbeat came first, and b stays.
             alive = [requests.unwritten(key, reading.at) for key in dead]
             compares = [reading.same(keys.state), reading.same(leader_key), *alive]
-            return EtcdWrite(compares, operations, (revision, value), draft.chunks)
+            return EtcdWrite(compares, operations, (revision, value), [draft.chunks])
 
         wanted = [requests.get(keys.state), *map(requests.get, named)]
         with self._renewed_if_spoilt():

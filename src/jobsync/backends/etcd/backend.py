@@ -81,11 +81,7 @@ class EtcdBackend:
         self.read_locks, self.edit_locks = locks.read_locks, locks.edit_locks
         self.append_claims, self.append_audits = history.append_claims, history.append_audits
         self.forget_attempts, self.lost_attempts = history.attempts.forget_attempts, history.lost_attempts
-        self.history, self.incomplete, self.purge = (
-            history.history,
-            history.incomplete,
-            EtcdPurging(store, history.attempts).purge,
-        )
+        self.history, self.incomplete, self.purge = history.history, history.incomplete, EtcdPurging(store).purge
         self.wait = self._watcher.wait
 
     def __repr__(self) -> str:

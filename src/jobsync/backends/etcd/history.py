@@ -12,9 +12,8 @@ import datetime as dt
 import itertools
 import json
 import secrets
-from collections.abc import Hashable, Mapping, Sequence
-from itertools import chain, groupby
-from typing import cast
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from itertools import chain
 
 import attrs
 
@@ -22,10 +21,8 @@ from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance, Uncla
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.attempts import AttemptLog, DateAttempts
 from jobsync.backends.etcd.chunked_log import KeyValue
-from jobsync.backends.etcd.completed_items import MOST_DATES, CompletedItems
-from jobsync.backends.etcd.item_records import ALONE, joined, place_of, record_chunks, record_name
+from jobsync.backends.etcd.item_records import ALONE, date_in, joined, place_of, record_chunks, record_in, records_in
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form
-from jobsync.backends.etcd.packing import unpacked
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.store import EtcdStore, EtcdWrite
 from jobsync.backends.single_writer import History, Row
@@ -35,6 +32,8 @@ __all__ = ['EtcdHistory', 'Head', 'identity_of', 'rows_of', 'time_of']
 ROWS: Mapping[HistoryKind, type[Claim | Audit]] = {HistoryKind.CLAIM: Claim, HistoryKind.AUDIT: Audit}
 MOST_ATTEMPTS = 8
 """After so many attempts that lost to completions of other nodes, a claim goes by what the last attempt has read."""
+MOST_DATES = 3
+"""For how many dates is remembered what is complete: a job's, and those of its ticks, of which time zones make two."""
 
 
 @attrs.frozen
@@ -47,12 +46,12 @@ class Head:
 
 def rows_of(kind: HistoryKind, name: bytes, data: bytes) -> list[Row]:
     """Return what a record has; nothing if it cannot be read (rule R9), such as one whose first chunk was never written."""
-    line, _, content = data.partition(b'\n')
-    with contextlib.suppress(*UNREADABLE):
-        if kind is HistoryKind.REBALANCE:
-            return [from_form(Rebalance, json.loads(line))]
-        date, head = dt.date.fromisoformat(name.split(b'/')[-2].decode()), from_form(Head, json.loads(line))
-        return [ROWS[kind](item, head.node, date, head.at) for item in from_form(tuple[str, ...], json.loads(unpacked(content)))]
+    if kind is HistoryKind.REBALANCE:
+        with contextlib.suppress(*UNREADABLE):
+            return [from_form(Rebalance, json.loads(data.partition(b'\n')[0]))]
+    elif (date := date_in(name)) and (found := record_in(Head, data)):
+        head, items = found
+        return [ROWS[kind](item, head.node, date, head.at) for item in items]
     return []
 
 
@@ -64,6 +63,40 @@ def time_of(row: Row) -> dt.datetime:
 def identity_of(row: Row) -> Hashable:
     """Return what there is one row of: claims and audits of an item, date and node may be recorded several times."""
     return row if isinstance(row, Rebalance) else (type(row), row.item, row.date, row.node)
+
+
+@attrs.define
+class CompletedItems:
+    """The items of one date that were completed up to some moment. Thread-safe: it only grows.
+
+    Each run of a node begins with an empty object. After the store has gone back in time the node is another run (rule R8), so
+    nothing of another history is here.
+    """
+
+    ref: NodeRef
+    date: dt.date
+    seen: KeyReading | None = None
+    """The marks of the date's completions and of purges at that moment; None before anything was read."""
+    attempts: DateAttempts = attrs.field(factory=DateAttempts)
+    """The attempts at the date, as the last claim that counted them has read them."""
+    _items: set[str] = attrs.field(factory=set)
+
+    def is_of(self, ref: NodeRef, date: dt.date) -> bool:
+        """Return whether this is for a run and date."""
+        return (self.ref, self.date) == (ref, date)
+
+    def add(self, items: Iterable[str], seen: KeyReading) -> None:
+        """Add the items of all completions that were recorded between ``self.seen`` and ``seen``."""
+        self._items.update(items)
+        # Last: a thread that reads ``seen`` before the items has all that were completed by then, and maybe more.
+        self.seen = seen
+
+    def __contains__(self, item: object) -> bool:
+        return item in self._items
+
+    def among(self, items: Collection[str]) -> frozenset[str]:
+        """Return those of the items that are completed."""
+        return frozenset(self._items.intersection(items))
 
 
 class EtcdHistory:
@@ -81,7 +114,7 @@ class EtcdHistory:
         key, deadline = self._keys.node(ref.name), self._store.later()
         marks = self._keys.completed(date), self._keys.purged(date)
         self._remember(last := self._last(ref, date))
-        records, puts = dict[frozenset[str], list[KeyValue]](), dict[frozenset[str], object]()
+        records = dict[frozenset[str], list[list[KeyValue]]]()
         tries = itertools.count()
 
         def decide(reading: KeyReading) -> EtcdWrite[Unclaimed] | Unclaimed:
@@ -93,38 +126,34 @@ class EtcdHistory:
                 # t=1  other threads claim at so many other dates that this one is forgotten
                 # t=2  nothing is known, and nothing to compare. What comes of a remembered reading does not count: all is read
                 return Unclaimed(frozenset())
-            completed = known.among(items)
-            attempts, lost = DateAttempts(), dict[str, int]()
+            completed, as_read, lost = known.among(items), [*map(seen.same, marks)], dict[str, int]()
             if tolerated is not None:
                 attempts = known.attempts = self.attempts.at(known.attempts, known, reading, date, deadline)
+                if attempts.seen is None:
+                    return Unclaimed(frozenset())  # as above
+                # A registration that ends, and with it attempts that are lost, changes the state.
+                as_read.append(attempts.seen.same(self._keys.state))
                 lost = {item: count for item, count in attempts.lost(tolerated + 1, items).items() if item not in completed}
             unclaimed, left = Unclaimed(completed, lost), [item for item in items if item not in completed and item not in lost]
             if not left:
                 return unclaimed
             if (which := frozenset(left)) not in records:
-                records[which] = self._record(HistoryKind.CLAIM, ref.name, left, date, deadline)
+                records[which] = [self._record(HistoryKind.CLAIM, ref.name, left, date, deadline)]
+                records[which] += [self.attempts.record(ref, date, left)] if tolerated is not None else []
             # t=0  this handle remembers its node as registered
             # t=1  the leader commits the node's eviction, and another node may own its tasks
             # t=2  the claims arrive: the node's record is not the remembered one, and they are refused
-            compares, operations = [requests.exists(self._keys.state), reading.same(key)], []
+            compares = [requests.exists(self._keys.state), reading.same(key)]
             # t=0  this handle has read which items are completed
             # t=1  another node completes one of the items, and changes the mark with it
             # t=2  the claims arrive: the mark is not the one that was read, and what is new is read before the next attempt
             # Where nodes complete items faster than a call arrives, the reading of the attempt before is enough in the end.
-            is_last = next(tries) >= MOST_ATTEMPTS
-            if not is_last:
-                compares += map(seen.same, marks)
-            if tolerated is not None:
-                if not is_last:
-                    # A registration that ends, and with it attempts that are lost, changes the state.
-                    compares.append(requests.is_value(self._keys.state, attempts.state or b''))
-                if which not in puts:
-                    puts[which] = self.attempts.put(ref, date, left, deadline)
-                operations.append(puts[which])
-            return EtcdWrite(compares, operations, unclaimed, records[which])
+            if next(tries) < MOST_ATTEMPTS:
+                compares += as_read
+            return EtcdWrite(compares, [], unclaimed, records[which])
 
         wanted = [requests.get(each) for each in (self._keys.state, key, *marks)]
-        is_known = last.seen and (tolerated is None or last.attempts.state)
+        is_known = last.seen and (tolerated is None or last.attempts.seen)
         return self._store.change(wanted, decide, deadline, self._store.remembered(key) if is_known else None)[0]
 
     def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
@@ -139,17 +168,12 @@ class EtcdHistory:
     def _caught_up(self, ref: NodeRef, date: dt.date, reading: KeyReading, deadline: float) -> CompletedItems:
         """Return what is completed at the moment of a reading of the marks; as known, if the reading is a remembered one."""
         known, prefix = self._last(ref, date), self._keys.history(HistoryKind.AUDIT, date)
-        purged = reading.values.get(self._keys.purged(date))
         if reading.cluster:
-            if known.seen and known.seen.values.get(self._keys.purged(date)) != purged:
+            if known.seen and not reading.agrees(known.seen, self._keys.purged(date)):
                 known = CompletedItems(ref, date, attempts=known.attempts)
             since = known.seen.at if known.seen else 0
-            new = groupby(self._store.range(prefix, reading.at, deadline, since=since), key=record_name)
-            found = ((name, rows_of(HistoryKind.AUDIT, name, joined(parts))) for name, parts in new)
-            items = [
-                row.item for name, rows in found for row in cast('list[Audit]', rows) or self._record_at(reading, name, deadline)
-            ]
-            known.add(items, reading)
+            new = self._store.items_since(Head, prefix, reading.at, deadline, since)
+            known.add([item for _, items in new for item in items], reading)
             self._remember(known)
         return known
 
@@ -169,19 +193,18 @@ class EtcdHistory:
         seen = known.seen if known else None
 
         def decide(reading: KeyReading) -> EtcdWrite[bool] | bool:
-            if reading.cluster:
-                reading.check_namespace()
+            reading.check_namespace()
             if not items or key in reading.values:
                 return False
             operations = [*map(requests.get, marks), requests.put(marks[0], token)]
-            return EtcdWrite([requests.exists(self._keys.state), requests.is_absent(key)], operations, True, record)
+            return EtcdWrite([requests.exists(self._keys.state), requests.is_absent(key)], operations, True, [record])
 
         token = secrets.token_bytes(12)
         wanted = [requests.get(self._keys.state), requests.get(key)]
         is_new, before = self._store.change(wanted, decide, deadline, KeyReading({}, self._keys))
         # The operations have read the marks just before this write. As they were known, only these items are new: the next claim
         # needs not read them.
-        if is_new and known and seen and all(before.values.get(mark) == seen.values.get(mark) for mark in marks):
+        if is_new and known and seen and before.agrees(seen, *marks):
             known.add(items, attrs.evolve(before, values={**before.values, marks[0]: token}))
 
     def _record(self, kind: HistoryKind, node: str, items: Sequence[str], date: dt.date, deadline: float) -> list[KeyValue]:
@@ -219,14 +242,8 @@ class EtcdHistory:
             chunks = self._store.range(prefix, reading.at, deadline, end=b'' if item is None or date is None else prefix + ALONE)
             if item is not None and date is not None:
                 chunks = chain(chunks, self._store.range(prefix + place_of(item), reading.at, deadline))
-            records = (rows_of(kind, name, joined(parts)) for name, parts in groupby(chunks, key=record_name))
-            rows: list[Row] = list(chain.from_iterable(records))
+            rows = [row for name, parts in records_in(chunks) for row in rows_of(kind, name, joined(parts))]
             if kind is not HistoryKind.REBALANCE:  # whose keys are in the order of their revisions
                 rows.sort(key=time_of)
             history.add(rows)
         return history
-
-    def _record_at(self, reading: KeyReading, name: bytes, deadline: float) -> list[Audit]:
-        """Return the rows of one record of audits at the moment of a reading."""
-        found = self._store.range(name + b'/', reading.at, deadline)
-        return cast('list[Audit]', rows_of(HistoryKind.AUDIT, name, joined(found)))

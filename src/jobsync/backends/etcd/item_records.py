@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import json
 import math
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import TypeVar
 
 from jobsync.backends.etcd.chunked_log import KeyValue, chunks
-from jobsync.backends.etcd.json_form import to_json
-from jobsync.backends.etcd.packing import packed
+from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
+from jobsync.backends.etcd.packing import packed, unpacked
 
-__all__ = ['ALONE', 'FIRST', 'begun_at', 'joined', 'place_of', 'record_chunks', 'record_name']
+__all__ = [
+    'ALONE', 'FIRST', 'begun_at', 'date_in', 'joined', 'place_of', 'record_chunks', 'record_in', 'record_name', 'records_in',
+]  # fmt: skip
+
+T = TypeVar('T')
 
 FIRST = b'/000000'
 """How the key of a record's first chunk ends, which is written last."""
@@ -52,9 +59,34 @@ def record_chunks(
     return [(prefix + name.encode() + key, value) for key, value in [(parts[0][0], first), *parts[1:]]]
 
 
-def record_name(chunk: KeyValue) -> bytes:
-    """Return the name of the record that a chunk belongs to."""
-    return chunk[0][: -len(FIRST)]
+def record_name(key: bytes) -> bytes:
+    """Return the name of the record that the chunk at a key belongs to."""
+    return key[: -len(FIRST)]
+
+
+def records_in(chunks: Iterable[KeyValue]) -> Iterator[tuple[bytes, list[KeyValue]]]:
+    """Yield the name of each record, and its chunks."""
+    return ((name, list(parts)) for name, parts in groupby(chunks, key=lambda chunk: record_name(chunk[0])))
+
+
+def date_in(name: bytes) -> dt.date | None:
+    """Return the date in the name of a record; None if it has none, as a key that another program has written."""
+    try:
+        return dt.date.fromisoformat(name.split(b'/')[-2].decode())
+    except (ValueError, IndexError):
+        return None
+
+
+def record_in(kind: type[T], data: bytes) -> tuple[T, tuple[str, ...]] | None:
+    """Return the head of a record, of this type, and its items.
+
+    None for a record that cannot be read (rule R9), such as one whose first chunk was never written.
+    """
+    line, _, content = data.partition(b'\n')
+    try:
+        return from_form(kind, json.loads(line)), from_form(tuple[str, ...], json.loads(unpacked(content)))
+    except UNREADABLE:
+        return None
 
 
 def begun_at(name: bytes) -> float:

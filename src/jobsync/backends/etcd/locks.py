@@ -123,6 +123,6 @@ class EtcdLocks:
             # t=1  another handle locks task x
             # t=2  this edit arrives: the state is not the one of t=0, so the edit is made anew from the present locks
             operations = [*store.put_state(after, ()), *draft.clean_up()]
-            return EtcdWrite([reading.same(keys.state)], operations, len(gone), draft.chunks)
+            return EtcdWrite([reading.same(keys.state)], operations, len(gone), [draft.chunks])
 
         return store.change([requests.get(keys.state)], decide, deadline)[0]

@@ -11,17 +11,16 @@ import datetime as dt
 import secrets
 import threading
 from collections.abc import Hashable, Iterator, Sequence
-from itertools import groupby
 
 import attrs
 
 from jobsync.backend import Audit, Claim, HistoryKind, Purged
 from jobsync.backends._common.forks import forget_in_child
 from jobsync.backends.etcd import requests
-from jobsync.backends.etcd.attempts import AttemptLog
+from jobsync.backends.etcd.attempts import attempts_of
 from jobsync.backends.etcd.chunked_log import KeyValue
 from jobsync.backends.etcd.history import Head, identity_of, rows_of, time_of
-from jobsync.backends.etcd.item_records import FIRST, begun_at, joined, record_chunks, record_name
+from jobsync.backends.etcd.item_records import FIRST, begun_at, joined, record_chunks, records_in
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.store import CHUNKS_AT_ONCE, EtcdStore
@@ -121,10 +120,10 @@ class PurgePortion:
 class EtcdPurging:
     """Purges the history of one namespace. Thread-safe."""
 
-    def __init__(self, store: EtcdStore, log: AttemptLog) -> None:
-        self._store, self._keys, self._log = store, store.keys, log
-        self._rows_of_a_key = dict.fromkeys(HistoryKind, 1.0)
-        """In the record of each kind that was read last."""
+    def __init__(self, store: EtcdStore) -> None:
+        self._store, self._keys = store, store.keys
+        self._rows_of_a_key: dict[HistoryKind | None, float] = dict.fromkeys((*HistoryKind, None), 1.0)
+        """In the record of each kind that was read last; None for attempts."""
         self.forget()
         forget_in_child(self)
 
@@ -140,14 +139,7 @@ class EtcdPurging:
         if not after:
             self._forget(kind)
         after = after.removeprefix(READING)
-
-        def read(reading: KeyReading) -> PurgePortion:
-            reading.check_namespace()
-            if after.startswith(ATTEMPTS):
-                return self._attempts(reading, before, limit, after.removeprefix(ATTEMPTS), deadline)
-            return self._portion(reading, kind, before, limit, after, deadline)
-
-        portion = self._store.with_state(read, deadline)
+        portion = self._store.with_state(lambda reading: self._portion(reading, kind, before, limit, after, deadline), deadline)
         whole = [removal for removal in portion.removals if not removal.left]
         partly = [removal for removal in portion.removals if removal.left]
         for removals, most in ((whole, WHOLE_AT_ONCE), (partly, CHUNKS_AT_ONCE)):
@@ -185,19 +177,22 @@ class EtcdPurging:
     def _portion(
         self, reading: KeyReading, kind: HistoryKind, before: dt.datetime, limit: int, after: str, deadline: float
     ) -> PurgePortion:
-        """Read one portion, at the moment of a reading."""
-        prefix, found = self._keys.history(kind), list[tuple[bytes, list[Row]]]()
+        """Read one portion of a history, or after the claims of the log of attempts, at the moment of a reading."""
+        reading.check_namespace()
+        judged = None if after.startswith(ATTEMPTS) else kind
+        prefix, found = self._prefix(judged), list[tuple[bytes, list[Row]]]()
         date: dt.date | None = None
-        seen, resume = 0, ATTEMPTS if kind is HistoryKind.CLAIM else ''
-        for name, rows in self._records(reading, kind, after, limit, deadline):
+        seen, resume = 0, ATTEMPTS if judged is HistoryKind.CLAIM else ''
+        for name, rows in self._records(reading, judged, after.removeprefix(ATTEMPTS), limit, deadline):
             if seen >= limit or (rows and date not in (None, date_of(rows[0]))):
-                resume = name.removeprefix(prefix).decode('latin-1')
+                resume = ('' if judged else ATTEMPTS) + name.removeprefix(prefix).decode('latin-1')
                 break
             if rows:
                 date = date_of(rows[0])
             found.append((name, rows))
             seen += max(1, len(rows))
-        other = self._other_history(reading, kind, date, limit, deadline) if date else None
+        is_any_old = any(rows and time_of(rows[0]) < before for _, rows in found)  # the rows of a record have one time
+        other = self._other_history(reading, judged, date, limit, deadline) if date and is_any_old else None
         if other is not None and other.to_read:
             return PurgePortion((), reading.at, None, READING + after)
 
@@ -206,49 +201,34 @@ class EtcdPurging:
                 return True
             if other is None or not isinstance(row, (Claim, Audit)):
                 return False
-            return (row.item in other.items) is isinstance(row, Audit)
+            return (row.item in other.items) is (judged is not HistoryKind.CLAIM)
 
         removals, now = list[Removal](), self._store.time.latest()
         for name, rows in found:
             left = [row for row in rows if stays(row)]
-            if len(left) < len(rows):
+            if judged is None and rows and not left:
+                removals.append(Removal(name))
+            elif judged and len(left) < len(rows):
                 gone = frozenset(map(identity_of, rows)).difference(map(identity_of, left))
                 removals.append(Removal(name, gone, _left(name, left, now) if left else ()))
             elif not rows and is_left_over(name, before):
                 removals.append(Removal(name, is_unfinished=True))
         return PurgePortion(removals, other.at if other else reading.at, date, resume)
 
-    def _attempts(self, reading: KeyReading, before: dt.datetime, limit: int, after: str, deadline: float) -> PurgePortion:
-        """Read one portion of the log of attempts: a record goes if none of its items is open."""
-        removals, seen, resume, since, day = list[Removal](), 0, '', reading.at, None
-        for name, date, record in self._log.records(reading.at, after, PAGE, deadline):
-            if seen >= limit or day not in (None, date):
-                resume = ATTEMPTS + name.removeprefix(self._keys.attempts()).decode('latin-1')
-                break
-            day, seen = date, seen + (len(record.items) if record else 1)
-            if record is None and is_left_over(name, before):
-                removals.append(Removal(name, is_unfinished=True))
-            elif record is not None and record.at < before:
-                still_open = self._other_history(reading, None, date, limit, deadline)
-                if still_open.to_read:
-                    resume = READING + ATTEMPTS + name.removeprefix(self._keys.attempts()).decode('latin-1')
-                    break
-                since = still_open.at
-                if still_open.items.isdisjoint(record.items):
-                    removals.append(Removal(name))
-        return PurgePortion(removals, since, None, resume)
+    def _prefix(self, kind: HistoryKind | None, date: dt.date | None = None) -> bytes:
+        """Return the prefix of a history, or of the log of attempts, or of one date in it."""
+        return self._keys.history(kind, date) if kind else self._keys.attempts(date)
 
     def _records(
-        self, reading: KeyReading, kind: HistoryKind, after: str, limit: int, deadline: float, date: dt.date | None = None
+        self, reading: KeyReading, kind: HistoryKind | None, after: str, limit: int, deadline: float, date: dt.date | None = None
     ) -> Iterator[tuple[bytes, list[Row]]]:
         """Yield the name of each record from ``after`` on, and its rows, about ``limit`` of which one request reads."""
-        prefix = self._keys.history(kind, date)
+        prefix = self._prefix(kind, date)
         page = min(PAGE, max(1, round(limit / self._rows_of_a_key[kind])))
         chunks = self._store.range(prefix, reading.at, deadline, prefix + after.encode('latin-1'), page=page)
-        for name, parts in groupby(chunks, key=record_name):
-            values = list(parts)
-            rows = rows_of(kind, name, joined(values))
-            self._rows_of_a_key[kind] = max(1.0, len(rows) / len(values))
+        for name, parts in records_in(chunks):
+            rows = rows_of(kind, name, joined(parts)) if kind else list[Row](attempts_of(name, joined(parts)))
+            self._rows_of_a_key[kind] = max(1.0, len(rows) / len(parts))
             yield name, rows
 
     def _other_history(

@@ -40,9 +40,14 @@ class KeyReading:
             )
         return state_of(value)
 
+    def agrees(self, other: KeyReading, *keys: bytes) -> bool:
+        """Return whether these keys have the same values, or are absent, in both readings."""
+        return all(self.values.get(key) == other.values.get(key) for key in keys)
+
     def check_namespace(self) -> None:
-        """Raise ``SchemaMismatch`` if there is no namespace."""
-        self.state  # noqa: B018
+        """Raise ``SchemaMismatch`` if the values were read, and there is no namespace."""
+        if self.cluster:
+            self.state  # noqa: B018
 
     def same(self, key: bytes) -> Any:
         """Compare: the key is as it was read."""
@@ -71,8 +76,7 @@ class KeyReading:
         # t=0  a person deletes the key of the state alone
         # t=1  a heartbeat finds its node's record as this handle left it, and writes where there is a state: it is refused
         # t=2  the record is still the same, and so is each attempt. A node that learns that there is no namespace makes it anew
-        if self.cluster or not is_joined:
-            self.check_namespace()
+        self.check_namespace()
         if record is None or not is_joined:
             raise evicted(ref)
         return record

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -16,6 +18,7 @@ from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.chunked_log import KeyValue, LogEntry
 from jobsync.backends.etcd.connection import EtcdConnection
 from jobsync.backends.etcd.errors import Compacted, Late, TooLarge
+from jobsync.backends.etcd.item_records import FIRST, joined, record_in, record_name
 from jobsync.backends.etcd.keys import ROOT, EtcdKeys
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.reading import KeyReading
@@ -46,9 +49,9 @@ class EtcdWrite(Generic[T_co]):
     compares: Sequence[Any]
     operations: Sequence[Any]
     result: T_co
-    chunks: Sequence[KeyValue] = ()
-    """A record that counts once the transaction is done. The first chunk goes into the transaction, further ones are written
-    before it, once for all attempts that have this very sequence."""
+    records: Sequence[Sequence[KeyValue]] = ()
+    """The chunks of each record that counts once the transaction is done. The first one goes into the transaction, further ones
+    are written before it, once for all attempts that have this very sequence."""
 
 
 class EtcdStore:
@@ -109,19 +112,27 @@ class EtcdStore:
                 return KeyReading(values, self.keys, _identity(header), at or header.revision)
 
     def range(
-        self, prefix: bytes, at: int, deadline: float, first: bytes = b'', since: int = 0, page: int = PAGE, end: bytes = b''
+        self, prefix: bytes, at: int, deadline: float, first: bytes = b'', page: int = PAGE, end: bytes = b''
     ) -> Iterator[KeyValue]:
         """Yield all keys with a prefix, from ``first`` on, before ``end``, in order, and their values, at etcd's revision ``at``.
 
-        Only those that were written after the revision ``since``. ``page``: how many keys one request reads.
+        ``page``: how many keys one request reads.
         """
-        for answer in self._pages(first or prefix, end or requests.end_of(prefix), at, deadline, since, page):
+        for answer in self._pages(first or prefix, end or requests.end_of(prefix), at, deadline, limit=page):
             yield from ((found.key, found.value) for found in answer.kvs)
 
-    def written(self, prefix: bytes, at: int, deadline: float, since: int) -> Iterator[tuple[int, bytes, bytes]]:
-        """Yield what ``range`` yields, each with etcd's revision that wrote it."""
-        for answer in self._pages(prefix, requests.end_of(prefix), at, deadline, since):
-            yield from ((found.mod_revision, found.key, found.value) for found in answer.kvs)
+    def items_since(self, head: type[T], prefix: bytes, at: int, deadline: float, since: int) -> list[tuple[T, tuple[str, ...]]]:
+        """Return head and items of each record that was written after etcd's revision ``since``, in their order."""
+        answers, found = self._pages(prefix, requests.end_of(prefix), at, deadline, since), list[tuple[int, Any]]()
+        for name, parts in groupby((kv for answer in answers for kv in answer.kvs), key=lambda kv: record_name(kv.key)):
+            chunks = list(parts)
+            if chunks[0].key.endswith(FIRST):
+                # Most chunks of a large record were written before its first one, and maybe before ``since``.
+                record = record_in(head, b''.join(chunk.value for chunk in chunks)) or record_in(
+                    head, joined(self.range(name + b'/', at, deadline))
+                )
+                found += [(chunks[0].mod_revision, record)] if record else []
+        return [record for _, record in sorted(found, key=itemgetter(0))]
 
     def records(self, prefix: bytes, entries: Sequence[LogEntry], at: int, deadline: float) -> list[bytes | None]:
         """Return the records of successive entries of a chunked log at etcd's revision ``at``; None for one that is missing."""
@@ -209,7 +220,7 @@ class EtcdStore:
         """
         reading = known or self.read(wanted, deadline)
         is_fresh, lost = known is None, 0
-        there: Sequence[KeyValue] = ()
+        there = list[Sequence[KeyValue]]()
         while True:
             decision: T | EtcdWrite[T] | None = None
             try:
@@ -220,13 +231,14 @@ class EtcdStore:
                 if is_fresh:
                     raise
             if isinstance(decision, EtcdWrite):
-                if decision.chunks[1:] and decision.chunks is not there:
-                    self.put_ahead(decision.chunks, deadline)
-                    there = decision.chunks
+                for record in decision.records:
+                    if all(record is not other for other in there):
+                        self.put_ahead(record, deadline)
+                        there.append(record)
                 # t=0  this handle reads a key and decides what to write
                 # t=1  another writer changes the key
                 # t=2  this transaction arrives: the comparison fails, and in the same step the keys are read anew
-                operations = [*decision.operations, *(requests.put(*chunk) for chunk in decision.chunks[:1])]
+                operations = [*decision.operations, *(requests.put(*record[0]) for record in decision.records)]
                 answer = self.connection.write('KV.Txn', requests.when(decision.compares, operations, wanted), deadline)
                 before, reading, is_fresh = reading, self._reading(answer), True
                 if answer.succeeded:

@@ -85,7 +85,6 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'test_calls_leave_nothing_open': ('use',),
     'test_as_many_removals_as_declared': ('P1', 'R5', 'use'),
     'test_claims_of_a_gone_run_are_refused': ('P1', 'history'),
-    'test_commits_of_two_handles_build_on_each_other': ('P1', 'P7', 'R5'),
     'test_calls_wait_for_no_log': ('P2', 'P4', 'R1'),
     'test_close_releases_everything': ('use',),
     'test_deleted_locks_are_gone': ('P6', 'R7'),

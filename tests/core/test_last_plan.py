@@ -74,6 +74,21 @@ def test_a_share_that_is_kept_for_the_return_is_not_given_away() -> None:
     assert leader.next(Lane.WORK, bench.now) == commands.Deregister(leader.ref)
 
 
+def test_what_is_kept_for_the_return_is_kept_while_the_node_waits() -> None:
+    """With ``rejoin_grace_sec`` a node that is still busy keeps its weight, and no other node is to have its tokens."""
+    bench = Bench()
+    leader, busy = bench.cluster('a', 'b', rejoin_grace_sec=30.0, shutdown_timeout_sec=20.0)
+    owned = busy.lease.ownership.tokens
+    assert bench.begin(busy, f't{min(owned)}') == [True]
+    busy.leave(bench.now)
+    bench.run(10.0)
+    assert busy.phase is Phase.LEAVING
+    assignment = leader.lease.assignment
+    assert bench.record('b').weight == 1.0
+    assert {token for token in range(4) if assignment.row(token).owner == 'b'} == owned
+    assert not assignment.targets
+
+
 def test_what_a_worker_that_waits_is_busy_with_is_not_given_away() -> None:
     """The task of the thread that leaves may still be recorded as complete: the next owner comes after the deregistration."""
     bench = Bench()

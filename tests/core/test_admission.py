@@ -229,6 +229,20 @@ def test_a_newcomer_that_leaves_lets_nobody_in() -> None:
     assert 'p' not in spelled(scene.assignment)
 
 
+def test_the_share_of_one_that_goes_is_for_a_newcomer_that_is_still_there() -> None:
+    """One that was held back and has gone takes no other's turn."""
+    scene = rolling()
+    join(scene, 'm')
+    scene.now += 1.0
+    join(scene, 'k')
+    assert settle(scene) == 0
+    leave(scene, 'm')
+    assert settle(scene) == 0
+    leave(scene, 'c')
+    assert settle(scene) == 3
+    assert sorted(map(spelled(scene.assignment).count, 'adkn')) == [3, 3, 3, 3]
+
+
 def test_nobody_is_held_back_if_nobody_else_can_own_anything() -> None:
     """When all the others are drained, the newcomer is what there is."""
     scene = rolling()

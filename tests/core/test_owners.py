@@ -74,6 +74,22 @@ def test_absent_is_waited_for() -> None:
     assert judge(absent=absent, now=NOW + 15).status['b'] is OwnerStatus.GONE
 
 
+def test_owners_of_rows_written_manually_are_removed_in_turn() -> None:
+    """Two names that no version has as members, of nodes that are dead: the one that is too many waits for the next plan."""
+    nodes = [node('b'), node('c')]
+    owner_table = OwnerTable.judge(
+        snapshot=snapshot(nodes, revision(5)),
+        owners=['b', 'c'],
+        members={},
+        suspects={one.name: one.beat for one in nodes},
+        absent_since={('b', ''): 0.0, ('c', ''): 0.0},
+        now=NOW,
+        **{**SETTINGS, 'max_removals': 1},
+    )
+    assert owner_table.status == {'b': OwnerStatus.GONE, 'c': OwnerStatus.WAITING}
+    assert owner_table.members == {}
+
+
 def test_absent_keeps_what_its_name_means() -> None:
     """While an owner is waited for, its name still means the run that may be working."""
     assert judge().members == {'b': member('b')}

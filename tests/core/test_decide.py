@@ -550,6 +550,14 @@ def test_tokens_without_a_row_wait() -> None:
     assert spelled(scene.assignment) == 'aabb'
 
 
+def test_tokens_with_a_row_stay_where_they_are() -> None:
+    """The plan that gives tokens without a row away concerns no other token."""
+    scene = Scene.of('abbaba-b-a')
+    scene.decide()
+    scene.now += 15.0
+    assert sorted(token for group in scene.plan().groups for token in group.tokens) == [6, 8]
+
+
 def test_tokens_without_a_row_wait_for_every_nodes_acknowledgement() -> None:
     """However long it takes, a live node that has not seen the version may still hold the token."""
     scene = Scene.of('aab-', node('b', seen=4))

@@ -126,3 +126,18 @@ def test_a_task_in_flight_keeps_its_fence_until_it_is_given_up() -> None:
     bench.run(10.0)
     assert [asked(bench, agent, key) for key in moving] == [None, None]
     assert all((asked(bench, other, key) or 0) > (before[key] or 0) for key in moving)
+
+
+def test_a_task_that_was_not_begun_has_no_fence_while_its_token_is_handed_over() -> None:
+    """Another task of that token, which is in flight, keeps its own."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    bench.begin(agent, 't0', 't1', 't2', 't3')
+    bench.start('b')
+    bench.run(10.0)
+    moving = [key for key in ('t0', 't1', 't2', 't3') if not bench.claims(agent, key)[0]]
+    assert len(moving) == 2
+    for key in moving:
+        assert token_of(f't0{key[1:]}') == token_of(key)
+        assert asked(bench, agent, f't0{key[1:]}') is None
+        assert asked(bench, agent, key) is not None

@@ -12,6 +12,7 @@ from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.events import OwnershipChanged
 from jobsync._core.agent.phase import Phase
+from jobsync._core.agent.rollback import RollbackDetector
 from jobsync._core.records import LockEdit, LockRequest, Pulse, Revision, Snapshot, Timeline
 from jobsync.errors import Evicted
 from jobsync.testing.editable_store import Image
@@ -404,3 +405,10 @@ def test_the_longest_timeout_of_a_member_is_remembered() -> None:
     bench.kill(a)
     bench.store.identity = 'replica'
     assert bench.catch(c, commands.RenewTimeline).call.longest_timeout_sec == 60.0
+
+
+def test_what_a_node_has_committed_is_known_as_if_it_had_read_it() -> None:
+    """Its revision is the version of the assignment, and it has raised the own counter: less than that is a sign."""
+    detector = RollbackDetector(15.0, timeline=Timeline(0, 'first', 'store'))
+    detector.note_commit(Revision(7, 70), 3)
+    assert (detector.known.top, detector.known.version, detector.known.heartbeat) == (Revision(7, 70), Revision(7, 70), 3)

@@ -531,6 +531,26 @@ class TestLog:
         namespace.commit(leader, TokenGroup([1], 'b'))
         assert int(server.ask('LLEN', 'jobsync:{sync_}:log')) == MOST_ENTRIES // 2
 
+    def test_the_size_of_the_log_is_counted(self, namespace: Namespace, server: RedisServer) -> None:
+        """After commits, and after a fold, it is the size of the entries that are left: by it the next fold is due or not."""
+        leader = namespace.leader()
+        for round_ in range(MOST_ENTRIES + 5):
+            namespace.commit(leader, TokenGroup([1], f'n{round_}'))
+        assert int(server.ask('LLEN', 'jobsync:{sync_}:log')) < MOST_ENTRIES
+        size_of_all = "local n = 0 for _, e in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do n = n + #e end return n"
+        size = int(server.ask('EVAL', size_of_all, '1', 'jobsync:{sync_}:log'))
+        assert int(server.ask('HGET', 'jobsync:{sync_}:state', 'log_size')) == size > 0
+
+    def test_pins_are_read_if_a_commit_has_changed_any(self, namespace: Namespace, server: RedisServer) -> None:
+        """A version without a change of pins leaves them at the version that has made the last one."""
+        leader = namespace.leader()
+        namespace.commit(leader, TokenGroup(range(TOKENS), 'a'), pins=(Pin(TOKENS + 1, 'x', 'a'),))
+        pinned = server.ask('HGET', 'jobsync:{sync_}:state', 'pins')
+        namespace.commit(leader, TokenGroup([1], 'b'))
+        assert server.ask('HGET', 'jobsync:{sync_}:state', 'pins') == pinned
+        namespace.commit(leader, unpinned=frozenset({TOKENS + 1}))
+        assert server.ask('HGET', 'jobsync:{sync_}:state', 'pins') != pinned
+
     def test_a_fold_that_comes_second(self, harness: RedisHarness, namespace: Namespace) -> None:
         """Two handles fold at once: the second one's base is not taken, and nothing is lost."""
         other = harness.connect()
@@ -758,6 +778,13 @@ class TestHistory:
         self.audit(namespace, 12_000, DAY + dt.timedelta(days=1))
         for limit in (1, 2, 100, 1000):
             assert len(namespace.audits(date=DAY, limit=limit)) == min(limit, 3)
+
+    def test_before_and_after_those_of_another_date(self, namespace: Namespace) -> None:
+        """The older one of two is found too, where a thousand of another date are between them."""
+        namespace.audit('a', 'old', date=DAY)
+        self.audit(namespace, 1500, DAY + dt.timedelta(days=1))
+        namespace.audit('a', 'new', date=DAY)
+        assert [audit.item for audit in namespace.audits(date=DAY, limit=2)] == ['new', 'old']
 
     def test_incomplete_of_a_date(self, namespace: Namespace, harness: RedisHarness) -> None:
         """The few claims that are open are read without those of all that is complete."""

@@ -135,7 +135,7 @@ class AttemptTests:
         assert namespace.lost() == {'x': 1}
 
     def test_a_released_item_begins_anew(self, namespace: Namespace) -> None:
-        """Without a run every attempt at the item is forgotten, whatever its node; later ones count again."""
+        """Without a run every attempt at the item at the date is forgotten, whatever its node; later ones count again."""
         leader = namespace.leader()
         for name in 'aab':
             lose(namespace, leader, name, 'x', 'y')
@@ -145,6 +145,11 @@ class AttemptTests:
         assert namespace.attempt(leader, 'x') == {}
         lose(namespace, leader, 'c', 'x')
         assert namespace.lost() == {'x': 1, 'y': 3}
+        other = namespace.join('d')
+        namespace.attempt(other, 'x', date=OTHER_DAY)
+        namespace.evict(leader, other)
+        namespace.backend.forget_attempts(['x'], DAY)
+        assert (namespace.lost(), namespace.lost(date=OTHER_DAY)) == ({'y': 3}, {'x': 1})
 
     def test_given_up_after_the_end(self, namespace: Namespace) -> None:
         """The attempts of a run that is over can be forgotten as well: a call of unknown outcome is repeated."""

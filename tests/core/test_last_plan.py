@@ -109,6 +109,19 @@ def test_a_leader_whose_lease_is_over_gives_nothing_away() -> None:
     assert leader.next(Lane.WORK, bench.now) == commands.Deregister(leader.ref)
 
 
+def test_a_node_whose_lease_is_over_waits_for_no_task() -> None:
+    """Another node owns the token of the task by then: there is nothing to hand over, and the node deregisters."""
+    bench = Bench()
+    _, busy = bench.cluster('a', 'b', shutdown_timeout_sec=1000.0)
+    assert bench.begin(busy, f't{min(busy.lease.ownership.tokens)}') == [True]
+    busy.leave(bench.now)
+    bench.run(1.0)
+    assert busy.is_staying(bench.now)
+    bench.cut_off(busy)
+    bench.run(20.0)
+    assert not busy.is_staying(bench.now)
+
+
 def test_the_last_node_gives_nothing_away() -> None:
     """There is no other node to give it to, and the next one that starts finds whose it was."""
     bench = Bench()

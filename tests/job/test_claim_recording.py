@@ -175,7 +175,7 @@ def test_an_alarm_that_fails_rings_again(store: Store, faulty: FaultyBackend) ->
         assert job.add_task(1)
         faulty.faults.append(Fault('append_audits', times=1_000_000))
         calls = len(faulty.calls)
-        job._task_log.finish('1')
+        job._task_log.finish('1', job._task_log.begun('1'))
         job._task_log.completions.schedule_flush()  # as a loop does that waits for its source
         patience = 2 * 2 * 0.2 / 0.05  # more calls than one ringing of the alarm makes
         wait_until(lambda: faulty.calls[calls:].count('append_audits') > patience, 'it has failed more than once')
@@ -491,7 +491,7 @@ def test_a_task_that_another_thread_completes_meanwhile_is_begun_anew(store: Sto
             unclaimed = record(*args, **options)
             if not completed:
                 completed.append(True)
-                job._task_log.finish('1')
+                job._task_log.finish('1', job._task_log.begun('1'))
             return unclaimed
 
         monkeypatch.setattr(job._task_log.claims, 'record', completed_meanwhile)

@@ -157,7 +157,7 @@ def test_a_block_that_ends_while_the_store_is_away(store: Store) -> None:
         with store.job(config={'backend': backend, 'op_timeout_sec': 0.1, 'bulk_timeout_sec': 0.1}) as job:
             job.add_task('a')
             backend.faults.append(Fault('append_audits', times=1_000_000))
-            job._task_log.finish('a')
+            job._task_log.finish('a', job._task_log.begun('a'))
         return weakref.ref(job)
 
     gc.collect()

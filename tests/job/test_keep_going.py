@@ -58,7 +58,7 @@ WAYS: dict[str, Callable[[Job], object]] = {
     'batch': lambda job: list(job.batch(['x'])),
     'keep_going': lambda job: job.keep_going(),
     'singleton': lambda job: job.singleton('x').__enter__() and None,
-    'complete': lambda job: job._task_log.finish('x'),
+    'complete': lambda job: job._task_log.finish('x', job._task_log.begun('x')),
     'take_back': lambda job: job._task_log.take_back(TaskStart('x')),
 }
 

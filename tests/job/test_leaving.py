@@ -347,7 +347,7 @@ def test_a_store_that_hangs_does_not_keep_a_hurried_job(store: Store, caplog: py
     job = store.job('a', config={'backend': backend, 'op_timeout_sec': 0.2})
     with job:
         assert job.add_task(1)
-        job._task_log.finish('1')
+        job._task_log.finish('1', job._task_log.begun('1'))
         leaving = threading.Thread(target=job.__exit__, args=(None, None, None))
         leaving.start()
         assert begun.wait(120)

@@ -133,7 +133,7 @@ def test_a_task_that_is_finished_again_as_it_is_recorded(store: Store, monkeypat
             release(keys)
             monkeypatch.setattr(log.completions, '_on_recorded', release)
             for key in keys:
-                log.finish(key)
+                log.finish(key, log.begun(key))
 
         monkeypatch.setattr(log.completions, '_on_recorded', released_and_finished_again)
         assert list(job.claim(['x'])) == ['x']

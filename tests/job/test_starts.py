@@ -304,7 +304,7 @@ def test_a_task_is_begun_and_finished_while_another_worker_gives_it_up(store: St
         def add_and_finish() -> None:
             with acting_for(OTHER):
                 assert job.add_task('x')
-                log.finish('x')
+                log.finish('x', log.begun('x'))
 
         line, between = 0, None
         while between is None or between.is_made:

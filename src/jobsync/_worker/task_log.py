@@ -247,11 +247,8 @@ class TaskLog:
             return self._open.of(key)
         return [start for start in self._open.all() if not self.is_with_another(start.key)]
 
-    def finish(self, key: str, starts: Sequence[TaskStart] | None = None) -> None:
-        """End starts of a task, or all: no longer in flight, and complete once ``completions`` has recorded it."""
-        self._finish(key, self.begun(key) if starts is None else starts)
-
-    def _finish(self, key: str, starts: Sequence[TaskStart]) -> None:
+    def finish(self, key: str, starts: Sequence[TaskStart]) -> None:
+        """End starts of a task: no longer in flight, and complete once ``completions`` has recorded it."""
         self.session.note_progress()
         # t=0  this node finishes a task, whose completion is gathered with others for a moment
         # t=1  the leader wants the token for another node, and this node acknowledges: the task is not in flight
@@ -280,7 +277,7 @@ class TaskLog:
         starts = self._open.of(start.key)
         if start in starts:
             self.session.check_may_write()
-            self._finish(start.key, starts)
+            self.finish(start.key, starts)
         else:
             self._end([start])  # what has ended it may be amid that, in another thread, and a mark be left
 

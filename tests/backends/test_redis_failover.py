@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from tests.support.waiting import eventually
 from jobsync._core.records import Snapshot
 from jobsync._event_log import event_log
 from jobsync.backend import Backend, BackendOptions, LockEdit, LockRequest
+from jobsync.backends.redis import pool
+from jobsync.backends.redis.backend import RedisBackend
+from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.server import read_info
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
@@ -595,3 +598,71 @@ def test_no_file_left_to_reach_a_former_master_with(server: RedisServer, monkeyp
                 namespace.beat(ref)
             with pytest.raises(ConfigError, match='both accept writes'):
                 namespace.beat(ref)
+
+
+@pytest.mark.parametrize('is_under_way', [False, True])
+def test_a_connection_to_a_replica_that_is_promoted(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, is_under_way: bool
+) -> None:
+    """It is not used on, for a later call or the one under way: the node is refused while the former master runs."""
+    find = socket.getaddrinfo
+
+    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
+        is_named = host == 'one.example'
+        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
+
+    def read_and_promote(call: Callable[..., Any]) -> Mapping[str, str]:
+        info = read_info(call)
+        if info['role'] == 'slave':
+            promoted.promote()
+        return info
+
+    with closing(RedisServer(server.program)) as former, closing(replica_of(former)) as promoted:
+        leads_to = former
+        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            eventually(lambda: promoted.is_synchronised)
+            leads_to = promoted
+            former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+            if is_under_way:
+                monkeypatch.setattr(pool, 'read_info', read_and_promote)
+                with pytest.raises(BackendUnavailable, match='READONLY'):
+                    namespace.beat(ref)
+            else:
+                backend.wait(0, 1)
+                promoted.promote()
+            with pytest.raises(ConfigError, match='both accept writes'):
+                namespace.beat(ref)
+
+
+def test_a_connection_that_is_left_at_a_former_master(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call is under way there while another one turns to the new master. The connection is not used on."""
+    find = socket.getaddrinfo
+
+    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
+        is_named = host == 'one.example'
+        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
+
+    with closing(RedisServer(server.program)) as former, closing(replica_of(former)) as promoted:
+        leads_to = former
+        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
+            assert isinstance(backend, RedisBackend)
+            connections, namespace = backend._namespace.pool, Namespace(backend)
+            ref = namespace.join('a')
+            eventually(lambda: promoted.is_synchronised)
+            first = connections._taken()
+            assert first is not None
+            promoted.promote()
+            former.ask('REPLICAOF', '127.0.0.1', str(promoted.port))
+            leads_to = promoted
+            second = connections.connect(Deadline(600))
+            connections._keep(first)
+            connections._keep(second)
+            former.ask('REPLICAOF', 'NO', 'ONE')
+            namespace.beat(ref)
+            (used,) = connections._idle
+            assert used._sock is not None
+            assert used._sock.getpeername()[1] == promoted.port

@@ -146,15 +146,17 @@ class RedisPool:
         # t=0  an operator has the master for dead, promotes a replica, and has the name lead there
         # t=1  node a connects anew, and begins a new timeline
         # t=2  node b, whose connection to the former master serves on, works on with it, and a owns all tokens after a timeout
-        peer, before = connection._sock.getpeername(), self._last
-        here = {'path': peer} if isinstance(peer, str) else {'host': peer[0], 'port': peer[1]}
+        here, before = _place_of(connection), self._last
         if before not in (None, here):
             # What fails here fails the call: the connection has ended with it, and the two servers are not compared yet.
             now = read_info(functools.partial(exchange, connection, deadline))
             # t=0  the name leads to a replica, whose address this connection has
-            # t=1  the replica is promoted, and the former master accepts writes. Forgotten at t=0, it is compared no more
+            # t=1  the replica is promoted, and the former master accepts writes. Forgotten at t=0, it is compared no more, nor if
+            #      the connection of t=0 is used on, even for this call. A cluster's node sends on to the one that has the slot.
             if now.get('role') == 'slave':
-                return
+                if now.get('cluster_enabled') == '1':
+                    return
+                raise NoAnswer(f'READONLY: {OUTAGES["READONLY"]}')
             there = self._read_former(before, Deadline(deadline.left / 2))
             # Of a cluster the name may have the addresses of all nodes.
             are_masters = all(each.get('role') == 'master' and each.get('cluster_enabled') != '1' for each in (now, there))
@@ -164,6 +166,12 @@ class RedisPool:
                     'end the one that is not the primary any more'
                 )
         self._last = here
+
+    def _is_compared(self, connection: Any) -> bool:
+        """Return whether an idle connection leads to the server that was found to be the master by the host in the URL."""
+        # t=0  a call is under way; another one finds that the name leads to a promoted replica, and turns to it
+        # t=1  the former master accepts writes again: this node works on with it over the first one's connection
+        return self._moved is not None or self._last in (None, _place_of(connection))
 
     def _read_former(self, place: dict[str, Any], deadline: Deadline) -> Mapping[str, str]:
         """Return what the server at an address of before says of itself; nothing if it has no such namespace, or is away."""
@@ -234,7 +242,11 @@ class RedisPool:
         if connection is not None:
             is_usable = False
             try:
-                is_usable = not is_stale(connection) and (is_sure or not self._is_former(connection, deadline))
+                is_usable = (
+                    not is_stale(connection)
+                    and self._is_compared(connection)
+                    and (is_sure or not self._is_former(connection, deadline))
+                )
             finally:
                 if not is_usable:
                     close(connection)
@@ -294,6 +306,12 @@ class _PlacedConnection(Connection):
 
 class _NamedConnection(SSLConnection, _PlacedConnection):
     """Over TLS, with a certificate for the name of the host: ``SSLConnection`` first connects as the next class does."""
+
+
+def _place_of(connection: Any) -> dict[str, Any]:
+    """Return the address at the other end of a connection, as parameters."""
+    peer = connection._sock.getpeername()
+    return {'path': peer} if isinstance(peer, str) else {'host': peer[0], 'port': peer[1]}
 
 
 def _shown(place: Mapping[str, Any]) -> str:

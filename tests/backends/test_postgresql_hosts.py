@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import selectors
 import shutil
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from itertools import count, cycle
 from pathlib import Path
 from types import SimpleNamespace
@@ -488,3 +489,33 @@ def test_a_session_at_a_standby_that_is_promoted(other: PostgresServer, monkeypa
             standby.arrange('SELECT pg_promote()')
             with pytest.raises(ConfigError, match=f'127.0.0.2:{other.port} and 127.0.0.1:{other.port} both accept writes'):
                 namespace.beat(ref)
+
+
+def test_no_file_left_for_the_driver_to_reach_another_host_with(
+    harness: PostgresqlHarness, other: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call fails as in any outage, and the next one compares the two that accept writes all the same."""
+    hosts, held = [f'127.0.0.1:{each.port}' for each in (harness.server, other)], list[int]()
+    Namespace(harness.connect())
+    connect_driver: Callable[..., object] = connection.BoundedConnection.connect
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def connect_without_a_file(**parameters: object) -> object:
+        if parameters['port'] == other.port and not held:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(int(file.name) for file in Path('/dev/fd').iterdir()) + 1, limits[1]))
+            with suppress(OSError):
+                while True:
+                    held.append(os.open(os.devnull, os.O_RDONLY))
+        return connect_driver(**parameters)
+
+    monkeypatch.setattr(connection.BoundedConnection, 'connect', connect_without_a_file)
+    with closing(connect_to(url_of(harness, *hosts), 'sync_')) as backend:
+        try:
+            with pytest.raises(BackendUnavailable, match='Too many open files'):
+                backend.open(SETTINGS, create=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for file in held:
+                os.close(file)
+        with pytest.raises(ConfigError, match='both accept writes'):
+            backend.open(SETTINGS, create=False)

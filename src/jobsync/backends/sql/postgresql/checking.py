@@ -172,7 +172,12 @@ class Hosts:
                     # t=0  containers are started anew, and have other addresses: another program's server has the former one
                     # t=1  this node would be refused at its own for as long as both run
                     is_foreign = (address, port) == self._last and not other.execute(NAMED, (self._state,)).fetchall()
-            except psycopg.Error:
+            except psycopg.Error as error:
+                # Of a process, or a host, without a file left for a connection libpq says nothing.
+                try:
+                    socket.socket().close()
+                except OSError as lack:
+                    raise psycopg.OperationalError(str(lack)) from error
                 continue
             except OSError as error:  # as in ``connect``
                 raise psycopg.OperationalError(str(error)) from error

@@ -9,6 +9,7 @@ import selectors
 import shutil
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
@@ -519,3 +520,51 @@ def test_no_file_left_for_the_driver_to_reach_another_host_with(
                 os.close(file)
         with pytest.raises(ConfigError, match='both accept writes'):
             backend.open(SETTINGS, create=False)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
+@pytest.mark.parametrize(
+    'said',
+    [
+        'the database system is starting up',
+        'the database system is in recovery mode',
+        'the database system is shutting down',
+        'sorry, too many clients already',
+    ],
+)
+def test_a_former_primary_that_lets_no_client_in(other: PostgresServer, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """A call at the promoted one fails as in any outage while the former one starts, stops or is full. Then it is refused."""
+    find, leads_to = socket.getaddrinfo, ['127.0.0.1']
+
+    def find_one(host: str, *rest: object, **options: object) -> list[object]:
+        return list(find(leads_to[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
+
+    def serve() -> None:
+        with closing(full), suppress(OSError):
+            while True:
+                with full.accept()[0] as client:
+                    while len(client.recv(65536)) == 8:  # a request for encryption
+                        client.sendall(b'N')
+                    fields = f'SFATAL\0VFATAL\0C57P03\0M{said}\0\0'.encode()
+                    client.sendall(b'E' + (len(fields) + 4).to_bytes(4, 'big') + fields)
+
+    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+    with closing(PostgresServer()) as promoted:
+        promoted.kill()
+        promoted.port, promoted.settings = other.port, ('listen_addresses=127.0.0.2',)
+        promoted.start()
+        with closing(connect_to(other.url().replace('127.0.0.1', 'one.example'), 'sync_')) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            other.kill()
+            leads_to[0] = '127.0.0.2'
+            full = socket.create_server(('127.0.0.1', other.port))
+            thread = threading.Thread(target=serve, daemon=True)
+            thread.start()
+            with pytest.raises(BackendUnavailable, match=f'not known yet whether 127.0.0.1:{other.port} accepts .*{said}'):
+                namespace.beat(ref)
+            full.shutdown(socket.SHUT_RDWR)
+            thread.join(600)
+            other.start()
+            with pytest.raises(ConfigError, match=f'127.0.0.2:{other.port} and 127.0.0.1:{other.port} both accept writes'):
+                namespace.beat(ref)

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import Conninfo
 
-from jobsync.backends.sql.postgresql.connection import ENCODING, STANDBY, BoundedConnection
+from jobsync.backends.sql.postgresql.connection import ENCODING, STANDBY, BoundedConnection, in_one_line
 from jobsync.backends.sql.postgresql.ddl import FUNCTIONS
 from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, SOCKETS, PostgresqlServer
 from jobsync.errors import ConfigError, SchemaMismatch
@@ -54,6 +54,19 @@ SERVER = """
 """The cluster, and when this server of it was started: two standbys that are promoted may begin timelines of one number."""
 READ_ONLY = 'SHOW transaction_read_only'
 NAMED = 'SELECT FROM pg_catalog.pg_class WHERE relname = %s'
+
+REFUSES = (
+    'the database system is in recovery mode',
+    'the database system is shutting down',
+    'too many clients already',
+    'remaining connection slots are reserved',
+    'too many connections for',
+)
+STARTING = 'the database system is starting up'
+"""How a primary lets no client in that serves the sessions it has, or is to serve soon. libpq gives no SQLSTATE. A server with
+messages in another language is taken for one that is away."""
+TOLD_APART = 14
+"""The first version in which a standby with ``hot_standby = off``, which never lets a client in, does not say that it starts."""
 
 PLACE = (b'host', b'hostaddr', b'port')
 """The parameters that say where a server is."""
@@ -178,6 +191,15 @@ class Hosts:
                     socket.socket().close()
                 except OSError as lack:
                     raise psycopg.OperationalError(str(lack)) from error
+                # t=0  the primary has crashed, and is started again: it reads its log. Or it has as many sessions as it may,
+                #      or serves them to their ends (pg_ctl stop --mode=smart)
+                # t=1  an operator promotes a standby, and has the name lead there; this node connects
+                # t=2  the former one lets clients in again, or node b, which has a session there, works on
+                texts = (*REFUSES, STARTING) if connection.info.server_version >= TOLD_APART * 10_000 else REFUSES
+                if (address, port) == self._last and any(text in str(error) for text in texts):
+                    raise psycopg.OperationalError(
+                        f'it is not known yet whether {address}:{port} accepts writes too: {in_one_line(error)}'
+                    ) from error
                 continue
             except OSError as error:  # as in ``connect``
                 raise psycopg.OperationalError(str(error)) from error

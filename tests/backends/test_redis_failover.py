@@ -666,3 +666,30 @@ def test_a_connection_that_is_left_at_a_former_master(server: RedisServer, monke
             (used,) = connections._idle
             assert used._sock is not None
             assert used._sock.getpeername()[1] == promoted.port
+
+
+def test_a_former_master_that_takes_no_more_clients(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call at the promoted one fails as in any outage while the former one serves the clients that it has."""
+    find = socket.getaddrinfo
+
+    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
+        is_named = host == 'one.example'
+        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
+
+    with closing(RedisServer(server.program)) as former, closing(RedisServer(server.program)) as promoted:
+        leads_to = former
+        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            leads_to = promoted
+            former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+            with former.session() as ask:
+                ask('CONFIG', 'SET', 'maxclients', '1')
+                with pytest.raises(
+                    BackendUnavailable, match=f'not known yet whether 127.0.0.1:{former.port} accepts .*max number'
+                ):
+                    namespace.beat(ref)
+                assert ask('CONFIG', 'SET', 'maxclients', '100') == 'OK'
+            with pytest.raises(ConfigError, match='both accept writes'):
+                namespace.beat(ref)

@@ -40,6 +40,8 @@ as long as that lasts, while one of them is promoted. The sentinels, or the node
 
 _SERVES_SOON = {'LOADING', 'BUSY'}
 """How a master refuses that is to serve again by itself."""
+_FULL = 'max number of clients'
+"""How a server refuses that has as many clients as it may have (``maxclients``), which it goes on to serve."""
 _NO_FILE = {errno.EMFILE, errno.ENFILE}
 """This process, or its host, has no file left for another connection."""
 
@@ -188,12 +190,14 @@ class RedisPool:
             finally:
                 close(former)
         except (redis.RedisError, OSError, NoAnswer) as error:  # a server of any other kind may be there by now
-            # t=0  the master has crashed, and is started again: it reads its files; or a script keeps it busy
+            # t=0  the master has crashed, and is started again: it reads its files; or a script keeps it busy; or it has all the
+            #      clients that it may have, of which node b is one
             # t=1  an operator promotes a replica, and has the name lead there; this node connects
             # t=2  the former one serves again, also node b, which knows its address
-            if (code := code_of(error)) in _SERVES_SOON:
+            code = code_of(error)
+            if code in _SERVES_SOON or _FULL in str(error):
                 said = f'it is not known yet whether {_shown(place)} accepts writes too'
-                raise NoAnswer(f'{said} ({code}: {OUTAGES[code]})') from error
+                raise NoAnswer(f'{said} ({f"{code}: {OUTAGES[code]}" if code else error})') from error
             if getattr(error.__context__, 'errno', None) in _NO_FILE:
                 raise
             return {}

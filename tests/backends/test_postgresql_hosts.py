@@ -456,7 +456,9 @@ def test_a_name_that_leads_to_a_standby_before_that_is_promoted(other: PostgresS
             ref = namespace.join('a')
             other.kill()
             leads_to[0] = '127.0.0.2'
-            wait_until(lambda: raised_by(namespace, ref) is SchemaMismatch, 'the standby, which has no tables here, is called')
+            wait_until(lambda: standby.psql('SHOW transaction_read_only') == ['on'], 'the standby refuses writes')
+            with pytest.raises(BackendUnavailable, match='the server is a standby'):
+                namespace.beat(ref)
             other.start()
             accept_writes(standby)
             wait_until(lambda: standby.psql('SHOW transaction_read_only') == ['off'], 'the standby accepts writes')
@@ -566,5 +568,35 @@ def test_a_former_primary_that_lets_no_client_in(other: PostgresServer, monkeypa
             full.shutdown(socket.SHUT_RDWR)
             thread.join(600)
             other.start()
+            with pytest.raises(ConfigError, match=f'127.0.0.2:{other.port} and 127.0.0.1:{other.port} both accept writes'):
+                namespace.beat(ref)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
+def test_a_session_at_a_read_only_server_that_is_to_take_over(other: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that is no standby (blue and green). A session there is not used on once it and the former primary accept writes."""
+    find, leads_to = socket.getaddrinfo, ['127.0.0.1']
+
+    def find_one(host: str, *rest: object, **options: object) -> list[object]:
+        return list(find(leads_to[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+    with closing(connect_to(other.url().replace('127.0.0.1', 'one.example'), 'sync_')) as backend:
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        other.arrange('CHECKPOINT')
+        other.kill()
+        with closing(Copy(other)) as green:
+            green.kill()
+            green.port, green.settings = other.port, ('listen_addresses=127.0.0.2',)
+            green.start()
+            refuse_writes(green)
+            wait_until(lambda: green.psql('SHOW transaction_read_only') == ['on'], 'the copy refuses writes')
+            leads_to[0] = '127.0.0.2'
+            with pytest.raises(BackendUnavailable, match='default_transaction_read_only is on here'):
+                namespace.snapshot()
+            other.start()
+            accept_writes(green)
+            wait_until(lambda: green.psql('SHOW transaction_read_only') == ['off'], 'the copy accepts writes')
             with pytest.raises(ConfigError, match=f'127.0.0.2:{other.port} and 127.0.0.1:{other.port} both accept writes'):
                 namespace.beat(ref)

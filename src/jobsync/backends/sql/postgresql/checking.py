@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import Conninfo
 
-from jobsync.backends.sql.postgresql.connection import ENCODING, STANDBY, BoundedConnection, in_one_line
+from jobsync.backends.sql.postgresql.connection import ENCODING, READ_ONLY_HINT, STANDBY, BoundedConnection, in_one_line
 from jobsync.backends.sql.postgresql.ddl import FUNCTIONS
 from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, SOCKETS, PostgresqlServer
 from jobsync.errors import ConfigError, SchemaMismatch
@@ -222,10 +222,11 @@ class Hosts:
                 )
         # t=0  the primary has failed, and the name leads to a standby, whose address this connection has
         # t=1  the standby is promoted, and the former primary started again. Forgotten at t=0, it is compared no more, nor if the
-        #      connection of t=0 is used on
+        #      connection of t=0 is used on. So with a copy that is no standby, and read-only until it takes over
         if connection.execute(READ_ONLY).fetchall() == [('on',)]:
-            if connection.execute('SELECT pg_is_in_recovery()').fetchall() == [(True,)]:
-                raise psycopg.OperationalError(STANDBY)
+            is_standby = connection.execute('SELECT pg_is_in_recovery()').fetchall() == [(True,)]
+            if is_standby or self._last:
+                raise psycopg.OperationalError(STANDBY if is_standby else READ_ONLY_HINT)
             return False
         before, self._last = self._last, here
         return before not in same

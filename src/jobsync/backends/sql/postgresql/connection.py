@@ -23,7 +23,7 @@ from jobsync.backends.sql.postgresql.url import PostgresqlServer
 from jobsync.backends.sql.store import Busy
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 
-__all__ = ['ENCODING', 'STANDBY', 'BoundedConnection', 'connect', 'in_one_line', 'refused', 'translated']
+__all__ = ['ENCODING', 'READ_ONLY_HINT', 'STANDBY', 'BoundedConnection', 'connect', 'in_one_line', 'refused', 'translated']
 
 T = TypeVar('T')
 

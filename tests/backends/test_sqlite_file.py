@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import fcntl
 import os
@@ -499,6 +500,15 @@ else:
                 harness.connect().open(SETTINGS, create=create)
         with pytest.raises(SchemaMismatch, match='version 7'):
             running.snapshot()
+
+    @pytest.mark.parametrize('items', [['x'], [f'x{number}' for number in range(2000)]], ids=['one', 'many'])
+    def test_a_completion_is_not_lost_in_a_schema_from_the_future(self, harness: SqliteHarness, items: list[str]) -> None:
+        """A running worker that records a completion there is refused: a success would have recorded nothing."""
+        running = harness.connect()
+        running.open(SETTINGS, create=True)
+        harness.execute('UPDATE sync_state SET schema_version = 7')
+        with pytest.raises(SchemaMismatch, match='version 7'):
+            running.append_audits('a', items, dt.date(2030, 1, 1))
 
     def test_tables_of_an_earlier_release(self, harness: SqliteHarness) -> None:
         """Tables of that name that are not ours are neither used nor changed."""

@@ -51,6 +51,18 @@ def other() -> Iterator[PostgresServer]:
     server.close()
 
 
+@pytest.fixture
+def leads_to(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The address, to be replaced by a test, to which the name ``one.example`` leads."""
+    find, address = socket.getaddrinfo, ['127.0.0.1']
+
+    def find_one(host: str, *rest: object, **options: object) -> list[object]:
+        return list(find(address[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
+    return address
+
+
 def url_of(harness: PostgresqlHarness, *hosts: str, attributes: str = '&target_session_attrs=read-write') -> str:
     """Return the URL of a namespace with these hosts."""
     alone = f'127.0.0.1:{harness.server.port}'
@@ -152,16 +164,8 @@ def test_a_name_of_two_that_accept_writes(
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
-def test_a_name_that_leads_elsewhere_meanwhile(
-    harness: PostgresqlHarness, other: PostgresServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_that_leads_elsewhere_meanwhile(harness: PostgresqlHarness, other: PostgresServer, leads_to: list[str]) -> None:
     """As after a failover by DNS: while the former primary runs on, nodes that have a session there go on with it."""
-    find, leads_to = socket.getaddrinfo, ['127.0.0.1']
-
-    def find_one(host: str, *rest: object, **options: object) -> list[object]:
-        return list(find(leads_to[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
     port = harness.server.port
     other.kill()
     other.port, other.settings = port, ('listen_addresses=127.0.0.2',)
@@ -368,19 +372,14 @@ def accept_writes(server: PostgresServer) -> None:
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
 def test_a_former_address_that_another_program_s_server_has_by_now(
-    harness: PostgresqlHarness, other: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    harness: PostgresqlHarness, other: PostgresServer, leads_to: list[str]
 ) -> None:
     """As in a network of containers that are started anew: a server there without this namespace is no former primary."""
-    find, leads_to = socket.getaddrinfo, ['127.0.0.2']
-
-    def find_one(host: str, *rest: object, **options: object) -> list[object]:
-        return list(find(leads_to[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
-
+    leads_to[0] = '127.0.0.2'
     port = other.port
     other.kill()
     other.settings = ('listen_addresses=127.0.0.1,127.0.0.2',)
     other.start()
-    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
     with closing(connect_to(other.url().replace('127.0.0.1', 'one.example'), 'sync_')) as backend:
         namespace = Namespace(backend)
         ref = namespace.join('a')
@@ -438,14 +437,8 @@ def test_no_file_left_to_reach_another_host_with(
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
-def test_a_name_that_leads_to_a_standby_before_that_is_promoted(other: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_leads_to_a_standby_before_that_is_promoted(other: PostgresServer, leads_to: list[str]) -> None:
     """A node that connects to it while the former primary is down is refused once both accept writes."""
-    find, leads_to = socket.getaddrinfo, ['127.0.0.1']
-
-    def find_one(host: str, *rest: object, **options: object) -> list[object]:
-        return list(find(leads_to[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
     with closing(PostgresServer()) as standby:
         standby.kill()
         standby.port, standby.settings = other.port, ('listen_addresses=127.0.0.2',)
@@ -467,14 +460,8 @@ def test_a_name_that_leads_to_a_standby_before_that_is_promoted(other: PostgresS
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
-def test_a_session_at_a_standby_that_is_promoted(other: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_at_a_standby_that_is_promoted(other: PostgresServer, leads_to: list[str]) -> None:
     """A reading has failed there. Its session is not used on after the promotion: the node is refused once both accept writes."""
-    find, leads_to = socket.getaddrinfo, ['127.0.0.1']
-
-    def find_one(host: str, *rest: object, **options: object) -> list[object]:
-        return list(find(leads_to[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
     with closing(connect_to(other.url().replace('127.0.0.1', 'one.example'), 'sync_')) as backend:
         namespace = Namespace(backend)
         ref = namespace.join('a')
@@ -534,12 +521,8 @@ def test_no_file_left_for_the_driver_to_reach_another_host_with(
         'sorry, too many clients already',
     ],
 )
-def test_a_former_primary_that_lets_no_client_in(other: PostgresServer, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+def test_a_former_primary_that_lets_no_client_in(other: PostgresServer, leads_to: list[str], said: str) -> None:
     """A call at the promoted one fails as in any outage while the former one starts, stops or is full. Then it is refused."""
-    find, leads_to = socket.getaddrinfo, ['127.0.0.1']
-
-    def find_one(host: str, *rest: object, **options: object) -> list[object]:
-        return list(find(leads_to[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
 
     def serve() -> None:
         with closing(full), suppress(OSError):
@@ -550,7 +533,6 @@ def test_a_former_primary_that_lets_no_client_in(other: PostgresServer, monkeypa
                     fields = f'SFATAL\0VFATAL\0C57P03\0M{said}\0\0'.encode()
                     client.sendall(b'E' + (len(fields) + 4).to_bytes(4, 'big') + fields)
 
-    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
     with closing(PostgresServer()) as promoted:
         promoted.kill()
         promoted.port, promoted.settings = other.port, ('listen_addresses=127.0.0.2',)
@@ -573,14 +555,8 @@ def test_a_former_primary_that_lets_no_client_in(other: PostgresServer, monkeypa
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
-def test_a_session_at_a_read_only_server_that_is_to_take_over(other: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_at_a_read_only_server_that_is_to_take_over(other: PostgresServer, leads_to: list[str]) -> None:
     """A copy that is no standby (blue and green). A session there is not used on once it and the former primary accept writes."""
-    find, leads_to = socket.getaddrinfo, ['127.0.0.1']
-
-    def find_one(host: str, *rest: object, **options: object) -> list[object]:
-        return list(find(leads_to[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
     with closing(connect_to(other.url().replace('127.0.0.1', 'one.example'), 'sync_')) as backend:
         namespace = Namespace(backend)
         ref = namespace.join('a')

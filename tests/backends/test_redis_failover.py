@@ -374,53 +374,70 @@ def beaten_since(handle: Backend, before: Snapshot) -> bool:
     return all(now[node.name][0] == node.incarnation and now[node.name][1] > node.heartbeat for node in before.nodes)
 
 
-def test_a_name_that_leads_elsewhere_meanwhile(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+class Name:
+    """The host ``one.example``, whose name leads to one server of this machine, and then to another."""
+
+    def __init__(self) -> None:
+        self.leads_to: RedisServer | None = None
+        self._find = socket.getaddrinfo
+
+    def find(self, host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
+        """Find the addresses of a host, as ``socket.getaddrinfo`` does."""
+        if host == 'one.example':
+            assert self.leads_to is not None
+            host, port = '127.0.0.1', self.leads_to.port
+        return list(self._find(host, port, *rest, **options))
+
+    def url(self, server: RedisServer) -> str:
+        """Lead to a server, and return its URL with this name."""
+        self.leads_to = server
+        return server.url().replace('127.0.0.1', 'one.example')
+
+
+@pytest.fixture
+def name(monkeypatch: pytest.MonkeyPatch) -> Name:
+    """A name that leads to no server yet."""
+    found = Name()
+    monkeypatch.setattr(socket, 'getaddrinfo', found.find)
+    return found
+
+
+def test_a_name_that_leads_elsewhere_meanwhile(server: RedisServer, name: Name) -> None:
     """As after a failover by DNS: while the former master runs on, a node that connects anew is refused at the promoted one."""
-    find = socket.getaddrinfo
-
-    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
-        is_named = host == 'one.example'
-        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
-
-    with closing(RedisServer(server.program)) as former, closing(replica_of(former)) as promoted:
-        leads_to = former
-        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
-        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
-            namespace = Namespace(backend)
-            ref = namespace.join('a')
-            eventually(lambda: promoted.is_synchronised)
-            promoted.promote()
-            leads_to = promoted
-            former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
-            there = [f'127.0.0.1:{each.port}' for each in (promoted, former)]
-            with pytest.raises(ConfigError, match=f'{there[0]} and {there[1]} both accept writes'):
-                namespace.beat(ref)
-            former.kill()
-            assert namespace.beat(ref).store != namespace.timeline.store
+    with (
+        closing(RedisServer(server.program)) as former,
+        closing(replica_of(former)) as promoted,
+        closing(connect(name.url(former), BackendOptions())) as backend,
+    ):
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        eventually(lambda: promoted.is_synchronised)
+        promoted.promote()
+        name.leads_to = promoted
+        former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+        there = [f'127.0.0.1:{each.port}' for each in (promoted, former)]
+        with pytest.raises(ConfigError, match=f'{there[0]} and {there[1]} both accept writes'):
+            namespace.beat(ref)
+        former.kill()
+        assert namespace.beat(ref).store != namespace.timeline.store
 
 
-def test_a_new_master_that_does_not_say_what_it_is(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_master_that_does_not_say_what_it_is(server: RedisServer, name: Name, monkeypatch: pytest.MonkeyPatch) -> None:
     """The call fails as in any outage, and the next one compares the two masters all the same."""
-    find, read, failures = socket.getaddrinfo, read_info, [redis.TimeoutError('no answer')]
-
-    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
-        is_named = host == 'one.example'
-        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
+    read, failures = read_info, [redis.TimeoutError('no answer')]
 
     def read_late(call: functools.partial[Any]) -> Mapping[str, str]:
-        if call.args[0].host == 'one.example' and leads_to is promoted and failures:
+        if call.args[0].host == 'one.example' and name.leads_to is promoted and failures:
             call.args[0].disconnect()  # as redis-py does when an answer is late
             raise failures.pop()
         return read(call)
 
     with closing(RedisServer(server.program)) as former, closing(RedisServer(server.program)) as promoted:
-        leads_to = former
-        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
         monkeypatch.setattr('jobsync.backends.redis.pool.read_info', read_late)
-        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
+        with closing(connect(name.url(former), BackendOptions())) as backend:
             namespace = Namespace(backend)
             ref = namespace.join('a')
-            leads_to = promoted
+            name.leads_to = promoted
             former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
             with pytest.raises(BackendUnavailable, match='no answer'):
                 namespace.beat(ref)
@@ -447,84 +464,68 @@ def test_a_socket_whose_link_leads_elsewhere_meanwhile(server: RedisServer, tmp_
                 namespace.beat(ref)
 
 
-def test_a_former_address_at_which_another_protocol_is_spoken(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_former_address_at_which_another_protocol_is_spoken(server: RedisServer, name: Name) -> None:
     """A node is served, though what answers there (here a server of chats) begins as Redis does with a number."""
-    find = socket.getaddrinfo
+    with (
+        closing(RedisServer(server.program)) as former,
+        closing(RedisServer(server.program)) as promoted,
+        closing(connect(name.url(former), BackendOptions())) as backend,
+    ):
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        name.leads_to = promoted
+        former.kill()
+        with socket.create_server(('127.0.0.1', former.port)) as chats:
 
-    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
-        is_named = host == 'one.example'
-        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
+            def greet() -> None:
+                client, _ = chats.accept()
+                with client:
+                    client.sendall(b':chats.example NOTICE * :hello\r\n')
+                    client.recv(65536)
 
-    with closing(RedisServer(server.program)) as former, closing(RedisServer(server.program)) as promoted:
-        leads_to = former
-        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
-        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
-            namespace = Namespace(backend)
-            ref = namespace.join('a')
-            leads_to = promoted
-            former.kill()
-            with socket.create_server(('127.0.0.1', former.port)) as chats:
-
-                def greet() -> None:
-                    client, _ = chats.accept()
-                    with client:
-                        client.sendall(b':chats.example NOTICE * :hello\r\n')
-                        client.recv(65536)
-
-                thread = threading.Thread(target=greet, daemon=True)
-                thread.start()
-                with pytest.raises(SchemaMismatch):
-                    namespace.beat(ref)
-                thread.join(600)
+            thread = threading.Thread(target=greet, daemon=True)
+            thread.start()
+            with pytest.raises(SchemaMismatch):
+                namespace.beat(ref)
+            thread.join(600)
 
 
-def test_a_name_that_leads_to_a_replica_before_that_is_promoted(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_leads_to_a_replica_before_that_is_promoted(server: RedisServer, name: Name) -> None:
     """A node that has connected to it meanwhile is refused there once it is a master, while the former one runs on."""
-    find = socket.getaddrinfo
-
-    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
-        is_named = host == 'one.example'
-        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
-
-    with closing(RedisServer(server.program)) as former, closing(replica_of(former)) as promoted:
-        leads_to = former
-        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
-        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
-            namespace = Namespace(backend)
-            ref = namespace.join('a')
-            eventually(lambda: promoted.is_synchronised)
-            leads_to = promoted
-            former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
-            with pytest.raises(BackendUnavailable, match='READONLY'):
-                namespace.beat(ref)
-            promoted.promote()
-            with pytest.raises(ConfigError, match='both accept writes'):
-                namespace.beat(ref)
+    with (
+        closing(RedisServer(server.program)) as former,
+        closing(replica_of(former)) as promoted,
+        closing(connect(name.url(former), BackendOptions())) as backend,
+    ):
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        eventually(lambda: promoted.is_synchronised)
+        name.leads_to = promoted
+        former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+        with pytest.raises(BackendUnavailable, match='READONLY'):
+            namespace.beat(ref)
+        promoted.promote()
+        with pytest.raises(ConfigError, match='both accept writes'):
+            namespace.beat(ref)
 
 
-def test_no_time_left_to_reach_a_former_master(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_time_left_to_reach_a_former_master(server: RedisServer, name: Name, monkeypatch: pytest.MonkeyPatch) -> None:
     """The call fails as in any outage, and the next one compares the two masters all the same."""
-    find, read, late = socket.getaddrinfo, read_info, [True]
-
-    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
-        is_named = host == 'one.example'
-        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
+    read, late = read_info, [True]
 
     def read_late(call: functools.partial[Any]) -> Mapping[str, str]:
         info = read(call)
-        if call.args[0].host == 'one.example' and leads_to is promoted and late:
+        if call.args[0].host == 'one.example' and name.leads_to is promoted and late:
             call.args[1]._at -= 1000.0
             late.clear()
         return info
 
     with closing(RedisServer(server.program)) as former, closing(RedisServer(server.program)) as promoted:
-        leads_to = former
-        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
         monkeypatch.setattr('jobsync.backends.redis.pool.read_info', read_late)
-        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
+        with closing(connect(name.url(former), BackendOptions())) as backend:
             namespace = Namespace(backend)
             ref = namespace.join('a')
-            leads_to = promoted
+            name.leads_to = promoted
             former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
             with pytest.raises(BackendUnavailable, match='within the time for this call'):
                 namespace.beat(ref)
@@ -533,13 +534,8 @@ def test_no_time_left_to_reach_a_former_master(server: RedisServer, monkeypatch:
 
 
 @pytest.mark.parametrize('said', ['LOADING Redis is loading the dataset in memory', 'BUSY Redis is busy running a script.'])
-def test_a_former_master_that_does_not_serve_yet(server: RedisServer, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+def test_a_former_master_that_does_not_serve_yet(server: RedisServer, name: Name, said: str) -> None:
     """A call at the promoted one fails as in any outage while the former one starts or is busy, and is refused after that."""
-    find = socket.getaddrinfo
-
-    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
-        is_named = host == 'one.example'
-        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
 
     def answer(command: bytes) -> bytes:
         if b'INFO' in command and not said.startswith('BUSY'):
@@ -551,32 +547,29 @@ def test_a_former_master_that_does_not_serve_yet(server: RedisServer, monkeypatc
             while command := client.recv(65536):
                 client.sendall(answer(command))
 
-    with closing(RedisServer(server.program)) as former, closing(RedisServer(server.program)) as promoted:
-        leads_to = former
-        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
-        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
-            namespace = Namespace(backend)
-            ref = namespace.join('a')
-            leads_to = promoted
-            former.kill()
-            starting = socket.create_server(('127.0.0.1', former.port))
-            thread = threading.Thread(target=serve, daemon=True)
-            thread.start()
-            with pytest.raises(BackendUnavailable, match=f'not known yet whether 127.0.0.1:{former.port} accepts .*{said[:4]}'):
-                namespace.beat(ref)
-            thread.join(600)
-            former.start()
-            with pytest.raises(ConfigError, match='both accept writes'):
-                namespace.beat(ref)
+    with (
+        closing(RedisServer(server.program)) as former,
+        closing(RedisServer(server.program)) as promoted,
+        closing(connect(name.url(former), BackendOptions())) as backend,
+    ):
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        name.leads_to = promoted
+        former.kill()
+        starting = socket.create_server(('127.0.0.1', former.port))
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with pytest.raises(BackendUnavailable, match=f'not known yet whether 127.0.0.1:{former.port} accepts .*{said[:4]}'):
+            namespace.beat(ref)
+        thread.join(600)
+        former.start()
+        with pytest.raises(ConfigError, match='both accept writes'):
+            namespace.beat(ref)
 
 
-def test_no_file_left_to_reach_a_former_master_with(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_file_left_to_reach_a_former_master_with(server: RedisServer, name: Name, monkeypatch: pytest.MonkeyPatch) -> None:
     """The call fails as in any outage, and the next one compares the two masters all the same."""
-    find, failures = socket.getaddrinfo, list[OSError]()
-
-    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
-        is_named = host == 'one.example'
-        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
+    failures = list[OSError]()
 
     class Limited(socket.socket):
         def connect(self, address: Any) -> None:
@@ -584,32 +577,28 @@ def test_no_file_left_to_reach_a_former_master_with(server: RedisServer, monkeyp
                 raise failures.pop()
             super().connect(address)
 
-    with closing(RedisServer(server.program)) as former, closing(RedisServer(server.program)) as promoted:
-        leads_to = former
-        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
-        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
-            namespace = Namespace(backend)
-            ref = namespace.join('a')
-            leads_to = promoted
-            former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
-            monkeypatch.setattr(socket, 'socket', Limited)
-            failures.append(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
-            with pytest.raises(BackendUnavailable, match='Too many open files'):
-                namespace.beat(ref)
-            with pytest.raises(ConfigError, match='both accept writes'):
-                namespace.beat(ref)
+    with (
+        closing(RedisServer(server.program)) as former,
+        closing(RedisServer(server.program)) as promoted,
+        closing(connect(name.url(former), BackendOptions())) as backend,
+    ):
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        name.leads_to = promoted
+        former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+        monkeypatch.setattr(socket, 'socket', Limited)
+        failures.append(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+        with pytest.raises(BackendUnavailable, match='Too many open files'):
+            namespace.beat(ref)
+        with pytest.raises(ConfigError, match='both accept writes'):
+            namespace.beat(ref)
 
 
 @pytest.mark.parametrize('is_under_way', [False, True])
 def test_a_connection_to_a_replica_that_is_promoted(
-    server: RedisServer, monkeypatch: pytest.MonkeyPatch, is_under_way: bool
+    server: RedisServer, name: Name, monkeypatch: pytest.MonkeyPatch, is_under_way: bool
 ) -> None:
     """It is not used on, for a later call or the one under way: the node is refused while the former master runs."""
-    find = socket.getaddrinfo
-
-    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
-        is_named = host == 'one.example'
-        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
 
     def read_and_promote(call: Callable[..., Any]) -> Mapping[str, str]:
         info = read_info(call)
@@ -617,79 +606,68 @@ def test_a_connection_to_a_replica_that_is_promoted(
             promoted.promote()
         return info
 
-    with closing(RedisServer(server.program)) as former, closing(replica_of(former)) as promoted:
-        leads_to = former
-        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
-        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
-            namespace = Namespace(backend)
-            ref = namespace.join('a')
-            eventually(lambda: promoted.is_synchronised)
-            leads_to = promoted
-            former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
-            if is_under_way:
-                monkeypatch.setattr(pool, 'read_info', read_and_promote)
-                with pytest.raises(BackendUnavailable, match='READONLY'):
-                    namespace.beat(ref)
-            else:
-                backend.wait(0, 1)
-                promoted.promote()
-            with pytest.raises(ConfigError, match='both accept writes'):
+    with (
+        closing(RedisServer(server.program)) as former,
+        closing(replica_of(former)) as promoted,
+        closing(connect(name.url(former), BackendOptions())) as backend,
+    ):
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        eventually(lambda: promoted.is_synchronised)
+        name.leads_to = promoted
+        former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+        if is_under_way:
+            monkeypatch.setattr(pool, 'read_info', read_and_promote)
+            with pytest.raises(BackendUnavailable, match='READONLY'):
                 namespace.beat(ref)
-
-
-def test_a_connection_that_is_left_at_a_former_master(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A call is under way there while another one turns to the new master. The connection is not used on."""
-    find = socket.getaddrinfo
-
-    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
-        is_named = host == 'one.example'
-        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
-
-    with closing(RedisServer(server.program)) as former, closing(replica_of(former)) as promoted:
-        leads_to = former
-        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
-        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
-            assert isinstance(backend, RedisBackend)
-            connections, namespace = backend._namespace.pool, Namespace(backend)
-            ref = namespace.join('a')
-            eventually(lambda: promoted.is_synchronised)
-            first = connections._taken()
-            assert first is not None
+        else:
+            backend.wait(0, 1)
             promoted.promote()
-            former.ask('REPLICAOF', '127.0.0.1', str(promoted.port))
-            leads_to = promoted
-            second = connections.connect(Deadline(600))
-            connections._keep(first)
-            connections._keep(second)
-            former.ask('REPLICAOF', 'NO', 'ONE')
+        with pytest.raises(ConfigError, match='both accept writes'):
             namespace.beat(ref)
-            (used,) = connections._idle
-            assert used._sock is not None
-            assert used._sock.getpeername()[1] == promoted.port
 
 
-def test_a_former_master_that_takes_no_more_clients(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_is_left_at_a_former_master(server: RedisServer, name: Name) -> None:
+    """A call is under way there while another one turns to the new master. The connection is not used on."""
+    with (
+        closing(RedisServer(server.program)) as former,
+        closing(replica_of(former)) as promoted,
+        closing(connect(name.url(former), BackendOptions())) as backend,
+    ):
+        assert isinstance(backend, RedisBackend)
+        connections, namespace = backend._namespace.pool, Namespace(backend)
+        ref = namespace.join('a')
+        eventually(lambda: promoted.is_synchronised)
+        first = connections._taken()
+        assert first is not None
+        promoted.promote()
+        former.ask('REPLICAOF', '127.0.0.1', str(promoted.port))
+        name.leads_to = promoted
+        second = connections.connect(Deadline(600))
+        connections._keep(first)
+        connections._keep(second)
+        former.ask('REPLICAOF', 'NO', 'ONE')
+        namespace.beat(ref)
+        (used,) = connections._idle
+        assert used._sock is not None
+        assert used._sock.getpeername()[1] == promoted.port
+
+
+def test_a_former_master_that_takes_no_more_clients(server: RedisServer, name: Name) -> None:
     """A call at the promoted one fails as in any outage while the former one serves the clients that it has."""
-    find = socket.getaddrinfo
-
-    def find_one(host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
-        is_named = host == 'one.example'
-        return list(find('127.0.0.1' if is_named else host, leads_to.port if is_named else port, *rest, **options))
-
-    with closing(RedisServer(server.program)) as former, closing(RedisServer(server.program)) as promoted:
-        leads_to = former
-        monkeypatch.setattr(socket, 'getaddrinfo', find_one)
-        with closing(connect(former.url().replace('127.0.0.1', 'one.example'), BackendOptions())) as backend:
-            namespace = Namespace(backend)
-            ref = namespace.join('a')
-            leads_to = promoted
-            former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
-            with former.session() as ask:
-                ask('CONFIG', 'SET', 'maxclients', '1')
-                with pytest.raises(
-                    BackendUnavailable, match=f'not known yet whether 127.0.0.1:{former.port} accepts .*max number'
-                ):
-                    namespace.beat(ref)
-                assert ask('CONFIG', 'SET', 'maxclients', '100') == 'OK'
-            with pytest.raises(ConfigError, match='both accept writes'):
+    with (
+        closing(RedisServer(server.program)) as former,
+        closing(RedisServer(server.program)) as promoted,
+        closing(connect(name.url(former), BackendOptions())) as backend,
+    ):
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        name.leads_to = promoted
+        former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+        with former.session() as ask:
+            ask('CONFIG', 'SET', 'maxclients', '1')
+            with pytest.raises(BackendUnavailable, match=f'not known yet whether 127.0.0.1:{former.port} accepts .*max number'):
                 namespace.beat(ref)
+            assert ask('CONFIG', 'SET', 'maxclients', '100') == 'OK'
+        with pytest.raises(ConfigError, match='both accept writes'):
+            namespace.beat(ref)

@@ -329,12 +329,12 @@ def test_a_task_that_kills_its_worker_costs_three(shared_store: Store, names: st
                 assert died <= 3
                 running[slot] = start(slot)
             elif status is not None:
-                assert worker.wait() == 0, worker.errors
+                assert worker.wait() == 0, ''.join(worker.errors)
                 del running[slot]
         return not running
 
     try:
-        wait_until(are_done, 'the workers have left', 3 * DEADLINE_SEC)
+        wait_until(are_done, 'the workers have left', 10 * DEADLINE_SEC)
     finally:
         for worker in made:
             worker.end()

@@ -18,6 +18,7 @@ import pytest
 import redis
 from tests.backends.redis_jobs import Cluster
 from tests.backends.relay import relayed
+from tests.backends.test_redis_server import cluster_of_two, move_slot, slot_of
 from tests.support.harnesses.redis import RedisHarness
 from tests.support.servers import RedisServer, SentinelServer, free_port
 from tests.support.waiting import eventually
@@ -565,6 +566,22 @@ def test_a_former_master_that_does_not_serve_yet(server: RedisServer, name: Name
         former.start()
         with pytest.raises(ConfigError, match='both accept writes'):
             namespace.beat(ref)
+
+
+def test_another_node_of_a_cluster_that_is_full(server: RedisServer, name: Name) -> None:
+    """The name has the addresses of all nodes. A call at one of them does not wait until the node of before takes clients."""
+    with cluster_of_two(server) as (one, two):
+        url = name.url(one)
+        namespace_name = next(each for each in ('a_', 'b_', 'c_', 'd_') if slot_of(one, each) < 8192)
+        with closing(connect(url, BackendOptions(namespace_name))) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            name.leads_to = two
+            move_slot(str(slot_of(one, namespace_name)), one, two)
+            one.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+            with one.session() as ask:
+                ask('CONFIG', 'SET', 'maxclients', '1')
+                assert namespace.beat(ref).heartbeat == 1
 
 
 def test_no_file_left_to_reach_a_former_master_with(server: RedisServer, name: Name, monkeypatch: pytest.MonkeyPatch) -> None:

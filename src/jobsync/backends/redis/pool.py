@@ -149,18 +149,16 @@ class RedisPool:
         # t=1  node a connects anew, and begins a new timeline
         # t=2  node b, whose connection to the former master serves on, works on with it, and a owns all tokens after a timeout
         here, before = _place_of(connection), self._last
-        if before not in (None, here):
-            # What fails here fails the call: the connection has ended with it, and the two servers are not compared yet.
-            now = read_info(functools.partial(exchange, connection, deadline))
+        # What fails here fails the call: the connection has ended with it, and the two servers are not compared yet.
+        now = {} if before in (None, here) else read_info(functools.partial(exchange, connection, deadline))
+        # Of a cluster the name may have the addresses of all nodes, and each sends on to the one that has the slot.
+        if now and now.get('cluster_enabled') != '1':
             # t=0  the name leads to a replica, whose address this connection has
             # t=1  the replica is promoted, and the former master accepts writes. Forgotten at t=0, it is compared no more, nor if
-            #      the connection of t=0 is used on, even for this call. A cluster's node sends on to the one that has the slot.
+            #      the connection of t=0 is used on, even for this call
             if now.get('role') == 'slave':
-                if now.get('cluster_enabled') == '1':
-                    return
                 raise NoAnswer(f'READONLY: {OUTAGES["READONLY"]}')
             there = self._read_former(before, Deadline(deadline.left / 2))
-            # Of a cluster the name may have the addresses of all nodes.
             are_masters = all(each.get('role') == 'master' and each.get('cluster_enabled') != '1' for each in (now, there))
             if are_masters and now.get('run_id') != there.get('run_id'):
                 raise ConfigError(

@@ -568,6 +568,35 @@ def test_a_former_master_that_does_not_serve_yet(server: RedisServer, name: Name
             namespace.beat(ref)
 
 
+@pytest.mark.parametrize('last', [b'INFO', b'HGET'])
+def test_a_former_master_whose_answer_is_lost(server: RedisServer, name: Name, last: bytes) -> None:
+    """It has just let the node in, so it is there. A call at the promoted one fails, and is refused after that."""
+
+    def serve() -> None:
+        with closing(lossy), lossy.accept()[0] as client:
+            while last not in (command := client.recv(65536)):
+                client.sendall(b'$13\r\nrole:master\r\n\r\n' if b'INFO' in command else b'+OK\r\n')
+
+    with (
+        closing(RedisServer(server.program)) as former,
+        closing(RedisServer(server.program)) as promoted,
+        closing(connect(name.url(former), BackendOptions())) as backend,
+    ):
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        name.leads_to = promoted
+        former.kill()
+        lossy = socket.create_server(('127.0.0.1', former.port))
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with pytest.raises(BackendUnavailable, match=f'not known yet whether 127.0.0.1:{former.port} accepts .*closed'):
+            namespace.beat(ref)
+        thread.join(600)
+        former.start()
+        with pytest.raises(ConfigError, match='both accept writes'):
+            namespace.beat(ref)
+
+
 def test_another_node_of_a_cluster_that_is_full(server: RedisServer, name: Name) -> None:
     """The name has the addresses of all nodes. A call at one of them does not wait until the node of before takes clients."""
     with cluster_of_two(server) as (one, two):

@@ -178,27 +178,29 @@ class RedisPool:
         is_tls = self.server.connection_class is SSLConnection
         parameters = {**place, 'host': self.server.parameters['host'], 'place': place['host']} if is_tls else place
         kind = _NamedConnection if is_tls else self.server.connection_class
+        former = None
         try:
             former = opened(kind, {**self.server.parameters, **parameters}, deadline)
-            try:
-                # A replica that follows anew says its role too while it loads what it has received.
-                info = read_info(functools.partial(exchange, former, deadline))
-                is_there = info.get('role') != 'master' or exchange(former, deadline, 'HGET', self._state, 'revision') is not None
-                return info if is_there else {}
-            finally:
-                close(former)
+            # A replica that follows anew says its role too while it loads what it has received.
+            info = read_info(functools.partial(exchange, former, deadline))
+            is_there = info.get('role') != 'master' or exchange(former, deadline, 'HGET', self._state, 'revision') is not None
         except (redis.RedisError, OSError, NoAnswer) as error:  # a server of any other kind may be there by now
             # t=0  the master has crashed, and is started again: it reads its files; or a script keeps it busy; or it has all the
-            #      clients that it may have, of which node b is one
+            #      clients that it may have, of which node b is one; or it is slow, or ends, once it has let this node in
             # t=1  an operator promotes a replica, and has the name lead there; this node connects
             # t=2  the former one serves again, also node b, which knows its address
-            code = code_of(error)
-            if code in _SERVES_SOON or _FULL in str(error):
+            code, is_refused = code_of(error), isinstance(error, redis.ResponseError)
+            if code in _SERVES_SOON or _FULL in str(error) or (former and not is_refused):
                 said = f'it is not known yet whether {_shown(place)} accepts writes too'
                 raise NoAnswer(f'{said} ({f"{code}: {OUTAGES[code]}" if code else error})') from error
             if getattr(error.__context__, 'errno', None) in _NO_FILE:
                 raise
             return {}
+        else:
+            return info if is_there else {}
+        finally:
+            if former:
+                close(former)
 
     def close(self) -> None:
         """Close the idle connection. Each call that runs closes its own."""

@@ -17,7 +17,7 @@ import attrs
 import pytest
 import redis
 from tests.backends.redis_jobs import Cluster
-from tests.backends.relay import relayed
+from tests.backends.relay import Relay, relayed
 from tests.backends.test_redis_server import cluster_of_two, move_slot, slot_of
 from tests.support.harnesses.redis import RedisHarness
 from tests.support.servers import RedisServer, SentinelServer, free_port
@@ -379,7 +379,7 @@ class Name:
     """The host ``one.example``, whose name leads to one server of this machine, and then to another."""
 
     def __init__(self) -> None:
-        self.leads_to: RedisServer | None = None
+        self.leads_to: RedisServer | Relay | None = None
         self._find = socket.getaddrinfo
 
     def find(self, host: str, port: int, *rest: Any, **options: Any) -> list[Any]:
@@ -593,6 +593,24 @@ def test_a_former_master_whose_answer_is_lost(server: RedisServer, name: Name, l
             namespace.beat(ref)
         thread.join(600)
         former.start()
+        with pytest.raises(ConfigError, match='both accept writes'):
+            namespace.beat(ref)
+
+
+def test_a_slow_former_master_and_a_short_wait(server: RedisServer, name: Name) -> None:
+    """The wait connects first, and gives it as much time as any call does. So the two masters are compared."""
+    with (
+        closing(RedisServer(server.program)) as former,
+        closing(RedisServer(server.program)) as promoted,
+        relayed(former.port) as slow,
+        closing(connect(name.url(former), BackendOptions(op_timeout_sec=600.0))) as backend,
+    ):
+        name.leads_to = slow
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        name.leads_to, slow.delay_sec = promoted, 1.0
+        former.ask('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+        backend.wait(0, 0.1)
         with pytest.raises(ConfigError, match='both accept writes'):
             namespace.beat(ref)
 

@@ -158,7 +158,9 @@ class RedisPool:
             #      the connection of t=0 is used on, even for this call
             if now.get('role') == 'slave':
                 raise NoAnswer(f'READONLY: {OUTAGES["READONLY"]}')
-            there = self._read_former(before, Deadline(deadline.left / 2))
+            # t=0  a wait that is almost over connects here; the former master is slow, and has no time to answer
+            # t=1  taken for one that is away, it is compared no more: not by a heartbeat either, which has all of its time
+            there = self._read_former(before, Deadline(max(deadline.left, deadline.silence_sec) / 2))
             are_masters = all(each.get('role') == 'master' and each.get('cluster_enabled') != '1' for each in (now, there))
             if are_masters and now.get('run_id') != there.get('run_id'):
                 raise ConfigError(

@@ -184,6 +184,24 @@ def test_a_name_that_leads_elsewhere_meanwhile(harness: PostgresqlHarness, other
             harness.accept_writes()
 
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='others have 127.0.0.1 alone')
+def test_one_of_two_names_that_leads_elsewhere_meanwhile(
+    harness: PostgresqlHarness, other: PostgresServer, leads_to: list[str]
+) -> None:
+    """A failover by DNS with two hosts in the URL, the second of which is down: the former primary is compared all the same."""
+    port = harness.server.port
+    other.kill()
+    other.port, other.settings = port, ('listen_addresses=127.0.0.2',)
+    other.start()
+    with closing(connect_to(url_of(harness, f'one.example:{port}', '127.0.0.1:1'), 'sync_')) as backend:
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        leads_to[0] = '127.0.0.2'
+        harness.end_sessions()
+        with pytest.raises(ConfigError, match=f'127.0.0.2:{port} and 127.0.0.1:{port} both accept writes'):
+            namespace.beat(ref)
+
+
 def test_a_node_at_work_that_turns_to_another(harness: PostgresqlHarness, other: PostgresServer) -> None:
     """A connection that the old primary would take, since it comes first, is refused; the other one is used on."""
     other.kill()

@@ -163,6 +163,8 @@ class Hosts:
     def __init__(self, server: PostgresqlServer, state: str) -> None:
         self._server, self._state = server, state
         self._last: tuple[str, int] | None = None
+        self._led_to: dict[tuple[str, int], list[str]] = {}
+        """The address of the last connection, by the host and the port in the URL."""
 
     def check(self, connection: BoundedConnection) -> bool:
         """Return whether a connection is to another address than the one before, if there was one.
@@ -229,6 +231,7 @@ class Hosts:
                 raise psycopg.OperationalError(STANDBY if is_standby else READ_ONLY_HINT)
             return False
         before, self._last = self._last, here
+        self._led_to = {(connection.info.host, connection.info.port): [connection.info.hostaddr]}
         return before not in same
 
     def _others(self, host: str, port: int) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
@@ -244,12 +247,12 @@ class Hosts:
         # t=0  an operator has the primary for dead, promotes a standby, and has the name lead there
         # t=1  node a connects anew, and finds none of the others alive
         # t=2  node b, whose session at the former primary serves on, works on with it, and a owns all tokens after a timeout
-        former = [self._last[0]] if self._last and len(hosts) == 1 else []
         for other, where, its in zip(hosts, places, ports * len(hosts) if len(ports) == 1 else ports, strict=True):
-            for address in dict.fromkeys([*_addresses(where), *former]):
-                place = address or other, int(its or '5432')
+            its_port = int(its or '5432')
+            for address in dict.fromkeys([*_addresses(where), *self._led_to.get((other, its_port), ())]):
+                place = address or other, its_port
                 if place != (host, port):
-                    at = {'host': other, 'hostaddr': address, 'port': place[1], 'target_session_attrs': 'read-write'}
+                    at = {'host': other, 'hostaddr': address, 'port': its_port, 'target_session_attrs': 'read-write'}
                     attributes = {'connect_timeout': SHORTEST_SEC, 'client_encoding': ENCODING}
                     yield place, {**given, **at, **attributes, 'autocommit': True}
 

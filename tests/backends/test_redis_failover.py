@@ -615,6 +615,36 @@ def test_a_slow_former_master_and_a_short_wait(server: RedisServer, name: Name) 
             namespace.beat(ref)
 
 
+def test_a_former_master_in_the_first_seconds_of_a_script(
+    server: RedisServer, name: Name, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says nothing, for longer than the half of a call, until it says that it is busy: the call fails as in any outage."""
+
+    def serve() -> None:
+        with closing(busy), busy.accept()[0] as client:
+            is_over.wait(3.0)
+            client.sendall(b'-BUSY Redis is busy running a script.\r\n')
+            client.recv(65536)
+
+    with (
+        closing(RedisServer(server.program)) as former,
+        closing(RedisServer(server.program)) as promoted,
+        closing(connect(name.url(former), BackendOptions(op_timeout_sec=5.0))) as backend,
+    ):
+        monkeypatch.setattr(pool, 'BUSY_SEC', 600.0)
+        namespace, is_over = Namespace(backend), threading.Event()
+        ref = namespace.join('a')
+        name.leads_to = promoted
+        former.kill()
+        busy = socket.create_server(('127.0.0.1', former.port))
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        with pytest.raises(BackendUnavailable, match=f'not known yet whether 127.0.0.1:{former.port} accepts .*BUSY'):
+            namespace.beat(ref)
+        is_over.set()
+        thread.join(600)
+
+
 def test_another_node_of_a_cluster_that_is_full(server: RedisServer, name: Name) -> None:
     """The name has the addresses of all nodes. A call at one of them does not wait until the node of before takes clients."""
     with cluster_of_two(server) as (one, two):

@@ -59,10 +59,13 @@ class Deadline:
         return left
 
 
-def opened(kind: type[AbstractConnection], parameters: dict[str, Any], deadline: Deadline) -> AbstractConnection:
-    """Return a new connection, on which the user has logged in."""
+def opened(
+    kind: type[AbstractConnection], parameters: dict[str, Any], deadline: Deadline, reach_sec: float = math.inf
+) -> AbstractConnection:
+    """Return a new connection, on which the user has logged in. ``reach_sec``: how long until the server accepts it."""
     left = deadline.left
-    timeouts: dict[str, Any] = {'socket_timeout': left, 'socket_connect_timeout': left / _count_addresses(parameters)}
+    reach_sec = min(left, reach_sec) / _count_addresses(parameters)
+    timeouts: dict[str, Any] = {'socket_timeout': left, 'socket_connect_timeout': reach_sec}
     if parameters.get('socket_keepalive'):
         timeouts['socket_keepalive_options'] = keepalive_options(deadline.silence_sec)
     connection: Any = kind(**{**PARAMETERS, **parameters, **timeouts})

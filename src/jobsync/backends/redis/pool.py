@@ -160,7 +160,7 @@ class RedisPool:
                 raise NoAnswer(f'READONLY: {OUTAGES["READONLY"]}')
             # t=0  a wait that is almost over connects here; the former master is slow, and has no time to answer
             # t=1  taken for one that is away, it is compared no more: not by a heartbeat either, which has all of its time
-            there = self._read_former(before, Deadline(max(deadline.left, deadline.silence_sec) / 2))
+            there = self._read_former(before, max(deadline.left, deadline.silence_sec) / 2)
             are_masters = all(each.get('role') == 'master' and each.get('cluster_enabled') != '1' for each in (now, there))
             if are_masters and now.get('run_id') != there.get('run_id'):
                 raise ConfigError(
@@ -175,14 +175,17 @@ class RedisPool:
         # t=1  the former master accepts writes again: this node works on with it over the first one's connection
         return self._moved is not None or self._last in (None, _place_of(connection))
 
-    def _read_former(self, place: dict[str, Any], deadline: Deadline) -> Mapping[str, str]:
+    def _read_former(self, place: dict[str, Any], reach_sec: float) -> Mapping[str, str]:
         """Return what the server at an address of before says of itself; nothing if it has no such namespace, or is away."""
+        # t=0  a script begins at the former master, which says nothing to any client, and after some seconds that it is busy
+        # t=1  this node connects to the promoted one: taken for one that is away, the former one would be compared no more
+        deadline = Deadline(max(reach_sec, BUSY_SEC))
         is_tls = self.server.connection_class is SSLConnection
         parameters = {**place, 'host': self.server.parameters['host'], 'place': place['host']} if is_tls else place
         kind = _NamedConnection if is_tls else self.server.connection_class
         former = None
         try:
-            former = opened(kind, {**self.server.parameters, **parameters}, deadline)
+            former = opened(kind, {**self.server.parameters, **parameters}, deadline, reach_sec)
             # A replica that follows anew says its role too while it loads what it has received.
             info = read_info(functools.partial(exchange, former, deadline))
             is_there = info.get('role') != 'master' or exchange(former, deadline, 'HGET', self._state, 'revision') is not None

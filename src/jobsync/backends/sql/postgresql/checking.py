@@ -61,6 +61,10 @@ REFUSES = (
     'too many clients already',
     'remaining connection slots are reserved',
     'too many connections for',
+    'is not permitted to log in',
+    'is not currently accepting connections',
+    'permission denied for database',
+    'pg_hba.conf rejects connection',
 )
 STARTING = 'the database system is starting up'
 """How a primary lets no client in that serves the sessions it has, or is to serve soon. libpq gives no SQLSTATE. A server with
@@ -194,7 +198,8 @@ class Hosts:
                 except OSError as lack:
                     raise psycopg.OperationalError(str(lack)) from error
                 # t=0  the primary has crashed, and is started again: it reads its log. Or it has as many sessions as it may,
-                #      or serves them to their ends (pg_ctl stop --mode=smart)
+                #      or serves them to their ends (pg_ctl stop --mode=smart). Or it refuses this role or database, since an
+                #      operator wants it so (NOLOGIN, ALLOW_CONNECTIONS, REVOKE CONNECT, pg_hba.conf): that ends no session
                 # t=1  an operator promotes a standby, and has the name lead there; this node connects
                 # t=2  the former one lets clients in again, or node b, which has a session there, works on
                 texts = (*REFUSES, STARTING) if connection.info.server_version >= TOLD_APART * 10_000 else REFUSES

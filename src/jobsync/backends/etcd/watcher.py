@@ -22,7 +22,7 @@ from jobsync.backends.etcd.connection import EtcdConnection
 from jobsync.backends.etcd.keys import EtcdKeys
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.state import state_of
-from jobsync.errors import BackendUnavailable, JobsyncError
+from jobsync.errors import JobsyncError
 
 __all__ = ['Watcher']
 
@@ -93,8 +93,8 @@ class Watcher:
                     if self._follow():
                         backoff.reset()
                         failures = 0
-                except BackendUnavailable:
-                    pass  # the node logs it of its own calls
+                except JobsyncError:
+                    pass  # an outage, or a refusal after a change of users or rights: the node logs it of its own calls
                 except Exception:  # such as what gRPC raises when it can start no thread for the stream
                     failures += 1
                     if failures & (failures - 1) == 0 and not self._is_closed:  # each has a traceback

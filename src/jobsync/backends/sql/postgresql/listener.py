@@ -14,6 +14,7 @@ from jobsync.backends._common import listening
 from jobsync.backends.sql.postgresql.connection import BoundedConnection, connect
 from jobsync.backends.sql.postgresql.ddl import CHANNEL
 from jobsync.backends.sql.postgresql.url import PostgresqlServer
+from jobsync.errors import JobsyncError
 
 __all__ = ['PostgresqlListener']
 
@@ -26,7 +27,7 @@ PROOF_SEC = 2.0
 class PostgresqlListener(listening.Listener):
     """Listens to the channel of a namespace."""
 
-    losses = (psycopg.Error,)
+    losses = (psycopg.Error, JobsyncError)
 
     def __init__(self, server: PostgresqlServer, state: str, op_timeout_sec: float) -> None:
         self._server = server

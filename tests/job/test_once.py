@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from tests.job.stores import Store
@@ -11,6 +11,7 @@ from tests.job.waiting import wait_until
 from tests.support.starts import in_flight
 
 from jobsync import ConfigError, CoordinationConfig, Job
+from jobsync._worker.claim_recording import Claimed
 
 DEADLINE_SEC = 120
 
@@ -64,18 +65,52 @@ def test_once_in_two_threads_takes_each_task_once(store: Store) -> None:
 @pytest.mark.any_store
 def test_once_claims_again_what_came_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task whose fence has risen since its claim may have been completed by the node in between: it is claimed again."""
+    monkeypatch.setattr('jobsync._worker.claim_loop._BATCH_SEC', 3600.0)
     with store.job('a') as job:
-        out = []
-        risen = 0
-        fence = job._task_log.fence
-        monkeypatch.setattr(job._task_log, 'fence', lambda key, token: (fence(key, token), risen if key == 'b7' else 0))
+        out, risen = [], set[str]()
+        fence, record = job._task_log.fence, job._task_log.claims.record_owned
+        monkeypatch.setattr(job._task_log, 'fence', lambda key, token: (fence(key, token), key in risen))
+
+        def comes_back(key: str) -> None:
+            assert key in store.claims
+            store.handle.append_audits('other', [key], job.date)
+            risen.add(key)
+
+        def record_owned(tasks: Mapping[str, int], *, alone: bool = False) -> Claimed | None:
+            claimed = record(tasks, alone=alone)
+            if 'b5' in tasks and 'b5' not in risen:
+                comes_back('b5')  # just after its claim
+            return claimed
+
+        monkeypatch.setattr(job._task_log.claims, 'record_owned', record_owned)
         for task in job.claim([f'b{number}' for number in range(9)], once=True):
             out.append(task)
-            if task == 'b3':  # b7 is in the same batch: it moves, is completed, and comes back
-                store.handle.append_audits('other', ['b7'], job.date)
-                risen = 1
-        assert out == [f'b{number}' for number in range(9) if number != 7]
-        assert 'b7' not in in_flight(job._session.runtime.lease)  # type: ignore[union-attr]
+            if task == 'b3':  # b6 is in the same batch
+                comes_back('b6')
+        assert out == [f'b{number}' for number in range(9) if number not in {5, 6}]
+        assert not {'b5', 'b6'} & set(in_flight(job._session.runtime.lease))  # type: ignore[union-attr]
+
+
+@pytest.mark.any_store
+def test_once_passes_over_what_another_thread_audits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop has claimed the task already, and the answer to its claim says nothing of it."""
+    monkeypatch.setattr('jobsync._worker.claim_loop._BATCH_SEC', 3600.0)
+    with store.job('a') as job:
+        out = []
+
+        def complete() -> None:
+            assert job.add_task('b5')
+            job.write_audit()
+
+        for task in job.claim([f'b{number}' for number in range(9)], once=True):
+            out.append(task)
+            if task == 'b3':  # b5 is in the same batch
+                assert 'b5' in store.claims
+                thread = threading.Thread(target=complete)
+                thread.start()
+                thread.join(DEADLINE_SEC)
+                assert 'b5' in store.audits
+        assert out == [f'b{number}' for number in range(9) if number != 5]
 
 
 @pytest.mark.any_store

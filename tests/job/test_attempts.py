@@ -166,6 +166,7 @@ def test_suspects_are_claimed_alone() -> None:
             if task in 'stu':
                 assert watched.noted[-1] == (2, task)
                 assert job._task_log.completions._finished == {}
+        assert job._task_log.completions._finished == {}  # as the next batch is claimed
     assert [each for each in watched.noted if each[0] != 'done'] == [(0, *'sxtyu'), *((2, task) for task in 'stu')]
 
 
@@ -233,8 +234,37 @@ def test_an_abandoned_task_is_given_up_at_once(store: Store) -> None:
                 raise ZeroDivisionError
         assert job.add_task('z')
         wait_until(lambda: job._task_log.attempts._given_up == {}, 'it is given up')
+        job._task_log.record_before_leaving()  # leaving may wait for what another thread has in hand
         store.evict('a')
         assert lost(store, job) == {'z': 1}
+
+
+@pytest.mark.any_store
+def test_what_is_refused_with_a_task_in_quarantine_is_given_up(store: Store) -> None:
+    """The others of the call have been claimed with it, and are not begun."""
+    job = store.job('a', config=THREE)
+    lose(store, job, 'q', times=3)
+    with job:
+        assert not job.set_claim(['x', 'q', 'y'])
+        job._task_log.attempts._flush()
+        store.evict('a')
+        assert lost(store, job) == {'q': 3}
+
+
+@pytest.mark.any_store
+def test_what_a_loop_gives_up_that_another_worker_has_open_goes_on(store: Store) -> None:
+    """The loop has claimed the task as well, and is left before it would have passed it over."""
+    with store.job('a', config=THREE) as job:
+        assert job.add_task('x')
+        batches = job._claim_loop([], None)
+        batches.size = 2
+        loop = batches.run_batch(['y', 'x'])
+        assert next(loop) == 'y'
+        loop.close()
+        batches.leave()
+        job._task_log.attempts._flush()
+        store.evict('a')
+        assert lost(store, job) == {'x': 1}
 
 
 def test_a_task_that_is_claimed_again_while_it_is_given_up() -> None:
@@ -260,8 +290,35 @@ def test_a_task_that_is_claimed_again_while_it_is_given_up() -> None:
         go_on.set()
         assert claim.result()
         assert is_over.wait(DEADLINE_SEC)
+        with contextlib.suppress(ZeroDivisionError), job.task('z'):
+            raise ZeroDivisionError
+        assert job.add_task('z')  # before the store is called for that
+        job._task_log.attempts._flush()
         store.evict('a')
-        assert lost(store, job) == {'x': 1, 'y': 1}
+        assert lost(store, job) == {'x': 1, 'y': 1, 'z': 1}
+
+
+def test_a_task_that_is_claimed_again_as_the_store_is_to_forget_it() -> None:
+    """What is to be forgotten was read before that claim, whose attempt is not forgotten."""
+    store = Store(f'memory://{uuid.uuid4().hex}')
+    job = store.job('a', config=THREE)
+    attempts = job._task_log.attempts
+
+    class ClaimedAfterCopying(dict[str, NodeRef]):
+        def copy(self) -> dict[str, NodeRef]:
+            copied = dict(self)
+            assert job.add_task('x')
+            return copied
+
+    with job:
+        with contextlib.suppress(ZeroDivisionError), job.task('x'):
+            raise ZeroDivisionError
+        attempts._alarm.cancel()
+        attempts._given_up = ClaimedAfterCopying(attempts._given_up)
+        attempts._flush()
+        attempts._given_up = {}
+        store.evict('a')
+        assert lost(store, job) == {'x': 1}
 
 
 def test_no_attempt_is_given_up_while_its_task_is_claimed(store: Store) -> None:
@@ -272,6 +329,7 @@ def test_no_attempt_is_given_up_while_its_task_is_claimed(store: Store) -> None:
             raise ZeroDivisionError
         with attempts.claiming(['x']):
             attempts._flush()
+            attempts._alarm.cancel()  # as if it had rung amid the claim
             assert attempts._given_up
         wait_until(lambda: not attempts._given_up, 'it is given up')
         store.evict('a')

@@ -329,7 +329,7 @@ def test_what_is_done_is_recorded_before_leaving_waits(store: Store, faulty: Fau
             begun.set()
             finish.wait(120)
 
-    job = store.job('a', config={'backend': faulty, 'op_timeout_sec': 0.2, 'shutdown_timeout_sec': 60, **PATIENT})
+    job = store.job('a', config={'backend': faulty, 'op_timeout_sec': 0.2, 'shutdown_timeout_sec': 600, **PATIENT})
     with job:
         other = threading.Thread(target=hold, args=(job,))
         other.start()
@@ -344,7 +344,7 @@ def test_what_is_done_is_recorded_before_leaving_waits(store: Store, faulty: Fau
         leaving.start()
         try:
             wait_until(lambda: store.audits == ['1'], 'it is recorded')
-            assert leaving.is_alive()
+            assert in_flight(job) == {'held'}
         finally:
             finish.set()
             leaving.join(120)
@@ -480,6 +480,51 @@ def test_the_clock_is_read_after_the_grant(store: Store, monkeypatch: pytest.Mon
         assert bool(begun) == (not skipped[0])
         assert skipped[0] or nth > 1
         assert bool(in_flight(job)) == (begun is True and name == 'add_task')
+
+
+@pytest.mark.parametrize('name', ['add_task', 'set_claim', 'claim'])
+def test_a_lease_that_ends_while_the_claim_is_under_way(store: Store, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The answer comes when another node may own the task: it is not begun."""
+    skipped = [0.0]
+    for module in (claim_recording, task_log):
+        monkeypatch.setattr(module, 'clock', SimpleNamespace(now=lambda: clock.now() + skipped[0]))
+    with store.job('a', config=PATIENT) as job:
+        attempts = job._task_log.attempts
+
+        def answered(*args: Any) -> None:
+            skipped[0] = 1_000_000.0
+
+        monkeypatch.setattr(attempts, 'begin', answered)
+        monkeypatch.setattr(attempts, 'tolerated', lambda *, alone: 1)
+        assert not _begin_by(name, job, 1)
+        assert skipped[0]
+        assert store.claims == ['1']
+        assert not in_flight(job)
+
+
+@pytest.mark.parametrize('name', ['add_task', 'set_claim', 'claim'])
+def test_a_run_that_ends_before_its_claim(store: Store, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What that run owned is not claimed by the next one, which may not own it."""
+    with store.job('a') as job:
+        runtime = job._session.runtime
+        assert runtime is not None
+
+        def replaced(method: str) -> None:
+            act = getattr(Lease, method)
+
+            def ends(lease: Lease, *args: Any) -> Any:
+                answer, ref = act(lease, *args), runtime.agent.ref
+                monkeypatch.setattr(Lease, method, act)
+                store.evict('a')
+                wait_until(lambda: runtime.agent.ref != ref and job.can_claim_task(1), 'the next run owns it')
+                return answer
+
+            monkeypatch.setattr(Lease, method, ends)
+
+        replaced('begin' if name == 'add_task' else 'ours')
+        assert not _begin_by(name, job, 1)
+        assert store.claims == []
+        assert not in_flight(job)
 
 
 def test_a_task_that_another_thread_completes_meanwhile_is_begun_anew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

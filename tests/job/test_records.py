@@ -169,6 +169,11 @@ def test_claim_waits_for_the_store(store: Store) -> None:
         backend.faults.append(Fault('append_claims', times=3))
         assert job.add_task(1)
         assert store.claims == ['1']
+        job._session.caller._patience_sec = (
+            0.0  # for how long other calls are repeated: a claim is for as long as the lease lasts
+        )
+        backend.faults.append(Fault('append_claims', times=3))
+        assert job.add_task(2)
     backend.inner.close()
 
 

@@ -202,6 +202,17 @@ def test_a_grant_is_read_as_one_value(asked: Asked, pins: dict[str, bool] | None
 
 
 @pytest.mark.parametrize('pins', PINS)
+def test_a_signal_whose_handler_leaves(asked: Asked, pins: dict[str, bool] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It interrupts this very thread once the grant is read: another node may own the task before the handler returns."""
+
+    def clock() -> float:
+        monkeypatch.setattr(HeldLease, 'ends_at', 40.0)
+        return 30.0
+
+    assert asked(lambda: (50.0, pins, (True,) * TOKENS), clock) is False
+
+
+@pytest.mark.parametrize('pins', PINS)
 def test_a_grant_that_stands(asked: Asked, pins: dict[str, bool] | None) -> None:
     """Until the very end of the lease, and not at its end."""
     grant = (50.0, pins, (True,) * TOKENS)

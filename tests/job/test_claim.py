@@ -7,6 +7,7 @@ import itertools
 import queue
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from tests.job.stores import Store, foreign_task, owned_tasks
@@ -14,6 +15,7 @@ from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
 from jobsync import BackendUnavailable, ConfigError, CoordinationConfig, Job, NotOwned, Task, plugins
+from jobsync._worker.stages import SessionEvent
 from jobsync.backend import BackendOptions
 from jobsync.testing import Fault, FaultyBackend
 
@@ -225,6 +227,36 @@ def test_the_loop_ends_when_the_node_leaves(store: Store) -> None:
 
 
 @pytest.mark.any_store
+def test_a_batch_ends_when_the_node_is_to_leave(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its next task is not begun, though the threads of the node have not taken note of that yet."""
+    with store.job('a') as job:
+        loop, out = job._claim_loop([], None), list[int]()
+        loop.size = 5
+        with monkeypatch.context() as patched:
+            patched.setattr(job._session.runtime, 'request_leave', lambda *_: None)
+            for task in loop.run_batch(range(5)):
+                out.append(task)
+                job._session.stop(SessionEvent.STOP)
+        assert out == [0]
+
+
+def test_a_loop_ends_amid_what_other_nodes_own(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the node is to leave, it takes no more tasks of a source of which none may ever be its own."""
+    with store.job('a') as job:
+        taken = list[int]()
+
+        def source() -> Iterator[int]:
+            for number in range(1000):
+                taken.append(number)
+                if number == 10:
+                    job._session.stop(SessionEvent.STOP)
+                yield number
+
+        monkeypatch.setattr(job, 'can_claim_task', lambda _: False)
+        assert list(job.claim(source())) == []
+        assert len(taken) == 11
+
+
 def test_a_loop_in_a_loop(store: Store) -> None:
     """What the inner loop does is complete when it ends, and what the outer one has out is still in flight."""
     with store.job('a') as job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ from jobsync._core.records import Claim, HistoryKind
 from jobsync._runtime import clock, threads
 from jobsync._worker import claim_loop, claim_recording, completions, task_log
 from jobsync._worker.alarm import Alarm
+from jobsync._worker.stages import SessionEvent
+from jobsync._worker.store_calls import acting_for
 from jobsync.backend import BackendOptions
 from jobsync.testing import Fault, FaultyBackend
 
@@ -115,10 +118,13 @@ def claimed_at(store: Store) -> dict[str, Any]:
     return {row.item: row.created_on for row in reversed(rows) if isinstance(row, Claim)}
 
 
-def test_what_was_claimed_ahead_and_waits_does_not_look_stuck(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its claims are renewed while it waits for its turn."""
+def test_what_was_claimed_ahead_and_waits_does_not_look_stuck(
+    store: Store, faulty: FaultyBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its claims are renewed while it waits for its turn, also after a call that failed, and not once it is another node's."""
     monkeypatch.setattr('jobsync._worker.claim_renewal._RENEW_SEC', 0.2)
-    with store.job('a', config=PATIENT) as job:
+    ours = Lease.ours
+    with store.job('a', config={'backend': faulty, **PATIENT}) as job:
         monkeypatch.setattr('jobsync._worker.claim_loop._BATCH_SEC', 0.0)
         batches = job._claim_loop(range(5), None)
         batches.size = 5
@@ -127,8 +133,13 @@ def test_what_was_claimed_ahead_and_waits_does_not_look_stuck(store: Store, monk
         assert list(loop) == []  # over after its first task: four wait
         before = claimed_at(store)
         assert set(before) == {'0', '1', '2', '3', '4'}
-        wait_until(lambda: all(claimed_at(store)[key] > before[key] for key in '1234'), 'they are claimed again')
+        monkeypatch.setattr(Lease, 'ours', lambda *args: [key for key in ours(*args) if key != '4'])
+        faulty.faults.append(Fault('append_claims'))
+        since = claimed_at(store)
+        wait_until(lambda: all(claimed_at(store)[key] > since[key] for key in '123'), 'they are claimed again')
+        assert faulty.faults[0].times == 0
         assert claimed_at(store)['0'] == before['0']
+        assert claimed_at(store)['4'] == since['4']
         batches.leave()
         assert job._task_log.renewal._tasks == {}
 
@@ -180,6 +191,25 @@ def test_an_alarm_that_fails_rings_again(store: Store, faulty: FaultyBackend) ->
         patience = 2 * 2 * 0.2 / 0.05  # more calls than one ringing of the alarm makes
         wait_until(lambda: faulty.calls[calls:].count('append_audits') > patience, 'it has failed more than once')
         faulty.faults.clear()
+        wait_until(lambda: store.audits == ['1'], 'it is recorded')
+        wait_until(lambda: not job._task_log.completions._finished, 'it is known to be')
+        assert not job._task_log.completions._is_failing
+
+
+def test_a_flush_that_is_interrupted_is_made_by_an_alarm(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done does not wait for the program, which may not call again for long."""
+    with store.job('a', config=PATIENT) as job:
+        kept = job._task_log.completions
+        record = kept._record
+
+        def interrupted(*_: object) -> None:
+            monkeypatch.setattr(kept, '_record', record)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(kept, '_record', interrupted)
+        assert job.add_task(1)
+        with pytest.raises(KeyboardInterrupt):
+            job.complete(1)
         wait_until(lambda: store.audits == ['1'], 'it is recorded')
 
 
@@ -428,7 +458,7 @@ def test_a_block_over_a_task_that_another_thread_has(store: Store) -> None:
 
 
 def test_an_audit_leaves_what_another_thread_has(store: Store) -> None:
-    """``write_audit`` completes what was added, and not the task that is out in a loop of another thread."""
+    """``write_audit`` completes what was added, and neither what is out in a loop of another thread nor what was given up."""
     with store.job('a', config=PATIENT) as job:
         work = Work(job, [1], quick=0)
         try:
@@ -437,10 +467,33 @@ def test_an_audit_leaves_what_another_thread_has(store: Store) -> None:
             job.write_audit()
             assert store.audits == ['2']
             assert in_flight(job) == {'1'}
+            assert job.add_task(3)
+            given_up = job._start(4)
+            assert given_up
+            audit = job._audit()  # as an AsyncJob prepares it, whose call waits for a thread
+            job._task_log.take_back(given_up)
+            assert job.add_task(5)
+            with acting_for(-1):
+                assert job._task_log.check_out(*job._parse(3))
+            audit()
+            assert store.audits == ['2']
+            assert in_flight(job) == {'1', '3', '5'}
         finally:
             work.end()
         job.write_audit()
-        assert sorted(store.audits) == ['1', '2']
+        assert sorted(store.audits) == ['1', '2', '5']
+
+
+def test_a_completion_leaves_what_has_begun_since(store: Store) -> None:
+    """A call of an ``AsyncJob`` waits for a thread, and another worker begins the task once more."""
+    with store.job('a', config=PATIENT) as job:
+        assert job.add_task(1)
+        complete = job._completion(1)
+        with acting_for(-1):
+            assert job.add_task(1)
+        complete()
+        assert job._session.runtime is not None
+        assert {start.worker for start in job._session.runtime.lease.in_flight} == {-1}
 
 
 # --- the clock ----------------------------------------------------------------------------------------------------------------
@@ -480,6 +533,28 @@ def test_the_clock_is_read_after_the_grant(store: Store, monkeypatch: pytest.Mon
         assert bool(begun) == (not skipped[0])
         assert skipped[0] or nth > 1
         assert bool(in_flight(job)) == (begun is True and name == 'add_task')
+
+
+@pytest.mark.parametrize('name', ['add_task', 'set_claim', 'claim'])
+def test_a_signal_whose_handler_leaves(store: Store, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """It interrupts this very thread once the grant is read: another node may own the task before the handler returns."""
+    with store.job('a', config=PATIENT) as job:
+        runtime = job._session.runtime
+        assert runtime is not None
+        with acting_for(-1):
+            assert job.add_task(2)  # so the node stays
+
+        def leaves() -> float:
+            job._session.stop(SessionEvent.STOP)
+            wait_until(lambda: runtime.lease.ends_at < math.inf, 'the node gives up')
+            return clock.now()
+
+        for module in (claim_recording, task_log):
+            monkeypatch.setattr(module, 'clock', SimpleNamespace(now=leaves))
+        assert not _begin_by(name, job, 1)
+        assert store.claims == ['2']
+        assert in_flight(job) == {'2'}
+        job.complete(2)
 
 
 @pytest.mark.parametrize('name', ['add_task', 'set_claim', 'claim'])
@@ -524,6 +599,37 @@ def test_a_run_that_ends_before_its_claim(store: Store, monkeypatch: pytest.Monk
         replaced('begin' if name == 'add_task' else 'ours')
         assert not _begin_by(name, job, 1)
         assert store.claims == []
+        assert not in_flight(job)
+
+
+def test_a_run_that_ends_before_its_batch(store: Store) -> None:
+    """What it has claimed is not begun by the next run: another node may have done it meanwhile."""
+    with store.job('a') as job:
+        runtime = job._session.runtime
+        assert runtime is not None
+        loop, out = job._claim_loop([], None), list[int]()
+        loop.size = 3
+        for task in loop.run_batch([1, 2, 3]):
+            out.append(task)
+            ref = runtime.agent.ref
+            store.evict('a')
+            wait_until(lambda: runtime.agent.ref != ref and job.can_claim_task(2), 'the next run owns it')  # noqa: B023
+        assert out == [1]
+
+
+def test_the_end_of_a_task_that_is_interrupted_leaves_no_mark(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal's handler raises amid it: the token could pass on only after ``handover_timeout_sec``."""
+    with store.job('a', config=PATIENT) as job:
+        assert job.add_task(1)
+        with monkeypatch.context() as patched:
+
+            def interrupted(_: object) -> None:
+                patched.undo()
+                raise KeyboardInterrupt
+
+            patched.setattr(job._task_log._checked_out, 'remove', interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                job.complete(1)
         assert not in_flight(job)
 
 

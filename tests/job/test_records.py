@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Callable
 
@@ -190,6 +191,30 @@ def test_claim_of_a_lost_lease(store: Store) -> None:
         assert job.get_coordination_status()['open_tasks'] == 0
     assert store.claims == []
     backend.inner.close()
+
+
+@pytest.mark.any_store
+def test_the_end_of_a_task_wakes_what_hands_its_token_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The threads of the node are woken once nothing of it holds its token, not at their next heartbeat."""
+    with store.job('a') as job:
+        runtime, rings = job._session.runtime, list[bool]()
+        assert runtime is not None
+        lease, wake = runtime.lease, runtime.wake
+
+        def woken() -> None:
+            rings.append(not lease.in_flight and not lease.unrecorded)
+            wake()
+
+        monkeypatch.setattr(type(runtime.agent), 'is_asked', True)
+        monkeypatch.setattr(runtime, 'wake', woken)
+        assert job.add_task(1)
+        job.complete(1)
+        assert rings[-1]
+        rings.clear()
+        with contextlib.suppress(ZeroDivisionError), job.task(2):
+            raise ZeroDivisionError
+        assert rings
+        assert rings[-1]
 
 
 @pytest.mark.any_store

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,7 +18,8 @@ from tests.job.stores import Store, foreign_task, owned_tasks
 from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
-from jobsync import Cluster, Job, NotOwned
+from jobsync import BackendUnavailable, Cluster, Job, NotOwned
+from jobsync._core.agent.lease import Lease
 from jobsync._core.records import LockEdit, LockReading, NodeRef, Registration
 from jobsync._random import RANDOM
 from jobsync.backend import Unclaimed
@@ -234,9 +235,43 @@ def test_an_abandoned_task_is_given_up_at_once(store: Store) -> None:
                 raise ZeroDivisionError
         assert job.add_task('z')
         wait_until(lambda: job._task_log.attempts._given_up == {}, 'it is given up')
+        assert job.set_claim('w')
         job._task_log.record_before_leaving()  # leaving may wait for what another thread has in hand
         store.evict('a')
         assert lost(store, job) == {'z': 1}
+
+
+@pytest.mark.any_store
+def test_a_block_that_fails_gives_up_no_attempt_that_goes_on(store: Store) -> None:
+    """Another worker is at the task, or its work is done, and not recorded yet."""
+    with store.job('a', config=THREE) as job, ThreadPoolExecutor(1) as pool:
+        with contextlib.suppress(ZeroDivisionError), job.task('x'):
+            assert pool.submit(job.add_task, 'x').result()
+            raise ZeroDivisionError
+        with contextlib.suppress(ZeroDivisionError), job.task('y'):
+            job._task_log.finish('y', job._task_log.begun('y'))
+            raise ZeroDivisionError
+        job._task_log.attempts._flush()
+        store.evict('a')
+        assert lost(store, job) == {'x': 1, 'y': 1}
+
+
+@pytest.mark.any_store
+def test_what_passes_on_amid_its_claim_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``add_task`` has claimed the task, and leaves it to the next owner."""
+    with store.job('a', config=THREE) as job:
+        attempts = job._task_log.attempts
+        begin = attempts.begin
+
+        def passes_on(*args: Any) -> None:
+            begin(*args)
+            monkeypatch.setattr(Lease, 'may_claim', lambda *_: False)
+
+        monkeypatch.setattr(attempts, 'begin', passes_on)
+        assert not job.add_task('x')
+        attempts._flush()
+        store.evict('a')
+        assert lost(store, job) == {}
 
 
 @pytest.mark.any_store
@@ -310,13 +345,41 @@ def test_a_task_that_is_claimed_again_as_the_store_is_to_forget_it() -> None:
             assert job.add_task('x')
             return copied
 
+    class ReadAfterNoting(dict[object, Collection[str]]):
+        def copy(self) -> dict[object, Collection[str]]:
+            with pytest.raises(BackendUnavailable):  # so from now on no claim of it is made
+                attempts.check_claimable(['x'])
+            return dict(self)
+
     with job:
         with contextlib.suppress(ZeroDivisionError), job.task('x'):
             raise ZeroDivisionError
         attempts._alarm.cancel()
-        attempts._given_up = ClaimedAfterCopying(attempts._given_up)
+        attempts._given_up, attempts._claims = ClaimedAfterCopying(attempts._given_up), ReadAfterNoting()
         attempts._flush()
-        attempts._given_up = {}
+        attempts._given_up, attempts._claims = {}, {}
+        store.evict('a')
+        assert lost(store, job) == {'x': 1}
+
+
+def test_no_attempt_is_given_up_amid_the_call_that_claims_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store has counted it with the claim, and the answer has not come."""
+    store = Store(f'memory://{uuid.uuid4().hex}')
+    watched = Watched(store)
+    job = Job('a', coordination_config=store.config(backend=watched, **THREE))
+    attempts = job._task_log.attempts
+
+    def append_claims(*args: Any) -> Unclaimed:
+        unclaimed = store.handle.append_claims(*args)
+        attempts._flush()
+        return unclaimed
+
+    with job:
+        with contextlib.suppress(ZeroDivisionError), job.task('x'):
+            raise ZeroDivisionError
+        attempts._alarm.cancel()
+        monkeypatch.setattr(watched, 'append_claims', append_claims)
+        assert job.add_task('x')
         store.evict('a')
         assert lost(store, job) == {'x': 1}
 

@@ -299,6 +299,7 @@ def test_a_body_fails_while_another_thread_has_added_its_task(store: Store, way:
                 raise ZeroDivisionError
 
         def block() -> None:
+            assert job.add_task('x')
             with job.task('x'):
                 add()
                 raise ZeroDivisionError

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,26 @@ from jobsync import AsyncJob, CoordinationConfig, Job
 from jobsync._core.agent.in_flight import TaskStart
 from jobsync._worker.singleton import Singleton
 from jobsync._worker.store_calls import acting_for
+from jobsync._worker.task_starts import TaskStarts, new_start
 from jobsync.errors import NotOwned
+
+
+def test_starts_are_those_of_one_task() -> None:
+    """Many tasks share a shelf."""
+    starts, made = TaskStarts(), [new_start(f'{number}', 1) for number in range(1000)]
+    for start in made:
+        starts.add(start)
+    assert all(starts.of(start.key) == [start] == list(starts.numbered(start.key)) for start in made)
+
+
+def test_a_task_is_as_old_as_its_last_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program may add a task each time it works on it."""
+    times = iter([1.0, 3.0, 2.0])
+    monkeypatch.setattr('jobsync._worker.task_starts.clock', SimpleNamespace(now=lambda: next(times)))
+    starts = TaskStarts()
+    for key in 'xxy':
+        starts.add(new_start(key, 1))
+    assert sorted(starts.begun_at()) == [2.0, 3.0]
 
 
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
@@ -193,7 +213,7 @@ async def cancelled(job: AsyncJob, step: str, goes_on: threading.Event, call: Aw
 
 
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
-@pytest.mark.parametrize('first', ['block', 'loop', 'complete'])
+@pytest.mark.parametrize('first', ['block', 'loop', 'complete', 'end of a block'])
 @pytest.mark.parametrize('second', ['block', 'add_task'])
 def test_a_task_is_begun_once_more_after_a_call_was_cancelled(store: Store, first: str, second: str) -> None:
     """As after a timeout: the thread goes on with the call, whose end was the end of what its asyncio task has begun since."""
@@ -206,6 +226,10 @@ def test_a_task_is_begun_once_more_after_a_call_was_cancelled(store: Store, firs
                 await cancelled(job, 'check_begun', goes_on, job.complete('x'))
             elif first == 'loop':
                 await cancelled(job, 'record_owned', goes_on, anext(claims))
+            elif first == 'end of a block':
+                block = job.task('x')
+                await block.__aenter__()
+                await cancelled(job, 'finish_checked_out', goes_on, block.__aexit__(None, None, None))
             else:
                 await cancelled(job, 'record_alone', goes_on, job.task('x').__aenter__())
 

@@ -7,9 +7,9 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -24,6 +24,7 @@ from jobsync._core.agent.lease import Lease
 from jobsync._worker import shared_batch
 from jobsync._worker.completions import Completions
 from jobsync._worker.shared_batch import SharedBatch
+from jobsync._worker.stages import SessionEvent
 from jobsync._worker.task_log import TaskLog
 from jobsync.aio.callbacks import OnLoop
 from jobsync.aio.threads import _MOST
@@ -229,6 +230,22 @@ def test_a_loop_that_is_left(store: Store) -> None:
     assert sorted(store.claims) == ['1', '2', '3', '4', '5']
 
 
+def test_a_loop_that_is_freed(store: Store) -> None:
+    """The claims of its tasks that wait are renewed no longer."""
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            loop = job.claim(['x', 'y'])
+            loop._loop.size = 2
+            assert await anext(loop) == 'x'
+            assert set(job._job._task_log.renewal._tasks) == {'y'}
+            del loop
+            assert job._job._task_log.renewal._tasks == {}
+            assert in_flight(job) == []
+
+    run(work())
+
+
 @pytest.mark.parametrize('kind', ['claim', 'batch'])
 def test_a_loop_that_another_asyncio_task_leaves(store: Store, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The call that waits meanwhile returns no task: it would be worked on without being in flight."""
@@ -410,10 +427,31 @@ def test_a_call_that_is_cancelled_before_a_thread_has_begun_it(store: Store) -> 
     async def work() -> None:
         async with store.async_job('a', config=PATIENT) as job:
             loop = job.claim([1, 2])
+            for task in 1, 2:
+                with busy(job), pytest.raises(TimeoutError):
+                    await asyncio.wait_for(anext(loop), 0.05)
+                assert await anext(loop) == task
+
+    run(work())
+
+
+def test_a_batch_that_is_cancelled_before_a_thread_has_begun_it(store: Store) -> None:
+    """All threads have become busy since its tasks were taken: the next call returns the first of them."""
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+            loop = job.claim([1])
+            with ExitStack() as stack:
+
+                async def become_busy() -> None:
+                    stack.enter_context(busy(job))
+
+                loop._pause = become_busy  # type: ignore[method-assign]
+                call = asyncio.create_task(anext(loop))
+                await until(lambda: isinstance(loop._batch, Generator), 'a thread is to begin the batch')
+                call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
             assert await anext(loop) == 1
-            with busy(job), pytest.raises(TimeoutError):
-                await asyncio.wait_for(anext(loop), 0.05)
-            assert await anext(loop) == 2
 
     run(work())
 
@@ -505,6 +543,53 @@ def test_a_source_that_outlasts_a_timeout(store: Store) -> None:
 
     run(work())
     assert sorted(store.audits) == ['0', '1', '2', '3']
+
+
+def test_a_source_that_returns_a_task_as_it_is_cancelled(store: Store) -> None:
+    """The next call returns that task, and the end of the source is the end of the loop."""
+    tasks = [1]
+
+    class Source:
+        def __aiter__(self) -> Source:
+            return self
+
+        async def __anext__(self) -> int:
+            if not tasks:
+                raise StopAsyncIteration
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+            return tasks.pop()
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+            loop = job.claim(Source())
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(loop), 0.05)
+            assert [task async for task in loop] == [1]
+
+    run(work())
+
+
+def test_a_source_that_waits_as_the_node_is_to_leave(store: Store) -> None:
+    """The loop ends, and so does the wait of its source, which would outlive the block."""
+
+    async def work() -> None:
+        ended = []
+
+        async def source() -> AsyncIterator[int]:
+            try:
+                await asyncio.sleep(3600)
+                yield 1
+            finally:
+                ended.append(True)
+
+        async with store.async_job('a', config=PATIENT) as job:
+            loop = job.claim(source())
+            asyncio.get_running_loop().call_later(0.05, job._job._session.stop, SessionEvent.STOP)
+            assert [task async for task in loop] == []
+            assert ended
+
+    run(work())
 
 
 def test_a_source_that_cannot_be_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

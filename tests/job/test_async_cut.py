@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Future
 
 import pytest
 from tests.job.stores import Store, kinds
 from tests.job.test_async import PATIENT, in_flight, run, stalling, until
 from tests.job.waiting import DEADLINE_SEC
+
+from jobsync.aio.threads import Threads
 
 pytestmark = pytest.mark.any_store
 
@@ -29,6 +32,47 @@ def test_a_loop_is_left_while_a_thread_claims_its_batch(store: Store) -> None:
             assert await waiting is None
             assert in_flight(job) == []
             assert job._job._task_log.renewal._tasks == {}
+
+    run(work())
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_leaving_a_loop_waits_for_a_cancelled_call_of_it(store: Store) -> None:
+    """A thread still claims its batch, and leaves nothing in flight."""
+
+    async def work() -> None:
+        backend, reached, go = stalling(store, 'append_claims')
+        async with store.async_job('a', config={**PATIENT, 'backend': backend}) as job:
+            loop = job.claim([1])
+            waiting = asyncio.create_task(anext(loop, None))
+            await until(reached.is_set, 'a thread claims the batch')
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            leaving = asyncio.create_task(loop.aclose())
+            await asyncio.sleep(0.05)
+            assert not leaving.done()
+            go.set()
+            await leaving
+            assert in_flight(job) == []
+
+    run(work())
+
+
+def test_the_end_of_each_cancelled_call_is_waited_for() -> None:
+    """Also after one of several has ended, and after a wait that was cancelled itself."""
+
+    async def work() -> None:
+        threads, first, second = Threads('a'), Future[None](), Future[None]()
+        threads.cut(first)
+        threads.cut(second)
+        second.set_result(None)
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await threads.until_undone()
+        first.set_result(None)
+        async with asyncio.timeout(DEADLINE_SEC):
+            await threads.until_undone()
 
     run(work())
 

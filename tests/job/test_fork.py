@@ -20,7 +20,7 @@ from unittest.mock import Mock
 
 import pytest
 from tests.job.processes import ROOT
-from tests.job.stores import Store, owned_tasks
+from tests.job.stores import Store, kinds, owned_tasks
 from tests.job.waiting import wait_until
 from tests.support.timings import TOKENS
 
@@ -163,6 +163,18 @@ USES: list[Callable[[Job], object]] = [
     lambda job: job._cn,
 ]
 """What needs the store."""
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_fork_differs_by_its_id_or_by_its_mark(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first process of a namespace has the id of its parent in that one's; and not every kernel clears the mark."""
+    with store.job('a') as job:
+        for owner, name, value in (job._session, 'mark', (False,)), (os, 'getpid', lambda: 1):
+            with monkeypatch.context() as patched:
+                patched.setattr(owner, name, value)
+                with pytest.raises(WrongProcess):
+                    job.add_task(1)
+        assert job.add_task(1)
 
 
 @pytest.mark.any_store

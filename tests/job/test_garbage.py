@@ -134,17 +134,32 @@ def test_a_block_that_ends_in_the_call_thread(store: Store, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize('in_thread', [False, True])
-def test_a_block_that_ends_in_a_call(store: Store, in_thread: bool) -> None:
+def test_a_block_that_ends_in_a_call(store: Store, in_thread: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """As above, amid a call that a thread makes for itself, or for the main one: what the job has open is closed as well."""
     with only_in_a_cycle(store.job(config={'shutdown_timeout_sec': DEADLINE_SEC})) as session:
-        call = partial(session.caller.call, gc.collect)
+        lock, backend, is_closed = threading.Lock(), session._backend, list[bool]()
+        assert backend is not None
+        close = backend.close
+
+        def close_under_lock() -> None:
+            is_closed.append(lock.acquire(timeout=60))
+            lock.release()
+            close()
+
+        def collect() -> None:
+            with lock:  # such as a driver's
+                gc.collect()
+
+        monkeypatch.setattr(backend, 'close', close_under_lock)
+        call = partial(session.caller.call, collect)
         if in_thread:
             thread = threading.Thread(target=call)
             thread.start()
             thread.join(DEADLINE_SEC)
         else:
             call()
-        wait_until(lambda: session.is_over, 'the job has left')
+        wait_until(lambda: bool(is_closed) and session.is_over, 'the job has left')
+    assert is_closed[0]
     check_left(session)
 
 

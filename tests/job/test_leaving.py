@@ -11,14 +11,15 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tests.job.stores import Store, kinds, owned_tasks
 from tests.job.waiting import wait_until
 from tests.support.starts import abandon
-from tests.support.timings import DEADLINE_SEC, TOKENS
+from tests.support.timings import DEADLINE_SEC, FAST, TOKENS
 
-from jobsync import AsyncJob, BackendUnavailable, ClusterTimeout, Job, JobsyncError, NodeNameInUse, plugins
+from jobsync import AsyncJob, BackendUnavailable, ClusterTimeout, CoordinationConfig, Job, JobsyncError, NodeNameInUse, plugins
 from jobsync._core.records import INITIAL, NodeRef, NodeState, Registration, Snapshot
 from jobsync._runtime import node
 from jobsync._worker.stages import SessionEvent
@@ -431,6 +432,44 @@ def test_two_bodies_that_end_after_the_block(store: Store) -> None:
     completions._flush_after_the_end()
     completions._flush_after_the_end()
     assert sorted(store.audits) == ['1', '2']
+
+
+def test_an_end_that_is_interrupted_closes_the_backend(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connections would stay for as long as the process runs."""
+    job, closed = store.job('a'), list[bool]()
+    with pytest.raises(KeyboardInterrupt), job:
+        backend, runtime = job._session._backend, job._session.runtime
+        assert backend is not None
+        assert runtime is not None
+        close, end = backend.close, runtime.close
+
+        def interrupted() -> None:
+            monkeypatch.setattr(runtime, 'close', end)
+            raise KeyboardInterrupt
+
+        def close_once_more() -> None:
+            close()
+            closed.append(True)
+
+        monkeypatch.setattr(backend, 'close', close_once_more)
+        monkeypatch.setattr(runtime, 'close', interrupted)
+    assert closed
+
+
+def test_a_job_that_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it records after its end has a backend of its own, which is closed; and it waits for no transaction."""
+    job = Job('a', coordination_config=CoordinationConfig(backend='memory://left', **FAST))
+    with job:
+        pass
+    backend = Mock()
+    monkeypatch.setattr('jobsync._worker.session._backend_for', lambda _: backend)
+    with pytest.raises(ZeroDivisionError):
+        job._session.after_the_end(lambda _: 1 // 0)
+    backend.close.assert_called_once()
+    job._session._connection = connection = Mock()
+    job._session.check_may_write()
+    job._session._close()
+    connection.close.assert_called_once()
 
 
 def test_closed_under_a_call(store: Store) -> None:

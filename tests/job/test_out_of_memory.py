@@ -206,6 +206,30 @@ def test_the_ticks_of_a_function_go_on_after_there_was_no_memory_for_one(
 
 
 @pytest.mark.any_store
+@pytest.mark.parametrize('is_started', [False, True])
+def test_what_is_done_is_recorded_without_a_thread_for_that(
+    store: Store, is_started: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As leaving begins none can be started, or it has no memory for its first step."""
+    start = threads.start
+
+    def start_without_memory(node_name: str, what: str, target: Any) -> Any:
+        if what == 'records' and not is_started:
+            raise RuntimeError('the process can start no thread now')
+        return start(node_name, what, (lambda: None) if what == 'records' else target)
+
+    with store.job('a') as job:
+        completions = job._task_log.completions
+        completions._alarm.set = lambda: None  # type: ignore[method-assign]
+        assert job.add_task(1)
+        job._task_log.finish('1', job._task_log.begun('1'))
+        with monkeypatch.context() as patched:
+            patched.setattr(threads, 'start', start_without_memory)
+            completions.flush_before_leaving()
+        assert store.audits == ['1']
+
+
+@pytest.mark.any_store
 def test_a_tick_whose_thread_seemed_not_to_start_keeps_its_place(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The schedule, which has no memory to take note of the thread, begins no other tick beside it."""
     begun, beside, ended = list[object](), list[object](), threading.Event()

@@ -303,6 +303,16 @@ def test_without_coordination() -> None:
         pass
 
 
+def test_a_place_that_is_to_be_given_up_has_its_fence(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker may write until the body ends, as with a task in flight."""
+    with store.job('a') as job, job.singleton('x') as turn:
+        assert job._session.runtime is not None
+        monkeypatch.setattr(type(job._session.runtime.lease.ownership), 'claims', lambda *_: False)
+        assert job.fence('singleton:x') == turn.fence
+        with pytest.raises(NotOwned):
+            job.fence('singleton:y')
+
+
 @pytest.mark.parametrize('name', ['', None, 5, 'a\0b', 'x' * 201])
 def test_what_is_no_name(name: object) -> None:
     """It is refused at once."""

@@ -21,9 +21,11 @@ from tests.job.stores import Store
 from tests.job.waiting import wait_until
 
 from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job, JobsyncError, Tick, WrongProcess, plugins
+from jobsync._core.agent.lease import Lease
 from jobsync._core.records import Claim, HistoryKind, NodeRef, Registration
 from jobsync._runtime import threads
 from jobsync._worker import scheduler, store_clock
+from jobsync._worker.schedule import SecondsSchedule
 from jobsync._worker.scheduler import Scheduler
 from jobsync._worker.session import Session
 from jobsync._worker.singleton import Place
@@ -130,6 +132,94 @@ def test_skip_is_at_most_once_and_run_is_at_least_once(is_late: bool, is_known: 
 
 
 # --- ticks and records --------------------------------------------------------------------------------------------------------
+
+
+def record_of(job: Job, *, runs_missed: bool = True) -> tuple[TickRecord, NodeRef]:
+    """The record of a tick, and the present run of the job's node."""
+    assert job._session.runtime is not None
+    schedule = SecondsSchedule(3600)
+    scheduled = Scheduled('tick', lambda _: None, schedule, dt.UTC, runs_missed, job._place('every', 'tick'))
+    record = TickRecord(job._session, Tick(scheduled, dt.datetime.now(dt.UTC)), runs_missed=runs_missed)
+    return record, job._session.runtime.agent.ref
+
+
+@pytest.mark.any_store
+def test_what_this_node_has_claimed_is_in_no_other_hand(store: Store) -> None:
+    """It is at work on no tick as it decides about one: it would wait for itself for as long as it runs."""
+    with store.job('a') as job:
+        record, ref = record_of(job)
+        assert record.begin(ref)
+        (claim,) = record.read_claims(is_unbegun_here=False)
+        assert not record.is_in_hand(claim)
+        assert record.read_claims(is_unbegun_here=True) == []
+
+
+@pytest.mark.any_store
+def test_a_tick_is_kept_with_both_its_records(store: Store) -> None:
+    """One whose claim was purged shows nothing of the ticks after it, whose records may be gone as well."""
+    with store.job('a') as job:
+        record, _ = record_of(job)
+        store.handle.append_audits('a', [record._item], record._date)
+        assert record.is_complete
+        assert not record.is_kept
+
+
+@pytest.mark.any_store
+def test_a_run_whose_registration_is_not_known_records_that_it_has_claimed_the_tick(store: Store) -> None:
+    """By the times a later owner could not find that it is at work."""
+    with store.job('a') as job:
+        record, ref = record_of(job)
+        record._record_run(None, ref)
+        assert store.audits == [record._item_by(ref)]
+
+
+@pytest.mark.any_store
+def test_a_run_that_is_over_says_nothing_of_the_claim_of_another(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may have the name by now, and have claimed the tick, and called the function."""
+    with store.job('a') as job:
+        record, ref = record_of(job)
+        assert record.begin(ref)
+        with monkeypatch.context() as patched:
+            patched.setattr(Lease, 'holds_lease', lambda *_: False)
+            record.fail(ref)
+        assert store.audits == []
+        other = NodeRef('other', uuid.uuid4().hex)
+        store.handle.register(Registration(other, 600.0), store.handle.snapshot().timeline, 0)
+        store.handle.append_claims(other, [record._item], record._date)
+        record.fail(ref)
+        of_other, own = record._history.read_claims(record._item)
+        assert [of_other.node, own.node] == ['other', 'a']
+        assert store.audits == [record._item_about(own, 'failed')]
+
+
+@pytest.mark.any_store
+def test_a_completion_that_the_store_refuses_is_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A right that is taken away for a while is an outage: given up, the tick would be run once more."""
+    backend = FaultyBackend(plugins.connect(store.url, BackendOptions()))
+    with store.job('a', config={'backend': backend}) as job:
+        record, ref = record_of(job)
+        assert record.begin(ref)
+        append = backend.append_audits
+
+        def refuse(*_: Any) -> None:
+            monkeypatch.setattr(backend, 'append_audits', append)
+            raise ConfigError('no right')
+
+        monkeypatch.setattr(backend, 'append_audits', refuse)
+        assert record.complete(ref)
+        assert record.is_complete
+    backend.inner.close()
+
+
+@pytest.mark.any_store
+def test_a_tick_that_raises_is_no_lost_attempt(store: Store) -> None:
+    """With 'skip', too, where nothing else is recorded of it."""
+    with store.job('a', config={'max_attempts': 3}) as job:
+        record, ref = record_of(job, runs_missed=False)
+        assert record.begin(ref)
+        record.fail(ref)
+        store.evict('a')
+        assert store.handle.lost_attempts(record._date) == {}
 
 
 @pytest.mark.any_store

@@ -14,7 +14,7 @@ from jobsync._cluster.reading import ClusterReading
 from jobsync._core.patterns import Choice, NodeNames
 from jobsync._core.records import DRAINED, LockEdit
 from jobsync._worker.status import node_rows
-from jobsync.backend import NOBODY, Member, Pin, TokenGroup
+from jobsync.backend import NOBODY, Member, Pin, Revision, Snapshot, TokenGroup
 from jobsync.backends.memory import MemoryStore
 from jobsync.errors import ConfigError, SchemaMismatch
 from jobsync.testing import Namespace
@@ -378,6 +378,7 @@ def test_a_forecast_with_a_stalled_node(cluster: Cluster, namespace: Namespace, 
     namespace.backend.set_weight(nodes['b'], 1.0, stalled=True)
     assert {name: node['after'] for name, node in cluster.plan()['nodes'].items()} == {'a': TOKENS, 'b': 0}
     assert cluster.plan(remove=['a'])['nodes']['b']['after'] == TOKENS
+    assert cluster.plan(add={'b': 1.0})['nodes']['b']['after'] == TOKENS / 2  # once it is started again
 
 
 def test_a_forecast_of_many_locks(cluster: Cluster, namespace: Namespace, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,6 +450,29 @@ def test_what_has_not_changed_is_not_read_again(cluster: Cluster, store: MemoryS
     namespace.commit(nodes['a'], TokenGroup([0], 'b'))
     namespace.lock('y')
     assert (cluster.tokens()['b'][0], len(cluster.locks())) == (0, 2)
+
+
+def test_a_plan_amid_a_reading(cluster: Cluster, namespace: Namespace, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is shown is of one version: what was read before the plan is read again."""
+    backend = cluster._backend
+    snapshot, versions = backend.snapshot, list[Revision]()
+
+    def planned_meanwhile() -> Snapshot:
+        found = snapshot()
+        if not versions:
+            versions.append(namespace.commit(nodes['a'], TokenGroup([0], 'a', target='b')))
+        return found
+
+    monkeypatch.setattr(backend, 'snapshot', planned_meanwhile)
+    status = cluster.status()
+    assert (status['version'], status['tokens_moving']) == (versions[0].number, 1)
+
+
+def test_what_is_held_after_its_request(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """A node's record names what it was to hand over until its next heartbeat: that is no hand-over any more."""
+    namespace.beat(nodes['a'], namespace.snapshot().version, holding=[0])
+    assert cluster.hand_overs() == []
+    assert cluster.status()['problems'] == []
 
 
 def test_a_renewed_timeline_is_read_anew(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:

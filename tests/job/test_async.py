@@ -451,6 +451,7 @@ def test_a_batch_that_is_cancelled_before_a_thread_has_begun_it(store: Store) ->
                 await until(lambda: isinstance(loop._batch, Generator), 'a thread is to begin the batch')
                 call.cancel()
                 await asyncio.gather(call, return_exceptions=True)
+            del loop._pause
             assert await anext(loop) == 1
 
     run(work())

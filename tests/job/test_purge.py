@@ -19,8 +19,9 @@ from jobsync.backends.memory import MemoryBackend, MemoryStore
 HOUR = dt.timedelta(hours=1)
 
 
-def test_purge_deletes_what_is_complete(store: Store) -> None:
+def test_purge_deletes_what_is_complete(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Claims and audits of complete tasks go, incomplete tasks stay, and the number of each kind is returned."""
+    monkeypatch.setattr('jobsync._worker.purging._LIMIT', 1)  # so that there are several portions
     with store.job('a') as job:
         assert list(job.claim(['x', 'y'])) == ['x', 'y']
         assert job.add_task('open')

@@ -61,6 +61,7 @@ class PurgeTests:
         """``purge`` keeps an audit while a claim of its item at its date is left, so that complete work stays complete."""
         ref = namespace.join('a')
         namespace.claim(ref, 'x', 'y')
+        namespace.claim(ref, 'x')  # the same claim: once it goes, none is left
         namespace.audit('b', 'x', 'z')
         namespace.audit('a', 'x')
         namespace.audit('a', 'y', date=TUESDAY)

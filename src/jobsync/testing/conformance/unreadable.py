@@ -161,11 +161,14 @@ class UnreadableTests:
 
     @pytest.mark.parametrize('by', ['name', 'all'])
     def test_a_spoilt_lock_is_removed(self, namespace: Namespace, harness: Harness, by: str) -> None:
-        """A spoilt lock is removed by an edit that names its task, and by an edit that removes all locks."""
+        """A spoilt lock is removed by an edit that names its task, and by one that removes all locks, and by none of items."""
         namespace.lock('x')
         for task in spoilt_locks(namespace, harness):
+            remove = LockFilter(task_ids=frozenset({task}) if by == 'name' else None)
+            assert namespace.backend.edit_locks(LockEdit(remove=remove, group='items')) == 0
+            report_of(task, namespace.backend.read_locks().unreadable)
             with namespace.raises_revision():
-                namespace.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({task}) if by == 'name' else None)))
+                namespace.backend.edit_locks(LockEdit(remove=remove))
             assert namespace.backend.read_locks().unreadable == ()
             assert set(namespace.locks()) == ({'x'} if by == 'name' else set())
 

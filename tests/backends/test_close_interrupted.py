@@ -1,4 +1,4 @@
-"""The end of a handle that an exception from outside interrupts."""
+"""The end of a handle: what waits, and what an exception from outside interrupts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.support.timings import DEADLINE_SEC
 
 from jobsync import plugins
 from jobsync.backend import BackendOptions
+from jobsync.backends._common.closed import Closed
 
 
 def close_interrupted(url: str, point: int | None) -> tuple[int, threading.Thread]:
@@ -35,3 +36,16 @@ def test_it_is_closed_once_more_wherever_it_is_interrupted(store: str, tmp_path:
     for point in range(1, count + 1):
         _, again = close_interrupted(url, point)
         assert not again.is_alive(), f'closing again waits after point {point}'
+
+
+def test_it_ends_the_waits_of_all_threads() -> None:
+    """Those that wait already, and those that begin to wait later."""
+    closed = Closed()
+    threads = [threading.Thread(target=closed.wait, args=[10 * DEADLINE_SEC], daemon=True) for _ in range(3)]
+    for thread in threads[:2]:
+        thread.start()
+    closed.set()
+    threads[2].start()
+    for thread in threads:
+        thread.join(DEADLINE_SEC)
+        assert not thread.is_alive()

@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.support.timings import DEADLINE_SEC
@@ -45,6 +46,49 @@ def test_a_child_of_a_signals_handler_waits_for_no_call_of_its_parents() -> None
 
     with gate.passed():
         assert forked(shut_in_a_thread) == 0
+
+
+def test_a_call_that_waits_for_a_fork_keeps_no_other_fork_waiting() -> None:
+    """Whether it came just before the fork or after it: the two would wait for each other."""
+    gate = ForkGate(waits_sec=10 * DEADLINE_SEC, holds_sec=10 * DEADLINE_SEC)
+    came = threading.Event()
+
+    class Inside(set[Any]):
+        def add(self, passage: Any) -> None:
+            super().add(passage)
+            came.set()
+
+    def call() -> None:
+        with gate.passed():
+            pass
+
+    gate._inside = Inside()
+    calling, forking = (threading.Thread(target=each, daemon=True) for each in (call, gate.shut))
+    gate.shut()
+    try:
+        calling.start()
+        assert came.wait(DEADLINE_SEC)
+        forking.start()
+        forking.join(DEADLINE_SEC)
+        assert not forking.is_alive()
+    finally:
+        gate._forking.clear()
+        calling.join()
+        forking.join()
+
+
+def test_a_fork_waits_for_no_call_of_its_own_thread() -> None:
+    """A signal's handler that forks has interrupted the call, which cannot go on before the handler returns."""
+    gate = ForkGate(waits_sec=10 * DEADLINE_SEC, holds_sec=10 * DEADLINE_SEC)
+
+    def fork_in_a_call() -> None:
+        with gate.passed():
+            gate.shut()
+
+    thread = threading.Thread(target=fork_in_a_call, daemon=True)
+    thread.start()
+    thread.join(DEADLINE_SEC)
+    assert not thread.is_alive()
 
 
 def test_such_a_child_closes_its_channels_to_etcd_before_it_forks(monkeypatch: pytest.MonkeyPatch) -> None:

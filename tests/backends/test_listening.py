@@ -8,8 +8,10 @@ from contextlib import closing
 
 import pytest
 
+from jobsync.backend import Hint
 from jobsync.backends._common import listening
 from jobsync.backends._common.backoff import FIRST_SEC, LONGEST_SEC, Backoff
+from jobsync.backends._common.concerned import MOST_NAMES, Concerned
 from jobsync.backends._common.listening import Listener
 
 
@@ -117,3 +119,58 @@ def test_the_caller_knows_of_more_than_the_server_does(monkeypatch: pytest.Monke
         for _ in range(100):
             listener.wait(2, 0.001)
         assert listener.connections > 1
+
+
+class NotifiedListener(AnnouncedListener):
+    """Is announced to, and finds the revision that a test sets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.revision = 1
+        self.announcements = list[str]()
+        os.write(self.ends[1], b'x')  # never read: there is always something to receive
+
+    def _read_revision(self) -> int:
+        return self.revision
+
+    def _receive(self) -> None:
+        self._received += self.announcements
+        self.announcements.clear()
+
+    def notified(self, revision: int, *announcements: str, since: int) -> Hint:
+        """Return the answer of a wait during which these announcements come."""
+        self.revision = revision
+        self.announcements += announcements
+        found = self.wait(since, 0.02)
+        assert isinstance(found, Hint)
+        return found
+
+
+def test_an_announcement_is_lost() -> None:
+    """What an announcement says does not count for the revisions before it that were not announced: they may concern all."""
+    with closing(NotifiedListener()) as listener:
+        listener.wait(0, 1.0)
+        assert listener.notified(2, '2 ["a"]', since=1).nodes == frozenset({'a'})
+        assert listener.notified(4, '4 ["a"]', since=2).nodes is None
+        listener._drop()  # so the revision is read when the listener has connected anew
+        assert listener.notified(5, since=4).nodes is None
+
+
+def test_an_announcement_that_is_not_true() -> None:
+    """A number beyond the revision, which any client may announce, hides no later one, and one that is lower counts."""
+    with closing(NotifiedListener()) as listener:
+        listener.wait(0, 1.0)
+        assert listener.notified(2, '9 []', '2 []', since=1) == 2
+        assert listener.notified(3, '3 ["a"]', since=2) == 3
+        assert listener.notified(2, '2 []', since=3) == 2, 'a backup was put back'
+        assert listener.notified(2, since=2) == 2
+
+
+def test_more_names_than_are_remembered() -> None:
+    """Once more nodes were named than are remembered, the changes since then may concern every node."""
+    concerned = Concerned()
+    concerned.note(1, map(str, range(MOST_NAMES + 1)))
+    concerned.note(2, ['a'])
+    assert concerned.hint(2, 0).nodes is None
+    concerned.note(3, ['b'])
+    assert concerned.hint(3, 2).nodes == frozenset({'b'})

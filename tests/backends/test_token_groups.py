@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobsync.backend import TokenGroup
-from jobsync.backends._common.tokens import latest
+from jobsync.backends._common.tokens import latest, only
 
 TOTAL = 12
 PLACES = st.tuples(
@@ -44,3 +44,11 @@ def test_each_token_is_as_the_last_layer_has_it(given_layers: list[tuple[TokenGr
     assert all(list(group.tokens) == sorted(group.tokens) for group in found)
     assert all(group.tokens for group in found)
     assert len({(group.owner, group.target, group.home, group.version) for group in found}) == len(found)
+
+
+@given(layers(), st.lists(st.integers(0, TOTAL)))
+def test_the_wanted_tokens_alone(layer: tuple[TokenGroup, ...], wanted: list[int]) -> None:
+    """Each wanted token that there is comes once, as the layer has it, rising within its group, and no other comes."""
+    found = tuple(only(layer, wanted))
+    assert rows_of(found) == {token: row for token, row in rows_of(layer).items() if token in wanted}
+    assert all(list(group.tokens) == sorted({*group.tokens}) and group.tokens for group in found)

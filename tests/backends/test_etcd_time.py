@@ -252,6 +252,15 @@ class TestLocks:
             assert abs(lock.expires_at - dt.datetime.now(dt.UTC) - WEEK) < dt.timedelta(hours=1)
             assert wrong.edit_locks(LockEdit(remove=LockFilter(expired=True))) == 0
 
+    def test_a_newcomer_a_month_ahead(self, url: str) -> None:
+        """It does not register a month ahead: each node that registers later within the month would come right after it."""
+        with closing(handle(url, NONE)) as right, closing(handle(url, MONTH)) as wrong:
+            namespace = Namespace(right)
+            for name in 'abc':
+                namespace.join(name)
+            wrong.register(Registration(NodeRef('d', 'run-d'), TIMEOUT_SEC), namespace.timeline, 0)
+            assert namespace.node('d').created_on - dt.datetime.now(dt.UTC) < dt.timedelta(hours=1)
+
     def test_a_leader_a_month_ahead(self, url: str) -> None:
         """Among three workers it neither ends a lock of a week, nor keeps one of a second."""
         with ExitStack() as stack:

@@ -7,6 +7,8 @@ from tests.support.harnesses.sql import SqlHarness
 
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import Eviction, LockEdit, LockRequest, Member, NodeRef, Pin, Settings
+from jobsync.backends.sql import commits
+from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql import store
 from jobsync.testing import Namespace
 
@@ -66,3 +68,20 @@ def test_many_of_everything_in_one_commit(harness: SqlHarness) -> None:
     assert changes.base == version
     after = found.apply(changes)
     assert (after.version, after.members, after.pins) == (later, {}, {})
+
+
+def test_the_log_has_what_differences_need(harness: SqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A difference builds on each of the versions that are remembered, and the log keeps at most twice as many."""
+    monkeypatch.setattr(commits, 'REMEMBERED', 2)
+    backend = harness.connect()
+    assert isinstance(backend, SqlBackend)
+    namespace = Namespace(backend)
+    leader = namespace.leader()
+    for _ in range(9):
+        before = namespace.snapshot().version
+        version = namespace.commit(leader, TokenGroup([0], 'leader'))
+        for since in (before, version):
+            assert backend.read_assignment(since).base == since
+        with backend.connection() as connection:
+            logged = connection.exec_driver_sql('SELECT count(DISTINCT revision) FROM sync_change').scalar_one()
+        assert logged <= 4

@@ -7,6 +7,7 @@ import pytest
 
 from jobsync.backend import INITIAL, Leadership, Revision, TokenGroup
 from jobsync.errors import Evicted
+from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import Namespace
 
 __all__ = ['HeartbeatTests']
@@ -39,7 +40,7 @@ class HeartbeatTests:
         assert namespace.state().without('nodes') == before.without('nodes')
         assert namespace.node('other') == before.snapshot.nodes[0]
 
-    def test_pulse_shows_the_present_state(self, namespace: Namespace) -> None:
+    def test_pulse_shows_the_present_state(self, namespace: Namespace, harness: Harness) -> None:
         """A Pulse has the timeline, store, revision, version and leadership of a snapshot.
 
         Counters include this heartbeat; in the leader's own Pulse, ``heartbeat`` and ``leader_heartbeat`` both do.
@@ -58,6 +59,8 @@ class HeartbeatTests:
         assert pulse.revision != pulse.version
         assert pulse.leadership == snapshot.leadership
         assert pulse.leader_heartbeat == namespace.node('leader').heartbeat == 4
+        other = Namespace(harness.connect())
+        assert other.beat(ref).leader_heartbeat == 4, 'a handle that has read of no leader before'
 
     @pytest.mark.parametrize('how', ['none yet', 'left', 'replaced', 'evicted'])
     def test_leader_heartbeat_is_none_without_a_leader(self, namespace: Namespace, how: str) -> None:

@@ -72,10 +72,10 @@ def test_tokens_whose_rows_are_not_written_are_not_given_away(harness: SqlHarnes
     """A node that reads what has changed would own them, and one that reads everything would not."""
     namespace = Namespace(harness.connect())
     leader = namespace.leader()
-    namespace.commit(leader, TokenGroup(range(9), 'a'))
+    namespace.commit(leader, TokenGroup(range(9), 'a'), TokenGroup(range(12, 15), 'B'))
     skip(harness, event, 'sync_token', answer)
-    with namespace.refused(SchemaMismatch) as caught:
-        namespace.commit(leader, TokenGroup(range(12) if event == 'INSERT' else range(9), 'B'))
+    with namespace.refused(SchemaMismatch) as caught:  # each has an owner that the plan names as well, before and after
+        namespace.commit(leader, TokenGroup(range(12) if event == 'INSERT' else range(9), 'B'), TokenGroup(range(12, 15), 'a'))
     assert 'rows of sync_token are skipped' in str(caught.value)
 
 

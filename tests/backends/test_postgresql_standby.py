@@ -68,13 +68,13 @@ def is_confirmed(call: Callable[[], object]) -> bool:
     return True
 
 
-@pytest.mark.parametrize('level', ['notice', 'error'])
-def test_a_commit_whose_wait_for_the_standby_is_cancelled(server: PostgresServer, level: str) -> None:
+@pytest.mark.parametrize('setting', ['synchronous_commit = off', 'client_min_messages = error'])
+def test_a_commit_whose_wait_for_the_standby_is_cancelled(server: PostgresServer, setting: str) -> None:
     """The server says that it has committed. It gives no lease all the same: a standby that is promoted knows nothing of it.
 
-    A role or a database may have such warnings switched off.
+    A role or a database may have such waits, or the warnings of them, switched off.
     """
-    server.arrange(f'ALTER DATABASE postgres SET client_min_messages = {level}')
+    server.arrange(f'ALTER DATABASE postgres SET {setting}')
     harness = PostgresqlHarness(server)
     namespace = Namespace(harness.connect())
     leader = namespace.leader()

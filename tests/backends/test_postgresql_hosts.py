@@ -412,18 +412,20 @@ def test_a_former_address_that_another_program_s_server_has_by_now(
             assert namespace.beat(ref).heartbeat >= 1
 
 
+@pytest.mark.parametrize('which', [0, 1])  # the host that the node has connected to; the one that it compares
 def test_a_host_that_fails_as_it_is_compared(
-    harness: PostgresqlHarness, other: PostgresServer, monkeypatch: pytest.MonkeyPatch
+    harness: PostgresqlHarness, other: PostgresServer, monkeypatch: pytest.MonkeyPatch, which: int
 ) -> None:
     """The call fails as in any outage, and the next one compares the two that accept writes all the same."""
-    hosts, ended = [f'127.0.0.1:{each.port}' for each in (harness.server, other)], list[int]()
+    servers, ended = (harness.server, other), list[int]()
+    hosts, failing = [f'127.0.0.1:{each.port}' for each in servers], servers[which]
     Namespace(harness.connect())
     execute: Callable[..., object] = connection.BoundedConnection.execute
 
     def ended_before(self: connection.BoundedConnection, query: str, *rest: object, **options: object) -> object:
-        if query == checking.SERVER and self.info.port == harness.server.port and not ended:
+        if query == checking.SERVER and self.info.port == failing.port and not ended:
             ended.append(self.info.backend_pid)
-            harness.server.arrange(f'SELECT pg_terminate_backend({self.info.backend_pid}, 600000)')
+            failing.arrange(f'SELECT pg_terminate_backend({self.info.backend_pid}, 600000)')
         return execute(self, query, *rest, **options)
 
     monkeypatch.setattr(connection.BoundedConnection, 'execute', ended_before)

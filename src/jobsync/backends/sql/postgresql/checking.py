@@ -184,8 +184,10 @@ class Hosts:
         place = None
         same: set[tuple[str, int] | None] = {None}
         for (address, port), parameters in self._others(*here):
+            accepts = False
             try:
                 with BoundedConnection.connect(**parameters) as other:
+                    accepts = True
                     other.deadline = time.monotonic() + SHORTEST_SEC
                     found = other.execute(SERVER).fetchall()
                     # t=0  containers are started anew, and have other addresses: another program's server has the former one
@@ -202,8 +204,9 @@ class Hosts:
                 #      operator wants it so (NOLOGIN, ALLOW_CONNECTIONS, REVOKE CONNECT, pg_hba.conf): that ends no session
                 # t=1  an operator promotes a standby, and has the name lead there; this node connects
                 # t=2  the former one lets clients in again, or node b, which has a session there, works on
+                # One that has let this node in accepts writes (``target_session_attrs``), and is slow, or ends.
                 texts = (*REFUSES, STARTING) if connection.info.server_version >= TOLD_APART * 10_000 else REFUSES
-                if (address, port) == self._last and any(text in str(error) for text in texts):
+                if accepts or ((address, port) == self._last and any(text in str(error) for text in texts)):
                     raise psycopg.OperationalError(
                         f'it is not known yet whether {address}:{port} accepts writes too: {in_one_line(error)}'
                     ) from error

@@ -459,7 +459,7 @@ def test_a_block_over_a_task_that_another_thread_has(store: Store) -> None:
 
 def test_an_audit_leaves_what_another_thread_has(store: Store) -> None:
     """``write_audit`` completes what was added, and neither what is out in a loop of another thread nor what was given up."""
-    with store.job('a', config=PATIENT) as job:
+    with store.job('a', config={**PATIENT, 'shutdown_timeout_sec': 0}) as job:
         work = Work(job, [1], quick=0)
         try:
             wait_until(lambda: work.out == [1], 'the task is out')
@@ -486,7 +486,7 @@ def test_an_audit_leaves_what_another_thread_has(store: Store) -> None:
 
 def test_a_completion_leaves_what_has_begun_since(store: Store) -> None:
     """A call of an ``AsyncJob`` waits for a thread, and another worker begins the task once more."""
-    with store.job('a', config=PATIENT) as job:
+    with store.job('a', config={**PATIENT, 'shutdown_timeout_sec': 0}) as job:
         assert job.add_task(1)
         complete = job._completion(1)
         with acting_for(-1):

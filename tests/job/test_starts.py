@@ -48,7 +48,7 @@ def test_a_block_fails_that_has_begun_while_the_claim_of_another_worker_was_on_i
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other one works on the task since then: it would pass on amid the work."""
-    with store.job('a') as job:
+    with store.job('a', config={'shutdown_timeout_sec': 0}) as job:
         claims, ends = job._task_log.claims, list[Callable[[Exception | None], object]]()
         record = claims.record_alone
 

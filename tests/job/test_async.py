@@ -548,7 +548,7 @@ def test_a_source_that_outlasts_a_timeout(store: Store) -> None:
 
 def test_a_source_that_returns_a_task_as_it_is_cancelled(store: Store) -> None:
     """The next call returns that task, and the end of the source is the end of the loop."""
-    tasks = [1]
+    tasks, waits = [1], list[bool]()
 
     class Source:
         def __aiter__(self) -> Source:
@@ -558,14 +558,18 @@ def test_a_source_that_returns_a_task_as_it_is_cancelled(store: Store) -> None:
             if not tasks:
                 raise StopAsyncIteration
             with suppress(asyncio.CancelledError):
+                waits.append(True)
                 await asyncio.sleep(3600)
             return tasks.pop()
 
     async def work() -> None:
         async with store.async_job('a', config=PATIENT) as job:
             loop = job.claim(Source())
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(anext(loop), 0.05)
+            call = asyncio.create_task(anext(loop))
+            await until(lambda: waits, 'the source waits')
+            call.cancel()
+            await asyncio.gather(call, return_exceptions=True)
+            assert call.cancelled()
             assert [task async for task in loop] == [1]
 
     run(work())
@@ -575,10 +579,11 @@ def test_a_source_that_waits_as_the_node_is_to_leave(store: Store) -> None:
     """The loop ends, and so does the wait of its source, which would outlive the block."""
 
     async def work() -> None:
-        ended = []
+        ended = list[bool]()
 
         async def source() -> AsyncIterator[int]:
             try:
+                asyncio.get_running_loop().call_later(0.05, job._job._session.stop, SessionEvent.STOP)
                 await asyncio.sleep(3600)
                 yield 1
             finally:
@@ -586,7 +591,6 @@ def test_a_source_that_waits_as_the_node_is_to_leave(store: Store) -> None:
 
         async with store.async_job('a', config=PATIENT) as job:
             loop = job.claim(source())
-            asyncio.get_running_loop().call_later(0.05, job._job._session.stop, SessionEvent.STOP)
             assert [task async for task in loop] == []
             assert ended
 

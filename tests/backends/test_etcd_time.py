@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -251,6 +252,16 @@ class TestLocks:
             assert lock.expires_at is not None
             assert abs(lock.expires_at - dt.datetime.now(dt.UTC) - WEEK) < dt.timedelta(hours=1)
             assert wrong.edit_locks(LockEdit(remove=LockFilter(expired=True))) == 0
+
+    def test_a_process_that_is_held_up(self, url: str) -> None:
+        """A lock lasts as long as was requested, however much time passes between two readings of the clock."""
+        with closing(handle(url, NONE)) as backend:
+            namespace, readings = Namespace(backend), itertools.count()
+            backend.store.time = StoreTime(lambda: START + next(readings) * SECOND)
+            namespace.lock('x', expires_in=WEEK)
+            (lock,) = backend.read_locks().locks
+            assert lock.expires_at is not None
+            assert abs(lock.expires_at - lock.created_at - WEEK) < dt.timedelta(milliseconds=1)
 
     def test_a_newcomer_a_month_ahead(self, url: str) -> None:
         """It does not register a month ahead: each node that registers later within the month would come right after it."""

@@ -97,7 +97,8 @@ class EtcdLocks:
 
         def decide(reading: KeyReading) -> int | EtcdWrite[int]:
             state, before = reading.state, self.at(reading, deadline)
-            revision, now, latest = state.next_revision(), store.time.earliest(), store.time.latest()
+            # A process that is held up between two readings of the clock would have the lock end later by as much.
+            revision, (now, latest) = state.next_revision(), store.time.bounds()
             table = before.table(state.highest_lock_id).edit(edit, now, revision.number, latest)
             gone = before.locks.keys() - table.by_task.keys()
             spoilt = {key: form for key, form in before.spoilt.items() if key in table.unreadable}

@@ -103,18 +103,21 @@ class StoreTime:
 
     def earliest(self) -> dt.datetime:
         """Return the time for what must not come too early, and for records. It takes no small steps back."""
-        with self._lock:
-            estimate = self._estimate()
-            found = self._settled(estimate.earliest, estimate.slack_sec)
-            if found >= self._given or (self._given - found).total_seconds() > estimate.slack_sec:
-                self._given = found
-            return self._given
+        return self.bounds()[0]
 
     def latest(self) -> dt.datetime:
         """Return the time for what must not come too late."""
+        return self.bounds()[1]
+
+    def bounds(self) -> tuple[dt.datetime, dt.datetime]:
+        """Return both, of one moment."""
         with self._lock:
             estimate = self._estimate()
-            return max(self._given, self._settled(estimate.latest, estimate.slack_sec))
+            own, at = self.clock(), self._monotonic()
+            found, latest = (_settled(own, at, lead, estimate.slack_sec) for lead in (estimate.earliest, estimate.latest))
+            if found >= self._given or (self._given - found).total_seconds() > estimate.slack_sec:
+                self._given = found
+            return self._given, max(self._given, latest)
 
     @property
     def is_sure(self) -> bool:
@@ -176,10 +179,10 @@ class StoreTime:
             return Estimate(earliest, earliest, slack)
         return Estimate(earliest, latest, slack, is_sure=all(sample.is_followed for sample in fresh))
 
-    def _settled(self, lead: float, slack: float) -> dt.datetime:
-        """Return the time by this machine's clock, which is the more exact one, where the clock agrees with the lead."""
-        own, at = self.clock(), self._monotonic()
-        return own if abs(own.timestamp() - at - lead) <= slack else dt.datetime.fromtimestamp(at + lead, dt.UTC)
+
+def _settled(own: dt.datetime, at: float, lead: float, slack: float) -> dt.datetime:
+    """Return the time by this machine's clock, which is the more exact one, where the clock agrees with the lead."""
+    return own if abs(own.timestamp() - at - lead) <= slack else dt.datetime.fromtimestamp(at + lead, dt.UTC)
 
 
 def _middle(leads: Iterable[float]) -> tuple[float, float]:

@@ -842,7 +842,7 @@ def test_cancelled_what_another_asyncio_task_has_begun(store: Store, stops_at: s
             go.set()
             await until(cancelled.done, 'it is cancelled')
             await job.add_task(2)
-            assert sorted(in_flight(job)) == ['1', '2']
+            await until(lambda: sorted(in_flight(job)) == ['1', '2'], 'the cancelled call is over')
             await job.write_audit()
 
     run(work())

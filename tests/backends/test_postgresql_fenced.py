@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -34,18 +33,6 @@ class PrimaryOfWorkers(PostgresServer):
         path = self.folder / 'data' / 'pg_hba.conf'
         path.write_text(rules + path.read_text())
         self.arrange('SELECT pg_reload_conf()')
-
-
-@pytest.fixture
-def leads_to(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The address, to be replaced by a test, to which the name ``one.example`` leads."""
-    find, address = socket.getaddrinfo, ['127.0.0.1']
-
-    def find_one(host: str, *rest: object, **options: object) -> list[object]:
-        return list(find(address[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
-    return address
 
 
 @pytest.fixture(scope='module')

@@ -51,18 +51,6 @@ def other() -> Iterator[PostgresServer]:
     server.close()
 
 
-@pytest.fixture
-def leads_to(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The address, to be replaced by a test, to which the name ``one.example`` leads."""
-    find, address = socket.getaddrinfo, ['127.0.0.1']
-
-    def find_one(host: str, *rest: object, **options: object) -> list[object]:
-        return list(find(address[0] if host == 'one.example' else host, *rest, **options))  # type: ignore[arg-type]
-
-    monkeypatch.setattr(socket, 'getaddrinfo', find_one)
-    return address
-
-
 def url_of(harness: PostgresqlHarness, *hosts: str, attributes: str = '&target_session_attrs=read-write') -> str:
     """Return the URL of a namespace with these hosts."""
     alone = f'127.0.0.1:{harness.server.port}'

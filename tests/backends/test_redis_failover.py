@@ -534,67 +534,60 @@ def test_no_time_left_to_reach_a_former_master(server: RedisServer, name: Name, 
                 namespace.beat(ref)
 
 
+def fails_meanwhile(
+    server: RedisServer, name: Name, serve: Callable[[socket.socket], None], said: str, options: BackendOptions
+) -> None:
+    """A call at the promoted master fails while ``serve`` serves the node as the former one, and is refused after that."""
+    with (
+        closing(RedisServer(server.program)) as former,
+        closing(RedisServer(server.program)) as promoted,
+        closing(connect(name.url(former), options)) as backend,
+    ):
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        name.leads_to = promoted
+        former.kill()
+        listening = socket.create_server(('127.0.0.1', former.port))
+
+        def serve_once() -> None:
+            with closing(listening), listening.accept()[0] as client:
+                serve(client)
+
+        thread = threading.Thread(target=serve_once, daemon=True)
+        thread.start()
+        with pytest.raises(BackendUnavailable, match=f'not known yet whether 127.0.0.1:{former.port} accepts .*{said}'):
+            namespace.beat(ref)
+        thread.join(600)
+        former.start()
+        with pytest.raises(ConfigError, match='both accept writes'):
+            namespace.beat(ref)
+
+
 @pytest.mark.parametrize('said', ['LOADING Redis is loading the dataset in memory', 'BUSY Redis is busy running a script.'])
 def test_a_former_master_that_does_not_serve_yet(server: RedisServer, name: Name, said: str) -> None:
-    """A call at the promoted one fails as in any outage while the former one starts or is busy, and is refused after that."""
+    """As while it starts, or is busy."""
 
     def answer(command: bytes) -> bytes:
         if b'INFO' in command and not said.startswith('BUSY'):
             return b'$25\r\nrole:master\r\nrun_id:123\r\n\r\n'
         return f'-{said}\r\n'.encode() if b'INFO' in command or b'HGET' in command else b'+OK\r\n'
 
-    def serve() -> None:
-        with closing(starting), starting.accept()[0] as client:
-            while command := client.recv(65536):
-                client.sendall(answer(command))
+    def serve(client: socket.socket) -> None:
+        while command := client.recv(65536):
+            client.sendall(answer(command))
 
-    with (
-        closing(RedisServer(server.program)) as former,
-        closing(RedisServer(server.program)) as promoted,
-        closing(connect(name.url(former), BackendOptions())) as backend,
-    ):
-        namespace = Namespace(backend)
-        ref = namespace.join('a')
-        name.leads_to = promoted
-        former.kill()
-        starting = socket.create_server(('127.0.0.1', former.port))
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        with pytest.raises(BackendUnavailable, match=f'not known yet whether 127.0.0.1:{former.port} accepts .*{said[:4]}'):
-            namespace.beat(ref)
-        thread.join(600)
-        former.start()
-        with pytest.raises(ConfigError, match='both accept writes'):
-            namespace.beat(ref)
+    fails_meanwhile(server, name, serve, said[:4], BackendOptions())
 
 
 @pytest.mark.parametrize('last', [b'INFO', b'HGET'])
 def test_a_former_master_whose_answer_is_lost(server: RedisServer, name: Name, last: bytes) -> None:
-    """It has just let the node in, so it is there. A call at the promoted one fails, and is refused after that."""
+    """It has just let the node in, so it is there."""
 
-    def serve() -> None:
-        with closing(lossy), lossy.accept()[0] as client:
-            while last not in (command := client.recv(65536)):
-                client.sendall(b'$13\r\nrole:master\r\n\r\n' if b'INFO' in command else b'+OK\r\n')
+    def serve(client: socket.socket) -> None:
+        while last not in (command := client.recv(65536)):
+            client.sendall(b'$13\r\nrole:master\r\n\r\n' if b'INFO' in command else b'+OK\r\n')
 
-    with (
-        closing(RedisServer(server.program)) as former,
-        closing(RedisServer(server.program)) as promoted,
-        closing(connect(name.url(former), BackendOptions())) as backend,
-    ):
-        namespace = Namespace(backend)
-        ref = namespace.join('a')
-        name.leads_to = promoted
-        former.kill()
-        lossy = socket.create_server(('127.0.0.1', former.port))
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        with pytest.raises(BackendUnavailable, match=f'not known yet whether 127.0.0.1:{former.port} accepts .*closed'):
-            namespace.beat(ref)
-        thread.join(600)
-        former.start()
-        with pytest.raises(ConfigError, match='both accept writes'):
-            namespace.beat(ref)
+    fails_meanwhile(server, name, serve, 'closed', BackendOptions())
 
 
 def test_a_slow_former_master_and_a_short_wait(server: RedisServer, name: Name) -> None:
@@ -618,31 +611,15 @@ def test_a_slow_former_master_and_a_short_wait(server: RedisServer, name: Name) 
 def test_a_former_master_in_the_first_seconds_of_a_script(
     server: RedisServer, name: Name, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says nothing, for longer than the half of a call, until it says that it is busy: the call fails as in any outage."""
+    """It says nothing, for longer than the half of a call, until it says that it is busy."""
 
-    def serve() -> None:
-        with closing(busy), busy.accept()[0] as client:
-            is_over.wait(3.0)
-            client.sendall(b'-BUSY Redis is busy running a script.\r\n')
-            client.recv(65536)
+    def serve(client: socket.socket) -> None:
+        threading.Event().wait(3.0)
+        client.sendall(b'-BUSY Redis is busy running a script.\r\n')
+        client.recv(65536)
 
-    with (
-        closing(RedisServer(server.program)) as former,
-        closing(RedisServer(server.program)) as promoted,
-        closing(connect(name.url(former), BackendOptions(op_timeout_sec=5.0))) as backend,
-    ):
-        monkeypatch.setattr(pool, 'BUSY_SEC', 600.0)
-        namespace, is_over = Namespace(backend), threading.Event()
-        ref = namespace.join('a')
-        name.leads_to = promoted
-        former.kill()
-        busy = socket.create_server(('127.0.0.1', former.port))
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        with pytest.raises(BackendUnavailable, match=f'not known yet whether 127.0.0.1:{former.port} accepts .*BUSY'):
-            namespace.beat(ref)
-        is_over.set()
-        thread.join(600)
+    monkeypatch.setattr(pool, 'BUSY_SEC', 600.0)
+    fails_meanwhile(server, name, serve, 'BUSY', BackendOptions(op_timeout_sec=5.0))
 
 
 def test_another_node_of_a_cluster_that_is_full(server: RedisServer, name: Name) -> None:

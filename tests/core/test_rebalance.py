@@ -234,6 +234,18 @@ def test_lowest_stay_or_go() -> None:
     assert unhinted({'a': 1.0, 'b': 1.0}, [], pins).plan().pins == {6: 'a', 7: 'a', 8: 'b', 9: 'b'}
 
 
+def test_tokens_come_from_few_others() -> None:
+    """What each node gets comes from as few others as a run through all that they give: the plan has few groups of tokens.
+
+    With tokens dealt out one by one, hundreds of nodes that join would each get tokens of dozens: each reading would bring
+    thousands of groups.
+    """
+    place = [token * 7919 % 20 for token in range(3_000)]
+    case = unhinted(dict.fromkeys(nodes(100), 1.0), place)
+    ways = {(place[token], node) for node, tokens in case.plan().moves.items() for token in tokens}
+    assert len(ways) <= 20 + 80 - 1
+
+
 def test_pins_move_only_if_they_must() -> None:
     """A newcomer gets tokens, not pins that may stay where they are."""
     pins = [PinRequest(100 + number, 'a', frozenset('abc')) for number in range(10)]

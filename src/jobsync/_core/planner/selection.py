@@ -3,7 +3,8 @@
 Every token without a place is picked, and from each node as many as it has too many. Tokens that would come home (to the
 node that lost them by leaving or dying) are picked first, as many as can be: a maximum flow from where they are to their
 homes. Then tokens without a home, in rising order; last those whose home is absent, so that they stay spread until it
-returns. The picked tokens that do not come home are dealt out in rising order to the nodes in rising order.
+returns. The picked tokens that do not come home are dealt out to the nodes in rising order, those of one owner together: each
+node gets its tokens from few others, and the plan has few groups.
 
 The pool may have a million tokens and few of them move, so it is only ever scanned in C, or in stretches that contain a wanted
 position.
@@ -14,13 +15,14 @@ from __future__ import annotations
 import re
 import sys
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from operator import itemgetter
 
 import attrs
 
 from jobsync._core.planner.min_cost_flow import FlowNetwork
-from jobsync._core.tokens import rising
+from jobsync._core.tokens import no_tokens, rising
 
 __all__ = ['STUCK', 'Homes', 'select_tokens', 'ways_home']
 
@@ -88,14 +90,12 @@ def select_tokens(
     for token in homes.absent:
         held[token] = 1
     rest = _lowest(place, quota, held)
-    late = array('i')
     for token in homes.absent:
-        if quota[place[token]]:
-            quota[place[token]] -= 1
-            late.append(token)
-    if late:
-        rest = rising(rest + late)
-    return _dealt(rest, lacking, homeward)
+        position = place[token]
+        if quota[position]:
+            quota[position] -= 1
+            rest.setdefault(position, no_tokens()).append(token)
+    return _dealt(map(rising, rest.values()) if homes.absent else rest.values(), lacking, homeward)
 
 
 def _having(home: array[int]) -> Iterator[int]:
@@ -159,52 +159,63 @@ def _homeward(
     return homeward
 
 
-def _lowest(place: array[int], quota: list[int], held: bytearray) -> array[int]:
-    """Return the first tokens at each position that are not held, as many as its quota, and use up the quota."""
+def _lowest(place: array[int], quota: list[int], held: bytearray) -> dict[int, array[int]]:
+    """Return by position the first tokens there that are not held, rising, as many as its quota, and use up the quota."""
     size = len(quota)
     wanted = {position - size if position >= size - 2 else position for position, count in enumerate(quota) if count}
-    picked = array('i')
+    picked = {position: no_tokens() for position in wanted}
     for start in range(0, len(place), _STRETCH):
         if not wanted:
             break
         if len(wanted) <= _FEW and sum(quota[position] for position in wanted) <= len(place) // _FEW:
-            return rising(picked + array('i', _scattered(place, wanted, quota, held, start)))
+            _search(place, wanted, quota, held, start, picked)
+            break
         stretch = place[start : start + _STRETCH]
         if wanted.isdisjoint(stretch):
             continue
         first, end = stretch[0], start + len(stretch)
         if quota[first] > len(stretch) == stretch.count(first) and not any(held[start:end]):
-            picked.extend(range(start, end))
+            picked[first].extend(range(start, end))
             quota[first] -= len(stretch)
             continue
         for token, position in enumerate(stretch, start):
             if quota[position] and not held[token]:
-                picked.append(token)
+                picked[position].append(token)
                 quota[position] -= 1
                 if not quota[position]:
                     wanted.discard(position)
-    return picked
+    return {position: tokens for position, tokens in picked.items() if tokens}
 
 
-def _scattered(place: array[int], wanted: set[int], quota: list[int], held: bytearray, start: int) -> Iterator[int]:
-    """Yield what ``_lowest`` returns of the tokens from ``start`` on, one position after the other."""
+def _search(
+    place: array[int], wanted: set[int], quota: list[int], held: bytearray, start: int, picked: dict[int, array[int]]
+) -> None:
+    """Pick what ``_lowest`` returns of the tokens from ``start`` on, one position after the other."""
     size = place.itemsize
     lowest_bytes = place.tobytes()[0 if sys.byteorder == 'little' else size - 1 :: size]
     for position in wanted:
         token = start - 1
         while quota[position] and (token := lowest_bytes.find(position & 255, token + 1)) >= 0:
             if place[token] == position and not held[token]:
-                yield token
+                picked[position].append(token)
                 quota[position] -= 1
 
 
-def _dealt(rest: array[int], lacking: Mapping[int, int], homeward: Mapping[int, array[int]]) -> dict[int, array[int]]:
-    """Return the tokens that each node gets: those that come home, and its run of the rest."""
-    dealt, start = {}, 0
+def _dealt(groups: Iterable[array[int]], lacking: Mapping[int, int], homeward: Mapping[int, array[int]]) -> dict[int, array[int]]:
+    """Return the tokens that each node gets, rising: those that come home, and its run of the groups.
+
+    The groups are taken in the order of their first tokens, which is the same for every leader: the numbers of positions are not.
+    """
+    dealt, rest = {}, iter(sorted(groups, key=itemgetter(0)))
+    group, start = no_tokens(), 0
     for node in sorted(lacking):
-        coming = homeward.get(node, array('i'))
-        end = start + lacking[node] - len(coming)
-        run = rest[start:end]
-        dealt[node] = rising(run + coming) if coming else run
-        start = end
+        parts = [homeward[node]] if node in homeward else []
+        missing = lacking[node] - sum(map(len, parts))
+        while missing:
+            if start == len(group):
+                group, start = next(rest), 0
+            parts.append(group[start : start + missing])
+            start += len(parts[-1])
+            missing -= len(parts[-1])
+        dealt[node] = parts[0] if len(parts) == 1 else rising(array('i', chain.from_iterable(parts)))
     return dealt

@@ -811,7 +811,7 @@ def test_cancelled_what_was_in_flight_before(store: Store) -> None:
             go.set()
             await until(again.done, 'it is cancelled')
             await job.add_task(2)
-            assert in_flight(job) == ['1', '2']
+            await until(lambda: in_flight(job) == ['1', '2'], 'the cancelled call is over')
             await job.write_audit()
 
     run(work())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
 
 import pytest
@@ -97,6 +98,55 @@ def test_a_loop_is_left_while_a_thread_records_what_is_done(store: Store, monkey
             assert job._job._task_log.renewal._tasks == {}
 
     run(work())
+
+
+class _Stubborn:
+    """A source of three tasks, whose first step goes on when it is cancelled, until ``go``, and then returns its task."""
+
+    def __init__(self) -> None:
+        self.go, self.is_begun, self.cancellations, self._returned = asyncio.Event(), False, 0, 0
+
+    def __aiter__(self) -> _Stubborn:
+        return self
+
+    async def __anext__(self) -> int:
+        self.is_begun = True
+        while not self.go.is_set():
+            try:
+                await self.go.wait()
+            except asyncio.CancelledError:
+                self.cancellations += 1
+        if self._returned == 3:
+            raise StopAsyncIteration
+        self._returned += 1
+        return self._returned
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_call_is_cancelled_twice_while_its_source_goes_on(store: Store) -> None:
+    """The task that the source then returns is not lost, and no other step of the source begins before."""
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+            source = _Stubborn()
+            loop = job.claim(source)
+            waiting = asyncio.create_task(anext(loop))
+            await until(lambda: source.is_begun, 'the source is called')
+            waiting.cancel()
+            await until(lambda: source.cancellations == 1, 'the source is cancelled')
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            assert waiting.cancelled()
+            rest = asyncio.create_task(_list(loop))
+            await asyncio.sleep(0)
+            source.go.set()
+            assert await rest == [1, 2, 3]
+
+    run(work())
+
+
+async def _list(loop: AsyncIterator[int]) -> list[int]:
+    return [task async for task in loop]
 
 
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)

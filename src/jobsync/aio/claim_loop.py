@@ -56,6 +56,8 @@ class Claims(AsyncIterator[T], Generic[T]):
         """Tasks that the source returned to a cancelled call."""
         self._was_cut = False
         """Whether the last call of the source was cancelled."""
+        self._cut_step: asyncio.Future[T | Literal[_EndOfTasks.END]] | None = None
+        """The step of the source of the last call that was cancelled: it may go on."""
         self._taken: list[T] = []
         self._read = 0
         self._is_running = False
@@ -202,6 +204,9 @@ class Claims(AsyncIterator[T], Generic[T]):
 
     async def _next_of_source(self) -> T | Literal[_EndOfTasks.END]:
         source = self._source
+        if self._cut_step is not None:
+            await asyncio.wait([self._cut_step])
+            self._cut_step = None
         if self._unread:
             return self._unread.popleft()
         if not isinstance(source, AsyncIterator):
@@ -229,12 +234,20 @@ class Claims(AsyncIterator[T], Generic[T]):
 
     async def _cut(self, step: asyncio.Future[T | Literal[_EndOfTasks.END]]) -> None:
         """Cancel a call of the source; keep the task that it returns all the same."""
-        was_cut, self._was_cut = self._was_cut, True  # from now on, as this wait may be cancelled too
-        if step.cancel():
-            await asyncio.wait([step])
-        if not step.cancelled() and step.exception() is None and (task := step.result()) is not END:
-            self._unread.append(task)
-            self._was_cut = was_cut
+        was_cut, self._was_cut = self._was_cut, True
+
+        # t=0  the call is cancelled, and so is its step of the source, which goes on for now
+        # t=1  the call is cancelled once more, as it waits here for the step to end
+        # t=2  the step returns a task: no call waits for it, and the next call waits for the step before it takes another
+        def keep(step: asyncio.Future[T | Literal[_EndOfTasks.END]]) -> None:
+            if not step.cancelled() and step.exception() is None and (task := step.result()) is not END:
+                self._unread.append(task)
+                self._was_cut = was_cut
+
+        step.add_done_callback(keep)
+        step.cancel()
+        self._cut_step = step
+        await asyncio.wait([step])
 
 
 async def _step(source: AsyncIterator[T]) -> T | Literal[_EndOfTasks.END]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import functools
+import http.client
 import json
 import logging
 import multiprocessing
@@ -88,6 +89,13 @@ def succeeds(call: Callable[[], object]) -> bool:
         call()
         return True
     return False
+
+
+def failure_of(call: Callable[[], object]) -> str:
+    """Make a call that fails, and return what its error says."""
+    with pytest.raises(BackendUnavailable) as caught:
+        call()
+    return str(caught.value)
 
 
 def with_users(server: EtcdServer) -> EtcdServer:
@@ -256,6 +264,39 @@ class TestEndpoints:
         finally:
             for member in members:
                 member.close()
+
+    def test_most_members_are_away(self) -> None:
+        """The error of the one that is left names the cause: this one runs, and answers what needs no majority."""
+        members = start_members()
+        try:
+            for member in members[1:]:
+                member.kill()
+            with closing(connect(f'etcd://{members[0].endpoint}', BackendOptions(op_timeout_sec=2.0))) as backend:
+                assert re.search('most members of the cluster .*etcdctl endpoint status', failure_of(backend.snapshot))
+        finally:
+            for member in members:
+                member.close()
+
+    def test_the_end_of_a_call_whose_connection_is_given_up(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
+        """Its error says why: another call over that connection had no answer, and closed it."""
+        said: list[str] = []
+        with closing(connect(etcd_server.url(), BackendOptions(**PATIENT))) as backend:
+            backend.open(SETTINGS, create=True)
+            connection = raw(backend).store.connection
+
+            def is_said() -> bool:
+                call = threading.Thread(target=lambda: said.append(failure_of(backend.snapshot)))
+                call.start()
+                while call.is_alive():
+                    connection.hang_up()
+                    call.join(0.01)
+                return 'given up, since another call over it had no answer' in said[-1]
+
+            etcd_server.pause()
+            try:
+                wait_until(is_said, 'a call is cut off while it waits for the answer')
+            finally:
+                etcd_server.resume()
 
     def test_servers_of_two_clusters(self, harness: EtcdHarness, etcd_server: EtcdServer) -> None:
         """They are refused, whichever comes first: nodes that reach one each would both own all tokens."""
@@ -989,6 +1030,21 @@ class TestLimits:
             result = CliRunner().invoke(cli, ['doctor', '--backend', server.url()])
             assert result.exit_code == 3
             assert re.search(r'bad +rights .* accepts no write.*space exceeded', result.stdout)
+        finally:
+            server.close()
+
+    def test_the_members_differ(self) -> None:
+        """While the alarm CORRUPT is on, the error of each write says what an operator has to do."""
+        server = EtcdServer()
+        try:
+            with closing(connect(server.url(), BackendOptions(**PATIENT))) as backend:
+                backend.open(SETTINGS, create=True)
+                alarm = json.dumps({'action': 'ACTIVATE', 'memberID': '1', 'alarm': 'CORRUPT'})
+                with closing(http.client.HTTPConnection('127.0.0.1', server.port, timeout=DEADLINE_SEC)) as connection:
+                    connection.request('POST', '/v3/maintenance/alarm', alarm)
+                    assert connection.getresponse().status == http.HTTPStatus.OK
+                said = failure_of(lambda: backend.append_audits('a', ['task'], DAY))
+                assert re.search('corrupt cluster; .*hashkv.*disarm the alarm', said)
         finally:
             server.close()
 

@@ -34,6 +34,15 @@ CERTIFICATE = (
     "the server does not accept this client's certificate, which may have expired, or wants one: give the client's certificate "
     'as cert and key in the URL'
 )
+AWAY = (
+    'if this goes on, the server, or most members of the cluster that it belongs to, may be away: etcdctl endpoint status shows '
+    'which members answer, and whether one leads'
+)
+GIVEN_UP = 'the connection was given up, since another call over it had no answer'
+CORRUPT = (
+    'the data of a member are not those of the others: find it by etcdctl endpoint hashkv --cluster, remove it, add it anew with '
+    'an empty folder, and disarm the alarm with etcdctl'
+)
 HINTS = {
     'larger than max': LARGE,
     'request is too large': LARGE,
@@ -41,6 +50,12 @@ HINTS = {
     'space exceeded': FULL,
     'Failed to create security handshaker': FILES,
     '_ALERT_BAD_CERTIFICATE': CERTIFICATE,
+    'Deadline Exceeded': AWAY,
+    'context deadline exceeded': AWAY,
+    'no leader': AWAY,
+    'request timed out': AWAY,
+    'Channel closed': GIVEN_UP,
+    'corrupt cluster': CORRUPT,
 }
 """What to do, by what the server or gRPC says. A server that is busy exhausts resources too (``too many requests``)."""
 

@@ -53,6 +53,7 @@ SERVER = """
 """
 """The cluster, and when this server of it was started: two standbys that are promoted may begin timelines of one number."""
 READ_ONLY = 'SHOW transaction_read_only'
+RECOVERS = 'SELECT pg_is_in_recovery()'
 NAMED = 'SELECT FROM pg_catalog.pg_class WHERE relname = %s'
 
 REFUSES = (
@@ -71,6 +72,9 @@ STARTING = 'the database system is starting up'
 messages in another language is taken for one that is away."""
 TOLD_APART = 14
 """The first version in which a standby with ``hot_standby = off``, which never lets a client in, does not say that it starts."""
+
+AWAY = 'server login has been failing'
+"""What pgbouncer says once it has let a client in, while its server is away."""
 
 PLACE = (b'host', b'hostaddr', b'port')
 """The parameters that say where a server is."""
@@ -189,6 +193,10 @@ class Hosts:
                 with BoundedConnection.connect(**parameters) as other:
                     accepts = True
                     other.deadline = time.monotonic() + SHORTEST_SEC
+                    # pgbouncer says by itself what its server said once: that one may be a standby by now. Not what the session
+                    # says, which another client may have made read-only.
+                    if other.execute(RECOVERS).fetchall() == [(True,)]:
+                        continue
                     found = other.execute(SERVER).fetchall()
                     # t=0  containers are started anew, and have other addresses: another program's server has the former one
                     # t=1  this node would be refused at its own for as long as both run
@@ -206,7 +214,8 @@ class Hosts:
                 # t=2  the former one lets clients in again, or node b, which has a session there, works on
                 # One that has let this node in accepts writes (``target_session_attrs``), and is slow, or ends.
                 texts = (*REFUSES, STARTING) if connection.info.server_version >= TOLD_APART * 10_000 else REFUSES
-                if accepts or ((address, port) == self._last and any(text in str(error) for text in texts)):
+                is_there = accepts and AWAY not in str(error)
+                if is_there or ((address, port) == self._last and any(text in str(error) for text in texts)):
                     raise psycopg.OperationalError(
                         f'it is not known yet whether {address}:{port} accepts writes too: {in_one_line(error)}'
                     ) from error
@@ -234,7 +243,7 @@ class Hosts:
         # t=1  the standby is promoted, and the former primary started again. Forgotten at t=0, it is compared no more, nor if the
         #      connection of t=0 is used on. So with a copy that is no standby, and read-only until it takes over
         if connection.execute(READ_ONLY).fetchall() == [('on',)]:
-            is_standby = connection.execute('SELECT pg_is_in_recovery()').fetchall() == [(True,)]
+            is_standby = connection.execute(RECOVERS).fetchall() == [(True,)]
             if is_standby or self._last:
                 raise psycopg.OperationalError(STANDBY if is_standby else READ_ONLY_HINT)
             return False

@@ -527,6 +527,10 @@ def test_no_file_left_for_the_driver_to_reach_another_host_with(
         'the database system is in recovery mode',
         'the database system is shutting down',
         'sorry, too many clients already',
+        # of pgbouncer, which serves the clients that it has
+        'no more connections allowed',
+        'client connections exceeded',
+        'database "postgres" is disabled',
     ],
 )
 def test_a_former_primary_that_lets_no_client_in(other: PostgresServer, leads_to: list[str], said: str) -> None:

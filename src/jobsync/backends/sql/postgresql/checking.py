@@ -66,6 +66,9 @@ REFUSES = (
     'is not currently accepting connections',
     'permission denied for database',
     'pg_hba.conf rejects connection',
+    'no more connections allowed',  # these are of pgbouncer, as it is full, or a database is disabled on its console
+    'client connections exceeded',
+    '" is disabled',
 )
 STARTING = 'the database system is starting up'
 """How a primary lets no client in that serves the sessions it has, or is to serve soon. libpq gives no SQLSTATE. A server with

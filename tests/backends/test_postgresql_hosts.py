@@ -24,6 +24,7 @@ from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
 from tests.support.timings import DEADLINE_SEC
 
+from jobsync._event_log import event_log
 from jobsync.backend import BackendOptions, NodeRef
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql import checking, connection, store
@@ -422,6 +423,28 @@ def test_a_host_that_fails_as_it_is_compared(
             with pytest.raises(error):
                 backend.open(SETTINGS, create=False)
     assert ended
+
+
+def test_a_slow_host_and_the_log(
+    harness: PostgresqlHarness, other: PostgresServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The driver logs nothing of the statement that was not waited for, at each call anew."""
+    Namespace(harness.connect())
+    execute: Callable[..., object] = connection.BoundedConnection.execute
+
+    def slow(self: connection.BoundedConnection, query: str, *rest: object, **options: object) -> object:
+        is_slow = query == checking.SERVER and self.info.port == other.port
+        return execute(self, 'SELECT pg_sleep(600)' if is_slow else query, *rest, **options)
+
+    monkeypatch.setattr(connection.BoundedConnection, 'execute', slow)
+    hosts = [f'127.0.0.1:{each.port}' for each in (harness.server, other)]
+    with (
+        closing(connect_to(url_of(harness, *hosts), 'sync_')) as backend,
+        pytest.raises(BackendUnavailable, match='not known yet whether'),
+    ):
+        backend.open(SETTINGS, create=False)
+    assert event_log.flush(120)
+    assert [record.message for record in caplog.records if record.name == 'psycopg'] == []
 
 
 def test_no_file_left_to_reach_another_host_with(

@@ -193,7 +193,7 @@ class Hosts:
         for (address, port), parameters in self._others(*here):
             accepts = False
             try:
-                with BoundedConnection.connect(**parameters) as other:
+                with contextlib.closing(BoundedConnection.connect(**parameters)) as other:  # its own exit logs a failed ROLLBACK
                     accepts = True
                     other.deadline = time.monotonic() + SHORTEST_SEC
                     # pgbouncer says by itself what its server said once: that one may be a standby by now. Not what the session

@@ -113,6 +113,19 @@ class TestStoreTime:
         assert earliest <= SLACK
         assert latest >= -SLACK
 
+    @pytest.mark.parametrize('before', range(4))
+    def test_a_process_that_is_held_up_before_a_reading_of_a_clock(self, before: int) -> None:
+        """The time of this machine, where there is no node, is of a moment within the call: no lock of others ends early."""
+        readings, now = itertools.count(), [1000.0]
+
+        def read() -> float:
+            if next(readings) == before:
+                now[0] += 60.0
+            return now[0]
+
+        earliest, latest = StoreTime(lambda: START + read() * SECOND, read).bounds()
+        assert START + 1000.0 * SECOND <= earliest == latest <= START + now[0] * SECOND
+
     def test_two_nodes_one_ahead(self) -> None:
         """Nobody can tell who is right: locks are judged by the earlier clock, and made by the later one."""
         for cluster in (Cluster(MONTH, NONE), Cluster(NONE, MONTH)):

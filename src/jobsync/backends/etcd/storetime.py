@@ -112,8 +112,10 @@ class StoreTime:
     def bounds(self) -> tuple[dt.datetime, dt.datetime]:
         """Return both, of one moment."""
         with self._lock:
-            estimate = self._estimate()
-            own, at = self.clock(), self._monotonic()
+            at, own = self._monotonic(), self.clock()
+            # t=0  one clock is read; t=1  the process is held up for a minute; t=2  the other clock is read
+            # By a second pair of readings, of after t=2, the time of a machine without nodes would be a minute ahead.
+            estimate = self._estimate(own.timestamp() - at, at)
             found, latest = (_settled(own, at, lead, estimate.slack_sec) for lead in (estimate.earliest, estimate.latest))
             if found >= self._given or (self._given - found).total_seconds() > estimate.slack_sec:
                 self._given = found
@@ -123,7 +125,8 @@ class StoreTime:
     def is_sure(self) -> bool:
         """Whether reading for longer would not improve the time."""
         with self._lock:
-            return self._estimate().is_sure
+            at = self._monotonic()
+            return self._estimate(self.clock().timestamp() - at, at).is_sure
 
     @property
     def wants_reading(self) -> bool:
@@ -163,12 +166,11 @@ class StoreTime:
     def _fresh_leader(self, at: float) -> Sample | None:
         return self._leader if self._leader and self._leader.is_followed and self._leader.is_fresh(at) else None
 
-    def _estimate(self) -> Estimate:
-        at = self._monotonic()
+    def _estimate(self, own: float, at: float) -> Estimate:
+        """Return what is known at this moment on the monotonic clock, by which this machine's clock is ahead by ``own``."""
         if leader := self._fresh_leader(at):
             return Estimate(leader.earliest, leader.latest, leader.timeout_sec)
         fresh = [sample for sample in self._nodes.values() if sample.is_fresh(at)]
-        own = self.clock().timestamp() - at
         if not fresh:
             return Estimate(own, own)
         slack = max(sample.timeout_sec for sample in fresh)

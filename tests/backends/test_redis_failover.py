@@ -28,7 +28,7 @@ from jobsync._event_log import event_log
 from jobsync.backend import Backend, BackendOptions, LockEdit, LockRequest
 from jobsync.backends.redis import pool
 from jobsync.backends.redis.backend import RedisBackend
-from jobsync.backends.redis.connection import Deadline
+from jobsync.backends.redis.connection import Deadline, opened
 from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.server import read_info
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
@@ -620,6 +620,20 @@ def test_a_former_master_in_the_first_seconds_of_a_script(
 
     monkeypatch.setattr(pool, 'BUSY_SEC', 600.0)
     fails_meanwhile(server, name, serve, 'BUSY', BackendOptions(op_timeout_sec=5.0))
+
+
+def test_the_time_to_reach_a_former_master_over_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it is for the one address that is reached, however many the name has."""
+    find, times = socket.getaddrinfo, list[float]()
+
+    def find_many(host: str, *rest: Any, **options: Any) -> list[Any]:
+        found = list(find('127.0.0.1' if host == 'one.example' else host, *rest, **options))
+        return found * 100 if host == 'one.example' else found
+
+    monkeypatch.setattr(socket, 'getaddrinfo', find_many)
+    monkeypatch.setattr(pool._NamedConnection, 'connect', lambda self: times.append(self.socket_connect_timeout))
+    opened(pool._NamedConnection, {'host': 'one.example', 'port': 1, 'place': '127.0.0.1'}, Deadline(1000), 600)
+    assert times == [600]
 
 
 def test_another_node_of_a_cluster_that_is_full(server: RedisServer, name: Name) -> None:

@@ -95,9 +95,9 @@ def _parsed() -> Iterator[None]:
 
 
 def _count_addresses(parameters: dict[str, Any]) -> int:
-    """Return how many addresses the host has, at least 1. redis-py gives each of them ``socket_connect_timeout``, in turn."""
+    """Return how many addresses are tried, at least 1. redis-py gives each of them ``socket_connect_timeout``, in turn."""
     with suppress(OSError, KeyError):  # redis-py finds the same, and a socket has no host
-        return len(socket.getaddrinfo(parameters['host'], parameters['port'], type=socket.SOCK_STREAM))
+        return len(socket.getaddrinfo(parameters.get('place', parameters['host']), parameters['port'], type=socket.SOCK_STREAM))
     return 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -215,6 +216,33 @@ def test_a_distribution_without_metadata(install: Install, tmp_path: Path) -> No
     (tmp_path / 'alpha-1.0.dist-info' / 'METADATA').unlink()
     assert connect('memory://', OPTIONS)
     assert connect('cards://', OPTIONS)
+
+
+DAMAGED = {'no equals sign': b'[console_scripts]\nrun\n', 'no UTF-8': b'[console_scripts]\nr\xfcn = module:main\n'}
+
+
+@pytest.mark.parametrize('damage', DAMAGED)
+@pytest.mark.parametrize('name', ['other', 'sqlite'])
+def test_a_distribution_whose_entry_points_cannot_be_read(install: Install, tmp_path: Path, name: str, damage: str) -> None:
+    """It keeps no backend of another distribution from its work, and is listed with the reason."""
+    install('alpha', 'cards', working('cards'))
+    install(name, 'broken', '')
+    (tmp_path / f'{name}-1.0.dist-info' / 'entry_points.txt').write_bytes(DAMAGED[damage])
+    assert connect('cards://x', OPTIONS)
+    assert connect('sqlite:///jobs.db', OPTIONS)
+    [reason] = [entry.error for entry in installed() if entry.distribution == name]
+    assert reason is not None
+    assert reason.startswith(f'the entry_points.txt of {name} cannot be read: ')
+    assert reason in refusal('nosuch://x')
+
+
+def test_a_plugin_that_ends_its_program(install: Install) -> None:
+    """It is a broken one in the thread of a job's calls, where no signal's handler can have raised SystemExit."""
+    install('alpha', 'cards', 'raise SystemExit(3)')
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(connect, 'memory://', OPTIONS).result()
+        message = pool.submit(refusal, 'cards://x').result()
+    assert message.endswith("'cards' of alpha 1.0 (alpha_plugin_cards) cannot be loaded: SystemExit: 3")
 
 
 MISSING = working('cards').replace('    made =', '    import no_such_driver\n    made =')

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ class _Candidate:
     plugin: hookspecs.BackendPlugin | None
     """None if it could not be loaded."""
     error: str | None
-    cause: Exception | None = None
+    cause: BaseException | None = None
 
     @property
     def schemes(self) -> tuple[str, ...]:
@@ -196,12 +197,15 @@ def _usable(scheme: str, candidates: Iterable[_Candidate]) -> _Candidate | None:
 
 def _candidates() -> list[_Candidate]:
     """Load all entry points, and return them by name; those that claim a name or scheme of another one have an error."""
-    from importlib.metadata import entry_points  # slow to import, and needed only for a backend
+    from jobsync._entry_points import read_entry_points  # slow to import, and needed only for a backend
 
-    found = [_try(entry) for entry in entry_points(group=hookspecs.GROUP)]
+    entries, damaged = read_entry_points(hookspecs.GROUP)
+    found = list(map(_try, entries))
     found.sort(key=lambda candidate: (candidate.name, candidate.distribution))
     found = _mark_conflicts(found, 'entry point name', lambda candidate: (candidate.name,))
-    return _mark_conflicts(found, 'scheme', lambda candidate: candidate.schemes if candidate.plugin else ())
+    found = _mark_conflicts(found, 'scheme', lambda candidate: candidate.schemes if candidate.plugin else ())
+    # Last, as they claim nothing: one may be named as a backend of ours is, such as redis.
+    return [*found, *(_Candidate(name, name, '?', frozenset(), None, error) for name, error in damaged.items())]
 
 
 def _try(entry: EntryPoint) -> _Candidate:
@@ -209,7 +213,10 @@ def _try(entry: EntryPoint) -> _Candidate:
     plugin, error, cause = None, None, None
     try:
         plugin = _load(entry)
-    except Exception as problem:  # noqa: BLE001  (a plugin may raise anything, and must not make other backends unusable)
+    except BaseException as problem:
+        # A module may end its program as it is imported (SystemExit). In the main thread a signal's handler may have raised that.
+        if not isinstance(problem, Exception) and threading.current_thread() is threading.main_thread():
+            raise
         cause = problem
         error = (
             f'{entry.name!r} of {distribution} {version} ({entry.value}) cannot be loaded: {type(problem).__name__}: {problem}'

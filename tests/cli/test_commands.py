@@ -165,6 +165,15 @@ def install_command(folder: Path, metadata: str = '', **commands: str) -> None:
     install(folder, 'jobsync.commands', ':command', metadata, **commands)
 
 
+def test_a_distribution_whose_entry_points_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps no command from its work, that of another distribution included."""
+    install(tmp_path, other='')
+    (tmp_path / 'other-1.5.dist-info' / 'entry_points.txt').write_text('[console_scripts]\nrun\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    assert 'bench' in invoke('--help').output
+    assert invoke('demo', '--help').exit_code == 0
+
+
 def test_the_tools_come_by_entry_points() -> None:
     """The demo and the benchmarks are commands, and the library has neither of them in its own group."""
     assert not {'bench', 'demo'}.intersection(cli.commands)

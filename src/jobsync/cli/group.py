@@ -7,17 +7,17 @@ bench`` come this way too, so the library imports neither.
 from __future__ import annotations
 
 import signal
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobsync._entry_points import read_entry_points
 from jobsync.backend import redact_url, safe_repr
 from jobsync.cli.common import Terminated
 from jobsync.cli.output import plain
 
 if TYPE_CHECKING:
-    from importlib.metadata import Distribution
+    from importlib.metadata import Distribution, EntryPoint
 
 __all__ = ['GROUP', 'CommandGroup']
 
@@ -58,14 +58,14 @@ class CommandGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, sorted."""
-        return sorted({*super().list_commands(ctx), *(entry.name for entry in entry_points(group=GROUP))})
+        return sorted({*super().list_commands(ctx), *(entry.name for entry in read_entry_points(GROUP)[0])})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command of that name, a stand-in for one that cannot be loaded, or None."""
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
-        entry = next(iter(entry_points(group=GROUP, name=cmd_name)), None)
+        entry = next((entry for entry in read_entry_points(GROUP)[0] if entry.name == cmd_name), None)
         return None if entry is None else _loaded(entry)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -79,6 +80,25 @@ def test_a_node_without_a_thread(store: Store, what: str, monkeypatch: pytest.Mo
         pass
     assert_short(caught.value)
     wait_until(lambda: alarms() == opened, 'what was opened is closed', 20)
+
+
+@pytest.mark.parametrize('what', ['gate', 'heartbeat'])
+def test_an_async_job_without_a_thread(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``AsyncJob`` raises what ``Job`` does, also where no thread can be started for entering itself."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == f'jobsync-{what}-a':
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def main() -> None:
+        async with AsyncJob('a', coordination_config=CoordinationConfig(backend='memory://')):
+            pass
+
+    monkeypatch.setattr(threading.Thread, 'start', refuse)
+    with pytest.raises(JobsyncError, match='start no thread'):
+        asyncio.run(main())
 
 
 def test_a_wrong_scheme_for_async_jobs() -> None:

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from jobsync import _threads
 from jobsync._event_log import EventLogger
+from jobsync.errors import JobsyncError
 
 __all__ = ['Pool', 'Queue', 'Running', 'duty', 'is_interruptible', 'keep_on', 'new_pool', 'new_queue', 'result_of', 'start']
 
@@ -86,6 +87,10 @@ class Pool(Protocol):
         """Let the threads end once they are idle."""
 
 
+class _NoThread(JobsyncError, RuntimeError):
+    """What Python's own error is a ``RuntimeError`` for: an ``AsyncJob`` passes it on to its user."""
+
+
 class _Started:
     """A thread, without a reference to its object: the main thread must not be the last to have one (see ``_threads.start``)."""
 
@@ -113,7 +118,7 @@ class _Started:
 def _start(node_name: str, what: str, target: Callable[[], object]) -> Running:
     started = _Started(target)
     if not _threads.start(lambda: started.make(f'jobsync-{what}-{node_name}')):
-        raise RuntimeError('the process can start no thread now')
+        raise _NoThread('the process can start no thread now')
     return started
 
 

@@ -14,6 +14,7 @@ from tests.job.stores import Store, kinds
 from tests.job.waiting import wait_until
 
 from jobsync import AsyncJob, CoordinationConfig, Job
+from jobsync._event_log import event_log
 from jobsync._runtime import threads
 from jobsync.errors import BackendNotFound, BackendUnavailable, JobsyncError, NodeNameInUse
 
@@ -65,8 +66,13 @@ def alarms() -> int:
 
 @pytest.mark.parametrize('store', kinds(['sqlite']), indirect=True)
 @pytest.mark.parametrize('what', ['deaths', 'heartbeat'])
-def test_a_node_without_a_thread(store: Store, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the process can start none, that is an error of jobsync, as with any call of the store; and nothing stays open."""
+def test_a_node_without_a_thread(
+    store: Store, what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the process can start none, that is an error of jobsync, as with any call of the store; and nothing stays open.
+
+    Nor is anything waited for, or logged, as if the node had been a member, and could not leave.
+    """
     start = threads.start
 
     def refuse(node_name: str, wanted: str, target: Callable[[], object]) -> threads.Running:
@@ -80,6 +86,8 @@ def test_a_node_without_a_thread(store: Store, what: str, monkeypatch: pytest.Mo
         pass
     assert_short(caught.value)
     wait_until(lambda: alarms() == opened, 'what was opened is closed', 20)
+    assert event_log.flush(60)
+    assert 'could not leave' not in caplog.text
 
 
 @pytest.mark.parametrize('what', ['gate', 'heartbeat'])

@@ -177,17 +177,22 @@ class NodeRuntime:
         self.wake()
 
     def wait_until_over(self, timeout: float) -> bool:
-        """Wait until the node has left, at most ``timeout`` seconds after its last task in flight; return whether it has left."""
+        """Wait until the node has left, at most ``timeout`` seconds after its last task in flight.
+
+        Return whether it has left, or had not begun to join.
+        """
         deadline = time.monotonic() + timeout
         latest = deadline + self.config.shutdown_timeout_sec
-        while not self.is_over and any(thread.is_alive() for thread, _ in list(self._threads.values())):
+        # No other thread makes the node leave: that of the deaths goes on where entering could start none of these.
+        lanes = {lane.value for lane in self._bells}
+        while not self.is_over and any(what in lanes and thread.is_alive() for what, (thread, _) in list(self._threads.items())):
             moment = time.monotonic()
             if self.status.stays:
                 deadline = min(latest, moment + timeout)
             if moment >= deadline:
                 return False
             time.sleep(_POLL_SEC)
-        return True
+        return self.is_over or self.status.phase is Phase.OPENING
 
     def close(self) -> None:
         """End the threads, whether or not the node could leave. To be called after ``wait_until_over``."""

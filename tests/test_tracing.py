@@ -249,14 +249,18 @@ def test_a_turn_whose_span_cannot_begin_is_given_back(exporter: InMemorySpanExpo
                 assert turn
 
     with Job('w1', coordination_config=config(MemoryStore())) as job:
+        kept = job.singleton('kept')
         with monkeypatch.context() as patch:
             patch.setattr(SimpleSpanProcessor, 'on_start', refuse)
             with pytest.raises(ValueError, match='no span'), job.singleton('place'):
                 pass
-        with job.singleton('place') as turn:
-            assert turn
+            with pytest.raises(ValueError, match='no span'), kept:
+                pass
+        for place in (job.singleton('place'), kept):
+            with place as turn:
+                assert turn
     asyncio.run(work())
-    assert len(named(exporter, 'singleton')) == 2
+    assert len(named(exporter, 'singleton')) == 3
 
 
 def test_ticks(exporter: InMemorySpanExporter) -> None:

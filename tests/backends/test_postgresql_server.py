@@ -556,6 +556,22 @@ class TestConnections:
         monkeypatch.setattr(psycopg.ClientCursor, 'execute', end_first)
         assert namespace.beat(ref).heartbeat == 1
 
+    def test_a_session_that_ends_as_a_call_is_committed(self, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The call fails, and is not sent again: a heartbeat that counts twice would look like that of another process."""
+        ref, execute = namespace.join('a'), psycopg.ClientCursor.execute
+
+        def lose_the_answer(cursor: psycopg.ClientCursor[Any], query: Any, *args: Any, **options: Any) -> Any:
+            execute(cursor, query, *args, **options)
+            if str(query).endswith('COMMIT'):
+                cursor.connection.close()
+                raise psycopg.errors.AdminShutdown('terminating connection due to administrator command')
+            return cursor
+
+        with monkeypatch.context() as patch, pytest.raises(BackendUnavailable):
+            patch.setattr(psycopg.ClientCursor, 'execute', lose_the_answer)
+            namespace.beat(ref)
+        assert namespace.node('a').heartbeat == 1
+
     def test_many_claims_that_another_call_is_writing(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """The same call once more, as after an answer that was lost: it waits for the first one, and all is recorded once."""
         ref, items = namespace.join('a'), [f'task {number}' for number in range(500)]

@@ -727,6 +727,20 @@ class TestConnections:
             namespace.backend.heartbeat(ref, INITIAL, frozenset())
 
 
+class TestClock:
+    """The server's clock, which no test can set."""
+
+    def test_one_that_was_set_back(self, namespace: Namespace, server: RedisServer) -> None:
+        """Each node that registers has a later ``created_on`` than the one before: the leader knows by it which is newer."""
+        ahead = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+        server.ask('HSET', 'jobsync:{sync_}:state', 'last_created', str(int(ahead.timestamp() * 1e6)))
+        names = ['b', 'a']
+        for name in names:
+            namespace.join(name)
+        first, second = (namespace.node(name).created_on for name in names)
+        assert ahead - dt.timedelta(seconds=1) < first < second
+
+
 class TestPurge:
     """How long one portion of a purge keeps all other clients waiting."""
 

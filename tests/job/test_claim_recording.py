@@ -263,6 +263,52 @@ def test_an_alarm_makes_one_call_at_a_time() -> None:
         begun.get(timeout=0.3)
 
 
+def test_an_alarm_that_is_set_as_its_thread_ends() -> None:
+    """Its thread has found that no other call is wanted, and is there still, so no other one is started: it calls again."""
+    calls: list[int] = []
+
+    class SetLate(Alarm):
+        """Is set right after its thread has found that no call is wanted."""
+
+        @property
+        def _is_wanted(self) -> bool:
+            is_wanted = self.__dict__.get('wanted', False)
+            if calls == [1] and not is_wanted and self._call is not None:
+                self.__dict__['wanted'] = True
+            return is_wanted
+
+        @_is_wanted.setter
+        def _is_wanted(self, is_wanted: bool) -> None:
+            self.__dict__['wanted'] = is_wanted
+
+    SetLate('a', 0.01, lambda: calls.append(1)).set()
+    wait_until(lambda: calls == [1, 1], 'it has called twice')
+
+
+def test_an_alarm_that_is_set_anew_while_a_cancelled_call_is_made() -> None:
+    """The end of the call that was under way leaves the new one alone: it can be cancelled still."""
+    begun, go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def act() -> None:
+        begun.release()
+        assert go_on.acquire(timeout=120)
+
+    alarm = Alarm('a', 0.01, act)
+    alarm.set()
+    assert begun.acquire(timeout=120)
+    first = alarm._call
+    alarm.cancel()
+    alarm._seconds = 120
+    alarm.set()
+    second = alarm._call
+    assert first is not None
+    assert second is not None
+    go_on.release()
+    wait_until(lambda: first.is_lost, 'the first call is over')
+    alarm.cancel()
+    wait_until(lambda: second.is_lost, 'the second one is dropped')
+
+
 def test_an_alarm_that_could_not_be_set_is_set_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread is to be had at one moment: that is no reason never to try again."""
     rung = threading.Event()

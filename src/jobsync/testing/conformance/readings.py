@@ -129,6 +129,35 @@ class ReadingTests:
             assert content(assignment.apply(changes)) == content(namespace.assignment())
         assert len(namespace.rebalances()) == 130, 'a rebalance stays in the history until it is purged'
 
+    def test_nothing_of_many_commits_is_lost(self, namespace: Namespace, harness: Harness) -> None:
+        """Each reading has what all commits come to, for a handle that reads each of them, and for one that reads now and then:
+        a store may write the whole anew once there are many.
+        """
+        often, seldom = (Namespace(harness.connect()).backend for _ in range(2))
+        leader, first, versions = namespace.leader(), TOKENS + 10, list[Revision]()
+
+        def commit(step: int) -> None:
+            members = {f'n{step}': Member(f'run {step}', 15.0), f'n{step - 2}': None}
+            pins, unpinned = (Pin(first + step, f'task {step}', f'n{step}'),), frozenset({first + step - 2})
+            group = TokenGroup([step % TOKENS], f'n{step}')
+            versions.append(namespace.commit(leader, group, members=members, pins=pins, unpinned=unpinned))
+
+        def check(step: int, changes: Changes) -> None:
+            expected = range(max(0, step - 1), step + 1)
+            assert [pin.id for pin in changes.pins] == [first + number for number in expected]
+            if changes.base is None:
+                assert set(changes.members) == {f'n{number}' for number in expected}
+                assert Assignment.empty(TOKENS).apply(changes).row(step % TOKENS).owner == f'n{step}'
+
+        for step in range(70):
+            commit(step)
+            check(step, often.read_assignment())
+            if step in (0, 69):
+                check(step, seldom.read_assignment())
+        for step in (70, 71):
+            commit(step)
+        check(71, seldom.read_assignment(versions[70]))
+
     def test_every_handle_reads_the_same(self, namespace: Namespace, harness: Harness) -> None:
         """Every handle reads a commit as soon as it is acknowledged."""
         other = Namespace(harness.connect())

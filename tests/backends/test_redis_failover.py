@@ -100,6 +100,20 @@ class TestIdentity:
                 assert is_the_same(namespace)
             assert is_the_same(namespace)
 
+    def test_a_first_replica_after_a_restart(self, server: RedisServer) -> None:
+        """The timeline that was begun after the restart is of the process that answers since then."""
+        with (
+            closing(RedisServer(server.program)) as alone,
+            closing(RedisHarness(alone)) as harness,
+            closing(connect(alone.url(), BackendOptions())) as backend,
+        ):
+            namespace = Namespace(backend)
+            harness.restart()
+            assert not is_the_same(namespace)
+            namespace.renew_timeline()
+            with closing(replica_of(alone)):
+                assert is_the_same(namespace)
+
     def test_a_restart_of_a_durable_server(self, harness: RedisHarness) -> None:
         """It has everything, so it is the same, again and again, and after its log was rewritten."""
         namespace = Namespace(harness.connect())
@@ -132,6 +146,15 @@ class TestIdentity:
         namespace = Namespace(harness.connect())
         harness.fail_over()
         assert not is_the_same(namespace)
+        harness.restart()
+        assert not is_the_same(namespace)
+
+    def test_a_promoted_replica_that_others_see_first(self, harness: RedisHarness, server: RedisServer) -> None:
+        """Its restart does not hide it from its nodes if only a command has looked before, by a URL without ``durable``."""
+        namespace = Namespace(harness.connect())
+        harness.fail_over()
+        with closing(connect(server.url(), BackendOptions())) as other:
+            assert other.snapshot().store != namespace.timeline.store
         harness.restart()
         assert not is_the_same(namespace)
 

@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 import sqlalchemy.exc
 from sqlalchemy import event
 from tests.backends.handles import beat_and_wait, go_on_after_a_fork
@@ -415,6 +416,20 @@ class TestConnections:
         finally:
             harness.start()
         eventually(lambda: succeeds(lambda: namespace.join('a')))
+
+    def test_what_a_refused_change_was_about_to_send_is_never_sent(self, namespace: Namespace) -> None:
+        """Its statements wait for the next one, and none follows: the next call on the connection is another one."""
+        assert isinstance(namespace.backend, SqlBackend)
+        namespace.lock('task')
+
+        def refuse(tx: SqlTransaction) -> None:
+            tx.enqueue(lambda dialect: sa.delete(dialect.tables.lock))
+            raise Conflict
+
+        with pytest.raises(Conflict):
+            namespace.backend.store.run(Mode.STRUCTURE, 100.0, refuse)
+        namespace.join('a')
+        assert set(namespace.locks()) == {'task'}
 
     def test_a_lock_left_open(self, harness: PostgresqlHarness) -> None:
         """While another session holds the state, structure cannot change, and heartbeats and reading go on."""

@@ -272,7 +272,7 @@ def test_an_alarm_that_is_set_as_its_thread_ends() -> None:
 
         @property
         def _is_wanted(self) -> bool:
-            is_wanted = self.__dict__.get('wanted', False)
+            is_wanted: bool = self.__dict__.get('wanted', False)
             if calls == [1] and not is_wanted and self._call is not None:
                 self.__dict__['wanted'] = True
             return is_wanted

@@ -11,9 +11,11 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -168,6 +170,48 @@ def test_a_folder_made_with_another_umask(tmp_path: Path) -> None:
     assert folder_in(tmp_path).stat().st_mode & 0o777 == 0o700
 
 
+def test_observers_do_not_keep_each_other_from_a_proof(tmp_path: Path) -> None:
+    """Many processes of a host may try the lock of one that is over at the same moment."""
+    with holder(tmp_path, 'x') as (process, _):
+        kill(process)
+    with (folder_in(tmp_path) / 'x').open('rb') as another:
+        assert host_lock._is_free(another.fileno())
+        assert verdict(tmp_path, 'x') is LockVerdict.OVER
+
+
+def test_an_id_of_a_process_that_is_no_number(tmp_path: Path) -> None:
+    """It was edited: the lock is held by a process that is not known."""
+    with holder(tmp_path, 'x'):
+        file = folder_in(tmp_path) / 'x'
+        file.write_text(json.dumps(json.loads(file.read_text()) | {'pid': 'edited'}))
+        assert HostFolder(str(tmp_path)).examine('x') == LockFinding(LockVerdict.HELD)
+
+
+def test_a_file_in_a_folder_of_others_is_left_alone(tmp_path: Path) -> None:
+    """The end of a run is known all the same, by the store, so that is no error."""
+    folder = HostFolder(str(tmp_path))
+    folder.hold('x').release()
+    (folder_in(tmp_path) / 'x').touch()
+    folder_in(tmp_path).chmod(0o755)
+    folder.discard('x')
+    assert (folder_in(tmp_path) / 'x').exists()
+
+
+def test_a_lock_is_released_once_and_by_its_own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forked child has none of it, and what a process has mapped there by the second time is not the lock."""
+    lock = HostFolder(str(tmp_path)).hold('x')
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'getpid', lambda: 1)
+        lock.release()
+    assert verdict(tmp_path, 'x') is LockVerdict.HELD
+    with (folder_in(tmp_path) / 'x').open('rb') as opened:
+        lock.release()
+        assert host_lock._is_free(opened.fileno())
+    assert verdict(tmp_path, 'x') is LockVerdict.ABSENT
+    monkeypatch.setattr(host_lock, '_libc', Mock(side_effect=AssertionError))
+    lock.release()
+
+
 def test_a_file_system_with_locks_of_its_own_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a file system that is not known to keep its locks in this kernel, nothing is known."""
     HostFolder(str(tmp_path)).hold('run').release()
@@ -175,6 +219,20 @@ def test_a_file_system_with_locks_of_its_own_is_not_used(tmp_path: Path, monkeyp
     with pytest.raises(NotKnown, match='may not be this host'):
         HostFolder(str(tmp_path)).hold('run')
     assert verdict(tmp_path, 'run') is LockVerdict.UNPROVABLE
+
+
+def test_a_file_of_another_file_system_than_its_folder_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator may mount a single file, from a server whose locks this kernel does not know."""
+    number_of = host_lock._file_system
+
+    def mounted(file: int) -> int:
+        return number_of(file) if stat.S_ISDIR(os.fstat(file).st_mode) else 0x6969
+
+    with holder(tmp_path, 'x') as (process, _):
+        kill(process)
+        assert verdict(tmp_path, 'x') is LockVerdict.OVER
+        monkeypatch.setattr(host_lock, '_file_system', mounted)
+        assert verdict(tmp_path, 'x') is LockVerdict.UNPROVABLE
 
 
 @pytest.mark.parametrize('room', [0, 10])
@@ -392,6 +450,40 @@ def test_what_is_over_is_remembered_for_as_long_as_it_is_a_member(tmp_path: Path
         wait_until(lambda: not observer.watch._over, 'the run is forgotten')
 
 
+def test_a_run_that_is_over_is_forgotten_once_another_has_its_name(tmp_path: Path, observer: Observer) -> None:
+    """The name may be a member for months, with a run for each crash."""
+    with holder(tmp_path, 'x') as (process, _):
+        observer.see('m', 'x')
+        observer.watches('x')
+        kill(process)
+        wait_until(lambda: observer.watch._over == {NodeRef('x', 'x')}, 'its end is found')
+        observer.watch.take_members({'x': Member('next', 15.0)})
+        wait_until(lambda: not observer.watch._over, 'the run is forgotten')
+
+
+def test_one_that_is_behind_newer_members_is_watched_no_more(tmp_path: Path, observer: Observer) -> None:
+    """None watches more than two, in whatever order the members have come."""
+    with contextlib.ExitStack() as stack:
+        for name in ('n', 'p', 'q'):
+            stack.enter_context(holder(tmp_path, name))
+        observer.see('m', 'p', 'q')
+        observer.watches('p', 'q')
+        observer.see('m', 'n', 'p', 'q')
+        observer.watches('n', 'p')
+        assert {ref.name for ref in observer.watch._watched} == {'n', 'p'}
+
+
+def test_a_file_that_comes_later_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does that had gone with its folder: its process makes it again within some seconds."""
+    monkeypatch.setattr(death_watch, '_TEND_SEC', 0.05)
+    observer = Observer(tmp_path)
+    observer.see('m', 'x')
+    wait_until(lambda: observer.watch._known is not None, 'the members are known')
+    with holder(tmp_path, 'x'):
+        observer.watches('x')
+    observer.watch.close(has_left=True)
+
+
 def test_members_on_other_hosts_are_not_looked_for_one_by_one(
     tmp_path: Path, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -425,6 +517,41 @@ def test_a_bell_is_no_proof(tmp_path: Path, observer: Observer, monkeypatch: pyt
         assert observer.reported == []
         kill(process)
         wait_until(lambda: observer.reported == [NodeRef('x', 'x')], 'the end is found without a bell')
+
+
+def test_a_process_that_ends_before_its_bell_is_opened(
+    tmp_path: Path, observer: Observer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id that its file has is another process's by then, whose end would ring the bell: the lock says so at once."""
+    before = wakers()
+    with holder(tmp_path, 'x') as (process, _):
+        pidfd_open = os.pidfd_open
+
+        def open_late(_: int) -> int:
+            kill(process)
+            return pidfd_open(os.getpid())
+
+        monkeypatch.setattr(os, 'pidfd_open', open_late)
+        observer.see('m', 'x')
+        wait_until(lambda: observer.reported == [NodeRef('x', 'x')], 'the end is found')
+    assert wakers() == before
+
+
+def test_a_death_that_cannot_be_reported_at_first(tmp_path: Path, observer: Observer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no memory for it at that moment: it is reported by the next step."""
+    errors = [MemoryError()]
+
+    def report(ref: NodeRef) -> None:
+        if errors:
+            raise errors.pop()
+        observer.reported.append(ref)
+
+    monkeypatch.setattr(observer.watch, '_report', report)
+    with holder(tmp_path, 'x') as (process, _):
+        observer.see('m', 'x')
+        observer.watches('x')
+        kill(process)
+        wait_until(lambda: observer.reported == [NodeRef('x', 'x')], 'its end is reported')
 
 
 def test_what_others_wrote_into_the_files_stops_nothing(tmp_path: Path, observer: Observer) -> None:
@@ -495,6 +622,9 @@ def test_a_program_that_closes_every_descriptor(tmp_path: Path, monkeypatch: pyt
         peer.send(b'to the program')
         observer.see('m', 'n', 'o')
         observer.watches('n', 'o')
+        alarm = observer.watch._alarm
+        assert alarm is not None
+        assert death_watch._are_own(alarm), 'a thread that waits for a file of the program may never sleep'
         for each in (process, other):
             kill(each)
         wait_until(lambda: len(observer.reported) == 2, 'the deaths are found')
@@ -505,6 +635,15 @@ def test_a_program_that_closes_every_descriptor(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(BlockingIOError):
             peer.recv(100)
     assert (tmp_path / 'data').read_text() == 'of the program'
+
+
+def test_a_program_that_closes_one_descriptor(tmp_path: Path, observer: Observer) -> None:
+    """The other one of the pair is closed as another pair takes its place."""
+    before, alarm = wakers(), observer.watch._alarm
+    assert alarm is not None
+    os.close(alarm[1].number)
+    wait_until(lambda: observer.watch._alarm not in (alarm, None), 'there is another pair')
+    wait_until(lambda: len(wakers()) == len(before), 'there is no more than that')
 
 
 def test_a_moment_at_which_no_descriptor_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -520,6 +659,41 @@ def test_a_moment_at_which_no_descriptor_is_left(tmp_path: Path, monkeypatch: py
         assert job.my_tokens
         assert job.get_coordination_status()['death_unknown'] == 'its thread cannot be woken (Too many open files)'
         assert not folder_in(tmp_path).exists()
+
+
+def test_no_descriptor_stays_behind(tmp_path: Path) -> None:
+    """Neither where the thread cannot be started, nor where it ends while it watches others."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = wakers()
+    with pytest.raises(RuntimeError):
+        DeathWatch('m', str(tmp_path), lambda _: None).start(refuse)
+    assert wakers() == before
+    with holder(tmp_path, 'x'):
+        observer = Observer(tmp_path)
+        observer.see('m', 'x')
+        observer.watches('x')
+        assert wakers() > before
+        observer.watch.close(has_left=True)
+        wait_until(lambda: wakers() == before, 'all are closed')
+
+
+def test_a_thread_that_is_woken_again_and_again_before_its_turn(tmp_path: Path) -> None:
+    """What wakes it has the lock of the node, and neither waits nor fails: once is enough."""
+    watch = DeathWatch('m', str(tmp_path), lambda _: None)
+    watch.start(lambda *_: None)
+
+    def wake() -> None:
+        for _ in range(5000):
+            watch.take_members({})
+
+    changes = threading.Thread(target=wake, daemon=True)
+    changes.start()
+    changes.join(120)
+    assert not changes.is_alive()
+    watch._end()
 
 
 def test_a_file_that_goes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -551,3 +725,20 @@ def test_a_new_incarnation_has_a_lock_of_its_own(tmp_path: Path, observer: Obser
     """The lock of the incarnation before it is released, because that is over."""
     observer.watch.hold('next')
     assert (verdict(tmp_path, 'mine'), verdict(tmp_path, 'next')) == (LockVerdict.ABSENT, LockVerdict.HELD)
+
+
+def test_an_incarnation_that_registers_by_a_second_call_keeps_its_lock(tmp_path: Path, observer: Observer) -> None:
+    """An observer that has opened its file, and tries the lock later, finds it held all the time."""
+    with (folder_in(tmp_path) / 'mine').open('rb') as opened:
+        observer.watch.hold('mine')
+        assert not host_lock._is_free(opened.fileno())
+    assert verdict(tmp_path, 'mine') is LockVerdict.HELD
+
+
+def test_no_lock_is_taken_once_the_node_is_over(tmp_path: Path, observer: Observer) -> None:
+    """No thread would ever release it, so the end of its incarnation would not be known for as long as the process lives."""
+    observer.watch.close(has_left=True)
+    observer.watch.hold('next')
+    assert verdict(tmp_path, 'next') is LockVerdict.ABSENT
+    observer.watch._tend()  # as its thread may still do that has not seen the end
+    assert verdict(tmp_path, 'mine') is LockVerdict.ABSENT

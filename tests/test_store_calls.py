@@ -332,6 +332,27 @@ def test_there_is_another_thread_after_one_has_ended(caller: StoreCalls, monkeyp
     assert [*raised, *names] == ['jobsync-calls-test', threading.current_thread().name, *['jobsync-calls-test'] * 2]
 
 
+def test_a_call_that_its_thread_makes_as_it_ends_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the end of a wait and the look at the thread, whose end is no sign that it has not made the call."""
+    looked, calls = threading.Event(), list[str]()
+    call_thread = _CallThread('jobsync-calls-test')
+
+    def has_ended(thread: _CallThread) -> bool:
+        looked.set()
+        thread._calls.put(None)
+        thread._thread.join(120)
+        return not thread._thread.is_alive()
+
+    def act(_: object) -> None:
+        assert looked.wait(120)
+        calls.append(threading.current_thread().name)
+
+    monkeypatch.setattr(store_calls, '_CHECK_SEC', 0.01)
+    monkeypatch.setattr(_CallThread, 'has_ended', property(has_ended))
+    call_thread.run(act)
+    assert calls == ['jobsync-calls-test']
+
+
 def test_its_thread_ends_if_a_signal_raises_just_after_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything refers to it."""
 

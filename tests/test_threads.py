@@ -110,8 +110,12 @@ def test_no_memory_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(threading.Thread, 'start', refuse)
-    assert not start(threading.Thread)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, 'start', refuse)
+        assert not start(threading.Thread)
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, 'start_new_thread', refuse)
+        assert not start(threading.Thread)
 
 
 class TestThreadsOfANode:

@@ -12,13 +12,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
 from tests.job.waiting import wait_until
 from tests.signals import a_signal_comes
 
-from jobsync import BackendUnavailable, ConfigError, JobsyncError, WrongProcess
+from jobsync import BackendUnavailable, ConfigError, JobsyncError, NotOwned, WrongProcess
 from jobsync._event_log import event_log
 from jobsync._threads import start
 from jobsync._worker import store_calls
@@ -112,19 +113,31 @@ def test_a_condition_takes_the_place_of_patience() -> None:
     assert StoreCalls(0).call(lambda: 'answer', while_=lambda: False) == 'answer'
 
 
+def test_a_store_that_is_away_for_long_is_called_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for it goes on soon after it is back, however long it was away."""
+    pauses = list[float]()
+    monkeypatch.setattr(store_calls, 'time', SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
+    StoreCalls(600).call(failing(30)[0])
+    assert len(pauses) == 30
+    assert max(pauses) < 1.1
+
+
+@pytest.mark.parametrize('error', [ConfigError, NotOwned])
 @pytest.mark.parametrize('first', [0, 1])
-def test_another_error_is_not_repeated(first: int) -> None:
+def test_another_error_is_not_repeated(first: int, error: type[JobsyncError]) -> None:
     """Neither at the first attempt nor at a later one."""
     action, raised = failing(first)
+    refusals = list[JobsyncError]()
 
     def refused() -> None:
         action()
-        raise ConfigError('refused')
+        refusals.append(error('refused'))
+        raise refusals[-1]
 
     caller = StoreCalls(10)
-    with pytest.raises(ConfigError, match='refused'):
+    with pytest.raises(error, match='refused'):
         caller.call(refused)
-    assert len(raised) == first
+    assert (len(raised), len(refusals)) == (first, 1)
     assert not caller.is_calling
 
 

@@ -149,6 +149,19 @@ class TestThreadsOfANode:
         threads.keep_on('a', 'a test', step, 0)
         assert next(steps, 'at its end') == 'at its end'
 
+    def test_a_step_that_fails_now_and_then_is_logged_each_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Only failures in a row are logged more and more rarely."""
+        steps, lines = iter([False, True] * 3), list[object]()
+
+        def step() -> bool:
+            if (succeeds := next(steps, None)) is False:
+                raise ValueError
+            return bool(succeeds)
+
+        monkeypatch.setattr(EventLogger, 'exception', lambda *line: lines.append(line[-1]))
+        threads.keep_on('a', 'a test', step, 0)
+        assert lines == [1, 1, 1]
+
 
 class TestPool:
     """The threads of an ``AsyncJob``."""
@@ -174,6 +187,15 @@ class TestPool:
         go.set()
         assert first.result(20)
         assert second.result(20)
+        pool.shutdown()
+
+    def test_one_call_after_the_other_takes_one_thread(self) -> None:
+        """A call that is over needs none any more."""
+        pool = threads._Pool('a', 'test', 2)
+        for number in range(3):
+            assert pool.submit(abs, number).result(120) == number
+            wait_until(lambda: not pool._unfinished, 'its thread has taken note of the end')
+        assert len(pool._threads) == 1
         pool.shutdown()
 
     @pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')

@@ -121,22 +121,24 @@ def test_a_fork_owns_nothing(store: Store) -> None:
 def test_a_fork_that_python_does_not_know_of_owns_nothing(store: Store) -> None:
     """A server such as uWSGI forks its workers in C, past what Python calls in the child of ``os.fork``."""
     fork_in_c = ctypes.PyDLL(None).fork
-    with store.job('a') as job:
+    with store.job('a') as job, job.singleton('place') as turn:
         job.declare_items('letters', ['x'])
         wait_until(lambda: job.items('letters') == ['x'], 'the item is its own')
 
         def look() -> Any:
             claimable = [task for task in ['x', *range(1000)] if job.can_claim_task(task)]
-            return claimable, sorted(job.my_tokens), [*map(job.owns, range(TOKENS))], job.items('letters'), job.am_i_healthy()
+            owned = sorted(job.my_tokens), [*map(job.owns, range(TOKENS))], job.items('letters')
+            return claimable, *owned, job.am_i_healthy(), bool(turn)
 
         assert look()[0]
+        assert look()[-1]
         # Another thread may have had the lock of Python's interpreter at the moment of the fork: such a child can do nothing, and
         # says nothing about jobsync. It is ended, and there is another.
         for _ in range(5):
             seen = in_fork(look, fork_in_c, within_sec=60)
             if seen is not None:
                 break
-        assert seen == [[], [], [False] * TOKENS, [], False]
+        assert seen == [[], [], [False] * TOKENS, [], False, False]
         assert job.add_task(owned_tasks(job)[0])
 
 

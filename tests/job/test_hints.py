@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from tests.job.stores import Store
 from tests.job.waiting import wait_until
 
-from jobsync import plugins
+from jobsync import BackendUnavailable, plugins
 from jobsync._core.agent import monitor
-from jobsync._runtime.change_listener import BURST_SEC
+from jobsync._runtime import change_listener
+from jobsync._runtime.change_listener import BURST_SEC, ChangeListener
 from jobsync.backend import BackendOptions, Hint
 from jobsync.testing import FaultyBackend
 
@@ -86,3 +89,16 @@ def test_what_a_node_has_read_without_a_hint(store: Store) -> None:
         revision = backend.snapshot().revision.number
         wait_until(lambda: backend.known >= revision, 'it waits for more than it has read')
     backend.inner.close()
+
+
+def test_a_wait_that_ends_at_once_is_not_repeated_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one may that finds no connection: the node would do nothing else."""
+    pauses = list[float]()
+    monkeypatch.setattr(change_listener, 'time', SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append))
+    backend = Mock()
+    backend.wait.side_effect = [7, BackendUnavailable('away')]
+    listener = ChangeListener(backend, Mock(), lambda: 7)
+    listener._known = 7
+    for _ in range(2):
+        listener.listen()
+    assert pauses == [0.1, 0.1]

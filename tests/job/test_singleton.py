@@ -14,6 +14,7 @@ from tests.job.waiting import wait_until
 from tests.support.starts import in_flight
 
 from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job, JobsyncError, NotOwned, WrongProcess
+from jobsync._worker.stages import SessionEvent
 
 pytestmark = pytest.mark.any_store
 
@@ -218,6 +219,17 @@ def test_a_loop_ends_with_the_job(store: Store) -> None:
     assert list(job.singleton('x')) == []
 
 
+def test_a_loop_in_the_thread_that_is_to_leave_the_block(store: Store) -> None:
+    """It ends once the node is to leave, as a signal's handler has it: the node cannot have left before the loop has ended."""
+    turns = 0
+    with store.job('a') as job:
+        for turn in job.singleton('x'):
+            assert turn
+            turns += 1
+            job._session.stop(SessionEvent.STOP)
+    assert turns == 1
+
+
 def test_a_turn_that_never_began_has_no_fence(store: Store) -> None:
     """So too where this very node owns the place, and another worker of it has the turn."""
     with store.job('a') as job, job.singleton('x') as first, job.singleton('x') as second:
@@ -264,6 +276,7 @@ def test_a_block_whose_body_runs_without_the_place(store: Store, caplog: pytest.
     """A warning says so, once: the body never saw that its turn is false, so it runs on each node."""
     with store.job('a') as job:
         blind_block(job)  # on the node that holds the place
+        assert not job._task_log.blind_places
         job.register_task_lock('singleton:x', 'another')
         wait_until(lambda: not job.can_claim_task('singleton:x'), 'the lock takes the place away')
         blind_block(job)

@@ -73,11 +73,12 @@ def test_no_exception_of_a_handler_is_lost(act: Callable[[], object]) -> None:
     assert moment > 3
 
 
-def test_a_thread_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is reported, whichever of the two threads it is."""
+@pytest.mark.parametrize('error', [RuntimeError("can't start new thread"), MemoryError()])
+def test_a_thread_that_cannot_be_started(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is reported, whichever of the two threads it is: there are too many, or there is no memory."""
 
     def refuse(*_: object) -> None:
-        raise RuntimeError("can't start new thread")
+        raise error
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, 'start', refuse)
@@ -102,20 +103,6 @@ def test_a_thread_that_ends_before_its_first_step(monkeypatch: pytest.MonkeyPatc
         patch.setattr(_event_log, '_STARTING_SEC', 0.1)
         EventLogger('jobsync.tested').info('line')
     never.set()
-
-
-def test_no_memory_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is reported like a thread too many."""
-
-    def refuse(*_: object) -> None:
-        raise MemoryError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, 'start', refuse)
-        assert not start(threading.Thread)
-    with monkeypatch.context() as patch:
-        patch.setattr(_thread, 'start_new_thread', refuse)
-        assert not start(threading.Thread)
 
 
 class TestThreadsOfANode:

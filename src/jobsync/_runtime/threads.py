@@ -88,7 +88,7 @@ class Pool(Protocol):
 
 
 class _NoThread(JobsyncError, RuntimeError):
-    """What Python's own error is a ``RuntimeError`` for: an ``AsyncJob`` passes it on to its user."""
+    """No thread can be started. Also a ``RuntimeError``, as Python's own error is; an ``AsyncJob`` passes it on to its user."""
 
 
 class _Started:

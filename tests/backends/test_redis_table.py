@@ -30,7 +30,7 @@ SCRIPTS = sorted(
 
 def applied(layers: Iterable[Iterable[TokenGroup]], tokens: int, version: Revision) -> Assignment:
     """What a reader has of it, read whole."""
-    return Assignment.empty(tokens).apply(Changes(version, None, {}, latest(chain.from_iterable(layers)), ()))
+    return Assignment.empty(tokens).apply(Changes(version, None, {}, latest(chain.from_iterable(reversed([*layers]))), ()))
 
 
 def rows(assignment: Assignment) -> list[object]:
@@ -63,7 +63,10 @@ def test_many_commits(tokens: int, share: float) -> None:
         sizes = [*map(len, log)]
         if is_long(len(log), sum(sizes), len(base)):
             folded, foldings = entries_to_fold(len(base), sizes), foldings + 1
-            base, log = packed(latest(chain.from_iterable(unpacked(blob)[0] for blob in (base, *log[:folded])))), log[folded:]
+            base, log = (
+                packed(latest(chain.from_iterable(unpacked(blob)[0] for blob in (*reversed(log[:folded]), base)))),
+                log[folded:],
+            )
             assert not is_long(len(log), sum(map(len, log)), len(base))
         most = max(most, len(log))
         reference = reference.commit(plan, revision)

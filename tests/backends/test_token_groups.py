@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jobsync.backend import TokenGroup
 from jobsync.backends._common.tokens import latest, only
 
-TOTAL = 12
+TOTAL = 24
 PLACES = st.tuples(
     st.sampled_from(['a', 'b', None]), st.sampled_from(['a', None]), st.sampled_from(['b', None]), st.integers(0, 2)
 )
@@ -23,6 +23,8 @@ Row = tuple[str | None, str | None, str | None, int]
 def layers(draw: st.DrawFn) -> tuple[TokenGroup, ...]:
     """Return a layer: each token at most once, and perhaps groups without tokens."""
     rows = draw(st.dictionaries(st.integers(0, TOTAL - 1), PLACES, max_size=TOTAL))
+    first, last = sorted(draw(st.tuples(st.integers(0, TOTAL), st.integers(0, TOTAL))))
+    rows.update(dict.fromkeys(range(first, last), draw(PLACES)))  # those of a node are mostly runs
     groups = [TokenGroup(array('i', sorted(token for token in rows if rows[token] == row)), *row) for row in {*rows.values()}]
     return (*groups, *(TokenGroup(array('i'), *row) for row in draw(st.lists(PLACES, max_size=1))))
 
@@ -35,7 +37,7 @@ def rows_of(groups: tuple[TokenGroup, ...]) -> dict[int, Row]:
 @given(st.lists(layers(), max_size=4))
 def test_each_token_is_as_the_last_layer_has_it(given_layers: list[tuple[TokenGroup, ...]]) -> None:
     """Each token comes once, rising within its group, and each row comes in one group, which has tokens."""
-    found = latest(chain.from_iterable(given_layers))
+    found = latest(chain.from_iterable(reversed(given_layers)))
     expected: dict[int, Row] = {}
     for layer in given_layers:
         expected.update(rows_of(layer))

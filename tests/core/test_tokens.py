@@ -44,10 +44,12 @@ def test_masks(pairs: list[tuple[bool, bool]]) -> None:
     assert list(without(one, other)) == [first and not second for first, second in pairs]
 
 
-changes = st.lists(
-    st.tuples(st.lists(st.integers(0, TOTAL - 1), max_size=TOTAL, unique=True), st.sampled_from(['a', 'b', NOBODY, None])),
-    max_size=4,
+some_tokens = st.one_of(
+    st.lists(st.integers(0, TOTAL - 1), max_size=TOTAL, unique=True).map(sorted),
+    st.tuples(st.integers(0, TOTAL - 1), st.integers(1, TOTAL)).map(lambda run: [*range(run[0], min(sum(run), TOTAL))]),
 )
+"""Rising numbers, with gaps and without."""
+changes = st.lists(st.tuples(some_tokens, st.sampled_from(['a', 'b', NOBODY, None])), max_size=4)
 
 
 @given(st.lists(changes, max_size=4))
@@ -70,6 +72,19 @@ def test_targets_are_a_mapping(steps: list[list[tuple[list[int], str | None]]]) 
         owners = array('i', range(TOTAL))
         assert [(token, targets.names[to]) for token, to in targets.beside(owners)] == sorted(expected.items())
         assert all((token in targets) == (token in expected) for token in range(-1, TOTAL + 1))
+
+
+@given(st.lists(st.tuples(some_tokens, st.integers(-2, 9)), max_size=6), st.booleans())
+def test_a_column_has_what_was_written(steps: list[tuple[list[int], int]], is_shared: bool) -> None:
+    """Each token has the value that it was given last, and no other token is written to."""
+    given_values = array('i', range(TOTAL))
+    column, expected = Column(given_values, is_shared), [*given_values]
+    for tokens, value in steps:
+        column.write(array('i', tokens), value)
+        for token in tokens:
+            expected[token] = value
+        assert column.values.tolist() == expected
+    assert not is_shared or given_values.tolist() == [*range(TOTAL)]
 
 
 def test_a_column_is_copied_when_a_value_changes() -> None:

@@ -168,19 +168,17 @@ class Assignment:
             raise ValueError(f'changes build on {changes.base}, not on {self.version}')
         start = self if changes.base is not None else Assignment.empty(self.total_tokens)
         positions = {name: position for position, name in enumerate(start.names)}
-
-        def position(name: str | None) -> int:
-            return UNOWNED if name is None else positions.setdefault(name, len(positions))
-
+        position, total = positions.setdefault, self.total_tokens
         owner, home, since = (Column(values, is_shared=start is self) for values in (start.owner, start.home, start.since))
         has_homes = start is self and 0 in mask_of(start.home, UNOWNED, len(start.names))
         for group in changes.groups:
-            if group.tokens and group.tokens[-1] >= self.total_tokens:
-                raise TimelineChanged(f'the assignment has a token {group.tokens[-1]}, and the pool has {self.total_tokens}')
-            owner.write(group.tokens, position(group.owner))
-            if group.home is not None or has_homes:
-                home.write(group.tokens, position(group.home))
-            since.write(group.tokens, group.version)
+            tokens, name, home_name = group.tokens, group.owner, group.home
+            if tokens and tokens[-1] >= total:
+                raise TimelineChanged(f'the assignment has a token {tokens[-1]}, and the pool has {total}')
+            owner.write(tokens, UNOWNED if name is None else position(name, len(positions)))
+            if home_name is not None or has_homes:
+                home.write(tokens, UNOWNED if home_name is None else position(home_name, len(positions)))
+            since.write(tokens, group.version)
         names, owners, homes = tuple(positions), owner.values, home.values
         # t=0  pods come and go, each with a name of its own, and own tokens for a while
         # t=1  a year later the nodes that are still there would have all these names, and copy them with each version

@@ -26,6 +26,8 @@ _IS_SET = bytes([1]) * 128 + bytes(128)
 _OPPOSITE = bytes([1, 0]) + bytes(254)
 _NONE = -1
 _ONE = re.compile(b'\x01')
+_RUN = 8
+"""Fewer tokens than these are written one by one."""
 _SPARSE = 8
 """Where at most one token in so many has a target, these are searched for, and not counted off."""
 
@@ -75,6 +77,15 @@ def without(one: bytes, other: bytes) -> bytes:
     return both(one, other.translate(_OPPOSITE))
 
 
+def _fill(values: array[int], tokens: Sequence[int], value: int) -> None:
+    """Give rising tokens a value. Those of a node are mostly runs of numbers, which are written in one step each."""
+    if len(tokens) < _RUN or tokens[-1] - tokens[0] >= len(tokens):
+        for token in tokens:
+            values[token] = value
+    else:
+        values[tokens[0] : tokens[-1] + 1] = array(values.typecode, [value]) * len(tokens)
+
+
 @attrs.define
 class Column:
     """A value for each token of the pool, about to be written to.
@@ -87,15 +98,14 @@ class Column:
     is_shared: bool
 
     def write(self, tokens: Sequence[int], value: int) -> None:
-        """Give some tokens a value."""
+        """Give some tokens, rising, a value."""
         values = self.values
         if self.is_shared:
             if all(map(value.__eq__, map(values.__getitem__, tokens))):
                 return
             values = self.values = values[:]
             self.is_shared = False
-        for token in tokens:
-            values[token] = value
+        _fill(values, tokens, value)
 
 
 @attrs.frozen(eq=False)
@@ -110,7 +120,7 @@ class Targets(Mapping[int, str]):
     """For each token of the pool the position of its target in ``names``, or -1. Empty if no token has a target."""
 
     def changed(self, groups: Iterable[tuple[Sequence[int], str | None]], total_tokens: int) -> Targets:
-        """Return the targets after those of some groups of tokens are set, or with None removed, in a pool of this size."""
+        """Return the targets after those of groups of rising tokens are set, or with None removed, in a pool of this size."""
         names, at = {name: position for position, name in enumerate(self.names)}, self.at[:]
         for tokens, name in groups:
             if name is not None:
@@ -120,8 +130,7 @@ class Targets(Mapping[int, str]):
                 position = _NONE
             else:
                 continue
-            for token in tokens:
-                at[token] = position
+            _fill(at, tokens, position)
         after = Targets(tuple(names), at)
         return after if 1 in after.mask else NO_TARGETS
 

@@ -22,6 +22,10 @@ _GATHER_SEC = 0.2
 """How long in seconds readings of the nodes may follow each other without a plan."""
 
 
+SuspectsAt = Callable[[float], Mapping[str, tuple[str, int]]]
+"""The suspected nodes at a time: worked out only when a plan is made, because that takes a step for each node."""
+
+
 class LeaderTerm:
     """The terms of one incarnation as leader, if it has any."""
 
@@ -67,9 +71,7 @@ class LeaderTerm:
         if self.epoch is not None and leadership != Leadership(self.epoch, self._ref):
             self.epoch = None
 
-    def next(
-        self, snapshot: Snapshot, assignment: Assignment, suspects: Mapping[str, tuple[str, int]], now: float
-    ) -> commands.Command | float:
+    def next(self, snapshot: Snapshot, assignment: Assignment, suspects: SuspectsAt, now: float) -> commands.Command | float:
         """Return what the node that is first in line does now, or when to call again."""
         if snapshot.leadership.node != self._ref or self.epoch != snapshot.leadership.epoch:
             return commands.AcquireLeadership(self._ref, snapshot.leadership.epoch)
@@ -86,7 +88,7 @@ class LeaderTerm:
         return self._plan(snapshot, assignment, self._locks, suspects, now)
 
     def last_plan(
-        self, snapshot: Snapshot, assignment: Assignment, suspects: Mapping[str, tuple[str, int]], now: float
+        self, snapshot: Snapshot, assignment: Assignment, suspects: SuspectsAt, now: float
     ) -> commands.PlanAndCommit | None:
         """Return the plan by which this node, which claims nothing any more, gives its share away; None if it can make none."""
         others = any(node.state is NodeState.JOINED and node.ref != self._ref for node in snapshot.nodes)
@@ -100,7 +102,7 @@ class LeaderTerm:
         snapshot: Snapshot,
         assignment: Assignment,
         locks: tuple[TaskLock, ...],
-        suspects: Mapping[str, tuple[str, int]],
+        suspects: SuspectsAt,
         now: float,
         leaving: NodeRef | None = None,
     ) -> commands.PlanAndCommit:
@@ -109,7 +111,7 @@ class LeaderTerm:
             snapshot=snapshot,
             assignment=assignment,
             locks=locks,
-            suspects=suspects,
+            suspects=suspects(now),
             now=now,
             started_at=self._started_at,
             is_first_timeline=self._is_first_timeline,

@@ -130,7 +130,7 @@ class Membership:
             return commands.TakeSnapshot()
         wake = min(monitor.due, read_at, weigh_at, math.inf if dead is None else self._record_at)
         if leads and monitor.snapshot is not None:
-            call = self.leader_term.next(monitor.snapshot, assignment, monitor.suspects(now), now)
+            call = self.leader_term.next(monitor.snapshot, assignment, monitor.suspects, now)
             if not isinstance(call, (int, float)):
                 return call
             wake = min(wake, call)
@@ -142,7 +142,7 @@ class Membership:
         assignment, monitor = self._lease.assignment, self.monitor
         if self._refresh.version != assignment.version or monitor.snapshot is None or not monitor.is_first_in_line(now):
             return None
-        return self.leader_term.last_plan(monitor.snapshot, assignment, monitor.suspects(now), now)
+        return self.leader_term.last_plan(monitor.snapshot, assignment, monitor.suspects, now)
 
     def next_upkeep(self, now: float) -> commands.Purge | float:
         """Return the portion of the history to purge now, or when to call again. Only the leader does this."""

@@ -6,13 +6,16 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain, compress
 from typing import Any
 
 import attrs
 
-from jobsync.backend import TokenGroup
+from jobsync.backend import TokenGroup, rising
 
 __all__ = ['latest', 'only', 'packed_groups', 'unpacked_groups']
+
+_TAKEN, _OPPOSITE = bytes([1]), bytes([1, 0]) + bytes(254)
 
 
 def packed_groups(groups: Iterable[TokenGroup]) -> tuple[list[list[Any]], bytes]:
@@ -27,8 +30,8 @@ def packed_groups(groups: Iterable[TokenGroup]) -> tuple[list[list[Any]], bytes]
 def unpacked_groups(rows: Iterable[Sequence[Any]], numbers: bytes) -> Iterator[TokenGroup]:
     """Yield the groups that were given to ``packed_groups``."""
     tokens, at = _little_endian(array('i', numbers)), 0
-    for *row, count in rows:
-        yield TokenGroup(tokens[at : (at := at + count)], *row)
+    for owner, target, home, version, count in rows:
+        yield TokenGroup(tokens[at : (at := at + count)], owner, target, home, version)
 
 
 def _little_endian(numbers: array[int]) -> array[int]:
@@ -38,36 +41,58 @@ def _little_endian(numbers: array[int]) -> array[int]:
     return numbers
 
 
-def latest(groups: Iterable[TokenGroup]) -> tuple[TokenGroup, ...]:
-    """Return the rows of successive groups, each token as the last group has it, and each row in one group.
+def latest(newest_first: Iterable[TokenGroup]) -> tuple[TokenGroup, ...]:
+    """Return the rows of successive groups, each token as the first given group has it, and each row in one group.
 
-    Thousands of groups that exist at the same time would have Python collect garbage for a third of the time, so the given ones
-    are best made one by one.
+    The groups of one commit, which have each token once, come in any order, and before those of the commits before it. Thousands
+    of groups that exist at the same time would have Python collect garbage for a third of the time, so they are best made one by
+    one. The tokens of a node are mostly runs of numbers, which are taken in one step each.
     """
-    rows: dict[tuple[str | None, str | None, str | None, int], int] = {}
-    last: list[int] = []  # written to in half the time of an array
-    for group in groups:
-        number = rows.setdefault((group.owner, group.target, group.home, group.version), len(rows))
-        if group.tokens and group.tokens[-1] >= len(last):
-            last.extend([-1] * (group.tokens[-1] + 1 - len(last)))
-        for token in group.tokens:
-            last[token] = number
-    found = [array('i') for _ in (*rows, None)]  # the last one has the tokens of no row
-    add = [tokens.append for tokens in found]
-    for token, number in enumerate(last):
-        add[number](token)
-    return tuple(TokenGroup(tokens, *row) for row, tokens in zip(rows, found, strict=False) if tokens)
+    rows: dict[tuple[str | None, str | None, str | None, int], list[TokenGroup]] = {}
+    taken = bytearray()  # for each token 1 if a group that was given before has it
+    for group in newest_first:
+        tokens, size = group.tokens, len(group.tokens)
+        if not size:
+            continue
+        first, end = tokens[0], tokens[-1] + 1
+        if end > len(taken):
+            taken.extend(bytes(end - len(taken)))
+        if end - first == size:
+            if taken.find(1, first, end) >= 0:
+                if taken.find(0, first, end) < 0:
+                    continue
+                group = _without(group, taken[first:end])
+            taken[first:end] = _TAKEN * size
+        else:
+            if any(map(taken.__getitem__, tokens)):
+                group = _without(group, bytes(map(taken.__getitem__, tokens)))
+                if not group.tokens:
+                    continue
+            for token in group.tokens:
+                taken[token] = 1
+        rows.setdefault((group.owner, group.target, group.home, group.version), []).append(group)
+    return tuple(parts[0] if len(parts) == 1 else _joined(parts) for parts in rows.values())
 
 
-def only(groups: Iterable[TokenGroup], wanted: Collection[int] | None) -> Iterator[TokenGroup]:
-    """Yield the groups with the wanted tokens alone, without groups that have none of them; all groups for None.
+def _without(group: TokenGroup, taken: bytes | bytearray) -> TokenGroup:
+    """Return the group without those of its tokens that are taken, by a mask of these tokens."""
+    return attrs.evolve(group, tokens=array('i', compress(group.tokens, taken.translate(_OPPOSITE))))
+
+
+def _joined(parts: Sequence[TokenGroup]) -> TokenGroup:
+    """Return groups with one row and different tokens as one group."""
+    return attrs.evolve(parts[0], tokens=rising(array('i', chain.from_iterable(part.tokens for part in parts))))
+
+
+def only(groups: Iterable[TokenGroup], wanted: Collection[int] | None) -> Iterable[TokenGroup]:
+    """Return the groups with the wanted tokens alone, without groups that have none of them; all groups for None.
 
     The tokens of a group rise, so each wanted token is searched for: a reader of one token in a million does not go through them.
     """
-    if wanted is None:
-        yield from groups
-        return
-    numbers = sorted(set(wanted))
+    return groups if wanted is None else _only(groups, sorted(set(wanted)))
+
+
+def _only(groups: Iterable[TokenGroup], numbers: Sequence[int]) -> Iterator[TokenGroup]:
     for group in groups:
         if tokens := [number for number in numbers if _has(group, number)]:
             yield attrs.evolve(group, tokens=array('i', tokens))

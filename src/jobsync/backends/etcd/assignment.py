@@ -76,7 +76,7 @@ class EtcdAssignment:
         pins = pins_after(pins if pins_start else (), records[pins_start - first :])
         self._pins = version, pins
         later = records[start - first :]
-        wanted = only((group for record in later for group in record.groups), tokens)
+        wanted = only((group for record in reversed(later) for group in record.groups), tokens)
         groups = latest(wanted) if len(later) > 1 else tuple(wanted)
         return Changes(version, since if start else None, latest_members(later, drop_gone=not start), groups, pins)
 

@@ -77,5 +77,5 @@ def pins_after(pins: Iterable[Pin], records: Iterable[AssignmentRecord]) -> tupl
 
 def whole(records: Sequence[AssignmentRecord]) -> AssignmentRecord:
     """Return successive records, the first of which is of the whole, as one."""
-    groups = latest(group for record in records for group in record.groups)
+    groups = latest(group for record in reversed(records) for group in record.groups)
     return AssignmentRecord(latest_members(records, drop_gone=True), groups, pins_after((), records))

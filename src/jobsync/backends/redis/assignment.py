@@ -44,7 +44,7 @@ class RedisAssignment:
             if all_pins is not None:
                 pins = records.pins_of(all_pins)
                 self._pins = version_of_pins, pins
-        wanted = only(chain.from_iterable(layers), tokens)
+        wanted = only(chain.from_iterable(reversed(layers)), tokens)
         groups = latest(wanted) if base or len(entries) > 1 else tuple(wanted)
         return Changes(records.revision_of(number, stamp), since, members, groups, pins)
 
@@ -98,7 +98,7 @@ class RedisAssignment:
         count = entries_to_fold(len(base), sizes)
         with self._renewed_if_spoilt(timeline):
             records.check_complete(missing)
-            blob = packed(latest(chain.from_iterable(unpacked(each)[0] for each in (base, *entries[:count]))))
+            blob = packed(latest(chain.from_iterable(unpacked(each)[0] for each in (*reversed(entries[:count]), base))))
         self._run('compact', first=first, entries=count, size=sum(sizes[:count]), blob=blob, deadline=deadline)
 
     def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:

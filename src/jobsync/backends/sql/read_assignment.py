@@ -149,10 +149,12 @@ def pins_where(dialect: Dialect, condition: Callable[[Table], sa.ColumnElement[b
 
 
 def later(dialect: Dialect) -> sa.Select[Any]:
-    """Select what was written after a version, the latest last."""
+    """Select what was written after a version, the latest first."""
     change = dialect.tables.change
     fields = [change.c[name] for name in ('revision', 'owner', 'target', 'home', 'version', 'numbers', 'members')]
-    return sa.select(*fields).where(change.c.revision > sa.bindparam('since', type_=BigInteger)).order_by(change.c.revision)
+    return (
+        sa.select(*fields).where(change.c.revision > sa.bindparam('since', type_=BigInteger)).order_by(change.c.revision.desc())
+    )
 
 
 def numbers(listed: str, typecode: Literal['i', 'q'] = 'i') -> array[int]:
@@ -187,14 +189,15 @@ def read_changes(tx: SqlTransaction, since: Revision, commits: Collection[int]) 
     pins: dict[int, array[int]] = {}
 
     def written() -> Iterator[TokenGroup]:
-        """Yield the groups of tokens, and note members and pins on the way."""
+        """Yield the groups of tokens, the latest first, and note members and pins on the way."""
+        nonlocal members
         rows: Iterable[Any] = chain.from_iterable(tx.execute(later, {'since': since.number}).partitions(ROWS))
         for revision, owner, target, home, version, listed, changed in rows:
             if changed is None:
                 yield TokenGroup(numbers(listed), owner, target, home, version)
                 continue
             logged.add(revision)
-            members.update(states.load_members(changed))
+            members = states.load_members(changed) | members
             if listed:
                 pins[revision] = numbers(listed, 'q')
 

@@ -67,7 +67,7 @@ class ReadingTests:
     def test_differences_add_up(self, namespace: Namespace, seed: int) -> None:
         """Readers that read at different times, each from the version it has, end with what a complete reading returns.
 
-        They begin at INITIAL, and some read again from the present version.
+        They begin at INITIAL, and some read again from the present version. The tokens of each group rise.
         """
         random, leader = Random(seed), namespace.leader()
         readers = [Assignment.empty(TOKENS) for _ in range(4)]
@@ -77,7 +77,9 @@ class ReadingTests:
             whole = namespace.assignment()
             for every, reader in enumerate(readers, 1):
                 if step % every == 0:
-                    readers[every - 1] = reader.apply(namespace.backend.read_assignment(reader.version))
+                    changes = namespace.backend.read_assignment(reader.version)
+                    assert all(list(group.tokens) == sorted({*group.tokens}) for group in changes.groups)
+                    readers[every - 1] = reader.apply(changes)
                     assert content(readers[every - 1]) == content(whole)
             assert content(whole.apply(namespace.backend.read_assignment(whole.version))) == content(whole)
 

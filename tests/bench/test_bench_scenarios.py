@@ -210,6 +210,13 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield Bench(growth.SCENARIO, store, True, TELLER, None, stack)
 
 
+def test_a_leader_that_has_changed_has_no_cpu_of_a_growth() -> None:
+    """What one node had taken before it led is no part of a growth, nor is the loss of what another one had taken."""
+    before = {'nodes': 4.0, 'leader a': 2.0, 'store': 1.0}
+    assert growth.cpu_since(before, {'nodes': 9.0, 'leader a': 3.0, 'store': 1.5}) == {'nodes': 5.0, 'leader': 1.0, 'store': 0.5}
+    assert growth.cpu_since(before, {'nodes': 9.0, 'leader b': 0.5, 'store': 1.5}) == {'nodes': 5.0, 'store': 0.5}
+
+
 @pytest.mark.full
 def test_growth(bench: Bench) -> None:
     """Hosts have real nodes in them: they get their shares, and make the calls of nodes."""

@@ -164,11 +164,11 @@ class Host:
             'lost': sum(node.status.phase is not Phase.MEMBER for node, _ in self._nodes),
         }
 
-    def leader_cpu(self) -> float:
-        """Return the CPU seconds that the threads of the leader have taken; 0 if it is not of this process."""
-        names = tuple(f'-{node.config.name}' for node, _ in self._nodes if node.status.leads)
-        threads = [thread for thread in threading.enumerate() if names and thread.name.endswith(names)]
-        return sum(cpu_seconds_of(thread) for thread in threads)
+    def leader_cpu(self) -> dict[str, float]:
+        """Return the CPU seconds that the threads of the leader have taken, by its name, if it is of this process."""
+        names = [node.config.name for node, _ in self._nodes if node.status.leads]
+        threads = threading.enumerate() if names else []
+        return {name: sum(cpu_seconds_of(thread) for thread in threads if thread.name.endswith(f'-{name}')) for name in names}
 
     def leave(self) -> None:
         """Let all nodes leave."""

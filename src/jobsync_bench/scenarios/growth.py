@@ -69,7 +69,7 @@ def enter(bench: Bench, hosts: Sequence[ChildProcess], here: int, nodes: int, li
     except TimeoutError as error:  # what the machine does not carry needs a profile
         failure = error
     took = time.monotonic() - start
-    used = {who: seconds - before[who] for who, seconds in cpu_so_far(bench, hosts).items()}
+    used = cpu_since(before, cpu_so_far(bench, hosts))
     costs = request_all(hosts, 'cost')
     leader = sum((Counter(cost['leader']) for cost in costs), Counter[str]())
     for who, seconds in used.items():
@@ -95,13 +95,19 @@ def calls_by_kind(costs: Sequence[Mapping[str, Any]], used: float) -> Iterator[t
 
 
 def cpu_so_far(bench: Bench, hosts: Sequence[ChildProcess]) -> dict[str, float]:
-    """Return the CPU seconds of all nodes, of the leader among them, and of the store so far."""
+    """Return the CPU seconds of all nodes, of the leader among them (with its name), and of the store so far."""
     store = bench.store.cpu_seconds
+    leaders: list[dict[str, float]] = request_all(hosts, 'leader_cpu')
     return {
         'nodes': sum(request_all(hosts, 'cpu')),
-        'leader': sum(request_all(hosts, 'leader_cpu')),
+        **{f'leader {name}': seconds for each in leaders for name, seconds in each.items()},
         'store': store() if store else 0.0,
     }
+
+
+def cpu_since(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """Return what was used between two readings: of the leader only if one node has led at both."""
+    return {who.partition(' ')[0]: seconds - before[who] for who, seconds in after.items() if who in before}
 
 
 def measure(bench: Bench, hosts: Sequence[ChildProcess], nodes: int, seconds: float) -> None:
@@ -153,11 +159,12 @@ def move_tasks(
             backend.edit_locks(LockEdit(put=(LockRequest('moved', (owner,), 'bench'),)))
             time.sleep(max(0.0, start + (move + 1) * every_sec - time.monotonic()))
         took = time.monotonic() - start
-        used = {who: seconds - before[who] for who, seconds in cpu_so_far(bench, hosts).items()}
+        used = cpu_since(before, cpu_so_far(bench, hosts))
         costs = request_all(hosts, 'cost')
     bench.record('versions', case, [sum(cost['leader'].get('commit', 0) for cost in costs) / took], at=nodes)
     bench.record('heartbeat, changes', case, [took for cost in costs for took in cost['heartbeats']], at=nodes)
-    bench.record('leader, changes', case, [100 * used['leader'] / took], at=nodes)
+    if 'leader' in used:
+        bench.record('leader, changes', case, [100 * used['leader'] / took], at=nodes)
     bench.record('nodes, changes', case, [100 * used['nodes'] / took], at=nodes)
     if bench.store.cpu_seconds is not None:
         bench.record('store, changes', case, [100 * used['store'] / took], at=nodes)

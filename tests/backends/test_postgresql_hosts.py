@@ -554,6 +554,7 @@ def test_no_file_left_for_the_driver_to_reach_another_host_with(
         'no more connections allowed',
         'client connections exceeded',
         'database "postgres" is disabled',
+        'login rejected',
     ],
 )
 def test_a_former_primary_that_lets_no_client_in(other: PostgresServer, leads_to: list[str], said: str) -> None:

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import attrs
+import psycopg
 import pytest
 from tests.job.waiting import wait_until
 from tests.support.harnesses.postgresql import connect_to
 from tests.support.servers import PgbouncerServer, PostgresServer
 
 from jobsync.backend import NodeRef
-from jobsync.errors import BackendUnavailable, JobsyncError, SchemaMismatch
-from jobsync.testing.conformance.namespace import Namespace
+from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 pytestmark = [pytest.mark.postgres, pytest.mark.full]
 
@@ -25,8 +26,18 @@ class Pair:
     former: PostgresServer
     pooler: PgbouncerServer
     promoted: PgbouncerServer
+    url: str
+    """In it the promoted one comes first."""
     namespace: Namespace
     ref: NodeRef
+
+    def demote(self) -> None:
+        """Make the former primary a standby."""
+        self.former.arrange('CHECKPOINT')
+        self.former.kill()
+        (self.former.folder / 'data' / 'standby.signal').touch()
+        self.former.start()
+        wait_until(self.pooler.answers, 'the pooler has connected to its server again')
 
     def turns(self) -> bool:
         """Whether a call of the node is served by the other server, which has no tables."""
@@ -54,7 +65,7 @@ def pair() -> Iterator[Pair]:
         url = pooler.url().replace(here, f'127.0.0.1:{promoted.port},{here}')
         with closing(connect_to(url, 'sync_')) as backend:
             namespace = Namespace(backend)
-            yield Pair(former, pooler, promoted, namespace, namespace.join('a'))
+            yield Pair(former, pooler, promoted, url, namespace, namespace.join('a'))
 
 
 def test_a_pooler_whose_server_is_away(pair: Pair) -> None:
@@ -66,10 +77,43 @@ def test_a_pooler_whose_server_is_away(pair: Pair) -> None:
 
 def test_a_pooler_whose_server_accepts_writes_no_more(pair: Pair) -> None:
     """A node is served at the other one. The pooler says of its server what was so as it first connected there."""
-    pair.former.arrange('CHECKPOINT')
-    pair.former.kill()
-    (pair.former.folder / 'data' / 'standby.signal').touch()
-    pair.former.start()
-    wait_until(pair.pooler.answers, 'the pooler has connected to its server again')
+    pair.demote()
     pair.promoted.start()
     wait_until(pair.turns, 'the other server is called')
+
+
+def test_a_pooler_whose_server_refuses_its_logins(pair: Pair) -> None:
+    """A new node is not let in at the other one: such a refusal ends no session there, as of another pooler's."""
+    pair.former.arrange('ALTER ROLE postgres NOLOGIN')
+    pair.former.arrange(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    )
+
+    def is_said() -> bool:
+        try:
+            with closing(psycopg.connect(pair.pooler.url(), autocommit=True)) as connection:
+                connection.execute('SELECT 1')
+        except psycopg.OperationalError as error:
+            return 'server login has been failing' in str(error)
+        return False
+
+    wait_until(is_said, 'the pooler says that its server is away')
+    pair.promoted.start()
+    with (
+        closing(connect_to(pair.url, 'sync_')) as backend,
+        pytest.raises(BackendUnavailable, match=r'not known yet .*not permitted'),
+    ):
+        backend.open(SETTINGS, create=False)
+
+
+def test_a_newcomer_at_a_pooler_whose_server_is_a_standby(pair: Pair) -> None:
+    """The error names the pooler as the cause: the URL is in order, and says what libpq is to look for."""
+    pair.demote()
+    pair.promoted.start()
+    here, there = (f'127.0.0.1:{each.port}' for each in (pair.pooler, pair.promoted))
+    url = pair.pooler.url().replace(here, f'{here},{there}')
+    with (
+        closing(connect_to(url, 'sync_')) as backend,
+        pytest.raises(ConfigError, match=f'{here} accepts no writes, .* {there} does: .* RECONNECT on the console of pgbouncer'),
+    ):
+        backend.open(SETTINGS, create=False)

@@ -66,9 +66,10 @@ REFUSES = (
     'is not currently accepting connections',
     'permission denied for database',
     'pg_hba.conf rejects connection',
-    'no more connections allowed',  # these are of pgbouncer, as it is full, or a database is disabled on its console
+    'no more connections allowed',  # these are of pgbouncer, as it is full, a database is disabled on its console, or hba rejects
     'client connections exceeded',
     '" is disabled',
+    'login rejected',
 )
 STARTING = 'the database system is starting up'
 """How a primary lets no client in that serves the sessions it has, or is to serve soon. libpq gives no SQLSTATE. A server with
@@ -78,6 +79,13 @@ TOLD_APART = 14
 
 AWAY = 'server login has been failing'
 """What pgbouncer says once it has let a client in, while its server is away."""
+
+ONLY_WRITABLE = ('read-write', 'primary')
+ATTRIBUTES_HINT = 'put target_session_attrs=read-write into the URL, by which that one is found'
+POOLER_HINT = (
+    'the former said that it accepts writes, as a pooler says by itself if its server did so at first: RECONNECT on the console '
+    'of pgbouncer has it ask its server again'
+)
 
 PLACE = (b'host', b'hostaddr', b'port')
 """The parameters that say where a server is."""
@@ -217,8 +225,10 @@ class Hosts:
                 # t=2  the former one lets clients in again, or node b, which has a session there, works on
                 # One that has let this node in accepts writes (``target_session_attrs``), and is slow, or ends.
                 texts = (*REFUSES, STARTING) if connection.info.server_version >= TOLD_APART * 10_000 else REFUSES
-                is_there = accepts and AWAY not in str(error)
-                if is_there or ((address, port) == self._last and any(text in str(error) for text in texts)):
+                refuses = any(text in str(error) for text in texts)
+                # t=0  an operator promotes a standby, and has the former primary refuse logins: node b, which is there, works on
+                # t=1  this node is new. The pooler there lets it in, and says that its server is away, and why: that refuses it
+                if (accepts and AWAY not in str(error)) or (refuses and (accepts or (address, port) == self._last)):
                     raise psycopg.OperationalError(
                         f'it is not known yet whether {address}:{port} accepts writes too: {in_one_line(error)}'
                     ) from error
@@ -234,9 +244,10 @@ class Hosts:
                 # t=0  a pair that is as it should be, and a name with the addresses of both: libpq takes the standby
                 # t=1  an operator reads that both accept writes, and ends one of them
                 if connection.execute(READ_ONLY).fetchall() == [('on',)]:
+                    is_said = self._server.parameters.get('target_session_attrs') in ONLY_WRITABLE
                     raise ConfigError(
                         f'{self._server}: {here[0]}:{here[1]} accepts no writes, as a standby does, and {address}:{port} '
-                        'does: put target_session_attrs=read-write into the URL, by which that one is found'
+                        f'does: {POOLER_HINT if is_said else ATTRIBUTES_HINT}'
                     )
                 raise ConfigError(
                     f'{self._server}: {here[0]}:{here[1]} and {address}:{port} both accept writes, '

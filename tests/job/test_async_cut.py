@@ -12,6 +12,10 @@ from tests.job.stores import Store, kinds
 from tests.job.test_async import PATIENT, in_flight, run, stalling, until
 from tests.job.waiting import DEADLINE_SEC
 
+from jobsync import AsyncJob
+from jobsync._worker.session import Session
+from jobsync._worker.stages import SessionEvent
+from jobsync.aio.claim_loop import Claims
 from jobsync.aio.threads import Threads
 
 pytestmark = pytest.mark.any_store
@@ -122,6 +126,19 @@ class _Stubborn:
         return self._returned
 
 
+async def _cancelled_twice(job: AsyncJob, source: _Stubborn) -> Claims[int]:
+    """Return a loop, of which a call was cancelled twice; its step of the source goes on."""
+    loop = job.claim(source)
+    waiting = asyncio.create_task(anext(loop))
+    await until(lambda: source.is_begun, 'the source is called')
+    waiting.cancel()
+    await until(lambda: source.cancellations == 1, 'the source is cancelled')
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert waiting.cancelled()
+    return loop
+
+
 @pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
 def test_a_call_is_cancelled_twice_while_its_source_goes_on(store: Store) -> None:
     """The task that the source then returns is not lost, and no other step of the source begins before."""
@@ -129,20 +146,44 @@ def test_a_call_is_cancelled_twice_while_its_source_goes_on(store: Store) -> Non
     async def work() -> None:
         async with store.async_job('a', config=PATIENT) as job:
             source = _Stubborn()
-            loop = job.claim(source)
-            waiting = asyncio.create_task(anext(loop))
-            await until(lambda: source.is_begun, 'the source is called')
-            waiting.cancel()
-            await until(lambda: source.cancellations == 1, 'the source is cancelled')
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
-            assert waiting.cancelled()
-            rest = asyncio.create_task(_list(loop))
+            rest = asyncio.create_task(_list(await _cancelled_twice(job, source)))
             await asyncio.sleep(0)
             source.go.set()
             assert await rest == [1, 2, 3]
 
     run(work())
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_call_waits_for_the_step_of_one_that_was_cancelled_twice(store: Store) -> None:
+    """That wait counts as progress, as for any step of the source, and ends with the job, or with the loop."""
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+            session = job._job._session
+            for is_left in (True, False):
+                source = _Stubborn()
+                loop = await _cancelled_twice(job, source)
+                rest = asyncio.create_task(_list(loop))
+                try:
+                    await _until_progress(session)
+                    if is_left:
+                        await loop.aclose()
+                    else:
+                        session.stop(SessionEvent.STOP)
+                    await until(rest.done, 'the loop ends')
+                finally:
+                    source.go.set()
+                assert await rest == []
+
+    run(work())
+
+
+async def _until_progress(session: Session) -> None:
+    lease = session.lease
+    assert lease is not None
+    lease.has_progressed = False
+    await until(lambda: lease.has_progressed, 'there is progress')
 
 
 async def _list(loop: AsyncIterator[int]) -> list[int]:

@@ -114,6 +114,7 @@ class Claims(AsyncIterator[T], Generic[T]):
         if not self._is_in_thread:
             self._loop.leave()
         self._batch = self._source = iter(())
+        self._cut_step = None
         self._taken.clear()
         self._unread.clear()
 
@@ -203,12 +204,15 @@ class Claims(AsyncIterator[T], Generic[T]):
                 await asyncio.sleep(0)
 
     async def _next_of_source(self) -> T | Literal[_EndOfTasks.END]:
-        source = self._source
-        if self._cut_step is not None:
-            await asyncio.wait([self._cut_step])
-            self._cut_step = None
+        while self._cut_step is not None:
+            if self._loop.is_over:
+                return END
+            self._loop.note_progress()
+            if (await asyncio.wait([self._cut_step], timeout=_CHECK_SEC))[0]:
+                self._cut_step = None
         if self._unread:
             return self._unread.popleft()
+        source = self._source
         if not isinstance(source, AsyncIterator):
             return next(source, END)
         step = asyncio.get_running_loop().create_task(_step(source), context=self._context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -237,12 +238,33 @@ def test_a_distribution_whose_entry_points_cannot_be_read(install: Install, tmp_
 
 
 def test_a_plugin_that_ends_its_program(install: Install) -> None:
-    """It is a broken one in the thread of a job's calls, where no signal's handler can have raised SystemExit."""
+    """It is a broken one, and keeps no other from its work: in the thread of a job's calls, and in the main one of a command."""
     install('alpha', 'cards', 'raise SystemExit(3)')
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(connect, 'memory://', OPTIONS).result()
-        message = pool.submit(refusal, 'cards://x').result()
-    assert message.endswith("'cards' of alpha 1.0 (alpha_plugin_cards) cannot be loaded: SystemExit: 3")
+        messages = [pool.submit(refusal, 'cards://x').result(), refusal('cards://x')]
+    assert {message.rpartition('cannot be used: ')[2] for message in messages} == {
+        "'cards' of alpha 1.0 (alpha_plugin_cards) cannot be loaded: SystemExit: 3"
+    }
+    assert connect('memory://', OPTIONS)
+
+
+def test_a_signal_while_a_plugin_is_loaded(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a handler raises in the main thread goes on, and ends the program."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(7)
+
+    monkeypatch.setattr(signal, 'to_come', [signal.SIGUSR1], raising=False)
+    raising = 'import signal\nwhile signal.to_come:\n    signal.raise_signal(signal.to_come.pop())\n'
+    install('alpha', 'cards', raising + working('cards'))
+    before = signal.signal(signal.SIGUSR1, end)
+    try:
+        with pytest.raises(SystemExit, match='7'):
+            connect('cards://x', OPTIONS)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert connect('cards://x', OPTIONS)
 
 
 MISSING = working('cards').replace('    made =', '    import no_such_driver\n    made =')

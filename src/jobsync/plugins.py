@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -210,12 +209,13 @@ def _candidates() -> list[_Candidate]:
 
 def _try(entry: EntryPoint) -> _Candidate:
     distribution, version, extras = _origin(entry.dist)
+    from jobsync._entry_points import is_of_module
+
     plugin, error, cause = None, None, None
     try:
         plugin = _load(entry)
     except BaseException as problem:
-        # A module may end its program as it is imported (SystemExit). In the main thread a signal's handler may have raised that.
-        if not isinstance(problem, Exception) and threading.current_thread() is threading.main_thread():
+        if not is_of_module(problem, functools.partial(_load, entry)):
             raise
         cause = problem
         error = (

@@ -200,6 +200,7 @@ def test_a_command_of_the_library_is_not_replaced(tmp_path: Path, monkeypatch: p
     ('source', 'said'),
     [
         ('raise RuntimeError("bad day")', 'broken_plugin:command of broken 1.5 cannot be loaded: RuntimeError: bad day'),
+        ('raise SystemExit(3)', 'broken_plugin:command of broken 1.5 cannot be loaded: SystemExit: 3'),
         ('command = 5', 'broken_plugin:command of broken 1.5 is 5 (int): must be a click.Command'),
         ('', "broken_plugin:command of broken 1.5 cannot be loaded: AttributeError: module 'broken_plugin' has no attribute"),
         ('import no_such_module', "No module named 'no_such_module' (needed by broken_plugin:command of broken 1.5)"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobsync._entry_points import read_entry_points
+from jobsync._entry_points import is_of_module, read_entry_points
 from jobsync.backend import redact_url, safe_repr
 from jobsync.cli.common import Terminated
 from jobsync.cli.output import plain
@@ -74,7 +74,9 @@ def _loaded(entry: EntryPoint) -> click.Command:
         command = entry.load()
     except ModuleNotFoundError as error:
         return _Unusable(entry.name, f'{error}{_remedy(entry)}')
-    except Exception as error:  # noqa: BLE001  (a module of another distribution may raise anything)
+    except BaseException as error:  # a module of another distribution may raise anything
+        if not is_of_module(error, entry.load):
+            raise
         return _Unusable(entry.name, f'{entry.value} of {_source(entry)} cannot be loaded: {type(error).__name__}: {error}')
     if not isinstance(command, click.Command):
         return _Unusable(entry.name, f'{entry.value} of {_source(entry)} is {safe_repr(command)}: must be a click.Command')

@@ -207,6 +207,26 @@ def test_a_node_at_work_that_turns_to_another(harness: PostgresqlHarness, other:
         assert namespace.beat(ref).heartbeat == 2
 
 
+def test_a_node_at_work_whose_server_is_started_again(other: PostgresServer) -> None:
+    """It makes no call while others turn to a promoted standby. Then it comes to the former primary, at the address of before."""
+    with closing(PostgresServer()) as promoted:
+        promoted.kill()
+        hosts = f'127.0.0.1:{other.port}', f'127.0.0.1:{promoted.port}'
+        with closing(connect_to(other.url().replace(hosts[0], ','.join(hosts)), 'sync_')) as backend:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            other.kill()
+            other.start()
+            assert namespace.beat(ref).heartbeat == 1
+            other.kill()
+            promoted.start()
+            other.start()
+            with pytest.raises(ConfigError, match=f'{hosts[0]} and {hosts[1]} both accept writes'):
+                namespace.beat(ref)
+            promoted.kill()
+            assert namespace.beat(ref).heartbeat == 2
+
+
 def test_others_that_do_no_harm(harness: PostgresqlHarness, other: PostgresServer) -> None:
     """A standby, a host that does not answer, and another way to the same server."""
     refuse_writes(other)

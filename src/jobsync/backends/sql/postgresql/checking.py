@@ -176,12 +176,15 @@ class SchemaCheck:
 class Hosts:
     """The hosts of a URL, or the addresses of one, of which one accepts writes.
 
-    Compared when a connection is to another address than the last. ``state`` is the name of the namespace's table of the state.
+    Compared when a connection is to another address than the last, or to a server that was started since. ``state`` is the name
+    of the namespace's table of the state.
     """
 
     def __init__(self, server: PostgresqlServer, state: str) -> None:
         self._server, self._state = server, state
         self._last: tuple[str, int] | None = None
+        self._place: list[Any] | None = None
+        """What ``SERVER`` says there."""
         self._led_to: dict[tuple[str, int], list[str]] = {}
         """The address of the last connection, by the host and the port in the URL."""
 
@@ -191,13 +194,13 @@ class Hosts:
         Not if that is another way to the same server. ``ConfigError`` if another host accepts writes too, and is another server.
         """
         here = (connection.info.hostaddr or connection.info.host, connection.info.port)
-        if here == self._last:
+        place = connection.execute(SERVER).fetchall()
+        if (here, place) == (self._last, self._place):
             return False
-        # t=0  the primary fails, and its standby is promoted, to which all nodes turn
+        # t=0  the primary fails, and its standby is promoted, to which all nodes turn. Or all but node a, which makes no call now
         # t=1  the old primary is started again, as a primary. It comes first in the URL
         # t=2  node a connects to it, finds none of the others alive there, and owns all tokens after a timeout
-        place = None
-        same: set[tuple[str, int] | None] = {None}
+        same: set[tuple[str, int] | None] = {None, here}
         for (address, port), parameters in self._others(*here):
             accepts = False
             try:
@@ -237,7 +240,6 @@ class Hosts:
                 raise psycopg.OperationalError(str(error)) from error
             # What fails here fails the call: the two are not compared yet. Others that are away may have taken all of its time.
             connection.deadline = max(connection.deadline, time.monotonic() + SHORTEST_SEC)
-            place = place or connection.execute(SERVER).fetchall()
             if found == place:
                 same.add((address, port))
             elif not is_foreign:
@@ -258,10 +260,10 @@ class Hosts:
         #      connection of t=0 is used on. So with a copy that is no standby, and read-only until it takes over
         if connection.execute(READ_ONLY).fetchall() == [('on',)]:
             is_standby = connection.execute(RECOVERS).fetchall() == [(True,)]
-            if is_standby or self._last:
+            if here != self._last and (is_standby or self._last):
                 raise psycopg.OperationalError(STANDBY if is_standby else READ_ONLY_HINT)
             return False
-        before, self._last = self._last, here
+        before, self._last, self._place = self._last, here, place
         self._led_to = {(connection.info.host, connection.info.port): [connection.info.hostaddr]}
         return before not in same
 

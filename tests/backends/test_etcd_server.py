@@ -41,6 +41,7 @@ from tests.support.timings import PATIENT
 from tests.support.waiting import eventually
 
 from jobsync import CoordinationConfig, Job
+from jobsync._cluster.reading import ClusterReader
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import (
     INITIAL,
@@ -633,6 +634,17 @@ class TestContent:
         check_new_timeline(harness, namespace, 'deleted manually')
         with pytest.raises(Evicted):
             namespace.beat(leader)
+
+    def test_a_part_that_was_deleted_is_found_by_a_command(self, harness: EtcdHarness, namespace: Namespace) -> None:
+        """A command that shows the cluster leaves it as it is: nodes that have read the part go on until one has to read it."""
+        leader = namespace.leader()
+        namespace.commit(leader, TokenGroup(range(9), 'a'))
+        harness.server.ctl('del', '--prefix', 'jobsync/sync_/token/')
+        with pytest.raises(BackendUnavailable, match='manually, so that the next node'):
+            ClusterReader(harness.connect()).read()
+        namespace.beat(leader)
+        assert namespace.snapshot().timeline == namespace.timeline
+        check_new_timeline(harness, namespace, 'deleted manually')
 
     def test_a_part_that_was_deleted_before_the_whole_is_written(
         self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch

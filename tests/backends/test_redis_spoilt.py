@@ -15,6 +15,7 @@ from tests.support.harnesses.redis import LOCK_FIELDS, NODE_FIELDS, SEAL, RedisH
 from tests.support.servers import RedisServer
 from tests.support.waiting import eventually
 
+from jobsync._cluster.reading import ClusterReader
 from jobsync._core.assignment import TokenGroup
 from jobsync._core.records import (
     Eviction,
@@ -322,6 +323,23 @@ class TestAssignment:
             with pytest.raises(BackendUnavailable, match=rf"'(log|{kind})' is missing, so that a new timeline begins"):
                 other.read_assignment()
             assert other.read_assignment().groups == ()
+        with pytest.raises(Evicted):
+            namespace.beat(leader)
+
+    def test_a_part_that_was_dropped_is_found_by_a_command(self, harness: RedisHarness, namespace: Namespace) -> None:
+        """A command that shows the cluster leaves it as it is: nodes that have read the part go on until one has to read it."""
+        leader = namespace.leader()
+        namespace.commit(leader, TokenGroup(range(TOKENS), 'a'), members={'a': Member('run', 15.0)})
+        harness.server.ask('DEL', key('members'))
+        with closing(harness.connect()) as other:
+            with pytest.raises(BackendUnavailable, match="'members' is missing, so that the next node"):
+                ClusterReader(other).read()
+            namespace.beat(leader)
+            assert namespace.snapshot().timeline == namespace.timeline
+            other.open(namespace.settings, create=False)  # a node uses this handle too
+            other.open(None, create=False)
+            with pytest.raises(BackendUnavailable, match="'members' is missing, so that a new timeline begins"):
+                other.read_assignment()
         with pytest.raises(Evicted):
             namespace.beat(leader)
 

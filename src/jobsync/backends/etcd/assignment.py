@@ -20,6 +20,7 @@ from jobsync.backend import (
     check_guard,
     check_nodes,
 )
+from jobsync.backends._common.audience import Audience
 from jobsync.backends._common.tokens import latest, only
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.assignment_record import (
@@ -50,6 +51,7 @@ class EtcdAssignment:
         self._store, self._renew_timeline = store, renew_timeline
         self._pins: tuple[Revision, tuple[Pin, ...]] = INITIAL, ()
         """All pins as last read, and their version: most readings then need the last records only."""
+        self.audience = Audience()
 
     def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         deadline = self._store.later()
@@ -65,8 +67,9 @@ class EtcdAssignment:
         try:
             yield
         except SpoiltAssignment as error:
-            self._renew_timeline(error.timeline, 0)
-            raise BackendUnavailable(f'{error}, so that a new timeline begins') from error
+            if not self.audience.only_reads:
+                self._renew_timeline(error.timeline, 0)
+            raise BackendUnavailable(f'{error}, {self.audience.what_follows}') from error
 
     def _changes(self, reading: KeyReading, since: Revision | None, tokens: Collection[int] | None, deadline: float) -> Changes:
         log, version, (known, pins) = reading.state.assignment, reading.state.version, self._pins

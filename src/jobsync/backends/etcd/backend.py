@@ -72,7 +72,7 @@ class EtcdBackend:
         self._endpoints = endpoints
         """Where a server of another kind may be, until ``open`` has been called once."""
         nodes, locks, history = EtcdNodes(store), EtcdLocks(store), EtcdHistory(store)
-        assignment = EtcdAssignment(store, self.renew_timeline)
+        self._assignment = assignment = EtcdAssignment(store, self.renew_timeline)
         self._watcher = Watcher(connection, keys, options.op_timeout_sec)
         self.snapshot, self.register, self.heartbeat = nodes.snapshot, nodes.register, nodes.heartbeat
         self.set_weight, self.deregister, self.acquire_leadership = nodes.set_weight, nodes.deregister, nodes.acquire_leadership
@@ -101,6 +101,7 @@ class EtcdBackend:
 
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         deadline, keys = self.store.soon(), self._keys
+        self._assignment.audience.add(is_node=settings is not None)
 
         def decide(reading: KeyReading) -> Opened | EtcdWrite[Opened]:
             if keys.state not in reading.values:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 
 from jobsync.backend import Changes, Guard, NodeRef, Pin, Plan, Revision, Timeline
+from jobsync.backends._common.audience import Audience
 from jobsync.backends._common.concerned import announcement
 from jobsync.backends._common.tokens import latest, only
 from jobsync.backends._common.values import draw_id, draw_stamp
@@ -28,6 +29,7 @@ class RedisAssignment:
         self._namespace, self._run = namespace, namespace.run
         self._pins: tuple[bytes, tuple[Pin, ...]] = (b'0:0', ())
         """The pins of the last reading, and their version."""
+        self.audience = Audience()
 
     def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
         known, pins = self._pins
@@ -57,8 +59,9 @@ class RedisAssignment:
         try:
             yield
         except records.SpoiltRecord as error:
-            self.renew_timeline(records.timeline_of(*timeline), 0)
-            raise BackendUnavailable(f'{self._namespace.server}: {error}, so that a new timeline begins') from error
+            if not self.audience.only_reads:
+                self.renew_timeline(records.timeline_of(*timeline), 0)
+            raise BackendUnavailable(f'{self._namespace.server}: {error}, {self.audience.what_follows}') from error
 
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         deadline, stamp = self._namespace.deadline(bulk=True), draw_stamp()

@@ -92,6 +92,7 @@ class RedisBackend:
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         deadline = self._namespace.deadline()
         is_view = settings is None
+        self._assignment.audience.add(is_node=not is_view)
         # t=0  an operator sets a maxmemory-policy that drops keys of any kind, and the memory is full
         # t=1  the records of nodes are dropped: each finds that it is not registered any more, and would register for ever
         self._namespace.pool.check_again()

@@ -131,6 +131,21 @@ def _answers(server: RedisServer) -> bool:
     return True
 
 
+def test_a_server_that_holds_calls_back(harness: RedisHarness, server: RedisServer) -> None:
+    """The error of a call to a server that is paused says what may pause it, and how that ends."""
+    namespace = Namespace(harness.connect())
+    leader = namespace.leader()
+    options = BackendOptions(op_timeout_sec=0.3, bulk_timeout_sec=FOREVER)
+    with closing(connect(server.url(), options)) as backend, server.session() as ask:
+        eventually(lambda: succeeds(backend.snapshot))
+        ask('CLIENT', 'PAUSE', '600000', 'WRITE')
+        try:
+            outcomes = [ended(lambda: backend.set_weight(leader, 2.0)), ended(backend.snapshot), ended(backend.read_assignment)]
+        finally:
+            ask('CLIENT', 'UNPAUSE')
+    assert ['CLIENT UNPAUSE' in str(outcome) for outcome in outcomes] == [True] * 3, outcomes
+
+
 def test_a_listener(harness: RedisHarness, backend: Backend, proxy: SilentProxy) -> None:
     """A listener whose connection goes silent finds out, and hears on another one."""
     other = Namespace(harness.connect())

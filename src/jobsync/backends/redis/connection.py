@@ -15,7 +15,18 @@ from redis.connection import AbstractConnection
 
 from jobsync.errors import BackendUnavailable
 
-__all__ = ['PARAMETERS', 'Deadline', 'NoAnswer', 'can_read', 'close', 'exchange', 'is_stale', 'keepalive_options', 'opened']
+__all__ = [
+    'PARAMETERS',
+    'Deadline',
+    'HeldBack',
+    'NoAnswer',
+    'can_read',
+    'close',
+    'exchange',
+    'is_stale',
+    'keepalive_options',
+    'opened',
+]
 
 
 PARAMETERS: dict[str, Any] = {'client_name': 'jobsync', 'protocol': 2}
@@ -35,6 +46,10 @@ else:
 
 class NoAnswer(BackendUnavailable):
     """A server did not answer in time. The pool that made the call adds which one."""
+
+
+class HeldBack(NoAnswer):
+    """A server answers on other connections, and not on this one."""
 
 
 class Deadline:
@@ -135,7 +150,7 @@ def exchange(
     if is_busy is not None:
         while not can_read(sock, min(deadline.left, deadline.silence_sec / 2)):
             if not is_busy() and not can_read(sock, min(deadline.left, deadline.silence_sec / 2)):
-                raise NoAnswer('the server answers, but not on this connection')
+                raise HeldBack('the server answers, but not on this connection')
     # This timeout is for each read of the socket: once an answer has begun, the server has done its work.
     sock.settimeout(min(deadline.left, deadline.silence_sec))
     with _parsed():

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import redis
 
 from jobsync.backend import NodeRef, evicted
+from jobsync.backends.redis.connection import HeldBack
 from jobsync.backends.redis.records import node_of
 from jobsync.backends.redis.url import RedisServer
 from jobsync.errors import (
@@ -64,6 +65,12 @@ TOO_LARGE = 'invalid bulk length'
 UNKNOWN = re.compile(r"unknown (?:redis )?command(?:[ ,]*['`](\w+))?", re.IGNORECASE)
 """What a server says of a command that it does not have, which has no code of its own either. A script's error names none."""
 
+_HELD_BACK = (
+    'if this goes on, the server may hold calls back: CLIENT PAUSE does, until CLIENT UNPAUSE, and a FAILOVER that does not get '
+    'on, until FAILOVER ABORT'
+)
+"""What to say of a server that accepts a call and does not answer. No server before Valkey 8.1 reports whether it is paused."""
+
 CLASSES: Mapping[type[Exception], str] = {
     redis.exceptions.NoPermissionError: 'NOPERM',
     redis.exceptions.AuthenticationError: 'WRONGPASS',
@@ -102,6 +109,8 @@ def _absent(command: str | None) -> str:
 def translate(error: Exception, server: RedisServer) -> JobsyncError:
     """Return the error to raise in place of a driver's."""
     code, said = code_of(error), str(error) or type(error).__name__
+    if isinstance(error, HeldBack) or (isinstance(error, redis.TimeoutError) and 'connecting' not in said):
+        return BackendUnavailable(f'{server}: {said}; {_HELD_BACK}')
     if code in RIGHTS:
         return ConfigError(f'{server}: this user may not do what is needed: {said}; {RIGHTS[code]}')
     if (unknown := UNKNOWN.search(said)) and isinstance(error, redis.ResponseError):

@@ -1,8 +1,10 @@
-"""Several poolers in a URL, each before a server of its own. A pooler lets clients in also while its server is away."""
+"""A pooler that serves no call; several poolers in a URL, each before its own server, which let clients in without that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import attrs
@@ -12,7 +14,8 @@ from tests.job.waiting import wait_until
 from tests.support.harnesses.postgresql import connect_to
 from tests.support.servers import PgbouncerServer, PostgresServer
 
-from jobsync.backend import NodeRef
+from jobsync.backend import BackendOptions, NodeRef
+from jobsync.backends.sql.postgresql.plugin import connect
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
@@ -117,3 +120,38 @@ def test_a_newcomer_at_a_pooler_whose_server_is_a_standby(pair: Pair) -> None:
         pytest.raises(ConfigError, match=f'{here} accepts no writes, .* {there} does: .* RECONNECT on the console of pgbouncer'),
     ):
         backend.open(SETTINGS, create=False)
+
+
+def test_a_pooler_that_is_paused(newest_postgres: PostgresServer) -> None:
+    """The error of a call that is kept waiting by the pooler says what the pooler may be at."""
+    options = BackendOptions('paused_', op_timeout_sec=1.0)
+    with closing(PgbouncerServer(newest_postgres)) as pooler, closing(connect(pooler.url(), options)) as backend:
+        backend.open(SETTINGS, create=True)
+        os.kill(pooler.pid, signal.SIGUSR1)  # PAUSE
+        try:
+            while not (said := refusal(backend.snapshot)):
+                pass  # the pooler has the signal, and has not seen it yet
+        finally:
+            os.kill(pooler.pid, signal.SIGUSR2)  # RESUME
+    assert 'it may be paused' in said
+
+
+def test_a_pooler_in_statement_mode(newest_postgres: PostgresServer) -> None:
+    """The error names the server, and says what the pooler has said."""
+    options = BackendOptions('statement_', op_timeout_sec=1.0)
+    with (
+        closing(PgbouncerServer(newest_postgres, 'statement')) as pooler,
+        closing(connect(pooler.url(), options)) as backend,
+    ):
+        said = refusal(lambda: backend.open(SETTINGS, create=True))
+        assert said.startswith(f'postgresql host=127.0.0.1 port={pooler.port} ')
+    assert said.endswith('the connection was lost: transaction blocks not allowed in statement pooling mode')
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """Return what a call is refused with, nothing if it succeeds."""
+    try:
+        call()
+    except BackendUnavailable as error:
+        return str(error)
+    return ''

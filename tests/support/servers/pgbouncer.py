@@ -1,4 +1,4 @@
-"""pgbouncer in transaction mode, in front of a PostgreSQL server: a program of Debian, which the tests start."""
+"""pgbouncer in front of a PostgreSQL server: a program of Debian, which the tests start."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ CONNECTIONS = 3
 
 
 class PgbouncerServer(ServerProcess):
-    """A pooler that lends a connection to the server for one transaction at a time."""
+    """A pooler that lends a connection to the server for one transaction at a time, or for as long as another mode says."""
 
     name = 'pgbouncer'
 
-    def __init__(self, behind: PostgresServer) -> None:
+    def __init__(self, behind: PostgresServer, mode: str = 'transaction') -> None:
         program = shutil.which('pgbouncer', path='/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin')
         if program is None:
             raise ServerNotFound('pgbouncer is not installed')
-        self._program, self._behind = program, behind
+        self._program, self._behind, self._mode = program, behind, mode
         super().__init__()
 
     def prepare(self) -> None:
@@ -32,7 +32,7 @@ class PgbouncerServer(ServerProcess):
         place = f'host={self._behind.folder} port={self._behind.port} user=postgres'
         (self.folder / 'pgbouncer.ini').write_text(
             f'[databases]\n* = {place}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self.port}\nunix_socket_dir =\n'
-            f'auth_type = any\npool_mode = transaction\ndefault_pool_size = {CONNECTIONS}\n'
+            f'auth_type = any\npool_mode = {self._mode}\ndefault_pool_size = {CONNECTIONS}\n'
         )
         for path in (self.folder, self.folder / 'pgbouncer.ini'):
             path.chmod(0o755)
@@ -44,7 +44,7 @@ class PgbouncerServer(ServerProcess):
     def answers(self) -> bool:
         """See ``ServerProcess``."""
         try:
-            with psycopg.connect(self.url()) as connection:
+            with psycopg.connect(self.url(), autocommit=True) as connection:
                 connection.execute('SELECT 1')
         except psycopg.Error:
             return False

@@ -66,8 +66,12 @@ READ_ONLY_HINT = f'default_transaction_read_only is on here, for this server, da
 RECOVERING = {'pg_current_wal_flush_lsn', 'pg_current_wal_lsn', 'pg_walfile_name'}
 """The functions of the server that jobsync reads a store's identity and position by, none of which works on a standby."""
 STANDBY_HINT = 'if wait_event in pg_stat_activity is SyncRep, commits wait for a synchronous standby that is away'
+EXPIRED_HINT = (
+    f'if this goes on through a pooler, it may be paused, or have no session to lend: SHOW POOLS on its console; {STANDBY_HINT}'
+)
 CANCELED_HINT = (
-    f'if this goes on, another session may hold a lock that is needed here: pg_blocking_pids(pid) finds it; {STANDBY_HINT}'
+    f'if this goes on, another session may hold a lock that is needed here: pg_blocking_pids(pid) finds it, or is 0 for '
+    f'one of pg_prepared_xacts; {STANDBY_HINT}'
 )
 DUPLICATE_HINT = 'if this goes on, drop the unique index or constraint of this name that jobsync has not made'
 ABSENT = {'42P01', '3F000'}
@@ -202,7 +206,7 @@ class BoundedConnection(psycopg.Connection[Any]):
                 ready = yield state
                 # psycopg resumes this ten times a second while nothing comes.
                 if not ready and time.monotonic() >= self.deadline:
-                    raise Expired(f'no answer from the server within the time for this call; {STANDBY_HINT}')
+                    raise Expired(f'no answer from the server within the time for this call; {EXPIRED_HINT}')
                 state = gen.send(ready)
         except StopIteration as end:
             answer: T = end.value

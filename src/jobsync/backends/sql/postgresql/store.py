@@ -282,7 +282,12 @@ class PostgresqlStore(SqlStore):
                 # A COMMIT that announces waits for those of all other databases of the server: all was done but that.
                 before_commit = ['SET LOCAL lock_timeout TO DEFAULT'] if mode is Mode.STRUCTURE else ()
                 transaction = Framed(
-                    connection, self.dialect, raw, partial(self._beginning, mode, raw.deadline - GRACE_SEC), before_commit
+                    connection,
+                    self.dialect,
+                    raw,
+                    partial(self._beginning, mode, raw.deadline - GRACE_SEC),
+                    self.server,
+                    before_commit,
                 )
                 yield transaction
                 transaction.end()

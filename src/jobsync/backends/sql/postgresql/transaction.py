@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from jobsync.backends._common.concerned import announcement
 from jobsync.backends.sql.dialect import Dialect
-from jobsync.backends.sql.postgresql.connection import BoundedConnection
+from jobsync.backends.sql.postgresql.connection import BoundedConnection, in_one_line
 from jobsync.backends.sql.postgresql.ddl import CONCERNED
 from jobsync.backends.sql.store import Busy, SqlTransaction, Statement
 
@@ -34,6 +35,8 @@ class Framed(SqlTransaction):
     raw: BoundedConnection
     beginning: Callable[[bool], Sequence[str]]
     """Given whether the transaction also ends in the message that begins it."""
+    server: object
+    """How messages name the server."""
     before_commit: Sequence[str] = ()
     """Statements in the message of the COMMIT, directly before it."""
 
@@ -94,7 +97,8 @@ class Framed(SqlTransaction):
             if not after and self.raw.closed:
                 # No COMMIT has been sent, so another attempt on another connection writes nothing twice. The server may have
                 # ended the session for any reason, and what it said of that may be lost.
-                raise Busy(f'the connection was lost: {error.orig}') from error
+                said = in_one_line(error.orig) if isinstance(error.orig, psycopg.Error) else error.orig
+                raise Busy(f'{self.server}: the connection was lost: {said}') from error
             raise
 
     def end(self) -> None:

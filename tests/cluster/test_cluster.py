@@ -141,6 +141,19 @@ def test_no_node_at_work(cluster: Cluster, nodes: Nodes, clock: Clock) -> None:
     assert 'no node is at work' in cluster.why('x').verdict
 
 
+def test_a_copy_of_the_store(cluster: Cluster, store: MemoryStore, nodes: Nodes, clock: Clock) -> None:
+    """Nodes that are alive by records that another store has written, as by replication, are not at work in this one."""
+    assert cluster.status()['problems'] == []
+    store.identity = 'another'
+    (problem,) = cluster.status()['problems']
+    assert problem.startswith('the nodes have begun in another store: this is a copy')
+    store.durable = False  # restarted, it is another store without being a copy
+    assert cluster.status()['problems'] == []
+    clock.advance(20)
+    store.durable = True
+    assert cluster.status()['problems'][0] == 'no node is at work'
+
+
 def test_a_task_and_its_owner(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
     """The explanation names the owner, since when and by which rebalance, and that nobody has asked for the task."""
     task = task_of(cluster, 'b')

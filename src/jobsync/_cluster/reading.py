@@ -30,6 +30,16 @@ class ClusterReading:
     snapshot: Snapshot
     assignment: Assignment
     locks: LockReading
+    is_durable: bool
+    """Whether the URL declares a store that keeps its identity when it is restarted."""
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether nodes seem to be at work that have begun in another store than the one that answers.
+
+        To a URL without ``durable`` a server that was restarted is another store, also where all nodes have a URL that says it.
+        """
+        return self.is_durable and bool(self.live) and self.snapshot.store != self.snapshot.timeline.store
 
     def silence_sec(self, node: Node) -> float | None:
         """Return how long ago the node's last heartbeat was, by the store's clock; None once the node has left."""
@@ -166,4 +176,4 @@ class ClusterReader:
             locks = backend.read_locks()
         else:
             locks = last.locks
-        return ClusterReading(settings, snapshot, assignment, locks)
+        return ClusterReading(settings, snapshot, assignment, locks, backend.info.durable)

@@ -20,6 +20,12 @@ from jobsync.rows import ClusterNode, ClusterStatus, HandOver, ItemRow, LockRow,
 __all__ = ['hand_overs', 'item_rows', 'lock_rows', 'node_rows', 'status']
 
 
+_COPY = (
+    'the nodes have begun in another store: this is a copy, in which workers would be another cluster and own all tasks too, or '
+    'it was restored or promoted just now'
+)
+
+
 def node_rows(reading: ClusterReading) -> list[ClusterNode]:
     """Return every node's record with its load, oldest first."""
     leader, drained = reading.snapshot.leader, reading.drained
@@ -170,6 +176,8 @@ def status(reading: ClusterReading) -> ClusterStatus:
 def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterator[str]:
     """Yield what needs attention, the worst first."""
     snapshot, live = reading.snapshot, reading.live
+    if reading.is_copy:
+        yield _COPY
     if not live:
         yield 'no node is at work'
     elif leader is None:

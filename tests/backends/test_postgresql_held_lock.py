@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from tests.job.waiting import wait_until
 from tests.support.harnesses.postgresql import PostgresqlHarness
 from tests.support.servers import PostgresServer
 
+from jobsync import Cluster
 from jobsync.backend import INITIAL
+from jobsync.cli.blockers import examine_blockers
+from jobsync.cli.commands import cli
+from jobsync.cli.folders import DoctorFinding
 from jobsync.errors import BackendUnavailable
 from jobsync.testing import Namespace
 
@@ -62,3 +68,73 @@ def test_a_session_whose_process_is_stopped(harness: PostgresqlHarness) -> None:
         finally:
             os.kill(operator.info.backend_pid, signal.SIGCONT)
         wait_until(heartbeat, 'the session has ended')
+
+
+class Preparing(PostgresServer):
+    """A server on which transactions may be prepared."""
+
+    settings = ('max_prepared_transactions=1',)
+
+
+@pytest.fixture(scope='module')
+def preparing() -> Iterator[Preparing]:
+    with closing(Preparing()) as server:
+        yield server
+
+
+def test_doctor_names_what_keeps_nodes_waiting(preparing: Preparing) -> None:
+    """It names the session that holds the rows of the nodes, and a prepared transaction, and how either ends."""
+    with closing(PostgresqlHarness(preparing)) as harness, Cluster(harness.connect()) as cluster:
+        namespace = Namespace(harness.connect())
+        ref = namespace.join('a')
+        assert list(examine_blockers(cluster)) == []
+        for ending, words in (
+            ('', 'process {pid} of the server (postgres, operator, idle in transaction, whose transaction began '),
+            ("PREPARE TRANSACTION 'forgotten'", "a prepared transaction keeps calls of nodes waiting; there are 'forgotten': "),
+        ):
+            with (
+                ThreadPoolExecutor(1) as pool,
+                closing(
+                    psycopg.connect(preparing.url(socket_only=True), application_name='operator', autocommit=True)
+                ) as operator,
+            ):
+                operator.execute('BEGIN')
+                operator.execute(f'SELECT 1 FROM {harness.schema}.sync_node FOR UPDATE')
+                operator.execute(ending)
+                heartbeat = pool.submit(namespace.beat, ref)
+                found: list[DoctorFinding] = []
+                while not found:
+                    found = list(examine_blockers(cluster, is_silent=True))
+                assert found[0].words.startswith(words.format(pid=operator.info.backend_pid)), found
+                assert 'keeps calls of nodes waiting' in CliRunner().invoke(cli, ['doctor', '--backend', harness.url]).stdout
+                operator.execute("ROLLBACK PREPARED 'forgotten'" if ending else 'ROLLBACK')
+                heartbeat.result()
+            assert list(examine_blockers(cluster)) == []
+
+
+def test_doctor_names_a_session_that_no_call_waits_for_just_now(harness: PostgresqlHarness) -> None:
+    """A session that holds the state is in the way of every change, while heartbeats go on without it."""
+    with Cluster(harness.connect()) as cluster, psycopg.connect(harness.server.url(socket_only=True)) as operator:
+        Namespace(harness.connect())
+        operator.execute(f'SELECT 1 FROM {harness.schema}.sync_state FOR UPDATE')
+        (found,) = examine_blockers(cluster, is_refused=True)
+        assert f'process {operator.info.backend_pid} of the server' in found.words
+
+
+def test_doctor_says_that_commits_wait_for_a_standby(preparing: Preparing) -> None:
+    """It names no session of a node as the one to end."""
+    with closing(PostgresqlHarness(preparing)) as harness, Cluster(harness.connect()) as cluster, ThreadPoolExecutor(1) as pool:
+        namespace = Namespace(harness.connect())
+        ref = namespace.join('a')
+        preparing.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'", 'SELECT pg_reload_conf()')
+        try:
+            heartbeat = pool.submit(namespace.beat, ref)
+            found: list[DoctorFinding] = []
+            while not found:
+                if heartbeat.done():  # before the server had read the setting
+                    heartbeat = pool.submit(namespace.beat, ref)
+                found = list(examine_blockers(cluster, is_refused=True))
+        finally:
+            preparing.psql('ALTER SYSTEM RESET synchronous_standby_names', 'SELECT pg_reload_conf()')
+        heartbeat.result()
+    assert ['commits wait for a synchronous standby' in each.words for each in found] == [True]

@@ -17,6 +17,7 @@ from rich.text import Text
 from jobsync._core.counting import counted
 from jobsync._core.records import LockEdit, LockFilter
 from jobsync._core.redact import cut_repr
+from jobsync.cli.blockers import examine_blockers
 from jobsync.cli.common import ATTENTION, absence, other_namespaces, reading_command, with_kind
 from jobsync.cli.folders import DoctorFinding, examine_folders
 from jobsync.cli.output import age, console, plain, print_json
@@ -92,7 +93,9 @@ def _examine(cluster: Cluster) -> Iterator[DoctorFinding]:
         yield DoctorFinding('warn', 'latency', f'{words}: more than a quarter of the shortest timeout, {min(leases):g} s')
     else:
         yield DoctorFinding('ok', 'latency', words)
-    yield _rights(cluster)
+    rights = _rights(cluster)
+    yield rights
+    yield from examine_blockers(cluster, is_refused=rights.verdict == 'bad', is_silent=bool(status['silent']))
     yield from _tried('clocks', _clock(cluster))
     if times := status['timeline']:
         words = f'the store has gone back in time, or total_tokens or hash_function was changed ({counted(times, "time")})'

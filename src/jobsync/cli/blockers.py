@@ -1,0 +1,83 @@
+"""What ``jobsync doctor`` finds of sessions of PostgreSQL that keep the calls of nodes waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from jobsync.cli.folders import DoctorFinding
+from jobsync.cli.output import age
+from jobsync.cluster import Cluster
+from jobsync.errors import JobsyncError
+
+__all__ = ['examine_blockers']
+
+_WATCH_SEC, _QUIET_SEC, _LOOK_SEC, _LONG_SEC = 3.0, 0.3, 0.1, 1.0
+"""For how long to look, and if there is no sign of trouble; how often; and for how long a session must be in the way: a call of a
+node is so for a moment."""
+_BLOCKERS = """
+WITH tables AS (SELECT to_regclass(name)::oid AS oid FROM unnest(CAST(:tables AS text[])) AS name),
+    waiting AS (SELECT DISTINCT pid FROM pg_catalog.pg_locks WHERE NOT granted),
+    ours AS (
+        SELECT DISTINCT waiting.pid FROM waiting JOIN pg_catalog.pg_locks USING (pid) WHERE relation IN (SELECT oid FROM tables)
+    ),
+    found AS (
+        SELECT unnest(pg_blocking_pids(pid)) AS pid FROM ours
+        UNION SELECT coalesce(pid, 0) FROM pg_catalog.pg_locks
+        WHERE :refused AND granted AND mode <> 'AccessShareLock' AND relation IN (SELECT oid FROM tables)
+    )
+SELECT pid, usename, application_name, state, extract(epoch FROM now() - xact_start)::float8, wait_event = 'SyncRep'
+FROM found LEFT JOIN pg_catalog.pg_stat_activity USING (pid) WHERE pid NOT IN (SELECT pid FROM waiting)
+"""
+_PREPARED = 'SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = current_database() ORDER BY prepared LIMIT 3'
+
+
+def examine_blockers(cluster: Cluster, *, is_refused: bool = False, is_silent: bool = False) -> Iterator[DoctorFinding]:
+    """Yield a finding for each session that keeps calls of nodes waiting, for prepared transactions, and for commits that wait.
+
+    Args:
+        cluster: The cluster.
+        is_refused: Whether a write was refused: then a session that holds a lock is in the way, though no call waits just now.
+        is_silent: Whether nodes are silent.
+    """
+    backend: Any = cluster._backend
+    if (
+        backend.info.name != 'postgresql' or (tables := getattr(backend, 'tables', None)) is None
+    ):  # one that wraps another has none
+        return
+    values = {'tables': [*tables.values()], 'refused': is_refused}
+    with contextlib.suppress(JobsyncError, sa.exc.SQLAlchemyError), contextlib.closing(backend.connection()) as connection:
+        rows = _blockers(connection, values, _WATCH_SEC if is_refused or is_silent else _QUIET_SEC)
+        if any(waits for *_, waits in rows):
+            words = (
+                'commits wait for a synchronous standby that is away: bring it back, or take it out of synchronous_standby_names'
+            )
+            yield DoctorFinding('bad', 'waiting', words)
+        for pid, user, program, state, seconds, waits in rows:
+            if not pid:
+                names = ', '.join(repr(gid) for (gid,) in connection.execute(sa.text(_PREPARED)))
+                words = f'a prepared transaction keeps calls of nodes waiting; there are {names}: ROLLBACK PREPARED ends one'
+                yield DoctorFinding('bad', 'waiting', words)
+            elif not waits:
+                since = '' if seconds is None else f', whose transaction began {age(seconds)} ago'
+                who = f'process {pid} of the server ({user}, {program or "no name"}, {state or "state not known"}{since})'
+                words = f'{who} keeps calls of nodes waiting: SELECT pg_terminate_backend({pid}) ends it'
+                yield DoctorFinding('bad', 'waiting', words)
+
+
+def _blockers(connection: sa.Connection, values: dict[str, Any], quiet_sec: float) -> list[tuple[Any, ...]]:
+    """Return the sessions that are in the way for long."""
+    first = dict[int, float]()
+    begun = time.monotonic()
+    while (now := time.monotonic()) < begun + (_WATCH_SEC if first else quiet_sec):
+        rows = [tuple(row) for row in connection.execute(sa.text(_BLOCKERS), values)]
+        for pid, *_ in rows:
+            first.setdefault(pid, now)
+        if long := [row for row in rows if now - first[row[0]] >= _LONG_SEC]:
+            return long
+        time.sleep(_LOOK_SEC)
+    return []

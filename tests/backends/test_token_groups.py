@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from itertools import chain
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +47,16 @@ def test_each_token_is_as_the_last_layer_has_it(given_layers: list[tuple[TokenGr
     assert all(list(group.tokens) == sorted(group.tokens) for group in found)
     assert all(group.tokens for group in found)
     assert len({(group.owner, group.target, group.home, group.version) for group in found}) == len(found)
+
+
+@pytest.mark.parametrize('tokens', [[0, 9, 2], [1, 1, 3, 3, 5], [1, 3, 2, 4], [3, 2, 1, 3]])
+def test_tokens_that_do_not_rise(tokens: list[int]) -> None:
+    """Of the commits before, a later one hides no token but its own, in whatever order it has these."""
+    earlier = TokenGroup(array('i', range(TOTAL)), 'b', version=1)
+    found = latest([TokenGroup(array('i', [TOTAL]), 'c'), TokenGroup(array('i', tokens), 'a', version=2), earlier])
+    expected = dict.fromkeys(range(TOTAL), ('b', None, None, 1)) | dict.fromkeys(tokens, ('a', None, None, 2))
+    assert rows_of(found) == {TOTAL: ('c', None, None, 0), **expected}
+    assert sum(len({*group.tokens}) for group in found) == TOTAL + 1
 
 
 @given(layers(), st.lists(st.integers(0, TOTAL)))

@@ -17,7 +17,7 @@ from tests.core.builders import Scene, member, ref, revision
 from jobsync._core.agent.ownership import Ownership
 from jobsync._core.assignment import Assignment, Changes, TokenGroup
 from jobsync._core.records import NOBODY
-from jobsync._core.tokens import NO_TARGETS, Column, both, rising, without
+from jobsync._core.tokens import NO_TARGETS, Column, both, is_run, rising, without
 
 T = TypeVar('T')
 TOTAL = 30
@@ -85,6 +85,42 @@ def test_a_column_has_what_was_written(steps: list[tuple[list[int], int]], is_sh
             expected[token] = value
         assert column.values.tolist() == expected
     assert not is_shared or given_values.tolist() == [*range(TOTAL)]
+
+
+DAMAGED = [
+    [1] * 8 + [2],
+    [1] * 9,
+    [0, 1, 2, 3, 9, 9, 9, 7],
+    [0, 9, 2, 3, 4, 5, 6, 7],
+    [9, 8, 7, 6, 5, 4, 3, 2],
+    [2, 9, 8, 7, 6, 5, 4, 3, 2, 10],
+]
+
+
+@pytest.mark.parametrize('tokens', DAMAGED)
+@pytest.mark.parametrize('make', [lambda tokens: array('i', tokens), list, tuple])
+def test_tokens_that_do_not_rise(make: Callable[[list[int]], list[int]], tokens: list[int]) -> None:
+    """Each has the value, no other token is written to, and the table stays as long as the pool."""
+    group = TokenGroup(make(tokens), 'b', 'c', 'd', 2)
+    whole = Assignment.empty(TOTAL).apply(Changes(revision(1), None, {}, (TokenGroup(range(TOTAL), 'a', None, 'a', 1),), ()))
+    for after in (
+        Assignment.empty(TOTAL).apply(Changes(revision(2), None, {}, (group,), ())),
+        whole.apply(Changes(revision(2), revision(1), {}, (group,), ())),
+    ):
+        assert {len(column) for column in (after.owner, after.home, after.since, after.targets.at)} == {TOTAL}
+        assert list(after.owned_by('b')) == sorted({*tokens}) == list(after.targets)
+        assert [token for token in range(TOTAL) if after.row(token).version == 2] == sorted({*tokens})
+
+
+@given(st.one_of(some_tokens, st.lists(st.integers(-3, TOTAL), max_size=9)), st.integers(0, 3 * 2**19))
+def test_runs(tokens: list[int], start: int) -> None:
+    """Only each number from the first to the last, once and in this order, is a run, whatever the highest number is."""
+    shifted = [token + start for token in tokens]
+    is_one = bool(shifted) and shifted[0] >= 0 and shifted == [*range(shifted[0], shifted[0] + len(shifted))]
+    assert is_run(array('i', shifted)) == is_one
+    assert is_run(shifted) <= is_one
+    if is_one:
+        assert is_run(range(shifted[0], shifted[-1] + 1))
 
 
 def test_a_column_is_copied_when_a_value_changes() -> None:

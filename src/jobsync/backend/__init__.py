@@ -91,7 +91,7 @@ from jobsync._core.records import (
     lock_key,
 )
 from jobsync._core.redact import redact_url, safe_repr
-from jobsync._core.tokens import rising
+from jobsync._core.tokens import is_run, rising
 from jobsync._event_log import Diverted, EventLogger
 from jobsync.backend._declarations import BackendInfo, BackendOptions, Reach, Space
 from jobsync.backend._protocol import Backend
@@ -144,6 +144,7 @@ __all__ = [
     'check_guard',
     'check_nodes',
     'evicted',
+    'is_run',
     'lock_key',
     'members_after',
     'redact_url',

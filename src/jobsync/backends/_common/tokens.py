@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from jobsync.backend import TokenGroup, rising
+from jobsync.backend import TokenGroup, is_run, rising
 
 __all__ = ['latest', 'only', 'packed_groups', 'unpacked_groups']
 
@@ -57,17 +57,18 @@ def latest(newest_first: Iterable[TokenGroup]) -> tuple[TokenGroup, ...]:
         first, end = tokens[0], tokens[-1] + 1
         if end > len(taken):
             taken.extend(bytes(end - len(taken)))
-        if end - first == size:
+        if is_run(tokens):
             if taken.find(1, first, end) >= 0:
                 if taken.find(0, first, end) < 0:
                     continue
                 group = _without(group, taken[first:end])
             taken[first:end] = _TAKEN * size
         else:
-            if any(map(taken.__getitem__, tokens)):
-                group = _without(group, bytes(map(taken.__getitem__, tokens)))
-                if not group.tokens:
+            mask = bytes(map(taken.__getitem__, tokens))
+            if 1 in mask:
+                if 0 not in mask:
                     continue
+                group = _without(group, mask)
             for token in group.tokens:
                 taken[token] = 1
         rows.setdefault((group.owner, group.target, group.home, group.version), []).append(group)
@@ -76,7 +77,8 @@ def latest(newest_first: Iterable[TokenGroup]) -> tuple[TokenGroup, ...]:
 
 def _without(group: TokenGroup, taken: bytes | bytearray) -> TokenGroup:
     """Return the group without those of its tokens that are taken, by a mask of these tokens."""
-    return attrs.evolve(group, tokens=array('i', compress(group.tokens, taken.translate(_OPPOSITE))))
+    tokens = array('i', compress(group.tokens, taken.translate(_OPPOSITE)))
+    return TokenGroup(tokens, group.owner, group.target, group.home, group.version)
 
 
 def _joined(parts: Sequence[TokenGroup]) -> TokenGroup:

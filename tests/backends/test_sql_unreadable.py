@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -153,6 +154,20 @@ class TestAllTheSame:
         harness.execute('UPDATE sync_state SET last_lock = 0')
         namespace.lock('y')
         assert namespace.locks()['y'].id == 1
+
+    def test_a_version_that_is_gone_from_the_list(self, harness: SqlHarness) -> None:
+        """Who reads what came after a version before it has every token as the last commit wrote it."""
+        namespace = Namespace(harness.connect())
+        ref = namespace.leader()
+        namespace.commit(ref, TokenGroup(range(SETTINGS.total_tokens), 'a'))
+        before = namespace.assignment()
+        namespace.commit(ref, TokenGroup([1, 2], 'b'))
+        namespace.commit(ref, TokenGroup([2, 3], 'c'))
+        ((listed,),) = harness.query('SELECT builds_on FROM sync_state')
+        *versions, _, last = json.loads(listed)
+        harness.execute(f"UPDATE sync_state SET builds_on = '{json.dumps([*versions, last])}'")
+        after = before.apply(namespace.backend.read_assignment(before.version))
+        assert [after.row(token).owner for token in range(5)] == ['a', 'b', 'c', 'c', 'a']
 
     @pytest.mark.parametrize('table', ['claim', 'audit', 'rebalance'])
     def test_trails(self, kind: str, harness: SqlHarness, table: str) -> None:

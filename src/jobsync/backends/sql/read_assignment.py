@@ -201,7 +201,9 @@ def read_changes(tx: SqlTransaction, since: Revision, commits: Collection[int]) 
             if listed:
                 pins[revision] = numbers(listed, 'q')
 
-    groups = latest(written()) if len(commits) > 1 else tuple(written())
+    # t=0  an operator deletes a revision from ``builds_on``, and so one commit is listed where the rows of two are read
+    # t=1  the reader writes the groups in the order given: with the latest first a token would be as the earlier commit has it
+    groups = latest(written()) if len(commits) > 1 else tuple(written())[::-1]
     # t=0  a table that was made UNLOGGED is empty after a crash, or a restore without triggers has cleared it
     # t=1  node a reads a difference that says nothing of its token 42, which has passed to b: both would work on it
     if not logged >= set(commits):

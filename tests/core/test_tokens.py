@@ -18,6 +18,7 @@ from jobsync._core.agent.ownership import Ownership
 from jobsync._core.assignment import Assignment, Changes, TokenGroup
 from jobsync._core.records import NOBODY
 from jobsync._core.tokens import NO_TARGETS, Column, both, is_run, rising, without
+from jobsync.errors import TimelineChanged
 
 T = TypeVar('T')
 TOTAL = 30
@@ -110,6 +111,14 @@ def test_tokens_that_do_not_rise(make: Callable[[list[int]], list[int]], tokens:
         assert {len(column) for column in (after.owner, after.home, after.since, after.targets.at)} == {TOTAL}
         assert list(after.owned_by('b')) == sorted({*tokens}) == list(after.targets)
         assert [token for token in range(TOTAL) if after.row(token).version == 2] == sorted({*tokens})
+
+
+@pytest.mark.parametrize('tokens', [[-3], [-3, 4], [-2, -1, 0], [TOTAL], [4, TOTAL]])
+def test_tokens_that_the_pool_does_not_have(tokens: list[int]) -> None:
+    """They are refused: a number below 0 would be written from the end of the table."""
+    found = Changes(revision(1), None, {}, (TokenGroup(array('i', tokens), 'b'),), ())
+    with pytest.raises(TimelineChanged, match=rf'has a token (-\d|{TOTAL}), and the pool has {TOTAL}$'):
+        Assignment.empty(TOTAL).apply(found)
 
 
 @given(st.one_of(some_tokens, st.lists(st.integers(-3, TOTAL), max_size=9)), st.integers(0, 3 * 2**19))

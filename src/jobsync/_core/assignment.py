@@ -162,7 +162,7 @@ class Assignment:
     def apply(self, changes: Changes) -> Assignment:
         """Return the assignment after ``changes``, which must be complete or build on exactly this version.
 
-        Raises ``TimelineChanged`` if they name tokens beyond the pool: other settings have taken the place of this node's.
+        Raises ``TimelineChanged`` if they name tokens outside of the pool: other settings have taken the place of this node's.
         """
         if changes.base not in (None, self.version):
             raise ValueError(f'changes build on {changes.base}, not on {self.version}')
@@ -173,8 +173,9 @@ class Assignment:
         has_homes = start is self and 0 in mask_of(start.home, UNOWNED, len(start.names))
         for group in changes.groups:
             tokens, name, home_name = group.tokens, group.owner, group.home
-            if tokens and tokens[-1] >= total:
-                raise TimelineChanged(f'the assignment has a token {tokens[-1]}, and the pool has {total}')
+            if tokens and (tokens[0] < 0 or tokens[-1] >= total):
+                beyond = tokens[0] if tokens[0] < 0 else tokens[-1]
+                raise TimelineChanged(f'the assignment has a token {beyond}, and the pool has {total}')
             owner.write(tokens, UNOWNED if name is None else position(name, len(positions)))
             if home_name is not None or has_homes:
                 home.write(tokens, UNOWNED if home_name is None else position(home_name, len(positions)))

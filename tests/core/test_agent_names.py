@@ -88,6 +88,27 @@ def test_a_late_heartbeat_of_a_dead_run_is_no_life() -> None:
     assert carried_out + 15.0 <= bench.now < carried_out + 16.0
 
 
+def test_each_run_of_a_node_counts_the_heartbeats_under_its_name_anew() -> None:
+    """Two runs of others, each of which was killed with one heartbeat under way, are not one that is alive."""
+    bench = Bench()
+    (former,) = bench.cluster('a')
+    under_way = bench.catch(former, commands.Heartbeat)
+    agent = restarted(bench, former)
+    bench.run(3.0)
+    bench.perform(under_way.call)
+    bench.run_until(lambda: agent.phase is Phase.MEMBER)
+    bench.cut_off(agent)
+    rival = bench.start('a')
+    bench.run_until(lambda: rival.phase is Phase.MEMBER)
+    under_way = bench.catch(rival, commands.Heartbeat)
+    bench.kill(rival)
+    bench.cut.clear()
+    bench.run(8.0)
+    assert agent.phase is Phase.REGISTERING
+    bench.perform(under_way.call)
+    bench.run_until(lambda: agent.phase is Phase.MEMBER)
+
+
 def test_a_newcomer_owns_nothing_while_it_watches() -> None:
     """Until the name is its own, a node has no lease."""
     bench = Bench()
@@ -110,6 +131,20 @@ def test_a_time_in_which_the_watch_was_blind_is_no_silence() -> None:
     seeing = bench.now
     bench.run_until(lambda: newcomer.phase is Phase.MEMBER)
     assert seeing + 10.0 <= bench.now < seeing + 12.0
+
+
+def test_a_reading_that_took_long_is_no_silence() -> None:
+    """No call has failed: both processes may have been suspended with their machine, and the newcomer's goes on first."""
+    bench = Bench()
+    (former,) = bench.cluster('a')
+    newcomer = restarted(bench, former)
+    bench.run(5.0)
+    caught = bench.catch(newcomer, commands.Register)
+    bench.run(12.0)
+    seeing = bench.now
+    bench.deliver(caught)
+    bench.run_until(lambda: newcomer.phase is Phase.MEMBER)
+    assert seeing + 8.0 <= bench.now < seeing + 11.0
 
 
 def test_an_outage_costs_nobody_its_name() -> None:
@@ -177,7 +212,7 @@ def test_a_record_stays_small_however_often_its_node_starts_over() -> None:
     for _ in range(150):
         former = agent.ref.incarnation
         bench.answer(bench.catch(agent, commands.Heartbeat), Evicted('no longer registered'))
-        bench.run_until(lambda: agent.phase is Phase.MEMBER)
+        bench.run_until(lambda: agent.phase is Phase.MEMBER, within=10.0)  # it knows the one before to be over
     assert former in bench.record('a').replaces
     assert len(bench.record('a').replaces) <= 100
 

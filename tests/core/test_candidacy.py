@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 
@@ -143,6 +145,31 @@ def test_failures_with_a_commit_between_them_are_two() -> None:
     assert candidacy.has_failed(200.0 + TIMEOUT)
 
 
+def test_what_has_failed_and_is_needed_no_more_counts_no_more() -> None:
+    """The calls that follow are slow, each by itself: a timeout from one to the next would have every leader step back."""
+    candidacy = Candidacy(TIMEOUT)
+    candidacy.begin_work(0.0)
+    candidacy.note_failure()
+    candidacy.rest()
+    candidacy.excuse(1.0)
+    assert candidacy.stuck_at == math.inf
+    candidacy.begin_work(100.0)
+    candidacy.note_step()
+    candidacy.begin_work(110.0)
+    assert candidacy.stuck_at == 110.0 + TIMEOUT
+
+
+def test_a_node_that_has_stepped_back_begins_anew() -> None:
+    """In its pause it does not step back once more, and after it the first commit that fails is nothing to step back for."""
+    candidacy = Candidacy(TIMEOUT)
+    assert [candidacy.has_failed(now) for now in (0.0, TIMEOUT)] == [False, True]
+    back_at = candidacy.step_back(TIMEOUT)
+    assert candidacy.note_success(back_at, committed=False)
+    assert [candidacy.has_failed(back_at + late) for late in (1.0, TIMEOUT, TIMEOUT + 1.0)] == [False, False, True]
+    candidacy.step_back(back_at + TIMEOUT + 1.0)
+    assert not any(candidacy.has_failed(back_at + late) for late in (TIMEOUT + 2.0, 3 * TIMEOUT))
+
+
 def test_a_follower_that_cannot_read_is_passed_over() -> None:
     """The next in line is no candidate either: the one after it leads."""
     bench = Bench()
@@ -200,6 +227,7 @@ def test_a_node_stands_again_once_its_record_says_so() -> None:
     assert not candidacy.stands
     candidacy.note_published(False)
     assert candidacy.note_success(40.0, committed=False)
+    candidacy.note_published(False)  # a heartbeat that was under way
     assert not candidacy.stands
     candidacy.note_published(True)
     assert candidacy.stands

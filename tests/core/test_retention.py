@@ -11,7 +11,8 @@ from tests.core.bench import AWAY, TASKS, Bench, Made
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
-from jobsync._core.records import Audit, HistoryKind
+from jobsync._core.agent.events import LogMessage
+from jobsync._core.records import Audit, HistoryKind, Purged
 from jobsync.errors import BackendUnavailable
 
 DAY = dt.date(2026, 3, 2)
@@ -58,6 +59,20 @@ def test_the_history_has_at_most_a_fifth_more_than_it_keeps() -> None:
 
 
 SECOND = dt.timedelta(seconds=1)
+
+
+def test_each_sweep_tells_how_much_it_has_deleted() -> None:
+    """In all its portions, and no other sweep's."""
+    bench = Bench()
+    (leader,) = bench.cluster('a', **KEEP)
+    for items in (['1', '2', '3'], ['4', '5']):
+        bench.backend.append_claims(leader.ref, items, DAY)
+        bench.backend.append_audits('a', items, DAY)
+        bench.run(1.3 * WINDOW_SEC)
+    texts = [event.text for event in leader.events if isinstance(event, LogMessage) and event.text.startswith('deleted')]
+    told = [int(text.split()[1]) for text in texts]
+    assert len(told) >= 2
+    assert sum(told) == sum(one.answer.deleted for one in purges(bench, leader) if isinstance(one.answer, Purged)) >= 10
 
 
 def test_sweeps_are_rare_when_there_is_nothing_to_delete() -> None:

@@ -118,6 +118,32 @@ def test_one_that_stirs_at_the_last_moment_is_seen_by_the_store() -> None:
     assert bench.record('a').state is NodeState.JOINED
 
 
+def test_one_that_stirs_in_the_last_reading_is_not_dead() -> None:
+    """It was paused for its timeout, and goes on: what it has sent since is no part of its silence."""
+    bench = Bench()
+    (agent,) = bench.cluster('a')
+    bench.cut_off(agent)
+    stranger = start_other(bench, 'b')
+    bench.run(14.0)
+    caught = bench.catch(stranger, commands.TakeSnapshot)
+    bench.cut.clear()
+    bench.run(2.0)
+    bench.deliver(caught)
+    bench.run(20.0)
+    assert isinstance(stranger.failure, ConfigMismatch)
+    assert agent.phase is Phase.MEMBER
+
+
+def test_a_cluster_that_leaves_meanwhile_is_waited_for_no_more() -> None:
+    """Nobody is registered any more, so there is nobody to watch."""
+    bench = crashed('a', 'b')
+    stranger = start_other(bench, 'c')
+    bench.run(5.0)
+    for node in bench.backend.snapshot().nodes:
+        bench.backend.deregister(node.ref)
+    bench.run_until(lambda: stranger.phase is Phase.MEMBER, within=2.0)
+
+
 def test_one_that_leaves_meanwhile_is_waited_for_no_more() -> None:
     """The others are, from when they were first read."""
     bench = Bench()
@@ -201,6 +227,17 @@ def test_a_timeline_with_other_settings_is_one_that_was_seen() -> None:
     wiped = bench.now
     bench.run_until(lambda: not stranger.lease.ownership.is_empty)
     assert bench.now >= wiped + 15.0
+
+
+def test_a_cluster_of_a_namespace_that_was_made_anew_is_joined() -> None:
+    """Its first timeline has the number of the one that the newcomer began to watch, and the newcomer's own settings."""
+    bench = crashed('a')
+    stranger = start_other(bench, 'b')
+    bench.run(0.5)
+    bench.store.wipe(keep_schema=False)
+    first = start_other(bench, 'c')
+    bench.run(60.0)
+    assert (first.is_settled, stranger.is_settled) == (True, True)
 
 
 def test_a_cluster_that_was_left_in_good_order_is_not_waited_for() -> None:

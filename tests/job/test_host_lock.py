@@ -159,6 +159,48 @@ def test_a_folder_of_others_is_not_used(tmp_path: Path) -> None:
         HostFolder(str(tmp_path / 'absent')).hold('run')
 
 
+def test_a_folder_of_another_user_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may use every folder: what another user has put there says nothing of root's workers."""
+    folder = HostFolder(str(tmp_path))
+    with holder(tmp_path, 'x') as (process, _):
+        kill(process)
+    assert folder.examine('x').verdict is LockVerdict.OVER
+    another = os.geteuid() + 1
+    monkeypatch.setattr(os, 'geteuid', lambda: another)
+    assert folder.examine('x').verdict is LockVerdict.UNPROVABLE
+    assert folder.incarnations() == frozenset()
+
+
+def test_what_is_in_the_place_of_its_file_goes(tmp_path: Path) -> None:
+    """As where the folder was restored from a copy under the process, which makes its file again."""
+    folder = HostFolder(str(tmp_path))
+    folder.hold('x').release()
+    (folder_in(tmp_path) / 'x').touch()
+    lock = folder.hold('x')
+    assert folder.examine('x').verdict is LockVerdict.HELD
+    lock.release()
+
+
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    """A worker that holds its lock and tries those of others, for months, has no file more than before."""
+    folder, descriptors = HostFolder(str(tmp_path)), Path('/proc/self/fd')
+    with holder(tmp_path, 'over') as (process, _), holder(tmp_path, 'held'):
+        kill(process)
+        (folder_in(tmp_path) / 'unprovable').touch()
+        before = len(list(descriptors.iterdir()))
+        folder.check()
+        lock = folder.hold('x')
+        os.utime(folder_in(tmp_path) / 'held', (0, 0))  # tried by the next that holds a lock
+        another = folder.hold('y')
+        verdicts = [folder.examine(name).verdict for name in ('over', 'held', 'unprovable', 'absent')]
+        folder.incarnations()
+        folder.discard('over')
+        assert len(list(descriptors.iterdir())) == before
+        assert verdicts == [LockVerdict.OVER, LockVerdict.HELD, LockVerdict.UNPROVABLE, LockVerdict.ABSENT]
+        lock.release()
+        another.release()
+
+
 def test_a_folder_made_with_another_umask(tmp_path: Path) -> None:
     """A umask that takes the right to search from folders (0177, for secret files) makes none that this user cannot use."""
     before = os.umask(0o177)
@@ -179,11 +221,12 @@ def test_observers_do_not_keep_each_other_from_a_proof(tmp_path: Path) -> None:
         assert verdict(tmp_path, 'x') is LockVerdict.OVER
 
 
-def test_an_id_of_a_process_that_is_no_number(tmp_path: Path) -> None:
-    """It was edited: the lock is held by a process that is not known."""
+@pytest.mark.parametrize('said', [{'pid': 'edited'}, {'in': 'pid:[1]'}], ids=['edited', 'another namespace'])
+def test_an_id_that_means_no_process_here(tmp_path: Path, said: dict[str, str]) -> None:
+    """The lock is held by a process that is not known."""
     with holder(tmp_path, 'x'):
         file = folder_in(tmp_path) / 'x'
-        file.write_text(json.dumps(json.loads(file.read_text()) | {'pid': 'edited'}))
+        file.write_text(json.dumps(json.loads(file.read_text()) | said))
         assert HostFolder(str(tmp_path)).examine('x') == LockFinding(LockVerdict.HELD)
 
 
@@ -377,15 +420,16 @@ def test_a_working_directory_that_was_removed(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_old_file_of_a_run_that_is_over_is_deleted(tmp_path: Path) -> None:
-    """Another process of the user deletes it in time; the file of a process that lives, however old, stays."""
-    with holder(tmp_path, 'old') as (process, _), holder(tmp_path, 'living'):
-        kill(process)
+    """Another process of the user deletes it in time; that of a process that lives, however old, stays, and a new proof."""
+    with holder(tmp_path, 'old') as (first, _), holder(tmp_path, 'new') as (second, _), holder(tmp_path, 'living'):
+        kill(first)
+        kill(second)
         for name in ('old', 'living'):
             os.utime(folder_in(tmp_path) / name, (0, 0))
         lock = HostFolder(str(tmp_path)).hold('run')
-        assert {file.name for file in folder_in(tmp_path).iterdir()} == {'living', 'run'}
+        assert {file.name for file in folder_in(tmp_path).iterdir()} == {'new', 'living', 'run'}
         lock.release()
-        assert {file.name for file in folder_in(tmp_path).iterdir()} == {'living'}
+        assert {file.name for file in folder_in(tmp_path).iterdir()} == {'new', 'living'}
 
 
 # --- the thread --------------------------------------------------------------------------------------------------------------

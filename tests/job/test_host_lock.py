@@ -756,6 +756,16 @@ def test_a_file_that_goes_is_made_again(tmp_path: Path, monkeypatch: pytest.Monk
     observer.watch.close(has_left=True)
 
 
+def test_only_a_proof_shows_that_the_owner_of_a_name_is_over(tmp_path: Path) -> None:
+    """Its process may be on another host, where its file is: the name of a living node would be taken at once."""
+    watch = DeathWatch('m', str(tmp_path), lambda _: None)
+    with holder(tmp_path, 'over') as (process, _), holder(tmp_path, 'held'):
+        kill(process)
+        (folder_in(tmp_path) / 'unprovable').touch()
+        names = ('over', 'held', 'unprovable', 'absent')
+        assert [watch.is_over(NodeRef('x', name)) for name in names] == [True, False, False, False]
+
+
 def test_a_node_that_could_not_leave_keeps_its_lock(tmp_path: Path) -> None:
     """The lock ends with the process, or once the node has left in good order."""
     observer = Observer(tmp_path)

@@ -725,7 +725,7 @@ def test_no_descriptor_stays_behind(tmp_path: Path) -> None:
 
 
 def test_a_thread_that_is_woken_again_and_again_before_its_turn(tmp_path: Path) -> None:
-    """What wakes it has the lock of the node, and neither waits nor fails: once is enough."""
+    """What wakes it has the lock of the node, and neither waits nor fails: once is enough. Awake, it takes note of all."""
     watch = DeathWatch('m', str(tmp_path), lambda _: None)
     watch.start(lambda *_: None)
 
@@ -737,6 +737,12 @@ def test_a_thread_that_is_woken_again_and_again_before_its_turn(tmp_path: Path) 
     changes.start()
     changes.join(120)
     assert not changes.is_alive()
+    assert watch._alarm is not None
+    alarm = select.poll()
+    alarm.register(watch._alarm[0].number, select.POLLIN)
+    for _ in range(100):
+        watch._sleep(0.0)
+    assert alarm.poll(0) == []  # or it would never sleep again
     watch._end()
 
 

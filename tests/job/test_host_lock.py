@@ -512,9 +512,11 @@ def test_one_that_is_behind_newer_members_is_watched_no_more(tmp_path: Path, obs
             stack.enter_context(holder(tmp_path, name))
         observer.see('m', 'p', 'q')
         observer.watches('p', 'q')
+        before = len(wakers())
         observer.see('m', 'n', 'p', 'q')
         observer.watches('n', 'p')
         assert {ref.name for ref in observer.watch._watched} == {'n', 'p'}
+        assert len(wakers()) == before
 
 
 def test_a_file_that_comes_later_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,6 +70,16 @@ def test_what_counts_as_progress(way: str) -> None:
         WAYS[way](job)
 
 
+def test_a_turn_that_is_tested_counts_as_progress() -> None:
+    """The body of a turn may go on for months, and asks for no other task: ``while turn``."""
+    with Store('memory://').job('of-turn') as job, job.singleton('x') as turn:
+        for _ in range(2):
+            with marked(job):
+                assert turn
+        with marked(job):
+            assert turn.wait(0)
+
+
 @pytest.mark.any_store
 def test_what_does_not_count(store: Store) -> None:
     """Reading the state of the node or of the cluster."""
@@ -143,5 +153,51 @@ def test_an_asynchronous_loop_that_waits_for_its_source_makes_progress(store: St
                     await asyncio.sleep(0.01)
             source.put_nowait(owned_tasks(job)[0])
             await loop
+
+    asyncio.run(work())
+
+
+def place_of_another(job: Job) -> str:
+    """The name of a place that another node holds."""
+    return next(name for name in map(str, range(1000)) if not job.can_claim_task(f'singleton:{name}'))
+
+
+@pytest.mark.any_store
+def test_a_loop_that_waits_for_its_turn_makes_progress(store: Store) -> None:
+    """Another node has the place, for however long; what this one owns beside it stays with it."""
+    with store.job('a') as a, store.job('b') as b:
+        wait_until(lambda: len(a.my_tokens) == len(b.my_tokens) == TOKENS // 2, 'both have their share')
+        name = place_of_another(a)
+        thread = threading.Thread(target=lambda: list(a.singleton(name)))
+        thread.start()
+        lease = a._session.lease
+        assert lease is not None
+        for _ in range(2):
+            lease.has_progressed = False
+            wait_until(lambda: lease.has_progressed, 'the loop makes progress')
+        a.__exit__(None, None, None)
+        thread.join(120)
+        assert not thread.is_alive()
+
+
+@pytest.mark.any_store
+def test_an_asynchronous_loop_that_waits_for_its_turn_makes_progress(store: Store) -> None:
+    """So too on an event loop."""
+
+    async def work() -> None:
+        with store.job('b') as b:
+            async with store.async_job('a') as job:
+                a = job._job
+                while not len(a.my_tokens) == len(b.my_tokens) == TOKENS // 2:
+                    await asyncio.sleep(0.01)
+                turns = aiter(job.singleton(place_of_another(a)))
+                loop = asyncio.ensure_future(anext(turns, None))
+                lease = a._session.lease
+                assert lease is not None
+                for _ in range(2):
+                    lease.has_progressed = False
+                    while not lease.has_progressed:
+                        await asyncio.sleep(0.01)
+            assert await loop is None
 
     asyncio.run(work())

@@ -209,6 +209,16 @@ def test_a_loop_before_the_block_is_refused(store: Store) -> None:
         pass
 
 
+def test_a_turn_before_the_block_is_refused(store: Store) -> None:
+    """It could not last: the place may be any node's."""
+    job = store.job('a')
+    place = job.singleton('x')
+    with pytest.raises(JobsyncError, match='outside its with block'):
+        place.__enter__()
+    with job, place as turn:
+        assert turn
+
+
 def test_a_loop_ends_with_the_job(store: Store) -> None:
     """Leaving waits for the body of another thread, which sees that its turn is over; later loops have no turn."""
     with store.job('a') as job:
@@ -406,10 +416,15 @@ def test_the_wrong_form_is_refused() -> None:
 
 
 def test_a_fork_has_no_turn(store: Store) -> None:
-    """In a child process a singleton is refused."""
+    """In a child process a singleton is refused, and one from before the fork as well."""
     with store.job('a') as job:
+        before = job.singleton('x')
         pid = job._session._pid
         job._session._pid = -1
         with pytest.raises(WrongProcess):
             job.singleton('x')
+        with pytest.raises(WrongProcess):
+            before.__enter__()
         job._session._pid = pid
+        with before as turn:
+            assert turn

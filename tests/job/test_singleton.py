@@ -108,6 +108,23 @@ def test_a_turn_is_over_with_its_body_on_an_event_loop(store: Store) -> None:
     asyncio.run(work())
 
 
+def test_a_turn_is_over_before_its_place_is_free(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker may take the place at that moment, and a thread that the body has started may test the turn."""
+    with store.job('a') as job:
+        place, seen = job.singleton('x'), list[bool]()
+        give_back = place._place.give_back
+
+        def noted() -> None:
+            seen.append(bool(turn))
+            give_back()
+
+        with place as turn:
+            monkeypatch.setattr(place._place, 'give_back', noted)
+            assert turn
+        assert seen
+        assert not any(seen)
+
+
 def test_a_hand_over_waits_for_the_body(store: Store) -> None:
     """Requested to give the place up, the turn is over at once, and the next begins once the body has ended."""
     with store.job('a') as a, store.job('b') as b:
@@ -169,6 +186,24 @@ def test_one_worker_of_a_process(store: Store) -> None:
         assert sum(holder.is_in for holder in holders) == 1
     for holder in holders:
         holder.join()
+
+
+def test_a_loop_waits_for_another_worker_of_its_node(store: Store) -> None:
+    """The node owns the place, and this worker does not hold it: a body that tests nothing would run beside the other's."""
+    turns = list[object]()
+    with store.job('a') as job, job.singleton('x'):
+        loop = threading.Thread(target=lambda: turns.extend(job.singleton('x')))
+        loop.start()
+        lease = job._session.lease
+        assert lease is not None
+        for _ in range(3):
+            lease.has_progressed = False
+            wait_until(lambda: lease.has_progressed, 'it goes round')
+        assert turns == []
+        job._session.stop(SessionEvent.STOP)
+        loop.join(DEADLINE_SEC)
+    assert not loop.is_alive()
+    assert turns == []
 
 
 def test_the_place_is_free_after_each_body(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -281,3 +282,43 @@ def test_a_thread_of_the_node_that_has_ended_is_started_anew(
     assert event_log.flush(20)
     if what in started and what != 'callbacks':
         assert f"node 'a': the {what} thread had ended by an error, and was started anew" in caplog.messages
+
+
+@pytest.mark.any_store
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
+def test_heartbeats_go_on_while_no_other_thread_can_be_started(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread for the work has ended, and the process has as many threads as it may: the lease does not end with it."""
+    start, keep_on = threads.start, threads.keep_on
+    end, may_start, refused = threading.Event(), threading.Event(), list[str]()
+
+    def keep_on_until_asked(node_name: str, what: str, step: Callable[[], bool], again_sec: float) -> None:
+        if what != 'the work thread' or end.is_set():
+            keep_on(node_name, what, step, again_sec)
+            return
+        while not end.is_set():
+            step()
+        raise SystemExit
+
+    def start_if_possible(node_name: str, what: str, target: Callable[[], object]) -> threads.Running:
+        if end.is_set() and not may_start.is_set():
+            refused.append(what)
+            raise RuntimeError("can't start new thread")
+        return start(node_name, what, target)
+
+    monkeypatch.setattr(threads, 'keep_on', keep_on_until_asked)
+    monkeypatch.setattr(threads, 'start', start_if_possible)
+    with store.job('a') as job:
+        node = job._session.runtime
+        assert node is not None
+        end.set()
+        node.wake()
+        wait_until(lambda: 'work' in refused, 'it cannot be started anew')
+        beats = {node.heartbeat_at}
+
+        def goes_on() -> bool:
+            beats.add(node.heartbeat_at)
+            return len(beats) > 2
+
+        wait_until(goes_on, 'the next heartbeats')
+        may_start.set()
+        wait_until(lambda: node._threads['work'][0].is_alive(), 'it is started anew')

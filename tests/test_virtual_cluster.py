@@ -340,6 +340,39 @@ def test_a_stopped_node_ends_in_good_order(cluster: VirtualCluster) -> None:
     assert len(done) == 4
 
 
+def test_leaving_waits_for_a_long_task_of_another_thread(cluster: VirtualCluster, caplog: pytest.LogCaptureFixture) -> None:
+    """For as long as the timeouts of the node allow, though no call of the store may take so long: the task keeps its owner."""
+    config = CoordinationConfig(shutdown_timeout_sec=600, handover_timeout_sec=600)
+    a, b = (cluster.join(name, coordination_config=config) for name in 'ab')
+    task, kept = min(shares(a)[0]), list[bool]()
+
+    def work(job: Job) -> None:
+        assert job.add_task(task)
+        time.sleep(300)
+        kept.append(not b.can_claim_task(task))
+        job.complete(task)
+
+    program = cluster.start('a', work)
+    cluster.advance(1)
+    cluster.leave('a')
+    assert (program.is_over, kept) == (True, [True])
+    assert cluster.wait_until(lambda: shares(b) == [set(TASKS)]) < 1
+    assert 'in good order' not in caplog.text
+
+
+def test_what_the_program_requests_of_a_node_is_heard_at_once(cluster: VirtualCluster) -> None:
+    """Its threads sleep for seconds where nothing happens."""
+    config = CoordinationConfig(heartbeat_interval_sec=60, heartbeat_timeout_sec=240)
+    a, b = (cluster.join(name, coordination_config=config) for name in 'ab')
+    cluster.advance(301.7)
+    b.set_weight(3)
+    assert cluster.wait_until(lambda: len(b.my_tokens) == 3 * len(a.my_tokens)) < 1
+    cluster.advance(301.7)
+    began = cluster.now
+    cluster.leave('b')
+    assert cluster.now < began + 1
+
+
 def test_what_a_program_raises_reaches_the_test(cluster: VirtualCluster) -> None:
     """It is raised where the test waits."""
     cluster.join('a')

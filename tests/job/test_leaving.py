@@ -218,6 +218,10 @@ def test_leaving_while_the_store_is_away(store: Store, caplog: pytest.LogCapture
     assert not job.can_claim_task(1)
     assert 'could not leave in good order' in caplog.text
     wait_until(lambda: our_threads() == [], 'all have ended')
+    runtime = job._session.runtime
+    assert runtime is not None
+    if (watch := runtime.death_watch) is not None:  # not in a store in memory
+        assert [lock.is_in_place for lock in watch._held] == [True], 'its tasks may go on: nothing shows that it is over'
     with store.job('b') as other:
         wait_until(lambda: len(other.my_tokens) == TOKENS, 'the lease of a is over')
     backend.inner.close()

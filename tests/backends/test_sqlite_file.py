@@ -34,6 +34,8 @@ from jobsync._core.records import INITIAL, Member, Settings
 from jobsync.backend import Backend, BackendOptions
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.schema import SCHEMA_VERSION
+from jobsync.backends.sql.sqlite.connections import SqliteConnections, pool
+from jobsync.backends.sql.sqlite.file import DatabaseFile
 from jobsync.backends.sql.sqlite.plugin import connect
 from jobsync.backends.sql.sqlite.store import SqliteStore
 from jobsync.backends.sql.store import Mode
@@ -871,6 +873,44 @@ class TestClosing:
         for thread in threads:
             thread.join(200)
         assert not open_files(harness.path)
+
+    def test_a_connection_in_use_ends_with_the_others(self, harness: SqliteHarness) -> None:
+        """As soon as it is returned, whatever refers to it: it would keep SQLite's memory of the log that is gone."""
+        Namespace(harness.connect())
+        connections = SqliteConnections.open(DatabaseFile(harness.path), time.monotonic() + 60)
+        with connections.connected() as connection:
+            raw = connection.connection.dbapi_connection
+            assert isinstance(raw, sqlite3.Connection)
+            connections.dispose()
+            assert raw.execute('SELECT 1').fetchone() == (1,)
+            assert connections.peek('SELECT 1', None) is None
+        with pytest.raises(sqlite3.ProgrammingError, match='closed'):
+            raw.execute('SELECT 1')
+
+    def test_a_connection_to_a_file_that_has_just_been_replaced(self, harness: SqliteHarness) -> None:
+        """What it reads would pass for what is in the file that was opened before."""
+        Namespace(harness.connect())
+        file = DatabaseFile(harness.path)
+        identity = file.identity()
+        assert identity is not None
+        engine = pool(file, identity)
+        engine.connect().close()
+        engine.dispose()
+        shutil.copy(harness.path, harness.path.with_name('backup.db'))
+        harness.path.with_name('backup.db').replace(harness.path)
+        with pytest.raises(BackendUnavailable, match='just been replaced'):
+            engine.connect()
+
+    def test_the_connections_of_a_parent_stay_as_they_are(self, harness: SqliteHarness) -> None:
+        """A child of a fork that finds the file replaced closes its own alone."""
+        Namespace(harness.connect())
+        mine, parents = (SqliteConnections.open(DatabaseFile(harness.path), time.monotonic() + 60) for _ in range(2))
+        parents._pid = -1
+        shutil.copy(harness.path, harness.path.with_name('backup.db'))
+        harness.path.with_name('backup.db').replace(harness.path)
+        mine.dispose_of_all()
+        assert (mine.is_disposed, parents.is_disposed) == (True, False)
+        parents.dispose()
 
     def test_a_users_connection_is_the_users(self, harness: SqliteHarness) -> None:
         """It is none of the pool's, and outlives ``close``."""

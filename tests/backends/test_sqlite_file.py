@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from tests.backends.handles import beat_beside_a_fork
@@ -900,6 +900,24 @@ class TestClosing:
         harness.path.with_name('backup.db').replace(harness.path)
         with pytest.raises(BackendUnavailable, match='just been replaced'):
             engine.connect()
+
+    def test_a_file_that_is_replaced_as_it_is_opened(self, tmp_path: Path) -> None:
+        """A connection is to the file whose identity comes with it: what is written to the other one is lost."""
+        path, backup = tmp_path / 'jobs.db', tmp_path / 'backup.db'
+        for number, each in enumerate((path, backup), 1):
+            with closing(sqlite3.connect(each)) as connection:
+                connection.execute(f'PRAGMA user_version = {number}')
+
+        class Replacing(sqlite3.Connection):
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                super().__init__(*arguments, **options)
+                with contextlib.suppress(FileNotFoundError):
+                    backup.replace(path)
+
+        found, identity = DatabaseFile(path).connect(Replacing)
+        with closing(found):
+            assert found.execute('PRAGMA user_version').fetchone() == (2,)
+        assert identity == DatabaseFile(path).identity()
 
     def test_the_connections_of_a_parent_stay_as_they_are(self, harness: SqliteHarness) -> None:
         """A child of a fork that finds the file replaced closes its own alone."""

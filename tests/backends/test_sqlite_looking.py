@@ -61,6 +61,17 @@ def test_a_file_of_ours_keeps_its_lock(tmp_path: Path) -> None:
     assert sorted(each.name for each in tmp_path.iterdir()) == ['backup.db', 'backup.db-lock', 'ours.db-lock']
 
 
+def test_a_look_at_an_absent_namespace_leaves_the_lock_of_another(tmp_path: Path) -> None:
+    """Only what the look itself has made goes again: the workers of the other namespace need theirs."""
+    path = tmp_path / 'ours.db'
+    config = CoordinationConfig(backend=f'sqlite:///{path}', minimum_nodes=1, total_tokens=20)
+    with Job('a', coordination_config=config):
+        before = path.with_name('ours.db-lock').stat().st_ino
+        with Cluster(f'sqlite:///{path}', 'absent_') as cluster, pytest.raises(JobsyncError):
+            cluster.status()
+        assert path.with_name('ours.db-lock').stat().st_ino == before
+
+
 def test_a_lock_that_was_removed_is_held_by_none(tmp_path: Path) -> None:
     """A process that has waited for a -lock which is another file by now, or none, holds the one at the path in the end."""
     file, waits = DatabaseFile(tmp_path / 'x.db'), threading.Event()

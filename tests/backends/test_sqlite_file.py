@@ -632,6 +632,24 @@ class TestChangingFiles:
         assert harness.query("SELECT count(*) FROM sqlite_master WHERE name = 'notes'") == [('CREATE' in statement,)]
         assert harness.query('PRAGMA integrity_check') == [('ok',)]
 
+    def test_the_log_of_a_process_that_has_opened_the_new_file_stays(self, harness: SqliteHarness) -> None:
+        """Whoever finds another file later removes what is left of the old one, and not what others write to by now."""
+        namespace = Namespace(harness.connect())
+        namespace.join('a')
+        backup = harness.path.with_name('backup.db')
+        with closing(sqlite3.connect(harness.path)) as source, closing(sqlite3.connect(backup)) as copy:
+            source.backup(copy)
+        for suffix in ('-wal', '-shm'):
+            harness.path.with_name(f'jobs.db{suffix}').unlink()
+        backup.replace(harness.path)
+        with OtherProcess(harness.path, 'PRAGMA journal_mode = WAL', 'CREATE TABLE notes (note)') as other:
+            log = harness.path.with_name('jobs.db-wal')
+            before = log.stat().st_ino
+            assert list(namespace.nodes()) == ['a']
+            assert log.stat().st_ino == before
+            other.run("INSERT INTO notes VALUES ('kept')")
+            assert harness.query('SELECT note FROM notes') == [('kept',)]
+
     def test_a_lost_log_that_an_idle_handle_has_open(self, harness: SqliteHarness) -> None:
         """It does not keep the others of its process at the log that is gone, where they would not see other processes."""
         namespace, idle = Namespace(harness.connect()), harness.connect()

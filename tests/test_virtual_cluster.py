@@ -291,6 +291,20 @@ def test_on_revoke_has_until_its_deadline(cluster: VirtualCluster) -> None:
     assert b.my_tokens
 
 
+def test_tokens_pass_on_as_soon_as_on_revoke_returns(cluster: VirtualCluster) -> None:
+    """No thread of the node sleeps on, and no heartbeat in turn is waited for."""
+    config, returned = CoordinationConfig(heartbeat_interval_sec=60, heartbeat_timeout_sec=240), list[float]()
+
+    def revoke(_: frozenset[int], __: float) -> None:
+        time.sleep(7.3)
+        returned.append(cluster.now)
+
+    cluster.join('a', coordination_config=config, on_revoke=revoke)
+    cluster.join('b', coordination_config=config)
+    assert len(returned) == 1
+    assert cluster.now < returned[0] + 2
+
+
 def test_nothing_moves_while_frozen(cluster: VirtualCluster) -> None:
     """A node dies, and its tokens stay unowned until the assignment thaws."""
     a, b = cluster.join('a'), cluster.join('b')

@@ -339,19 +339,23 @@ def take_over(namespace: Namespace, name: str) -> None:
     namespace.backend.acquire_leadership(namespace.node(name).ref, namespace.snapshot().leadership.epoch)
 
 
-def test_doctor_sees_leaders_change_that_move_nothing(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(('changes', 'said'), [(1, '1 time'), (5, '5 times')])
+def test_doctor_sees_leaders_change_that_move_nothing(
+    url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, changes: int, said: str
+) -> None:
     """No rebalance shows them: the epoch rises between the readings of one run."""
     assert 'leader  ' not in invoke(url, 'doctor').stdout
-    inner, names = Cluster.status, itertools.cycle('ba')
+    inner, names, calls = Cluster.status, itertools.cycle('ba'), itertools.count()
 
     def status(self: Cluster) -> ClusterStatus:
-        take_over(namespace, next(names))
+        if 0 < next(calls) <= changes:
+            take_over(namespace, next(names))
         return inner(self)
 
     monkeypatch.setattr(Cluster, 'status', status)
     result = invoke(url, 'doctor')
     assert result.exit_code == 3
-    assert re.search(r'warn +leader +has changed 5 times while this command ran', result.stdout)
+    assert re.search(f'warn +leader +has changed {said} while this command ran', result.stdout)
 
 
 def test_doctor_does_not_measure_how_long_connecting_takes(
@@ -382,6 +386,15 @@ def test_doctor_compares_the_latency_with_the_timeouts_of_all_registered_nodes(
         'warn latency a reading takes 5000 ms, the slowest of 5 5000 ms: more than a quarter of the shortest timeout, 15 s'
         in shown
     )
+
+
+def test_doctor_goes_by_the_slowest_reading(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heartbeat that is late now and then ends a lease as well as one that always is."""
+    took = iter([0.1, 0.1, 6.0, 0.1, 0.1])
+    moments = itertools.chain.from_iterable((0.0, seconds) for seconds in took)
+    monkeypatch.setattr('jobsync.cli.doctor.time', SimpleNamespace(perf_counter=lambda: next(moments)))
+    shown = ' '.join(invoke(url, 'doctor').stdout.split())
+    assert 'warn latency a reading takes 100 ms, the slowest of 5 6000 ms' in shown
 
 
 def test_watching_makes_one_call_a_reading_and_counts_leaders(

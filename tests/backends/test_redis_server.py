@@ -299,8 +299,9 @@ class TestServer:
                 namespace = Namespace(backend)
                 ref = namespace.join('a')
                 move_slot(slot, *nodes)
-                with pytest.raises(ConfigError, match=f'{nodes[1].port}, which has this namespace.*appendonly no'):
-                    namespace.beat(ref)
+                for _ in range(2):
+                    with pytest.raises(ConfigError, match=f'{nodes[1].port}, which has this namespace.*appendonly no'):
+                        namespace.beat(ref)
                 move_slot(slot, *reversed(nodes))
                 assert namespace.beat(ref).heartbeat == 1
 
@@ -452,6 +453,15 @@ class TestKeys:
                 with pytest.raises(BackendUnavailable, match='CLUSTERDOWN'):
                     backend.snapshot()
                 assert backend.snapshot().revision == before
+
+    def test_a_node_of_the_cluster_that_is_gone(self, server: RedisServer) -> None:
+        """The node in the URL knows which other one has its slots by now."""
+        with closing(connect(server.url(), BackendOptions())) as backend:
+            connections = backend._namespace.pool  # type: ignore[attr-defined]
+            connections._moved = ('127.0.0.1', free_port())
+            with pytest.raises(BackendUnavailable):
+                connections.command(Deadline(60.0), 'PING')
+            assert connections.command(Deadline(60.0), 'PING') == b'PONG'
 
     def test_a_subscription_at_a_node_that_has_left_the_cluster(
         self, server: RedisServer, monkeypatch: pytest.MonkeyPatch

@@ -91,6 +91,18 @@ def test_nothing_incomplete_is_said_of_the_age_that_was_asked_for(url: str, name
     assert invoke(url, 'incomplete', '--older-than', '0').stdout == 'nothing is incomplete\n'
 
 
+def test_what_is_asked_of_a_date_is_said_of_that_date(url: str, namespace: Namespace) -> None:
+    """A task of another day may be open while that of this one is complete."""
+    a = namespace.node('a').ref
+    namespace.backend.append_claims(a, ['7'], DAY)
+    namespace.backend.append_audits('a', ['7'], DAY)
+    namespace.backend.append_claims(a, ['8'], DAY + dt.timedelta(days=1))
+    for day, shown in ((DAY, 'complete'), (DAY + dt.timedelta(days=1), 'may do it')):
+        assert shown in invoke(url, 'why', '7', '--date', str(day)).stdout
+    assert invoke(url, 'incomplete', '--older-than', '0', '--date', str(DAY)).stdout == 'nothing is incomplete\n'
+    assert '8' in invoke(url, 'incomplete', '--older-than', '0').stdout
+
+
 def test_ctrl_c(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that Ctrl-C has ended is told from one that has failed."""
     monkeypatch.setattr(Cluster, 'nodes', Mock(side_effect=KeyboardInterrupt))

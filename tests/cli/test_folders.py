@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -100,8 +101,19 @@ def test_a_folder_that_is_no_text(url: str) -> None:
 
 
 def test_nothing_is_said_of_another_hosts_folders(url: str) -> None:
-    """A node elsewhere has its locks elsewhere."""
+    """A node elsewhere has its locks elsewhere, and one that has left has none."""
+    with closing(connect(url, BackendOptions())) as backend:
+        backend.deregister(Namespace(backend).join('here', host=host_name(), settings='{"known_death": true}'))
     assert found(url, 'deaths') == []
+
+
+def test_a_file_system_that_takes_no_further_file(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is room, and none of it can be used. One that has no such limit says 0 of 0."""
+    full = {'f_bavail': 10**6, 'f_frsize': 4096, 'f_files': 5, 'f_favail': 0}
+    for counts, verdict in (({}, 'bad'), ({'f_favail': 1}, 'ok'), ({'f_files': 0}, 'ok')):
+        monkeypatch.setattr(os, 'statvfs', lambda _, counts=counts: SimpleNamespace(**full | counts, f_flag=0))
+        ((how, _),) = found(url, 'disk')
+        assert how == verdict
 
 
 def test_a_store_without_files_has_no_folder() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import time
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
-from jobsync import CoordinationConfig, Job
+from jobsync import Cluster, CoordinationConfig, Job
 from jobsync.cli.commands import cli
 
 
@@ -28,6 +31,26 @@ def test_old_records_of_a_namespace_are_deleted(tmp_path: Path) -> None:
     assert (result.exit_code, result.output) == (0, '1 claim deleted\n')
     result = invoke(*here, '--before', '2100-01-01', '--kind', 'claim', '--kind', 'audit')
     assert result.output.splitlines() == ['0 claims deleted', '1 audit deleted']
+
+
+def test_a_moment_is_in_utc_whatever_the_time_zone_of_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken for local time, west of Greenwich it would be hours later, and younger records would go."""
+    moments = list[object]()
+
+    def purge(_: Cluster, **options: object) -> dict[str, int]:
+        moments.append(options['before'])
+        return {}
+
+    monkeypatch.setattr(Cluster, 'purge', purge)
+    monkeypatch.setenv('TZ', 'America/New_York')
+    time.tzset()
+    try:
+        result = invoke('-b', f'sqlite:///{tmp_path}/none.db', '--before', '2026-03-02T10:00:00')
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert result.exit_code == 0
+    assert moments == [dt.datetime(2026, 3, 2, 10, tzinfo=dt.UTC)]
 
 
 def test_a_store_without_the_namespace_is_one_line(tmp_path: Path) -> None:

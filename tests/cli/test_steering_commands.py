@@ -403,6 +403,17 @@ def test_a_lock_that_no_node_matches(url: str, namespace: Namespace) -> None:
     done = invoke(url, 'locks', 'add', 'x', 'b*')
     assert done.exit_code == 0
     assert "'x' is locked to 'b*'; no registered node matches, so no node may do it (% is any" in done.stdout
+    namespace.backend.deregister(namespace.node('b').ref)
+    assert 'no registered node matches' in invoke(url, 'locks', 'add', 'x', 'b').stdout
+
+
+@pytest.mark.parametrize('what', [(), ('x', '--all'), ('x', '--creator', 'a'), ('--all', '--creator', 'a')], ids=str)
+def test_what_is_to_be_cleared_is_said_once(url: str, namespace: Namespace, what: tuple[str, ...]) -> None:
+    """Of two ways to say it one would be passed over, and more or fewer locks would go than was meant."""
+    namespace.lock('x', patterns=('b',))
+    with namespace.unchanged():
+        result = invoke(url, 'locks', 'clear', *what, '--yes')
+    assert (result.exit_code, 'give either TASKS, --creator or --all' in result.stderr) == (2, True)
 
 
 def test_a_lock_that_only_a_drained_node_matches(url: str, namespace: Namespace) -> None:

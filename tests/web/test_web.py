@@ -132,6 +132,14 @@ def test_an_error_is_json_too(client: TestClient) -> None:
     assert (answer.status_code, list(answer.json())) == (400, ['error'])
 
 
+def test_a_store_that_is_away_is_no_fault_of_the_request() -> None:
+    """A program that asks may ask again."""
+    cluster = Mock(why=Mock(side_effect=BackendUnavailable('away')))
+    with TestClient(cluster_app(lambda: cluster), base_url=LOCAL) as client:
+        answer = client.get('/api/why?task=x')
+    assert (answer.status_code, answer.json()) == (503, {'error': 'away'})
+
+
 def test_an_answer_of_the_server_itself_is_json() -> None:
     """That of a path or a method that there is not, and of an error that nothing has foreseen: the page reads it as JSON."""
     with TestClient(cluster_app(Mock(side_effect=KeyError)), base_url=LOCAL, raise_server_exceptions=False) as client:
@@ -470,6 +478,18 @@ def test_the_address_that_the_command_prints(monkeypatch: pytest.MonkeyPatch, ho
     monkeypatch.setattr('signal.signal', Mock())
     result = CliRunner().invoke(cli, ['web', '--backend', 'memory://address', '--host', host])
     assert result.stdout == f'http://{shown}:8787/ shows the cluster; Ctrl-C ends it\n'
+
+
+def test_a_token_in_the_environment_allows_nothing_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts the command without ``--steer`` wants a page that changes nothing."""
+    server = MagicMock()
+    server.return_value.__enter__.return_value.port = 8787
+    monkeypatch.setattr('jobsync.web.Server', server)
+    monkeypatch.setattr('signal.signal', Mock())
+    for options, is_allowed in (((), False), (('--steer',), True)):
+        CliRunner(env={'JOBSYNC_WEB_TOKEN': TOKEN}).invoke(cli, ['web', '--backend', 'memory://environment', *options])
+        paths = {route.path for route in server.call_args[0][0].routes}
+        assert paths.isdisjoint(STEERING) is not is_allowed
 
 
 PAGE = Path(__file__).parents[2] / 'docs' / 'operate' / 'page.md'

@@ -194,8 +194,8 @@ def test_nothing_can_be_changed(client: TestClient, namespace: Namespace) -> Non
 def test_what_is_changed_is_changed_with_the_token(steered: TestClient, namespace: Namespace, store: MemoryStore) -> None:
     """A node is drained and undrained, a task released and a lock cleared, in the name of who says so."""
     cluster, ghost = Cluster(MemoryBackend(store)), namespace.join('ghost')
-    today = cluster.status()['now'].date()
-    namespace.attempt(ghost, 'deadly', date=today)
+    day = cluster.status()['now'].date() - dt.timedelta(days=3)
+    namespace.attempt(ghost, 'deadly', date=day)
     namespace.backend.deregister(ghost)
     namespace.lock('x', 'y')
     namespace.join('b')
@@ -217,8 +217,8 @@ def test_what_is_changed_is_changed_with_the_token(steered: TestClient, namespac
     assert (lock['patterns'], lock['reason'], lock['created_by']) == (['gpu-%', '%'], 'a card', 'ann')
     assert lock['expires_at'] is not None
     assert lock['expires_at'] - lock['created_at'] == dt.timedelta(days=0.5)
-    assert change('/api/release', tasks=['deadly'], date=today.isoformat()) == {'released': 1}
-    assert namespace.lost(date=today) == {}
+    assert change('/api/release', tasks=['deadly'], date=day.isoformat()) == {'released': 1}
+    assert namespace.lost(date=day) == {}
     done = [(event['event'], event['by']) for event in steered.get('/api/history').json() if event['event'] != 'rebalance']
     assert done == [(action, 'ann') for action in ('release', 'lock', 'clear locks', 'evict', 'undrain', 'drain')]
     assert [event['event'] for event in steered.get('/api/history', params={'task': 'x'}).json()] == ['clear locks']

@@ -38,6 +38,7 @@ from jobsync.backends.sql.sqlite.connections import SqliteConnections, pool
 from jobsync.backends.sql.sqlite.file import DatabaseFile
 from jobsync.backends.sql.sqlite.plugin import connect
 from jobsync.backends.sql.sqlite.store import SqliteStore
+from jobsync.backends.sql.sqlite.users import UsersConnection
 from jobsync.backends.sql.store import Mode
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
@@ -937,6 +938,22 @@ class TestClosing:
         with closing(found):
             assert found.execute('PRAGMA user_version').fetchone() == (2,)
         assert identity == DatabaseFile(path).identity()
+
+    def test_a_transaction_that_only_reads_keeps_nobody_out(self, tmp_path: Path) -> None:
+        """Whatever an earlier one over the same connection has written: a claim in it would be refused for nothing."""
+        path = tmp_path / 'jobs.db'
+        with closing(sqlite3.connect(path, factory=UsersConnection, isolation_level=None)) as mine:
+            mine.path = path
+            for statement, keeps_out in (
+                ('CREATE TABLE notes (note)', False),
+                ('BEGIN', False),
+                ("INSERT INTO notes VALUES ('x')", True),
+                ('COMMIT', False),
+                ('BEGIN', False),
+                ('SELECT * FROM notes', False),
+            ):
+                mine.cursor().execute(statement).fetchall()
+                assert mine.keeps_out(path) is keeps_out, statement
 
     def test_the_connections_of_a_parent_stay_as_they_are(self, harness: SqliteHarness) -> None:
         """A child of a fork that finds the file replaced closes its own alone."""

@@ -451,15 +451,17 @@ def test_the_wrong_form_is_refused() -> None:
 
 
 def test_a_fork_has_no_turn(store: Store) -> None:
-    """In a child process a singleton is refused, and one from before the fork as well."""
-    with store.job('a') as job:
+    """In a child process a singleton is refused, and one from before the fork as well; the parent's turn is not its own."""
+    with store.job('a') as job, job.singleton('y') as parents:
         before = job.singleton('x')
         pid = job._session._pid
         job._session._pid = -1
+        is_held_in_child = parents.holds_place()
         with pytest.raises(WrongProcess):
             job.singleton('x')
         with pytest.raises(WrongProcess):
             before.__enter__()
         job._session._pid = pid
+        assert (is_held_in_child, parents.holds_place()) == (False, True)
         with before as turn:
             assert turn

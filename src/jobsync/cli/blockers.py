@@ -45,9 +45,8 @@ def examine_blockers(cluster: Cluster, *, is_refused: bool = False, is_silent: b
         is_silent: Whether nodes are silent.
     """
     backend: Any = cluster._backend
-    if (
-        backend.info.name != 'postgresql' or (tables := getattr(backend, 'tables', None)) is None
-    ):  # one that wraps another has none
+    tables = getattr(backend, 'tables', None)  # one that wraps another has none
+    if backend.info.name != 'postgresql' or tables is None:
         return
     values = {'tables': [*tables.values()], 'refused': is_refused}
     with contextlib.suppress(JobsyncError, sa.exc.SQLAlchemyError), contextlib.closing(backend.connection()) as connection:
@@ -73,11 +72,14 @@ def _blockers(connection: sa.Connection, values: dict[str, Any], quiet_sec: floa
     """Return the sessions that are in the way for long."""
     first = dict[int, float]()
     begun = time.monotonic()
-    while (now := time.monotonic()) < begun + (_WATCH_SEC if first else quiet_sec):
+    while True:
+        now = time.monotonic()
         rows = [tuple(row) for row in connection.execute(sa.text(_BLOCKERS), values)]
         for pid, *_ in rows:
             first.setdefault(pid, now)
         if long := [row for row in rows if now - first[row[0]] >= _LONG_SEC]:
             return long
+        # Looked at once more after that time, however slow the first answer was.
+        if now >= begun + (_WATCH_SEC if first else quiet_sec):
+            return []
         time.sleep(_LOOK_SEC)
-    return []

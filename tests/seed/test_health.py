@@ -60,7 +60,8 @@ def test_manual_check(store: Store, config: Any, code: str, caplog: pytest.LogCa
         'Final health',
     ]
     with store.job('a') as a, store.job('b') as b:
-        wait_until(lambda: len(a.my_tokens) == TOKENS // 2, 'half')
+        wait_until(lambda: len(a.my_tokens) == len(b.my_tokens) == TOKENS // 2, 'half')
+        wait_until(lambda: a.token_version == b.token_version, 'both have read the last version')
         found = names.check_node_health(a)
         age = dt.datetime.now(dt.UTC) - found.pop('last_heartbeat')
         assert dt.timedelta(0) <= age < dt.timedelta(seconds=30)

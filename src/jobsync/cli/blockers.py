@@ -79,7 +79,7 @@ def _blockers(connection: sa.Connection, values: dict[str, Any], quiet_sec: floa
             first.setdefault(pid, now)
         if long := [row for row in rows if now - first[row[0]] >= _LONG_SEC]:
             return long
-        # Looked at once more after that time, however slow the first answer was.
+        # Not before a second answer, however slow the first one was.
         if now >= begun + (_WATCH_SEC if first else quiet_sec):
             return []
         time.sleep(_LOOK_SEC)

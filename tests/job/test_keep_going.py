@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from tests.job.stores import Store, foreign_task, owned_tasks
-from tests.job.waiting import wait_until
+from tests.job.waiting import wait_for_progress, wait_until
 from tests.support.timings import TOKENS
 
 from jobsync import Job
@@ -103,11 +103,7 @@ def test_a_batch_that_waits_makes_progress(store: Store) -> None:
         assert b.add_task(task)
         thread = threading.Thread(target=lambda: list(a.batch([task])))
         thread.start()
-        lease = a._session.lease
-        assert lease is not None
-        for _ in range(3):
-            lease.has_progressed = False
-            wait_until(lambda: lease.has_progressed, 'the loop makes progress')
+        wait_for_progress(a, 3)
         b.complete(task)
         thread.join(120)
         assert not thread.is_alive()
@@ -170,11 +166,7 @@ def test_a_loop_that_waits_for_its_turn_makes_progress(store: Store) -> None:
         name = place_of_another(a)
         thread = threading.Thread(target=lambda: list(a.singleton(name)))
         thread.start()
-        lease = a._session.lease
-        assert lease is not None
-        for _ in range(2):
-            lease.has_progressed = False
-            wait_until(lambda: lease.has_progressed, 'the loop makes progress')
+        wait_for_progress(a, 2)
         a.__exit__(None, None, None)
         thread.join(120)
         assert not thread.is_alive()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.job.stores import Store
-from tests.job.waiting import wait_until
+from tests.job.waiting import wait_for_progress, wait_until
 from tests.support.starts import in_flight
 
 from jobsync import AsyncJob, ConfigError, CoordinationConfig, Job, JobsyncError, NotOwned, WrongProcess
@@ -194,11 +194,7 @@ def test_a_loop_waits_for_another_worker_of_its_node(store: Store) -> None:
     with store.job('a') as job, job.singleton('x'):
         loop = threading.Thread(target=lambda: turns.extend(job.singleton('x')))
         loop.start()
-        lease = job._session.lease
-        assert lease is not None
-        for _ in range(3):
-            lease.has_progressed = False
-            wait_until(lambda: lease.has_progressed, 'it goes round')
+        wait_for_progress(job, 3)
         assert turns == []
         job._session.stop(SessionEvent.STOP)
         loop.join(DEADLINE_SEC)

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 from tests.support.timings import DEADLINE_SEC
 
-__all__ = ['DEADLINE_SEC', 'wait_until']
+from jobsync import Job
+
+__all__ = ['DEADLINE_SEC', 'wait_for_progress', 'wait_until']
 
 _pause = threading.Event()
 
@@ -21,3 +23,12 @@ def wait_until(condition: Callable[[], object], what: str, deadline_sec: float =
         assert waited < deadline_sec, f'not within {deadline_sec:g} s: {what}'
         _pause.wait(0.01)
     return time.monotonic() - started
+
+
+def wait_for_progress(job: Job, times: int) -> None:
+    """Return once the job has made progress so many times, one after the other."""
+    lease = job._session.lease
+    assert lease is not None
+    for _ in range(times):
+        lease.has_progressed = False
+        wait_until(lambda: lease.has_progressed, 'there is progress')

@@ -13,7 +13,8 @@ import attrs
 import pytest
 from tests.core.builders import EPOCH, TIMELINE, Scene, assigned, joining, lock, member, node, ref, revision, spelled
 
-from jobsync._core.assignment import Assignment
+from jobsync._core.assignment import Assignment, Changes, TokenGroup
+from jobsync._core.leader.admission import LARGE
 from jobsync._core.planner.rebalance import rebalance
 from jobsync._core.records import NOBODY, Eviction, Pin, Revision, Timeline
 
@@ -235,6 +236,42 @@ def test_many_newcomers_are_gathered_while_more_come() -> None:
         assert storm.decide().plan is None
     storm.now = 1010.5
     assert len(storm.plan().members) == 46
+
+
+def test_newcomers_of_a_large_cluster_are_gathered_while_more_come() -> None:
+    """Where a plan asks a hundred owners, the first waits for a second, and few extend the time as well."""
+    owners = [f'o{number:03}' for number in range(LARGE)]
+    old = Assignment.empty(len(owners)).apply(
+        Changes(
+            revision(5),
+            None,
+            {name: member(name) for name in owners},
+            tuple(TokenGroup([token], name) for token, name in enumerate(owners)),
+            (),
+        )
+    )
+    scene = Scene.of(old)
+    del scene.nodes[owners[0]]
+    scene.nodes['x'] = node('x')
+    assert scene.decide().decide_again_at == 1000.5  # a hundred nodes
+    scene = Scene.of(old, node('x'))
+    assert scene.decide().decide_again_at == 1001.0
+    scene.now, scene.nodes['y'] = 1000.4, node('y')
+    assert scene.decide().decide_again_at == 1001.0
+    scene.now, scene.nodes['z'] = 1000.9, node('z')
+    assert scene.decide().decide_again_at == 1001.4
+    scene.now, scene.nodes['zz'] = 1001.4, node('zz')
+    assert scene.decide().decide_again_at == 1001.9
+
+
+def test_the_longer_many_newcomers_have_been_coming_the_longer_is_the_wait_for_the_next() -> None:
+    """A busy machine takes long to start them, and its leader to read of them."""
+    scene = Scene.of('aaabbb', *(node(f'n{number:02}') for number in range(21)))
+    scene.decide()
+    for number, now in enumerate((1000.4, 1000.8, 1001.2, 1001.6, 1002.0, 1002.4, 1002.8, 1003.2, 1003.6, 1004.0)):
+        scene.now, scene.nodes[f'late{number}'] = now, node(f'late{number}')
+        assert scene.decide().plan is None
+    assert scene.decide().decide_again_at == 1005.0
 
 
 def test_a_lone_newcomer_does_not_wait_for_others() -> None:

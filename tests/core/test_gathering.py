@@ -146,6 +146,76 @@ def test_each_version_is_gathered_for_itself() -> None:
     assert scene.plan().moved == 6 * 4
 
 
+def test_answers_to_the_version_before_are_gathered_too() -> None:
+    """A commit in between does not make the rest come one by one, each with a commit of its own."""
+    scene, owners = many_hand_over()
+    asked = scene.assignment.version
+    scene.acknowledge(owners[0])
+    assert scene.decide().plan is None
+    scene.now += 0.51
+    plan = scene.commit()
+    assert (plan.moved, plan.affected) == (1, frozenset('A'))
+    scene.now += 3.0
+    for name in owners[1:-1]:
+        scene.nodes[name] = attrs.evolve(scene.nodes[name], seen=asked)
+        assert scene.decide().plan is None
+        scene.now += 0.2
+    scene.nodes[owners[-1]] = attrs.evolve(scene.nodes[owners[-1]], seen=asked)
+    assert scene.plan().moved == len(owners) - 1
+
+
+@pytest.mark.parametrize(('due', 'waits_sec'), [(20, 0.5), (21, 10.5)])
+def test_newcomers_wait_while_many_owners_are_to_release_something(due: int, waits_sec: float) -> None:
+    """Another plan would ask all of them again."""
+    scene, owners = many_hand_over()
+    scene.acknowledge(*owners[due:])
+    scene.now += 10.0
+    scene.decide()
+    scene.now += 10.0
+    scene.commit()  # what the others have released
+    scene.nodes['y'] = node('y')
+    scene.decide()
+    scene.now += waits_sec - 0.01
+    assert scene.decide().plan is None
+    scene.now += 0.02
+    assert 'y' in scene.plan().members
+
+
+@pytest.mark.parametrize('goes', ['an owner', 'all others answer'])
+def test_newcomers_do_not_wait_for_owners_if(goes: str) -> None:
+    """Tokens have to move anyway, or all have answered."""
+    scene, owners = many_hand_over()
+    scene.nodes['y'] = node('y')
+    scene.decide()
+    scene.now += 3.0
+    assert scene.decide().plan is None
+    if goes == 'an owner':
+        scene.nodes['x'] = attrs.evolve(scene.nodes['x'], state=NodeState.LEFT)
+    else:
+        scene.acknowledge(*owners)
+    assert 'y' in scene.plan().members
+
+
+def test_another_leader_asks_once_again() -> None:
+    """It does not know of what the owners were asked before; after its own first plan it does."""
+    scene, owners = many_hand_over()
+    scene.state = LeaderState(timeline_read_at=scene.state.timeline_read_at)
+    scene.acknowledge(*owners[:2])
+    scene.decide()
+    scene.now += 0.51
+    first = scene.commit()
+    assert first.moved == 2
+    assert first.affected is not None
+    assert first.affected >= set(owners[2:])
+    scene.acknowledge(*owners[2:4])
+    scene.decide()
+    scene.now += 2.0
+    second = scene.commit()
+    assert second.moved == 2
+    assert second.affected is not None
+    assert not second.affected & set(owners)
+
+
 def test_another_leader_gathers_anew() -> None:
     """It remembers nothing, and waits for half a second from its own first reading, however long the last one has waited."""
     scene, owners = many_hand_over()

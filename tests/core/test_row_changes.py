@@ -108,7 +108,7 @@ def row_after(case: Case, token: int, place: str | None) -> Row:
 def test_every_row_is_as_the_plain_rule_has_it(case: Case) -> None:
     """What changes is written, once; what does not is not; and the owners that follow are told."""
     held = {name: frozenset(case.old.targets) - case.handed_over for name in ('one', 'two', 'zero')}
-    released = Released(held, len(case.handed_over), is_complete=False, owners=len(held), current=len(held))
+    released = Released(held, len(case.handed_over), is_complete=False, owners=len(held), answered=len(held))
     writing = row_changes(case.old, ROSTER, released, case.moves, case.receivers, 9)
     expected: dict[int, tuple[str | None, str | None, str | None, int]] = {}
     moved = 0

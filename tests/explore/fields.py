@@ -181,10 +181,10 @@ STATE: dict[type, dict[str, Kind]] = {
         '_node_names': K.NONE,
     },
     Gathering: {
-        'version': K.VALUE, 'read_at': K.TIME, 'released_at': K.TIME, 'seen_at': K.TIME, 'acknowledged': K.VALUE,
+        'version': K.VALUE, 'read_at': K.TIME, 'released_at': K.TIME, 'seen_at': K.TIME, 'answered': K.VALUE,
         'more_until': K.DUE,
     },
-    Requests: {'versions': K.VALUE, 'added': K.VALUE},
+    Requests: {'versions': K.VALUE, 'begun_here': K.VALUE, 'added': K.VALUE},
     Admission: {'newcomers': K.TIME, 'held': K.TIME, 'going': K.VALUE, 'rolls_until': K.DUE},
     Departure: {'by': K.DUE, 'workers': K.VALUE, 'is_over': K.VALUE},
 }  # fmt: skip

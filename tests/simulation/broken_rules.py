@@ -499,7 +499,7 @@ def known_deaths_of_names() -> AbstractContextManager[None]:
 
 def hints_leave_out_what_nodes_gain() -> AbstractContextManager[None]:
     """A hint names no node because it gains something: that node reads so with its next heartbeat."""
-    return patched(deciding, 'affected_by', lambda old, *_: affected_by(old, {}, (), ()))
+    return patched(deciding, 'affected_by', lambda old, *_, asks_again: affected_by(old, {}, (), (), asks_again=asks_again))
 
 
 # Those whose lack one storm in some hundreds or thousands shows have scenarios of their own, in ``test_overtaken_commits``.

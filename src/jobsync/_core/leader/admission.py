@@ -2,8 +2,10 @@
 
 **Gathering.** Newcomers are gathered for ``rebalance_delay_sec``, so that several that start together are one rebalance. Where
 tokens have to move anyway, newcomers get theirs at once. Hundreds that start together take longer than that to register, and
-each plan would move again a part of what the one before has moved. So while more than ``MANY`` are waiting, each that comes
-extends the time, by ``LONGER_SEC`` at most.
+each plan would move again a part of what the one before has moved, with an answer of each owner that has to release something.
+So while more than ``MANY`` are waiting, or there are more than ``LARGE`` nodes, each that comes extends the time, and the longer
+they have been coming the more; those that come while many owners are to release something wait until that is over. Neither adds
+more than ``LONGER_SEC``.
 
 **Replacements.** A rolling replacement starts a node under a new name, and then stops an old one; again and again. Sharing with
 each newcomer would move its tokens twice: first from all to the newcomer, then from the old node to all. So while that goes on,
@@ -33,7 +35,10 @@ HELD_SEC = 30.0
 see that it is ready, and to stop an old node."""
 ROLL_SEC = 120.0
 """How long after one step of a replacement the next may follow."""
-MANY, LONGER_SEC = 20, 10.0
+MANY, LARGE = 20, 100
+SECOND_SEC, LONGER_SEC = 1.0, 10.0
+"""How long a newcomer waits in a large cluster, whose leader may take that long to read of the next; and by how much others may
+extend that at most."""
 
 
 @attrs.define
@@ -68,6 +73,7 @@ class Admission:
         alive: Mapping[str, Node],
         gone: Set[NodeRef],
         going: frozenset[NodeRef],
+        is_busy: bool,
         delay_sec: float,
         now: float,
     ) -> tuple[list[Node], float]:
@@ -75,6 +81,7 @@ class Admission:
 
         ``is_returning`` says of a name whether it has tokens to get back. ``gone`` are the nodes this plan removes, ``going``
         those of them, and of the nodes of weight 0, that own anything. A plan that moves their tokens serves newcomers too.
+        ``is_busy`` says whether many owners have yet to release something.
         """
         strangers = [node for node in newcomers if now < self.rolls_until and not is_returning(node.name)]
         for node in sorted((node for node in strangers if node.weight > 0), key=attrgetter('seniority')):
@@ -82,9 +89,13 @@ class Admission:
         due_at = math.inf
         if len(strangers) < len(newcomers) and not (gone or going):
             read_at = [self.newcomers[node.ref] for node in newcomers]
-            due = min(read_at) + delay_sec
-            if len(newcomers) > MANY:
-                due = min(max(read_at) + delay_sec, due + LONGER_SEC)
+            first, last = min(read_at), max(read_at)
+            due, latest = first + delay_sec, first + delay_sec + LONGER_SEC
+            if len(alive) > LARGE:
+                due = max(due, first + SECOND_SEC)
+            if len(newcomers) > MANY or len(alive) > LARGE:
+                due = max(due, last + max(delay_sec, (last - first) / 4))
+            due = latest if is_busy else min(due, latest)
             if now < due:
                 newcomers, due_at = strangers, due
         able = {node.ref for node in alive.values() if node.weight > 0}

@@ -21,11 +21,14 @@ def affected_by(
     members: Mapping[str, Member | None],
     groups: Collection[TokenGroup],
     pins: Collection[Pin],
+    *,
+    asks_again: bool,
 ) -> frozenset[str]:
     """Return the names of the nodes that lose or gain something by a plan, or have to acknowledge its version.
 
-    All arguments after ``old`` are what the plan changes. A pin that is removed affects the owner of the hash token, whose member
-    the plan changes too, because its fences rise. Of many new members those that are to receive something are named by the plan
+    ``asks_again`` says whether owners have to acknowledge this version for what earlier ones have requested. All other arguments
+    after ``old`` are what the plan changes. A pin that is removed affects the owner of the hash token, whose member the plan
+    changes too, because its fences rise. Of many new members those that are to receive something are named by the plan
     that gives it.
     """
     # t=0  450 nodes join 51, and a plan requests of the 51 what the others are to have
@@ -34,9 +37,11 @@ def affected_by(
     newcomers = members.keys() - old.members.keys()
     named = members.keys() - (newcomers & waiting) if len(newcomers) > MANY else members.keys()
     names = {group.owner for group in groups} | {pin.owner for pin in pins} | named
-    # t=0  version 7 requests token 3 of a; a acknowledges it, and still works on token 3
-    # t=1  version 8 gives token 5 to b, and changes nothing for a
-    # t=2  a says that it has finished, which does not count, because the leader has planned version 8 without it
+    if not asks_again:
+        return frozenset(name for name in names if name is not None)
+    # t=0  version 7 requests token 3 of a; a acknowledges it, and still works on token 3; its leader dies
+    # t=1  version 8, of another leader, gives token 5 to b, and changes nothing for a
+    # t=2  a says that it has finished with what version 7 requested, of which this leader knows nothing (``requests``)
     # Unless a reads version 8 and acknowledges that, token 3 waits for its next heartbeat in turn.
     written = bytearray(old.total_tokens)  # a set of half a million tokens would take 30 MB
     for group in groups:

@@ -112,12 +112,12 @@ class _Decision:
         state.gathering.begin(view.snapshot.version, self.now)
         state.requests.read(self.old.version)
         stuck, state.doubted = find_stuck(owner_table.alive.values(), view.snapshot.version.number, state.doubted)
-        members, members_at = self._members()
+        released = find_released(self.old, owner_table, state.requests)
+        members, members_at = self._members(is_busy=released.owners > self.config.many_owners and not released.is_complete)
         if members is None:
             return Decision(None, min(owner_table.due_at, members_at)), False
         weights, stuck, held_back = self._weights(members, stuck)
         receivers = {name for name, weight in weights.items() if weight > 0}
-        released = find_released(self.old, owner_table, state.requests)
         rowless = find_rowless(self.old, owner_table, state.rowless, self.longest_timeout, self.now)
         state.rowless = rowless.first_read
         state.gathering.read(released, self.config, self.now)
@@ -158,7 +158,7 @@ class _Decision:
             groups=changes.groups,
             pins=tuple(pin_changes.written),
             unpinned=unpinned,
-            affected=None if self.is_first or rowless.first_read else self._affected(changed, changes, pin_changes),
+            affected=None if self.is_first or rowless.first_read else self._affected(changed, changes, pin_changes, unpinned),
             evictions=self.evictions,
             departed=self.departed,
             absent=owner_table.removals.absent,
@@ -169,14 +169,17 @@ class _Decision:
         )
         return Decision(plan, decide_again_at), False
 
-    def _affected(self, members: Mapping[str, Member | None], changes: RowChanges, pins: PinChanges) -> frozenset[str]:
+    def _affected(
+        self, members: Mapping[str, Member | None], changes: RowChanges, pins: PinChanges, unpinned: frozenset[int]
+    ) -> frozenset[str]:
         """Return the names of the nodes that a plan affects, those included that it evicts."""
-        found = affected_by(self.old, members, changes.groups, pins.written)
+        asks_again = bool(unpinned) or not self.state.requests.begun_here
+        found = affected_by(self.old, members, changes.groups, pins.written, asks_again=asks_again)
         return found.union(eviction.ref.name for eviction in self.evictions)
 
     # --- which nodes take part ---------------------------------------------------------------------------------------------
 
-    def _members(self) -> tuple[dict[str, Member] | None, float]:
+    def _members(self, *, is_busy: bool) -> tuple[dict[str, Member] | None, float]:
         """Return the members from this plan on, or None while no plan may be made; and when that may change."""
         owner_table, state, config, snapshot = self.owner_table, self.state, self.config, self.view.snapshot
         members, due_at = dict(owner_table.members), math.inf
@@ -204,7 +207,14 @@ class _Decision:
             drained = {node.ref for node in owner_table.alive.values() if node.weight == 0}
             going = frozenset(ref for ref in gone | drained if ref.name in self.owners)
             newcomers, due_at = state.admission.admit(
-                newcomers, lambda name: name in self._homes, owner_table.alive, gone, going, config.rebalance_delay_sec, self.now
+                newcomers,
+                lambda name: name in self._homes,
+                owner_table.alive,
+                gone,
+                going,
+                is_busy,
+                config.rebalance_delay_sec,
+                self.now,
             )
         members.update({node.name: Member(node.incarnation, node.timeout_sec) for node in newcomers})
         return {name: self._with_since(name, member) for name, member in members.items()}, due_at

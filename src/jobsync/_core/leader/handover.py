@@ -59,13 +59,13 @@ class Released:
     """Whether every token and pin with a target has been released by its present owner."""
     owners: int
     """How many present owners have a token or pin to release."""
-    current: int
-    """How many of them have acknowledged the very version."""
+    answered: int
+    """How many of them have acknowledged all that is requested of them, whether or not they still hold some of it."""
 
     @property
     def is_seen(self) -> bool:
-        """Whether every such owner has acknowledged the version, though it may still hold tokens."""
-        return self.current == self.owners
+        """Whether every such owner has acknowledged what is requested of it, though it may still hold tokens."""
+        return self.answered == self.owners
 
     def has(self, owner: str | None, token: int) -> bool:
         """Return whether the owner has released a token or pin of its own that has a target."""
@@ -93,11 +93,10 @@ def find_released(assignment: Assignment, owner_table: OwnerTable, requests: Req
     present = {name: count for name, count in asked.items() if owner_table.is_present(name)}
     found = {name: _holding(owner_table.alive[name], requests) for name in present}
     holding = {name: tokens for name, tokens in found.items() if tokens is not None}
-    seen = {name: owner_table.alive[name].seen for name in holding}
-    for request in requests.added:
-        name = request.owner
-        if name in seen and seen[name].number < request.version.number:
-            holding[name] = holding[name] | frozenset(request.tokens)
+    seen = {name: owner_table.alive[name].seen.number for name in holding}
+    late = [request for request in requests.added if seen.get(request.owner, math.inf) < request.version.number]
+    for request in late:
+        holding[request.owner] = holding[request.owner] | frozenset(request.tokens)
     held = sum(assignment.asked_of(token) == name for name, tokens in holding.items() for token in tokens)
     released = sum(present[name] for name in holding) - held
     return Released(
@@ -105,7 +104,7 @@ def find_released(assignment: Assignment, owner_table: OwnerTable, requests: Req
         count=released,
         is_complete=released == sum(present.values()),
         owners=len(present),
-        current=sum(version == assignment.version for version in seen.values()),
+        answered=len(holding.keys() - {request.owner for request in late}),
     )
 
 

@@ -50,19 +50,21 @@ class Requests:
 
     versions: tuple[Revision, ...] = ()
     """Rising: the last is the one at hand, and the first may be anyone's."""
+    begun_here: bool = False
+    """Whether this leader has committed a version of them, and named in it each owner that had anything to release."""
     added: tuple[Request, ...] = ()
     """What versions after the first have added. Everything else that has a target was requested in each of ``versions``."""
 
     def read(self, version: Revision) -> None:
         """Take the version at hand: if it is not the last of ``versions``, it begins a new series."""
         if self.versions[-1:] != (version,):
-            self._begin(version)
+            self._begin(version, here=False)
 
     def commit(self, before: Assignment, plan: Plan, version: Revision) -> None:
         """Note that the leader has committed a plan, made from the assignment ``before``, as this version."""
         is_calm = not before.targets and all(pin.target is None for pin in before.pins.values())
         if is_calm or plan.unpinned or self.versions[-1:] != (before.version,):
-            self._begin(version)
+            self._begin(version, here=is_calm or bool(plan.unpinned))
             return
         new: defaultdict[str, array[int]] = defaultdict(lambda: array('q'))
         for group in plan.groups:
@@ -76,7 +78,7 @@ class Requests:
         versions = (*self.versions, version)[-_MOST:]
         kept = [request for request in self.added if request.version.number > versions[0].number]
         kept += [Request(version, owner, tokens) for owner, tokens in sorted(new.items()) if tokens]
-        self.versions, self.added = versions, tuple(kept)
+        self.versions, self.begun_here, self.added = versions, True, tuple(kept)
 
-    def _begin(self, version: Revision) -> None:
-        self.versions, self.added = (version,), ()
+    def _begin(self, version: Revision, *, here: bool) -> None:
+        self.versions, self.begun_here, self.added = (version,), here, ()

@@ -782,7 +782,7 @@ class TestHints:
             lambda: server.psql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'BEGIN%SELECT revision%'") != ['0']
         )
         server.psql(f'CREATE ROLE nobody_{harness.schema} LOGIN')
-        for forged in (str(2**62), str(revision + 1), 'nonsense', ''):
+        for forged in (str(2**62), str(revision + 1), 'nonsense', '', f'{revision + 1} {"[" * 7900}'):
             server.psql(f'SET ROLE nobody_{harness.schema}', f"SELECT pg_notify('jobsync_{oid}', '{forged}')")
         for name in 'abc':
             namespace.join(name)

@@ -220,7 +220,7 @@ NUMBERS = (
 NO_MEMBERS = (
     'x', '[]', '{"a": 7}', '{"a": [1, 2, 3, 4, 5, 6, 7, 8, 9]}', '{"a": [5, 15.0, 0]}', '{"a": ["r", "x", 0]}',
     '{"a": ["r", null, 0]}', '{"a": ["r", NaN, 0]}', '{"a": ["r", 1e9, 0]}', '{"a": ["r", -1, 0]}', '{"a": ["r", 15.0, "x"]}',
-    '{"a": ["r", 15.0, null]}',
+    '{"a": ["r", 15.0, null]}', '[' * 100_000,
 )  # fmt: skip
 NO_STATE = {
     **dict.fromkeys(NUMBERS, ('9223372036854775807', '-1')),
@@ -271,7 +271,7 @@ def test_a_state_that_cannot_be_read(kind: str, harness: SqlHarness) -> None:
         assert found() == before
 
 
-@pytest.mark.parametrize('text', ['', 'x', '{}', '[1]', '[["a", 2]]', 'null'])
+@pytest.mark.parametrize('text', ['', 'x', '{}', '[1]', '[["a", 2]]', 'null', pytest.param('[' * 100_000, id='nested')])
 def test_what_differences_build_on_cannot_be_read(harness: SqlHarness, text: str) -> None:
     """Commits write it anew; until then everything is read."""
     namespace = Namespace(harness.connect())

@@ -64,7 +64,10 @@ def read_announcement(text: str) -> tuple[int, frozenset[str] | None]:
     number, _, listed = text.partition(' ')
     if not listed:
         return int(number), None
-    names = json.loads(listed)
+    try:
+        names = json.loads(listed)
+    except RecursionError as error:  # any client may announce anything: brackets alone are nested too deeply
+        raise ValueError(f'nested too deeply: {listed[:100]}') from error
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise ValueError(f'no list of names: {listed[:100]}')
     return int(number), frozenset(names)

@@ -178,7 +178,7 @@ def load_revisions(text: str) -> list[Revision]:
     """Read the column ``builds_on``. One that a person has spoilt counts as empty: no difference can build on anything."""
     try:
         return [Revision(int(number), int(stamp)) for number, stamp in json.loads(text)]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return []
 
 
@@ -191,7 +191,7 @@ def load_members(text: str) -> dict[str, Member | None]:
     """Read a column ``members``."""
     try:
         members = {name: Member(*fields) if fields else None for name, fields in json.loads(text).items()}
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise unreadable(error) from error
     for name, member in members.items():
         if member and not (

@@ -38,10 +38,11 @@ def test_an_unreadable_state() -> None:
         (psycopg.errors.UndefinedFunction('no = for these types'), 'put back what jobsync had made'),
         (psycopg.errors.CheckViolation('refused'), 'put back what jobsync had made'),
         (psycopg.errors.ReadOnlySqlTransaction('refused'), 'default_transaction_read_only'),
+        (psycopg.errors.lookup('25P04')('ended'), 'SET transaction_timeout'),
     ],
 )
 def test_postgresql(error: psycopg.Error, words: str) -> None:
-    """Tables that are not there, or are others, of which doctor knows nothing; a database that takes no writes."""
+    """Tables that are not there, or are others, of which doctor knows nothing; no writes are taken, or no long transactions."""
     assert words in str(connection.translate(error, SERVER))
 
 

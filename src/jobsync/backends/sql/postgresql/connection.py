@@ -23,7 +23,17 @@ from jobsync.backends.sql.postgresql.url import PostgresqlServer
 from jobsync.backends.sql.store import Busy
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 
-__all__ = ['ENCODING', 'READ_ONLY_HINT', 'STANDBY', 'BoundedConnection', 'connect', 'in_one_line', 'refused', 'translated']
+__all__ = [
+    'ENCODING',
+    'READ_ONLY_HINT',
+    'STANDBY',
+    'BoundedConnection',
+    'connect',
+    'in_full',
+    'in_one_line',
+    'refused',
+    'translated',
+]
 
 T = TypeVar('T')
 
@@ -36,6 +46,12 @@ BUSY = {'40001', '40P01', '23505', '25P03', '55P03', '57P05'}
 """Serialization failure, deadlock, a row that another transaction has inserted, a transaction idle for too long, a lock that
 another one keeps: rolled back; another attempt may succeed. And a session that was idle for too long before the call."""
 LOCKED, DUPLICATE = '55P03', '23505'
+TOO_LONG = '25P04'
+"""A transaction that took longer than ``transaction_timeout``."""
+TOO_LONG_HINT = (
+    'if this goes on, ALTER ROLE … SET transaction_timeout to more than the bulk_timeout_sec of the workers, or to 0, also where '
+    'the database or the server has one'
+)
 RIGHTS = '42501'
 OTHER_RIGHTS = 'tables are made and changed by their owner; row-level security on them needs BYPASSRLS; a schema needs USAGE'
 """What a user may lack that has every right on the tables it finds."""
@@ -316,6 +332,8 @@ def translate(error: psycopg.Error, server: PostgresqlServer) -> JobsyncError:
         return BackendUnavailable(f'{server}: {said}: {READ_ONLY_HINT}')
     if error.diag.source_function in RECOVERING:
         return BackendUnavailable(f'{server}: {said}: {STANDBY}, or it is being restored')
+    if code == TOO_LONG:
+        return BackendUnavailable(f'{server}: {in_full(error)}')
     if code == CANCELED:
         return BackendUnavailable(f'{server}: {said}; {CANCELED_HINT}')
     if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_login_refused(error)):
@@ -339,6 +357,11 @@ def translate(error: psycopg.Error, server: PostgresqlServer) -> JobsyncError:
 def in_one_line(error: psycopg.Error) -> str:
     """Return what the server says, without the statement and the place in it, or else what the driver says."""
     return error.diag.message_primary or ' '.join(str(error).split())
+
+
+def in_full(error: psycopg.Error) -> str:
+    """Return what ``in_one_line`` does, and what to do about a transaction that the server ended for its length."""
+    return in_one_line(error) + (f': {TOO_LONG_HINT}' if error.sqlstate == TOO_LONG else '')
 
 
 def is_login_refused(error: psycopg.OperationalError) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobsync.backends._common.concerned import announcement
 from jobsync.backends.sql.dialect import Dialect
-from jobsync.backends.sql.postgresql.connection import BoundedConnection, in_one_line
+from jobsync.backends.sql.postgresql.connection import BoundedConnection, in_full
 from jobsync.backends.sql.postgresql.ddl import CONCERNED
 from jobsync.backends.sql.store import Busy, SqlTransaction, Statement
 
@@ -97,7 +97,7 @@ class Framed(SqlTransaction):
             if not after and self.raw.closed:
                 # No COMMIT has been sent, so another attempt on another connection writes nothing twice. The server may have
                 # ended the session for any reason, and what it said of that may be lost.
-                said = in_one_line(error.orig) if isinstance(error.orig, psycopg.Error) else error.orig
+                said = in_full(error.orig) if isinstance(error.orig, psycopg.Error) else error.orig
                 raise Busy(f'{self.server}: the connection was lost: {said}') from error
             raise
 

@@ -226,7 +226,7 @@ class TestOpening:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
         try:
             for write in (lambda: namespace.beat(ref), lambda: namespace.lock('x'), lambda: namespace.commit(ref)):
-                with pytest.raises(BackendUnavailable):
+                with pytest.raises(BackendUnavailable, match='ulimit -f'):
                     write()
             assert namespace.node('a').heartbeat == 0
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ SHORT = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, e
 """What the system lacks or fails in for a while: an outage also at ``open``."""
 NEEDED = 4
 """How many files SQLite opens for a database, with those beside it and its folder."""
+NEAR = 2**16
+"""Within so many bytes of the largest file that the process may write, the next one may be refused."""
 FOREIGN = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
 """The codes of a statement that does not fit the tables it found."""
 
@@ -60,6 +63,10 @@ def translate(error: sqlite3.Error, path: Path, *, opening: bool) -> JobsyncErro
             f'{path}: a statement does not fit the tables it found: {error}: if a column, a condition or a trigger was added, '
             'changed or removed, put back what jobsync had made; jobsync doctor says which tables are missing'
         )
+    if primary == sqlite3.SQLITE_IOERR and (limit := _file_limit(path)) is not None:
+        return BackendUnavailable(
+            f'{path} cannot be used at the moment: {error}: this process may write no file larger than {limit} bytes (ulimit -f)'
+        )
     if primary == sqlite3.SQLITE_INTERRUPT:
         return BackendUnavailable(f'{path}: the time for this call was over before it was done')
     return BackendUnavailable(f'{path} cannot be used at the moment: {error}')
@@ -74,6 +81,21 @@ def _has_descriptors() -> bool:
         except OSError:
             return False
     return True
+
+
+def _file_limit(path: Path) -> int | None:
+    """Return how large a file this process may write, if the database or a file beside it is about as large; else None.
+
+    SQLite says the same of such a file as of a disk that fails.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    for name in (str(path), f'{path}-wal', f'{path}-shm'):
+        with contextlib.suppress(OSError):
+            if Path(name).stat().st_size + NEAR > limit:
+                return limit
+    return None
 
 
 @contextlib.contextmanager

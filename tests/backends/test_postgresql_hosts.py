@@ -7,6 +7,7 @@ import os
 import resource
 import selectors
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -225,6 +226,35 @@ def test_a_node_at_work_whose_server_is_started_again(other: PostgresServer) -> 
                 namespace.beat(ref)
             promoted.kill()
             assert namespace.beat(ref).heartbeat == 2
+
+
+def test_a_node_at_work_whose_server_crashes(harness: PostgresqlHarness, other: PostgresServer) -> None:
+    """A process of the former primary is killed, so it reads its log, and serves again: it was not started since."""
+    hosts = f'127.0.0.1:{other.port}', f'127.0.0.1:{harness.server.port}'
+    with closing(connect_to(other.url().replace(hosts[0], ','.join(hosts)), 'sync_')) as backend:
+        harness.refuse_writes()
+        try:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            crash(other)
+        finally:
+            harness.accept_writes()
+        with pytest.raises(ConfigError, match=f'{hosts[0]} and {hosts[1]} both accept writes'):
+            namespace.beat(ref)
+
+
+def crash(server: PostgresServer) -> None:
+    """Kill a process of a server as the kernel does for want of memory, and wait until the server serves again."""
+    sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = 'jobsync'"
+    pids = server.psql(sessions)
+    os.kill(int(pids[0]), signal.SIGKILL)
+
+    def serves_again() -> bool:
+        with suppress(RuntimeError):
+            return not {*server.psql(sessions)} & {*pids}
+        return False
+
+    wait_until(serves_again, 'the server serves again, without the sessions it had')
 
 
 def test_others_that_do_no_harm(harness: PostgresqlHarness, other: PostgresServer) -> None:

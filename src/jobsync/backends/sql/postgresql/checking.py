@@ -176,31 +176,38 @@ class SchemaCheck:
 class Hosts:
     """The hosts of a URL, or the addresses of one, of which one accepts writes.
 
-    Compared when a connection is to another address than the last, or to a server that was started since. ``state`` is the name
-    of the namespace's table of the state.
+    Compared when a connection is to another address than the last, to a server that was started since, or the first one after a
+    connection was lost. ``state`` is the name of the namespace's table of the state.
     """
 
     def __init__(self, server: PostgresqlServer, state: str) -> None:
         self._server, self._state = server, state
-        self._last: tuple[str, int] | None = None
-        self._place: list[Any] | None = None
-        """What ``SERVER`` says there."""
+        self._losses = 0
+        self._last: tuple[tuple[str, int] | None, list[Any], int] = None, [], 0
+        """Of the last connection its address, what ``SERVER`` says there, and how many connections had been lost before it."""
         self._led_to: dict[tuple[str, int], list[str]] = {}
         """The address of the last connection, by the host and the port in the URL."""
 
+    def note_loss(self) -> None:
+        """Note that a connection was lost, by which the next one is compared."""
+        # t=0  a process of the primary is killed for want of memory: its sessions end, and it reads its log, for minutes
+        # t=1  an operator promotes a standby; node b, which is new, works there
+        # t=2  the former primary serves again, which was not started since, and node a comes back to it
+        self._losses += 1  # two threads may add one together: that is another number all the same
+
     def check(self, connection: BoundedConnection) -> bool:
-        """Return whether a connection is to another address than the one before, if there was one.
+        """Return whether a connection is to another server than the one before, if there was one.
 
         Not if that is another way to the same server. ``ConfigError`` if another host accepts writes too, and is another server.
         """
-        here = (connection.info.hostaddr or connection.info.host, connection.info.port)
+        last, before, _ = self._last
+        here, losses = (connection.info.hostaddr or connection.info.host, connection.info.port), self._losses
         place = connection.execute(SERVER).fetchall()
-        if (here, place) == (self._last, self._place):
+        if (here, place, losses) == self._last:
             return False
         # t=0  the primary fails, and its standby is promoted, to which all nodes turn. Or all but node a, which makes no call now
         # t=1  the old primary is started again, as a primary. It comes first in the URL
         # t=2  node a connects to it, finds none of the others alive there, and owns all tokens after a timeout
-        same: set[tuple[str, int] | None] = {None, here}
         for (address, port), parameters in self._others(*here):
             accepts = False
             try:
@@ -214,7 +221,7 @@ class Hosts:
                     found = other.execute(SERVER).fetchall()
                     # t=0  containers are started anew, and have other addresses: another program's server has the former one
                     # t=1  this node would be refused at its own for as long as both run
-                    is_foreign = (address, port) == self._last and not other.execute(NAMED, (self._state,)).fetchall()
+                    is_foreign = (address, port) == last and not other.execute(NAMED, (self._state,)).fetchall()
             except psycopg.Error as error:
                 # Of a process, or a host, without a file left for a connection libpq says nothing.
                 try:
@@ -231,7 +238,7 @@ class Hosts:
                 refuses = any(text in str(error) for text in texts)
                 # t=0  an operator promotes a standby, and has the former primary refuse logins: node b, which is there, works on
                 # t=1  this node is new. The pooler there lets it in, and says that its server is away, and why: that refuses it
-                if (accepts and AWAY not in str(error)) or (refuses and (accepts or (address, port) == self._last)):
+                if (accepts and AWAY not in str(error)) or (refuses and (accepts or (address, port) == last)):
                     raise psycopg.OperationalError(
                         f'it is not known yet whether {address}:{port} accepts writes too: {in_one_line(error)}'
                     ) from error
@@ -240,9 +247,7 @@ class Hosts:
                 raise psycopg.OperationalError(str(error)) from error
             # What fails here fails the call: the two are not compared yet. Others that are away may have taken all of its time.
             connection.deadline = max(connection.deadline, time.monotonic() + SHORTEST_SEC)
-            if found == place:
-                same.add((address, port))
-            elif not is_foreign:
+            if found != place and not is_foreign:
                 # t=0  a pair that is as it should be, and a name with the addresses of both: libpq takes the standby
                 # t=1  an operator reads that both accept writes, and ends one of them
                 if connection.execute(READ_ONLY).fetchall() == [('on',)]:
@@ -260,12 +265,12 @@ class Hosts:
         #      connection of t=0 is used on. So with a copy that is no standby, and read-only until it takes over
         if connection.execute(READ_ONLY).fetchall() == [('on',)]:
             is_standby = connection.execute(RECOVERS).fetchall() == [(True,)]
-            if here != self._last and (is_standby or self._last):
+            if here != last and (is_standby or last):
                 raise psycopg.OperationalError(STANDBY if is_standby else READ_ONLY_HINT)
             return False
-        before, self._last, self._place = self._last, here, place
+        self._last = here, place, losses
         self._led_to = {(connection.info.host, connection.info.port): [connection.info.hostaddr]}
-        return before not in same
+        return last not in (None, here) and place != before
 
     def _others(self, host: str, port: int) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
         """Yield each other address that may accept writes, and the parameters of a connection to it if it does."""

@@ -307,6 +307,7 @@ class PostgresqlStore(SqlStore):
                         raw.close()
                 finally:
                     if raw.closed:
+                        self._hosts.note_loss()
                         connection.invalidate()
                 if isinstance(refusal, psycopg.errors.InsufficientPrivilege) and not raw.closed:
                     _, grants = lacking(raw, needed(self.tables))
@@ -336,6 +337,7 @@ class PostgresqlStore(SqlStore):
         engine = self._engine
         connection = engine.connect()
         if _raw(connection).has_unread_data:
+            self._hosts.note_loss()
             connection.invalidate()
             connection.close()
             connection = engine.connect()

@@ -14,7 +14,8 @@ class SilentProxy:
     """Forwards to a port of the loopback, until it is told to be silent."""
 
     def __init__(self, port: int) -> None:
-        self._target = port
+        self.target = port
+        """Where new connections lead to."""
         self._front = socket.create_server(('127.0.0.1', 0))
         self.port: int = self._front.getsockname()[1]
         self._selector = selectors.DefaultSelector()
@@ -63,7 +64,7 @@ class SilentProxy:
 
     def _serve(self, sock: socket.socket) -> None:
         if sock is self._front:
-            near, far = self._front.accept()[0], socket.create_connection(('127.0.0.1', self._target))
+            near, far = self._front.accept()[0], socket.create_connection(('127.0.0.1', self.target))
             for one, other in ((near, far), (far, near)):
                 self._others[one] = other
                 self._selector.register(one, selectors.EVENT_READ)

@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
+from tests.backends.proxy import SilentProxy
 from tests.job.waiting import wait_until
 from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
@@ -343,6 +344,22 @@ def test_a_session_that_is_left_at_a_former_primary(harness: PostgresqlHarness, 
             assert raised_by(namespace, ref) is SchemaMismatch
         finally:
             harness.server.arrange('ALTER DATABASE postgres RESET default_transaction_read_only')
+
+
+def test_a_session_that_is_left_behind_one_address(harness: PostgresqlHarness, other: PostgresServer) -> None:
+    """As of a proxy that leads to the primary, and ends no session as that changes."""
+    with closing(SilentProxy(harness.server.port)) as proxy:
+        url = url_of(harness, f'127.0.0.1:{proxy.port}', attributes='')
+        with closing(connect_to(url, 'sync_')) as backend:
+            assert isinstance(backend, SqlBackend)
+            assert isinstance(backend.store, PostgresqlStore)
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            proxy.target = other.port
+            deadline = time.monotonic() + DEADLINE_SEC
+            with ExitStack() as later, backend.store._connected(deadline):
+                later.enter_context(backend.store._connected(deadline))
+            assert raised_by(namespace, ref) is SchemaMismatch
 
 
 def test_another_way_to_the_same_server(harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -270,7 +270,7 @@ class Hosts:
             return False
         self._last = here, place, losses
         self._led_to = {(connection.info.host, connection.info.port): [connection.info.hostaddr]}
-        return last not in (None, here) and place != before
+        return last is not None and place != before
 
     def _others(self, host: str, port: int) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
         """Yield each other address that may accept writes, and the parameters of a connection to it if it does."""

@@ -346,6 +346,23 @@ def test_a_session_that_is_left_at_a_former_primary(harness: PostgresqlHarness, 
             harness.server.arrange('ALTER DATABASE postgres RESET default_transaction_read_only')
 
 
+def test_a_session_that_is_left_at_one_of_two_that_accept_writes(harness: PostgresqlHarness, other: PostgresServer) -> None:
+    """One connection of a node at work was lost, and another one is in use. The node learns of both hosts, and its lease ends."""
+    refuse_writes(other)
+    url = url_of(harness, f'127.0.0.1:{harness.server.port}', f'127.0.0.1:{other.port}')
+    with closing(connect_to(url, 'sync_')) as backend:
+        assert isinstance(backend, SqlBackend)
+        assert isinstance(backend.store, PostgresqlStore)
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        accept_writes(other)
+        wait_until(lambda: other.psql('SHOW default_transaction_read_only') == ['off'], 'the other host accepts writes')
+        with backend.store._connected(time.monotonic() + DEADLINE_SEC):
+            backend.store._hosts.note_loss()
+            assert raised_by(namespace, ref) is ConfigError
+        assert raised_by(namespace, ref) is ConfigError
+
+
 def test_a_session_that_is_left_behind_one_address(harness: PostgresqlHarness, other: PostgresServer) -> None:
     """As of a proxy that leads to the primary, and ends no session as that changes."""
     with closing(SilentProxy(harness.server.port)) as proxy:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -17,6 +19,7 @@ from tests.support.servers import PostgresServer
 
 from jobsync import Cluster
 from jobsync.backend import INITIAL
+from jobsync.cli import blockers
 from jobsync.cli.blockers import examine_blockers
 from jobsync.cli.commands import cli
 from jobsync.cli.folders import DoctorFinding
@@ -119,6 +122,25 @@ def test_doctor_names_a_session_that_no_call_waits_for_just_now(harness: Postgre
         operator.execute(f'SELECT 1 FROM {harness.schema}.sync_state FOR UPDATE')
         (found,) = examine_blockers(cluster, is_refused=True)
         assert f'process {operator.info.backend_pid} of the server' in found.words
+
+
+def test_doctor_passes_over_transactions_that_follow_each_other(
+    harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A session that is in the way for a moment, time and again, is a node's, and is not to be ended."""
+    with Cluster(harness.connect()) as cluster, psycopg.connect(harness.server.url(socket_only=True)) as node:
+        Namespace(harness.connect())
+        looks, seconds = itertools.count(), itertools.count()
+
+        def next_transaction(_: object) -> None:
+            next(looks)
+            node.rollback()
+            node.execute(f'SELECT 1 FROM {harness.schema}.sync_state FOR UPDATE')
+
+        next_transaction(None)
+        monkeypatch.setattr(blockers, 'time', SimpleNamespace(monotonic=lambda: float(next(seconds)), sleep=next_transaction))
+        assert list(examine_blockers(cluster, is_refused=True)) == []
+        assert next(looks) > 2
 
 
 def test_doctor_says_that_commits_wait_for_a_standby(preparing: Preparing) -> None:

@@ -20,19 +20,20 @@ _WATCH_SEC, _QUIET_SEC, _LOOK_SEC, _LONG_SEC = 3.0, 0.3, 0.1, 1.0
 """For how long to look, and if there is no sign of trouble; how often; and for how long a session must be in the way: a call of a
 node is so for a moment."""
 _BLOCKERS = """
-WITH tables AS (SELECT to_regclass(name)::oid AS oid FROM unnest(CAST(:tables AS text[])) AS name),
-    waiting AS (SELECT DISTINCT pid FROM pg_catalog.pg_locks WHERE NOT granted),
-    ours AS (
-        SELECT DISTINCT waiting.pid FROM waiting JOIN pg_catalog.pg_locks USING (pid) WHERE relation IN (SELECT oid FROM tables)
+WITH locks AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks),
+    here AS (
+        SELECT * FROM locks WHERE relation IN (SELECT to_regclass(name)::oid FROM unnest(CAST(:tables AS text[])) AS name)
     ),
+    waiting AS (SELECT DISTINCT pid FROM locks WHERE NOT granted),
     found AS (
-        SELECT unnest(pg_blocking_pids(pid)) AS pid FROM ours
-        UNION SELECT coalesce(pid, 0) FROM pg_catalog.pg_locks
-        WHERE :refused AND granted AND mode <> 'AccessShareLock' AND relation IN (SELECT oid FROM tables)
+        SELECT unnest(pg_blocking_pids(pid)) AS pid FROM waiting WHERE pid IN (SELECT pid FROM here)
+        UNION SELECT coalesce(pid, 0) FROM here WHERE :refused AND granted AND mode <> 'AccessShareLock'
     )
-SELECT pid, usename, application_name, state, extract(epoch FROM now() - xact_start)::float8, wait_event = 'SyncRep'
+SELECT pid, (SELECT min(virtualtransaction) FROM locks WHERE locks.pid = found.pid), usename, application_name, state,
+    extract(epoch FROM now() - xact_start)::float8, wait_event = 'SyncRep'
 FROM found LEFT JOIN pg_catalog.pg_stat_activity USING (pid) WHERE pid NOT IN (SELECT pid FROM waiting)
 """
+"""``virtualtransaction`` says to every user whether a session, as one of a node's, is at another transaction by now."""
 _PREPARED = 'SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = current_database() ORDER BY prepared LIMIT 3'
 
 
@@ -56,7 +57,7 @@ def examine_blockers(cluster: Cluster, *, is_refused: bool = False, is_silent: b
                 'commits wait for a synchronous standby that is away: bring it back, or take it out of synchronous_standby_names'
             )
             yield DoctorFinding('bad', 'waiting', words)
-        for pid, user, program, state, seconds, waits in rows:
+        for pid, _, user, program, state, seconds, waits in rows:
             if not pid:
                 names = ', '.join(repr(gid) for (gid,) in connection.execute(sa.text(_PREPARED)))
                 words = f'a prepared transaction keeps calls of nodes waiting; there are {names}: ROLLBACK PREPARED ends one'
@@ -70,14 +71,14 @@ def examine_blockers(cluster: Cluster, *, is_refused: bool = False, is_silent: b
 
 def _blockers(connection: sa.Connection, values: dict[str, Any], quiet_sec: float) -> list[tuple[Any, ...]]:
     """Return the sessions that are in the way for long."""
-    first = dict[int, float]()
+    first = dict[tuple[Any, ...], float]()
     begun = time.monotonic()
     while True:
         now = time.monotonic()
         rows = [tuple(row) for row in connection.execute(sa.text(_BLOCKERS), values)]
-        for pid, *_ in rows:
-            first.setdefault(pid, now)
-        if long := [row for row in rows if now - first[row[0]] >= _LONG_SEC]:
+        for row in rows:
+            first.setdefault(row[:2], now)
+        if long := [row for row in rows if now - first[row[:2]] >= _LONG_SEC]:
             return long
         # Not before a second answer, however slow the first one was.
         if now >= begun + (_WATCH_SEC if first else quiet_sec):

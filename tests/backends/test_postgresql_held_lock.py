@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 from tests.job.waiting import wait_until
-from tests.support.harnesses.postgresql import PostgresqlHarness
+from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
 
 from jobsync import Cluster
@@ -141,6 +141,23 @@ def test_doctor_passes_over_transactions_that_follow_each_other(
         monkeypatch.setattr(blockers, 'time', SimpleNamespace(monotonic=lambda: float(next(seconds)), sleep=next_transaction))
         assert list(examine_blockers(cluster, is_refused=True)) == []
         assert next(looks) > 2
+
+
+def test_doctor_passes_over_a_copy_of_the_database(preparing: Preparing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables of a database that was made as a copy have the oids of this one's."""
+    seconds = itertools.count()
+    monkeypatch.setattr(blockers, 'time', SimpleNamespace(monotonic=lambda: float(next(seconds)), sleep=lambda _: None))
+    preparing.psql('CREATE DATABASE original')
+    with closing(connect_to(preparing.url('original'), 'sync_')) as backend:
+        Namespace(backend)
+    preparing.psql('CREATE DATABASE twin TEMPLATE original')
+    with (
+        closing(connect_to(preparing.url('original'), 'sync_')) as backend,
+        Cluster(backend) as cluster,
+        psycopg.connect(preparing.url('twin', socket_only=True)) as operator,
+    ):
+        operator.execute('SELECT 1 FROM sync_state FOR UPDATE')
+        assert list(examine_blockers(cluster, is_refused=True)) == []
 
 
 def test_doctor_says_that_commits_wait_for_a_standby(preparing: Preparing) -> None:

@@ -23,6 +23,7 @@ _BLOCKERS = """
 WITH locks AS MATERIALIZED (SELECT * FROM pg_catalog.pg_locks),
     here AS (
         SELECT * FROM locks WHERE relation IN (SELECT to_regclass(name)::oid FROM unnest(CAST(:tables AS text[])) AS name)
+        AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
     ),
     waiting AS (SELECT DISTINCT pid FROM locks WHERE NOT granted),
     found AS (
@@ -33,7 +34,8 @@ SELECT pid, (SELECT min(virtualtransaction) FROM locks WHERE locks.pid = found.p
     extract(epoch FROM now() - xact_start)::float8, wait_event = 'SyncRep'
 FROM found LEFT JOIN pg_catalog.pg_stat_activity USING (pid) WHERE pid NOT IN (SELECT pid FROM waiting)
 """
-"""``virtualtransaction`` says to every user whether a session, as one of a node's, is at another transaction by now."""
+"""A database that is a copy of another one (``TEMPLATE``) has tables of the same oids. ``virtualtransaction`` says to every user
+whether a session, as one of a node's, is at another transaction by now."""
 _PREPARED = 'SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = current_database() ORDER BY prepared LIMIT 3'
 
 

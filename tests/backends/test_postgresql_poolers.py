@@ -109,6 +109,20 @@ def test_a_pooler_whose_server_refuses_its_logins(pair: Pair) -> None:
         backend.open(SETTINGS, create=False)
 
 
+def test_a_pooler_whose_server_is_started_again(pair: Pair) -> None:
+    """A node makes no call while others turn to the other server. The pooler has kept its session, by which it writes no more."""
+    pair.former.kill()
+    pair.former.start()
+    wait_until(pair.pooler.answers, 'the pooler has connected to its server again')
+    assert pair.namespace.beat(pair.ref).heartbeat == 1
+    pair.former.kill()
+    pair.promoted.start()
+    pair.former.start()
+    wait_until(pair.pooler.answers, 'the pooler has connected to its server again')
+    with pytest.raises(ConfigError, match='both accept writes'):
+        pair.namespace.beat(pair.ref)
+
+
 def test_a_newcomer_at_a_pooler_whose_server_is_a_standby(pair: Pair) -> None:
     """The error names the pooler as the cause: the URL is in order, and says what libpq is to look for."""
     pair.demote()

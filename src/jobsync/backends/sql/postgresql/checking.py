@@ -11,7 +11,14 @@ from typing import Any
 import psycopg
 from psycopg.pq import Conninfo
 
-from jobsync.backends.sql.postgresql.connection import ENCODING, READ_ONLY_HINT, STANDBY, BoundedConnection, in_one_line
+from jobsync.backends.sql.postgresql.connection import (
+    ENCODING,
+    READ_ONLY_HINT,
+    STANDBY,
+    STARTED,
+    BoundedConnection,
+    in_one_line,
+)
 from jobsync.backends.sql.postgresql.ddl import FUNCTIONS
 from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, SOCKETS, PostgresqlServer
 from jobsync.errors import ConfigError, SchemaMismatch
@@ -48,10 +55,9 @@ CLOSED = f"""
     JOIN pg_catalog.pg_class ON relnamespace = closed.oid AND relkind = 'r' AND relname = '{{state}}'
     ORDER BY place LIMIT 1
 """  # noqa: S608 - all of it is written here
-SERVER = """
-    SELECT system_identifier, (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint FROM pg_control_system()
-"""
-"""The cluster, and when this server of it was started: two standbys that are promoted may begin timelines of one number."""
+SERVER = f'SELECT system_identifier, {STARTED}, pg_backend_pid() FROM pg_control_system()'  # noqa: S608 - all of it is written here
+"""The cluster, and when this server of it was started: two standbys that are promoted may begin timelines of one number; and the
+process of the session, whose number a pooler does not pass on."""
 READ_ONLY = 'SHOW transaction_read_only'
 RECOVERS = 'SELECT pg_is_in_recovery()'
 NAMED = 'SELECT FROM pg_catalog.pg_class WHERE relname = %s'
@@ -183,8 +189,8 @@ class Hosts:
     def __init__(self, server: PostgresqlServer, state: str) -> None:
         self._server, self._state = server, state
         self._losses = 0
-        self._last: tuple[tuple[str, int] | None, list[Any], int] = None, [], 0
-        """Of the last connection its address, what ``SERVER`` says there, and how many connections had been lost before it."""
+        self._last: tuple[tuple[str, int] | None, Sequence[Any], int] = None, (), 0
+        """The last connection's address, what ``SERVER`` says there, and how many connections had been lost before it."""
         self._led_to: dict[tuple[str, int], list[str]] = {}
         """The address of the last connection, by the host and the port in the URL."""
 
@@ -202,7 +208,11 @@ class Hosts:
         """
         last, before, _ = self._last
         here, losses = (connection.info.hostaddr or connection.info.host, connection.info.port), self._losses
-        place = connection.execute(SERVER).fetchall()
+        place, process = _place(connection)
+        # t=0  this is at a pooler. Its server ends, and a standby is promoted, to which others turn
+        # t=1  the former primary is started again: the pooler lends its sessions to the clients that it has kept
+        if process != connection.info.backend_pid:
+            connection.started = place[1]
         if (here, place, losses) == self._last:
             return False
         # t=0  the primary fails, and its standby is promoted, to which all nodes turn. Or all but node a, which makes no call now
@@ -218,7 +228,7 @@ class Hosts:
                     # says, which another client may have made read-only.
                     if other.execute(RECOVERS).fetchall() == [(True,)]:
                         continue
-                    found = other.execute(SERVER).fetchall()
+                    found, _ = _place(other)
                     # t=0  containers are started anew, and have other addresses: another program's server has the former one
                     # t=1  this node would be refused at its own for as long as both run
                     is_foreign = (address, port) == last and not other.execute(NAMED, (self._state,)).fetchall()
@@ -293,6 +303,12 @@ class Hosts:
                     at = {'host': other, 'hostaddr': address, 'port': its_port, 'target_session_attrs': 'read-write'}
                     attributes = {'connect_timeout': SHORTEST_SEC, 'client_encoding': ENCODING}
                     yield place, {**given, **at, **attributes, 'autocommit': True}
+
+
+def _place(connection: BoundedConnection) -> tuple[Sequence[Any], int]:
+    """Return the server that answers, and the number of its process for the session."""
+    ((*place, process),) = connection.execute(SERVER).fetchall()
+    return place, process
 
 
 def _defaults() -> dict[str, str]:

@@ -24,9 +24,11 @@ from jobsync.backends.sql.store import Busy
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 
 __all__ = [
+    'ELSEWHERE',
     'ENCODING',
     'READ_ONLY_HINT',
     'STANDBY',
+    'STARTED',
     'BoundedConnection',
     'connect',
     'in_full',
@@ -102,6 +104,10 @@ SETTINGS = (
 )
 """psycopg reads no other moments; conditions have backslashes; names and ids have any characters; a number is read as it was
 written. Set in each session: no reload of the server, setting of the role or variable of the environment changes it."""
+
+STARTED = '(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint'
+"""When the server was started, in microseconds."""
+ELSEWHERE = 'the pooler leads to a server that was started at '
 
 STANDBY_WAIT = 'SyncRepWaitForLSN'
 """The function of the server that waits for a synchronous standby. All that it says is that it waits no longer."""
@@ -179,6 +185,8 @@ class BoundedConnection(psycopg.Connection[Any]):
     """When the statements under way are to end, on ``time.monotonic``."""
     is_queueing = False
     """Whether statements are kept in ``before``."""
+    started: int | None = None
+    """At a pooler, which may lead to another server later: when that of now was started."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -204,6 +212,13 @@ class BoundedConnection(psycopg.Connection[Any]):
                 'committed on this server, but no synchronous standby has it, since the wait was cancelled: bring the standby '
                 'back, or take it out of synchronous_standby_names'
             )
+
+    def same_server(self) -> Sequence[str]:
+        """Return the statements of a transaction that fail, before it writes, if the pooler leads to another server by now."""
+        if self.started is None:
+            return ()
+        other = f"('{ELSEWHERE}' || pg_postmaster_start_time())::int"
+        return (f'SELECT CASE WHEN {STARTED} = {self.started} THEN 0 ELSE {other} END',)
 
     def take_frame(self) -> tuple[Sequence[str], Sequence[str]]:
         """Return ``before`` and ``after`` for the present statement, and clear them for the next one."""

@@ -19,7 +19,7 @@ from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.engine import IdlePool, PrivatePool, autocommitting
 from jobsync.backends.sql.postgresql.checking import SEARCH_PATH, Hosts, SchemaCheck
-from jobsync.backends.sql.postgresql.connection import BoundedConnection, in_one_line, refused, translated
+from jobsync.backends.sql.postgresql.connection import ELSEWHERE, BoundedConnection, in_one_line, refused, translated
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
 from jobsync.backends.sql.postgresql.ddl import WRITER, drops_of_triggers, functions_and_triggers
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
@@ -29,7 +29,7 @@ from jobsync.backends.sql.postgresql.transaction import HOLD_MS, Framed
 from jobsync.backends.sql.postgresql.url import PostgresqlServer, server_of
 from jobsync.backends.sql.postgresql.user_connection import connect_for_user
 from jobsync.backends.sql.schema import SCHEMA_VERSION, Tables, tables_for
-from jobsync.backends.sql.store import Mode, OldRows, Portion, SqlStore, SqlTransaction
+from jobsync.backends.sql.store import Busy, Mode, OldRows, Portion, SqlStore, SqlTransaction
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 
 __all__ = ['PostgresqlStore', 'connect']
@@ -251,8 +251,9 @@ class PostgresqlStore(SqlStore):
 
     # Transactions
 
-    def _beginning(self, mode: Mode, deadline: float, is_whole: bool) -> Sequence[str]:
+    def _beginning(self, mode: Mode, raw: BoundedConnection, is_whole: bool) -> Sequence[str]:
         """Return the statements that begin a transaction; ``is_whole`` if it also ends in the message with these."""
+        deadline = raw.deadline - GRACE_SEC
         left = max(1, math.ceil((deadline - time.monotonic()) * 1000))
         # t=0  a begins to make the tables, and b waits for the lock that a holds
         # t=1  a commits: b reads which tables there are
@@ -273,6 +274,8 @@ class PostgresqlStore(SqlStore):
             # The server waits for this process between two messages of the transaction.
             parts.append(f'SET LOCAL idle_in_transaction_session_timeout = {min(left, math.ceil(IDLE_SEC * 1000))}')
         if mode is not Mode.READ:
+            # Not in a transaction that reads: it sees the state of its first query, which is to come after ``hold``.
+            parts += raw.same_server()
             parts.append('SET LOCAL synchronous_commit = on')
             # Of a commit that no standby has the server only warns (``check_confirmed``): a role or a database can forbid that.
             parts.append('SET LOCAL client_min_messages = warning')
@@ -296,7 +299,7 @@ class PostgresqlStore(SqlStore):
                     connection,
                     self.dialect,
                     raw,
-                    partial(self._beginning, mode, raw.deadline - GRACE_SEC),
+                    partial(self._beginning, mode, raw),
                     self.server,
                     before_commit,
                 )
@@ -304,6 +307,7 @@ class PostgresqlStore(SqlStore):
                 transaction.end()
             except BaseException as error:
                 refusal = getattr(error, 'orig', error)
+                is_elsewhere = isinstance(refusal, psycopg.errors.InvalidTextRepresentation) and ELSEWHERE in in_one_line(refusal)
                 try:
                     raw.end()
                     # t=0  a switchover: the primary is made read-only, and keeps its connections
@@ -314,12 +318,16 @@ class PostgresqlStore(SqlStore):
                     # t=1  ALTER ROLE … SET search_path names the new one
                     # t=2  this session goes on to look for the tables in the schema of before
                     # A role's settings are for the sessions that begin after them.
-                    if isinstance(refusal, (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.UndefinedTable)):
+                    if is_elsewhere or isinstance(
+                        refusal, (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.UndefinedTable)
+                    ):
                         raw.close()
                 finally:
                     if raw.closed:
                         self._hosts.note_loss()
                         connection.invalidate()
+                if is_elsewhere:
+                    raise Busy(f'{self.server}: the pooler leads to another server than before') from error
                 if isinstance(refusal, psycopg.errors.InsufficientPrivilege) and not raw.closed:
                     _, grants = lacking(raw, needed(self.tables))
                     raise refused(in_one_line(refusal), self.server, grants) from error

@@ -244,6 +244,25 @@ def test_a_node_at_work_whose_server_crashes(harness: PostgresqlHarness, other: 
             namespace.beat(ref)
 
 
+def test_a_session_that_a_server_ends_which_goes_on(harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No host is compared: where one is cut off, that takes two seconds, which each call of a node would need."""
+    with closing(connect_to(url_of(harness, f'127.0.0.1:{harness.server.port}', '127.0.0.1:1'), 'sync_')) as backend:
+        assert isinstance(backend, SqlBackend)
+        assert isinstance(backend.store, PostgresqlStore)
+        namespace = Namespace(backend)
+        ref = namespace.join('a')
+        monkeypatch.setattr(checking.Hosts, '_others', lambda *_: pytest.fail('compared'))
+        harness.end_sessions()
+        assert namespace.beat(ref).heartbeat >= 1
+        with (
+            pytest.raises(BackendUnavailable, match='due to administrator command'),
+            backend.store.transaction(Mode.WRITE, time.monotonic() + DEADLINE_SEC) as tx,
+        ):
+            harness.end_sessions()
+            tx.execute_text('SELECT 1')
+        assert namespace.beat(ref).heartbeat >= 2
+
+
 def crash(server: PostgresServer) -> None:
     """Kill a process of a server as the kernel does for want of memory, and wait until the server serves again."""
     sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = 'jobsync'"

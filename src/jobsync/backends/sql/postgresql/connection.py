@@ -33,6 +33,7 @@ __all__ = [
     'connect',
     'in_full',
     'in_one_line',
+    'is_ended_alone',
     'refused',
     'translated',
 ]
@@ -108,6 +109,10 @@ written. Set in each session: no reload of the server, setting of the role or va
 STARTED = '(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint'
 """When the server was started, in microseconds."""
 ELSEWHERE = 'the pooler leads to a server that was started at '
+
+ENDED_ALONE = {'57P01', '57P05', '25P03', '25P04'}
+"""An operator's command, which is also how a server begins to stop; a session that was idle for too long, within a transaction or
+not; a transaction that took too long."""
 
 STANDBY_WAIT = 'SyncRepWaitForLSN'
 """The function of the server that waits for a synchronous standby. All that it says is that it waits no longer."""
@@ -255,6 +260,15 @@ class BoundedConnection(psycopg.Connection[Any]):
         poll.register(self.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
+    def last_word(self) -> Exception | None:
+        """Return why the server has closed the connection while it was idle, if it has."""
+        self.deadline = time.monotonic() + ENDING_SEC
+        try:
+            self.execute('SELECT 1')
+        except (psycopg.Error, OSError) as error:  # to wait for the server, psycopg opens another file
+            return error
+        return None
+
     @property
     def is_in_transaction(self) -> bool:
         """Whether a transaction has begun on the server and not ended."""
@@ -377,6 +391,13 @@ def in_one_line(error: psycopg.Error) -> str:
 def in_full(error: psycopg.Error) -> str:
     """Return what ``in_one_line`` does, and what to do about a transaction that the server ended for its length."""
     return in_one_line(error) + (f': {TOO_LONG_HINT}' if error.sqlstate == TOO_LONG else '')
+
+
+def is_ended_alone(error: BaseException | None) -> bool:
+    """Return whether a server has said that it ends this session for a reason that is not its own end by a crash."""
+    while error is not None and not isinstance(error, psycopg.Error):
+        error = error.__cause__
+    return error is not None and error.sqlstate in ENDED_ALONE
 
 
 def is_login_refused(error: psycopg.OperationalError) -> bool:

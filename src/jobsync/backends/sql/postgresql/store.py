@@ -19,7 +19,14 @@ from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.engine import IdlePool, PrivatePool, autocommitting
 from jobsync.backends.sql.postgresql.checking import SEARCH_PATH, Hosts, SchemaCheck
-from jobsync.backends.sql.postgresql.connection import ELSEWHERE, BoundedConnection, in_one_line, refused, translated
+from jobsync.backends.sql.postgresql.connection import (
+    ELSEWHERE,
+    BoundedConnection,
+    in_one_line,
+    is_ended_alone,
+    refused,
+    translated,
+)
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
 from jobsync.backends.sql.postgresql.ddl import WRITER, drops_of_triggers, functions_and_triggers
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
@@ -324,7 +331,7 @@ class PostgresqlStore(SqlStore):
                         raw.close()
                 finally:
                     if raw.closed:
-                        self._hosts.note_loss()
+                        self._note_loss(error)
                         connection.invalidate()
                 if is_elsewhere:
                     raise Busy(f'{self.server}: the pooler leads to another server than before') from error
@@ -356,11 +363,21 @@ class PostgresqlStore(SqlStore):
         engine = self._engine
         connection = engine.connect()
         if _raw(connection).has_unread_data:
-            self._hosts.note_loss()
-            connection.invalidate()
-            connection.close()
+            try:
+                self._note_loss(_raw(connection).last_word())
+            finally:
+                connection.invalidate()
+                connection.close()
             connection = engine.connect()
         return connection, _raw(connection)
+
+    def _note_loss(self, cause: BaseException | None) -> None:
+        """Note that a connection was lost."""
+        # t=0  idle_session_timeout, or a script of an operator's, ends each session after seconds. A standby is cut off
+        # t=1  each call connects anew, and would compare for two seconds with a host that is silent: its session ends meanwhile
+        # A server that goes on has not crashed, and of one that stops the time of its next start is another one.
+        if not is_ended_alone(cause):
+            self._hosts.note_loss()
 
     def portion(self, tx: SqlTransaction, old: OldRows) -> Portion:
         """See ``SqlStore.portion``: some pages after each other, which needs no index and touches nothing else of the table.

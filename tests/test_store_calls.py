@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import itertools
 import logging
 import os
@@ -387,7 +388,9 @@ def test_a_fork_made_while_calling_is_told(caller: StoreCalls) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', DeprecationWarning)
             pids.append(os.fork())
-        if pids != [0]:  # in the child, the lock of the event may be held by the call thread for ever
+        if pids == [0]:
+            faulthandler.dump_traceback_later(300, exit=True)  # a child that hangs says where
+        else:  # in the child, the lock of the event may be held by the call thread for ever
             go_on.set()
 
     def action() -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import attrs
 import pytest
 
-from jobsync.backend import INITIAL, TokenGroup
+from jobsync.backend import INITIAL, HistoryKind, TokenGroup
 from jobsync.errors import BackendUnavailable, Conflict, Evicted, NameTaken
 from jobsync.testing.conformance.calls import CALLS
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import SETTINGS, Namespace
-from jobsync.testing.conformance.outages import LIMIT_SEC, eventually, outage, outcome_within
+from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace
+from jobsync.testing.conformance.outages import LIMIT_SEC, SHORT_SEC, eventually, outage, outcome_within
 
 __all__ = ['RefusalTests', 'RepetitionTests']
 
@@ -90,6 +92,36 @@ class RefusalTests:
             assert (namespace.node('a').heartbeat, namespace.node('a').holding) == (1, frozenset())
         eventually(partial(handle.heartbeat, ref, INITIAL, frozenset()))
         assert namespace.node('a').heartbeat == 2
+
+    def test_what_else_is_refused_is_no_success(self, harness: Harness) -> None:
+        """A refused purge, and attempts and settings that could not be changed, raise as well; repeated, each happens.
+
+        A store may delete while it refuses other writes, as one that is full must.
+        """
+        namespace, handle = Namespace(harness.connect()), harness.connect(op_timeout_sec=SHORT_SEC, bulk_timeout_sec=SHORT_SEC)
+        namespace.gone('left', ['open', 'done'])
+        namespace.audit('a', 'done')
+        later, others = namespace.snapshot().now + dt.timedelta(days=1), attrs.evolve(SETTINGS, hash_function='md5')
+        calls: dict[str, tuple[Callable[[], object], Callable[[], bool]]] = {
+            'forget_attempts': (partial(handle.forget_attempts, ['open'], DAY), lambda: namespace.lost() == {}),
+            'purge': (
+                partial(handle.purge, HistoryKind.CLAIM, later, 1000),
+                lambda: [claim.item for claim in namespace.claims()] == ['open'],
+            ),
+            'open': (
+                partial(handle.open, others, True),
+                lambda: namespace.backend.open(None, create=False).settings == others,
+            ),
+        }
+        eventually(partial(handle.open, SETTINGS, True))
+        with refusal(harness):
+            for method, (call, is_done) in calls.items():
+                ended = outcome_within(LIMIT_SEC, call)
+                was_refused = isinstance(ended, BackendUnavailable)
+                assert was_refused != is_done(), f'{method} while the store refuses writes: {ended!r}, done: {is_done()}'
+        for method, (call, is_done) in calls.items():
+            eventually(call)
+            assert is_done(), method
 
 
 @needs(Ability.OUTAGE)

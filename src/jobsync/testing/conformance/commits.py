@@ -67,7 +67,7 @@ class CommitEffectTests:
         plans = [
             ([TokenGroup([0, 1], 'a', version=2**40), TokenGroup([2], None, home='b')], Pin(X, 'x', 'a', version=77)),
             ([TokenGroup([0], 'a', 'b', version=3), TokenGroup([1], 'b', version=2**53 - 1)], Pin(X, 'x', 'a', 'b', 2**53 - 1)),
-            ([TokenGroup([0, 3], 'b', version=5), TokenGroup([2], 'b', version=4)], Pin(X, 'x', 'b', version=0)),
+            ([TokenGroup([0, 3], 'b', version=5), TokenGroup([], 'c'), TokenGroup([2], 'b', version=4)], Pin(X, 'x', 'b')),
         ]
         expected: dict[int, int] = {}
         reader = namespace.assignment()

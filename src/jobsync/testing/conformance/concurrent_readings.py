@@ -103,8 +103,10 @@ class ConcurrentReadingTests(HandleFixtures):
         read_while_writing(backends, write, read)
 
     def test_snapshots_never_see_a_mix(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
-        """While the leadership changes and leaders commit, version, revision, counters and leadership of a snapshot agree."""
-        a, b = namespace.join('a'), namespace.join('b')
+        """While the leadership changes and leaders commit, version, revision, counters and leadership of a snapshot agree, and
+        those of a Pulse.
+        """
+        a, b, follower = namespace.join('a'), namespace.join('b'), namespace.join('follower')
         base = namespace.revision.number
 
         def write(writer: Namespace) -> None:
@@ -114,12 +116,19 @@ class ConcurrentReadingTests(HandleFixtures):
         def read(backend: Backend) -> Iterator[None]:
             while True:
                 snapshot = backend.snapshot()
-                commits = sum(node.heartbeat for node in snapshot.nodes)
+                commits = sum(node.heartbeat for node in snapshot.nodes if node.ref != follower)
                 epoch = snapshot.leadership.epoch
                 assert snapshot.revision.number == base + epoch + commits
                 assert epoch - commits in (0, 1)
                 assert (snapshot.version == snapshot.revision) == (epoch == commits > 0)
                 assert snapshot.leadership.node == (None if epoch == 0 else (b, a)[epoch % 2])
+                pulse = backend.heartbeat(follower, INITIAL, frozenset())
+                epoch = pulse.leadership.epoch
+                commits = pulse.revision.number - base - epoch
+                assert epoch - commits in (0, 1), f'revision and leadership are of two moments: {pulse}'
+                assert (pulse.version == pulse.revision) == (epoch == commits > 0), f'the version is of another moment: {pulse}'
+                beats = None if epoch == 0 else (epoch + 1) // 2 - (epoch - commits)
+                assert pulse.leader_heartbeat == beats, f"the leader's heartbeat is of another moment: {pulse}"
                 yield
 
         read_while_writing(backends, write, read)

@@ -180,6 +180,8 @@ class HistoryTests:
         assert namespace.rebalances(date=MONDAY, item='x') == namespace.rebalances()
         assert namespace.claims(limit=100) == namespace.claims()
         assert namespace.claims(limit=0) == []
+        namespace.audit('b', 'x0')
+        assert [audit.node for audit in namespace.audits(item='x0', date=MONDAY, limit=1)] == ['b']
 
     def test_history_of_a_date_or_an_item(self, namespace: Namespace) -> None:
         """``date`` and ``item`` each narrow a history, and both together; items are compared exactly."""
@@ -264,7 +266,7 @@ class HistoryTests:
         ref = namespace.join('a')
         for item in 'xwyv':
             namespace.claim(ref, item)
-        for age in (HOUR, 24 * HOUR, 10_000 * HOUR):
+        for age in (HOUR, 24 * HOUR, 36_500 * 24 * HOUR):
             assert namespace.backend.incomplete(MONDAY, age) == ()
         times = [claim.created_on for claim in namespace.backend.incomplete(MONDAY, NONE)]
         assert times == sorted(times)
@@ -279,5 +281,6 @@ class HistoryTests:
             harness.move_clock(HOUR)
         found = namespace.backend.incomplete(MONDAY, NONE)
         assert [(claim.item, claim.node) for claim in found] == [('y', 'a'), ('x', 'b')]
-        assert [claim.item for claim in namespace.backend.incomplete(MONDAY, 2 * HOUR)] == ['y']
+        for age in (1.5 * HOUR, 2 * HOUR):
+            assert [claim.item for claim in namespace.backend.incomplete(MONDAY, age)] == ['y']
         assert namespace.backend.incomplete(MONDAY, 3 * HOUR) == ()

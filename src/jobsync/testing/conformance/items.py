@@ -76,3 +76,13 @@ class ItemTests:
         assert [pin.group for pin in namespace.pins().values()] == ['feeds', 'G" \\', '']
         namespace.commit(leader, pins=(attrs.evolve(pins[0], group=''), attrs.evolve(pins[2], group='feeds')))
         assert [pin.group for pin in namespace.pins().values()] == ['', 'G" \\', 'feeds']
+
+    def test_a_task_has_a_pin_in_each_group(self, namespace: Namespace) -> None:
+        """The pins of one task, as its lock and as an item of several groups, are apart: each is put and removed by its id."""
+        leader, groups = namespace.leader(), ('', 'g', 'h')
+        pins = [Pin(TOKENS + number, 'x', f'n{number}', group=group) for number, group in enumerate(groups, 1)]
+        for pin in pins:
+            namespace.commit(leader, pins=(pin,))
+        assert {pin.group: pin.owner for pin in namespace.pins().values()} == {'': 'n1', 'g': 'n2', 'h': 'n3'}
+        namespace.commit(leader, unpinned=frozenset({pins[1].id}))
+        assert {pin.group: pin.owner for pin in namespace.pins().values()} == {'': 'n1', 'h': 'n3'}

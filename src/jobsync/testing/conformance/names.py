@@ -239,12 +239,13 @@ class NameTests:
         namespace.lock(*ALIKE)
         for number, name in enumerate(ALIKE):
             namespace.beat(refs[name])
-            namespace.claim(refs[name], name)
+            namespace.claim(refs[name], name, 'common')
             namespace.commit(namespace.lead(refs[name]), TokenGroup([number], name))
         assert [node.heartbeat for node in namespace.nodes().values()] == [2] * len(ALIKE)
         assert [namespace.row(number).owner for number in range(len(ALIKE))] == list(ALIKE)
         assert list(namespace.locks()) == list(ALIKE)
         assert [{claim.node for claim in namespace.claims(item=name)} for name in ALIKE] == [{name} for name in ALIKE]
+        assert {claim.node for claim in namespace.claims(item='common')} == set(ALIKE)
         for creator in ('ME', 'me ', 'mé'):
             assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(created_by=creator))) == 0
         for number, name in enumerate(ALIKE, 1):

@@ -7,7 +7,20 @@ from random import Random
 
 import pytest
 
-from jobsync.backend import INITIAL, NOBODY, Assignment, Changes, Member, NodeRef, Pin, Revision, TokenGroup
+from jobsync.backend import (
+    INITIAL,
+    NOBODY,
+    Assignment,
+    Changes,
+    LockEdit,
+    LockFilter,
+    LockRequest,
+    Member,
+    NodeRef,
+    Pin,
+    Revision,
+    TokenGroup,
+)
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.namespace import TOKENS, Namespace, content
 
@@ -48,13 +61,22 @@ class ReadingTests:
         assert None not in changes.members.values()
 
     def test_a_reading_of_some_tokens(self, namespace: Namespace) -> None:
-        """A reading of some tokens has their rows as a complete reading has them, and the version, members and pins."""
+        """A reading of some tokens has their rows as a complete reading has them, and the version, members and pins.
+
+        A complete reading after it is complete.
+        """
         leader, pins = namespace.leader(), (Pin(TOKENS + 1, 'x', 'a'), Pin(TOKENS + 2, 'y', None))
         for seed in range(3):
             random_commit(namespace, leader, Random(seed))
         before = namespace.assignment()
         version = namespace.commit(leader, TokenGroup([3], 'a', 'b', 'c'), TokenGroup([4], None), pins=pins)
+        after = before.apply(namespace.backend.read_assignment(before.version))
+        namespace.backend.read_assignment(None, [3])
         whole = namespace.backend.read_assignment()
+        is_whole = content(Assignment.empty(TOKENS).apply(whole)) == content(after)
+        assert is_whole, (
+            'after a reading of some tokens, one of all lacks rows: what a handle keeps of a reading is of its tokens'
+        )
         later = before.apply(namespace.backend.read_assignment(before.version, [3]))
         assert later.row(3) == Assignment.empty(TOKENS).apply(whole).row(3)
         for wanted in ([], [3], [4, 7], frozenset({4, 7}), range(TOKENS), [TOKENS + 1]):
@@ -201,6 +223,7 @@ class PositionTests:
         known = [position for position in positions if position is not None]
         assert known == sorted(known)
         assert len(known) in (0, len(positions))
+        assert not known or known[-1] > known[0], 'a position that does not rise shows no restore: None is right'
 
     @needs(Ability.CLOCK)
     def test_position_is_no_time(self, namespace: Namespace, harness: Harness) -> None:
@@ -245,11 +268,19 @@ class SnapshotTests:
         assert None not in [time.tzinfo for time in times]
 
     def test_locks_revision_is_that_of_the_last_edit(self, namespace: Namespace) -> None:
-        """``locks_revision`` is the number of the last revision that changed a lock; no other change moves it."""
+        """``locks_revision`` is the number of the last revision that changed a lock or an item; no other change moves it."""
         assert namespace.snapshot().locks_revision == 0
         namespace.join('a')
-        for task in ('x', 'y'):
-            namespace.lock(task)
+        edits = [
+            LockEdit(put=(LockRequest('x', ('a',), 'me'), LockRequest('y', ('a',), 'me'))),
+            LockEdit(put=(LockRequest('x', ('b',), 'me'),)),
+            LockEdit(remove=LockFilter(task_ids=frozenset({'y'}))),
+            LockEdit(put=(LockRequest('x', ('a',), 'me'),), group='g'),
+            LockEdit(remove=LockFilter(), group='g'),
+            LockEdit(remove=LockFilter()),
+        ]
+        for edit in edits:
+            namespace.backend.edit_locks(edit)
             snapshot = namespace.snapshot()
             assert snapshot.locks_revision == snapshot.revision.number
         namespace.commit(namespace.leader())

@@ -124,7 +124,7 @@ class RegisterTests:
 
         There is one record of the name, and ``replacing`` counts only where it is JOINED.
         """
-        old = namespace.join('ghost', weight=2.0, host='h', replaces=frozenset({'older'}))
+        old = namespace.join('ghost', weight=2.0, host='h', pid=7, replaces=frozenset({'older'}), settings='{"old": 1}')
         namespace.beat(old, Revision(3, 4), {7}, candidate=False)
         namespace.backend.set_weight(old, 3.0, stalled=True)
         if how in ('left', 'died'):

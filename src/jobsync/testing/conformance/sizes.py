@@ -59,6 +59,8 @@ class SizeTests:
         assert len(whole.owned_by('n1')) == 2 * tokens // NODES
         assert [after.owned_by(name) for name in members] == [whole.owned_by(name) for name in members]
         assert after.since == whole.since
+        some = Assignment.empty(tokens).apply(backend.read_assignment(None, range(0, tokens, 2)))
+        assert [token for token in some.owned_by('n1') if token % 2 == 0] == list(range(0, tokens, NODES))
         namespace.commit(leader, TokenGroup(range(tokens), 'n2'), moved=tokens)
         for reading in (namespace.assignment(), whole.apply(backend.read_assignment(whole.version))):
             assert len(reading.owned_by('n2')) == tokens

@@ -81,6 +81,7 @@ class TimelineTests:
         with pytest.raises(TimelineChanged):
             namespace.join('b')
         assert namespace.beat(other.join('c')).timeline == other.timeline
+        assert namespace.backend.open(namespace.settings, create=False).timeline == other.timeline
         namespace.backend.renew_timeline(old, 0)
         assert (list(other.nodes()), other.snapshot().timeline) == (['c'], other.timeline)
 

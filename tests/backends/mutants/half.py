@@ -1,0 +1,225 @@
+"""Mutants that do right in the one case their author thought of: a removal beside an addition, a second pin, another handle."""
+
+# ruff: noqa: D102 - what a method of the protocol does, the protocol says
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Sequence
+
+import attrs
+from tests.backends.mutants.base import Hands, mutant
+from tests.backends.mutants.overlapping import Overlapping
+
+from jobsync._core.assignment import Changes, Plan
+from jobsync._core.records import (
+    Claim,
+    Guard,
+    HistoryKind,
+    LockEdit,
+    NodeRef,
+    Opened,
+    Pulse,
+    Registration,
+    Revision,
+    Settings,
+    Snapshot,
+    Timeline,
+    Unclaimed,
+)
+from jobsync.backends.single_writer import Row
+from jobsync.errors import BackendUnavailable
+
+# What is read
+
+
+@mutant
+class SomeTokensRemembered(Hands):
+    """Keeps a reading of some tokens, and returns it as the whole assignment of the same version."""
+
+    _kept: Changes | None = None
+
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
+        if since is not None:
+            return super().read_assignment(since, tokens)
+        with self.transaction(bulk=True) as tx:
+            if self._kept is None or self._kept.version != tx.state.version:
+                self._kept = super().read_assignment(None, tokens)
+            return self._kept
+
+
+@mutant
+class HundredTokensWanted(Hands):
+    """Passes the tokens of a reading as parameters of one statement, which takes a hundred."""
+
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
+        if tokens is not None and len(tokens) > 100:
+            raise BackendUnavailable('too many parameters')
+        return super().read_assignment(since, tokens)
+
+
+@mutant
+class OpenedRemembered(Hands):
+    """``open`` returns the timeline that its handle has read first, though another handle has renewed it since."""
+
+    _opened: Opened | None = None
+
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
+        opened = super().open(settings, create, dead)
+        if self._opened is None or self._opened.settings != opened.settings:
+            self._opened = opened
+        return self._opened
+
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
+        super().renew_timeline(expected, at_least, longest_timeout_sec)
+        self._opened = None
+
+
+@mutant
+class LeadershipBeforeThePulse(Overlapping):
+    """A Pulse has the leadership of a moment before the rest of it."""
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
+        with self.transaction() as tx:
+            before = tx.state.leadership
+        self.let_others_call(lambda: self.state.leadership != before)
+        return attrs.evolve(super().heartbeat(ref, seen, holding, candidate), leadership=before)
+
+
+@mutant
+class LeaderBeforeThePulse(Overlapping):
+    """A Pulse has the leader's heartbeat of a moment before the rest of it: a leader that works looks as if it were silent."""
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
+        with self.transaction() as tx:
+            leader = tx.state.leadership.node
+            before = tx.state.nodes[leader.name].heartbeat if leader and tx.state.is_joined(leader) else None
+        if leader == ref:
+            return super().heartbeat(ref, seen, holding, candidate)
+        self.let_others_call()
+        pulse = super().heartbeat(ref, seen, holding, candidate)
+        return attrs.evolve(pulse, leader_heartbeat=None if pulse.leader_heartbeat is None else before)
+
+
+@mutant
+class PositionStandsStill(Hands):
+    """Has one position for ever: a store that went back is not noticed by it."""
+
+    def snapshot(self) -> Snapshot:
+        return attrs.evolve(super().snapshot(), position=7)
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
+        return attrs.evolve(super().heartbeat(ref, seen, holding, candidate), position=7)
+
+
+@mutant
+class NewestOfAnItemAlone(Hands):
+    """``limit`` brings the oldest records where item and date are given too."""
+
+    def history(
+        self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
+    ) -> Sequence[Row]:
+        found = super().history(kind, date=date, item=item)
+        is_oldest = limit is not None and item is not None and date is not None
+        return found[max(0, len(found) - (limit or 0)) :] if is_oldest else found[:limit]
+
+
+@mutant
+class AgesInHours(Hands):
+    """Compares ages in whole hours."""
+
+    def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
+        return super().incomplete(date, dt.timedelta(hours=older_than // dt.timedelta(hours=1)))
+
+
+@mutant
+class AgesOf32Bits(Hands):
+    """Takes an age for a number of seconds of 31 bits: of the oldest that users may give nothing is left."""
+
+    def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
+        seconds = older_than.total_seconds()
+        return super().incomplete(date, dt.timedelta(seconds=seconds if seconds < 2**31 else seconds - 2**32))
+
+
+# What is written
+
+
+@mutant
+class EmptyGroupIsAll(Hands):
+    """Takes a group without tokens for a group of all tokens."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        def tokens_of(tokens: Sequence[int]) -> Sequence[int]:
+            return tokens or range(self.state.settings.total_tokens if self.state.settings else 0)
+
+        groups = tuple(attrs.evolve(group, tokens=tokens_of(group.tokens)) for group in plan.groups)
+        return super().commit(ref, attrs.evolve(plan, groups=groups), guard)
+
+
+class SomeEditsUnseen(Hands):
+    """Leaves the revision of locks as it was after some edits: the leader goes on with locks that are not there any more."""
+
+    def is_unseen(self, edit: LockEdit, before: set[str], after: set[str]) -> bool:
+        """Return whether the leader is not to see this edit."""
+        raise NotImplementedError
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        with self.store.changed, self.transaction() as tx:
+            keys = {lock.key for lock in tx.locks().reading().locks}
+            removed = super().edit_locks(edit)
+            if self.is_unseen(edit, keys, {lock.key for lock in super().read_locks().locks}):
+                self.change(locks_revision=tx.state.locks_revision)
+            return removed
+
+
+@mutant
+class RemovedLocksUnseen(SomeEditsUnseen):
+    """The leader cannot see that locks were removed: the task stays where no lock keeps it any more."""
+
+    def is_unseen(self, edit: LockEdit, before: set[str], after: set[str]) -> bool:
+        return not edit.put
+
+
+@mutant
+class ChangedLocksUnseen(SomeEditsUnseen):
+    """The leader cannot see that a lock was put in another's place."""
+
+    def is_unseen(self, edit: LockEdit, before: set[str], after: set[str]) -> bool:
+        return before == after
+
+
+@mutant
+class OnePinOfATask(Hands):
+    """A pin takes the place of another one of its task: of a lock and an item of one task only one is decided."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed, self.transaction(bulk=True) as tx:
+            ids, tasks = {pin.id for pin in plan.pins}, {pin.task_id for pin in plan.pins}
+            others = {pin.id for pin in tx.assignment().pins.values() if pin.task_id in tasks} - ids
+            return super().commit(ref, attrs.evolve(plan, unpinned=plan.unpinned | others), guard)
+
+
+@mutant
+class ClaimsOfNodesFolded(Hands):
+    """Compares the nodes of claims without case: of two nodes that begin one item, one has no record."""
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
+        with self.store.changed:
+            done = super().append_claims(ref, items, date, tolerated)
+            alike = [
+                claim
+                for (item, day, node), claim in self.records.claims.items()
+                if day == date and item in items and node != ref.name and node.casefold() == ref.name.casefold()
+            ]
+            self.records.remove(alike)
+            return done
+
+
+@mutant
+class SettingsInherited(Hands):
+    """A new run of a name keeps the settings of the run before: no node finds that they differ."""
+
+    def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
+        with self.store.changed, self.transaction() as tx:
+            before = tx.state.nodes.get(node.ref.name)
+            super().register(attrs.evolve(node, settings=before.settings) if before else node, timeline, at_least, replacing)

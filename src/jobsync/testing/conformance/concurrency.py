@@ -36,6 +36,10 @@ from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 __all__ = ['ConcurrencyTests']
 
 
+CALLERS = 40
+"""Threads that call one handle at once."""
+
+
 class ConcurrencyTests(HandleFixtures):
     """Calls that run at the same time take effect one after the other. Two winners of one race would own one token."""
 
@@ -59,6 +63,14 @@ class ConcurrencyTests(HandleFixtures):
         assert {node.ref for node in nodes.values()} == set(refs)
         assert len({node.created_on for node in nodes.values()}) == len(refs)
         assert namespace.revision.number == len(refs)
+
+    def test_many_calls_at_once(self, namespace: Namespace, harness: Harness) -> None:
+        """Any number of threads may call one handle at once: those of a program claim tasks while its node sends heartbeats."""
+        ref, backend = namespace.join('a'), Namespace(patient(harness)).backend
+        calls: list[Callable[[], object]] = [partial(backend.heartbeat, ref, INITIAL, frozenset()), backend.snapshot]
+        found = race(calls * (CALLERS // 2))
+        assert [each for each in found if isinstance(each, Exception)] == [], f'{CALLERS} calls of one handle at once'
+        assert namespace.node('a').heartbeat == CALLERS // 2
 
     def test_one_wins_each_epoch(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """Of nodes that compare one epoch exactly one leads, and all calls return the same leadership."""

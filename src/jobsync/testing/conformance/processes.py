@@ -167,21 +167,43 @@ def fork_amid_calls(namespace: Namespace, _number: int, pipe: Connection) -> obj
     return pipe.recv()
 
 
+def forked(limit_sec: int, call: Callable[[], object]) -> int:
+    """Fork, and have the child make a call until the store answers, and end; return its process id."""
+    if not (fork := os.fork()):
+        try:
+            signal.alarm(limit_sec)  # which ends it, whatever it waits for
+            eventually(call)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return fork
+
+
 def begin_in_forks(connector: Connector, limit_sec: int, namespace: Namespace, _number: int, _pipe: Connection) -> object:
-    """Fork while another thread sends heartbeats; have each child send one through a handle of its own; return how each ended."""
-    forks = []
+    """Fork while another thread sends heartbeats; have each child send one through a handle of its own; return how each ended.
+
+    Return also the stamps of revisions that two more children make, one after the other.
+    """
+    forks, ends, stamps = list[int](), list[int](), list[int]()
     with beating(namespace):
         for _ in range(FORKS):
             time.sleep(0.001)
-            if not (fork := os.fork()):
-                try:
-                    signal.alarm(limit_sec)  # which ends it, whatever it waits for
-                    eventually(lambda: Namespace(connector(NAMESPACE)).beat(COMMON))
-                    os._exit(0)
-                finally:
-                    os._exit(1)
-            forks.append(fork)
-        return [os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) for fork in forks]
+            forks.append(forked(limit_sec, lambda: Namespace(connector(NAMESPACE)).beat(COMMON)))
+        ends += [os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) for fork in forks]
+    for task in 'xy':
+        fork = forked(limit_sec, lambda task=task: Namespace(connector(NAMESPACE)).lock(task))  # type: ignore[misc]
+        ends.append(os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]))
+        stamps.append(namespace.revision.stamp)
+    return ends, stamps
+
+
+def close_in_forks(limit_sec: int, namespace: Namespace, _number: int, _pipe: Connection) -> object:
+    """Fork while a handle is open, have the child close its copy of the handle, and send a heartbeat; return the heartbeats."""
+    beats = [namespace.beat(COMMON).heartbeat]
+    for _ in range(FORKS):
+        fork = forked(limit_sec, namespace.backend.close)
+        beats += [os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]), namespace.beat(COMMON).heartbeat]
+    return beats
 
 
 def leave_open(namespace: Namespace, _number: int, _pipe: Connection) -> object:
@@ -412,9 +434,24 @@ class ProcessTests:
         common(harness)
         with processes(harness, partial(begin_in_forks, harness.connector(), int(2 * DEADLINE_SEC)), count=1) as ((_, pipe),):
             pipe.send('go')
-            assert receive(pipe, START_SEC) == [0] * FORKS, (
+            ends, stamps = receive(pipe, START_SEC)
+            assert ends == [0] * (FORKS + 2), (
                 'a child that was forked during a call of another thread can make no call: what it needs is held, for ever, by a '
                 'thread that it does not have'
+            )
+            assert stamps[0] != stamps[1], (
+                'two children draw one stamp: a fork copies the state of a generator of random numbers; SystemRandom has none'
+            )
+
+    def test_a_fork_that_closes_its_copy_ends_no_other(self, harness: Harness) -> None:
+        """A child that closes its copy of a handle, as whatever leaves a program does, takes no connection from its parent."""
+        common(harness)
+        with processes(harness, partial(close_in_forks, int(DEADLINE_SEC)), count=1) as ((_, pipe),):
+            pipe.send('go')
+            beats = receive(pipe)
+            assert beats == [1, *(each for count in range(2, FORKS + 2) for each in (0, count))], (
+                f'exit statuses of children and heartbeats of their parent in turn: {beats}. A child has the connections of its '
+                'parent open, and must not take leave of the server through them'
             )
 
     def test_a_process_that_closes_nothing_ends(self, harness: Harness) -> None:

@@ -1,0 +1,104 @@
+"""Mutants of a handle that threads share, that is called after its end, and that a fork copies."""
+
+# ruff: noqa: D102 - what a method of the protocol does, the protocol says
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import IO, ClassVar
+
+import attrs
+from jobsync_files.backend import FilesTransaction
+from tests.backends.mutants.base import Hands, mutant
+from tests.backends.mutants.files import OnFiles
+
+from jobsync.backends.memory.backend import MemoryTransaction
+from jobsync.errors import BackendUnavailable
+
+
+@mutant
+class OpensAgainAfterClose(Hands):
+    """A call that comes after ``close`` opens a connection again, which stays open."""
+
+    open_files: ClassVar[set[IO[bytes]]] = set()
+    _connection: IO[bytes] | None = None
+
+    @contextlib.contextmanager
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTransaction]:
+        if self._connection is None:
+            self._connection = Path('/dev/null').open('rb')  # noqa: SIM115 - which is what it lacks
+            self.open_files.add(self._connection)
+        with super().transaction(bulk=bulk, create=create) as tx:
+            yield tx
+
+    def close(self) -> None:
+        super().close()
+        if self._connection is not None:
+            self.open_files.discard(self._connection)
+            self._connection.close()
+            self._connection = None
+
+
+@mutant
+class TenCallsAtATime(Hands):
+    """Has ten connections, and fails a call at once that finds them all in use."""
+
+    races = True
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self._connections = threading.Semaphore(10)
+
+    @contextlib.contextmanager
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[MemoryTransaction]:
+        if not self._connections.acquire(blocking=False):
+            raise BackendUnavailable('all connections are in use')
+        try:
+            self.let_others_call()
+            with super().transaction(bulk=bulk, create=create) as tx:
+                yield tx
+        finally:
+            self._connections.release()
+
+
+STATE = Random()
+"""A generator of a module, which a fork copies."""
+
+
+@mutant
+class StampsOfAFork(OnFiles):
+    """Draws stamps from a generator with a state, which a fork copies: two workers of one program draw the same."""
+
+    @contextlib.contextmanager
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[FilesTransaction]:
+        with super().transaction(bulk=bulk, create=create) as tx:
+            tx.context = attrs.evolve(tx.context, random=STATE)
+            yield tx
+
+
+@mutant
+class ClosesForItsParent(OnFiles):
+    """``close`` ends the session that its handle has at the server, also in a forked child, whose parent has the same one."""
+
+    _session: str | None = None
+
+    @contextlib.contextmanager
+    def transaction(self, *, bulk: bool = False, create: bool = False) -> Iterator[FilesTransaction]:
+        if self._session is None:
+            handle, self._session = tempfile.mkstemp(prefix='jobsync-session-')
+            os.close(handle)
+        if not Path(self._session).exists():
+            raise BackendUnavailable('the server has ended the session')
+        with super().transaction(bulk=bulk, create=create) as tx:
+            yield tx
+
+    def close(self) -> None:
+        super().close()
+        if self._session is not None:
+            Path(self._session).unlink(missing_ok=True)

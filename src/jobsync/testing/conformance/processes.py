@@ -35,6 +35,8 @@ STOPS = 10
 WAVES = 4
 KILLS = 8
 FORKS = 5
+VERSIONS = 20
+"""Writes while another process is stopped: more than the old versions that a store keeps, if it keeps a few."""
 START_SEC = 4 * DEADLINE_SEC
 """The limit for processes to start. Each imports the modules that it needs and that are not in ``Harness.modules``."""
 
@@ -359,7 +361,7 @@ class ProcessTests:
                     os.kill(pid, signal.SIGSTOP)  # its other threads, too
                     beat = outcome_within(LIMIT_SEC, partial(hurried.heartbeat, observer, INITIAL, frozenset()))
                     assert isinstance(beat, Pulse | BackendUnavailable), beat
-                    writes.go_on(backend, observer, numbers, harness.stopped_sec)
+                    writes.go_on(backend, observer, numbers, harness.stopped_sec, VERSIONS if what == 'audit' else 0)
                     os.kill(pid, signal.SIGCONT)
                     pipe.send('go on')
                     answer = receive(pipe)

@@ -63,8 +63,11 @@ class WriteHistory:
                 self.note(what, number, BackendUnavailable() if result == 'tried' else result)
         return None
 
-    def go_on(self, backend: Backend, observer: NodeRef, numbers: Iterator[int], seconds: float) -> None:
-        """Read and write while another process is stopped, until a commit and an audit succeed or the time is over."""
+    def go_on(self, backend: Backend, observer: NodeRef, numbers: Iterator[int], seconds: float, versions: int = 0) -> None:
+        """Read and write while another process is stopped, until a commit and an audit succeed or the time is over.
+
+        Then send some heartbeats: a store may keep so many ``versions`` of a record, and give the number of an older one again.
+        """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             with contextlib.suppress(BackendUnavailable):
@@ -76,6 +79,8 @@ class WriteHistory:
                     except (BackendUnavailable, Conflict) as error:
                         result = error
                     self.note(what, number, result)
+                for _ in range(versions):
+                    backend.heartbeat(observer, INITIAL, frozenset())
                 return
 
     def check(self, namespace: Namespace) -> None:

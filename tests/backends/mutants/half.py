@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 from tests.backends.mutants.base import Hands, mutant
@@ -17,6 +17,7 @@ from jobsync._core.records import (
     Guard,
     HistoryKind,
     LockEdit,
+    Node,
     NodeRef,
     Opened,
     Pulse,
@@ -27,6 +28,8 @@ from jobsync._core.records import (
     Timeline,
     Unclaimed,
 )
+from jobsync.backend import BackendOptions
+from jobsync.backends.memory import MemoryStore
 from jobsync.backends.single_writer import Row
 from jobsync.errors import BackendUnavailable
 
@@ -125,6 +128,16 @@ class NewestOfAnItemAlone(Hands):
 
 
 @mutant
+class NoRebalancesAreAll(Hands):
+    """Takes a limit of 0 for none, where rebalances are read."""
+
+    def history(
+        self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
+    ) -> Sequence[Row]:
+        return super().history(kind, limit=limit or None if kind is HistoryKind.REBALANCE else limit, date=date, item=item)
+
+
+@mutant
 class AgesInHours(Hands):
     """Compares ages in whole hours."""
 
@@ -213,6 +226,53 @@ class ClaimsOfNodesFolded(Hands):
             ]
             self.records.remove(alike)
             return done
+
+
+class KeepsRemoved(Hands):
+    """Knows the runs that operators have removed."""
+
+    def __init__(self, store: MemoryStore, options: BackendOptions | None = None) -> None:
+        super().__init__(store, options)
+        self.removed = dict[NodeRef, Node]()
+
+    def remove_node(self, ref: NodeRef) -> bool:
+        with self.store.changed, self.transaction() as tx:
+            before = tx.state.nodes.get(ref.name)
+            is_removed = super().remove_node(ref)
+            if is_removed and before:
+                self.removed[ref] = before
+            return is_removed
+
+
+@mutant
+class RemovedCommits(KeepsRemoved):
+    """Compares the leadership of a plan, and not that its leader has a record: a run that was removed commits."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            if ref not in self.removed or ref.name in self.state.nodes:
+                return super().commit(ref, plan, guard)
+            self.change(nodes={**self.state.nodes, ref.name: self.removed[ref]})
+            try:
+                return super().commit(ref, plan, guard)
+            finally:
+                self.change(nodes={name: node for name, node in self.state.nodes.items() if name != ref.name})
+
+
+@mutant
+class RemovedLosesNothing(KeepsRemoved):
+    """Marks attempts as lost where a run leaves, is replaced or is evicted by a plan: those of one that was removed never are."""
+
+    def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
+        with self.transaction(bulk=True) as tx:
+            history = tx.history()
+            items = [item for item, day in history.attempts if day == date]
+
+            def is_alive(ref: NodeRef) -> bool:
+                return ref in self.removed or tx.state.is_joined(ref)
+
+            found = {item: history.lost_attempts(item, date, is_alive) for item in items}
+            return {item: count for item, count in found.items() if count >= at_least}
 
 
 @mutant

@@ -67,6 +67,15 @@ class TenCallsAtATime(Hands):
             self._connections.release()
 
 
+@mutant
+class WaitLeavesAThread(Hands):
+    """A wait begins to listen in a thread of its own, which goes on until the timeout though the wait has ended."""
+
+    def wait(self, revision: int, timeout: float) -> int:
+        threading.Thread(target=self._closed.wait, args=(timeout,), daemon=True).start()
+        return super().wait(revision, timeout)
+
+
 STATE = Random()
 """A generator of a module, which a fork copies."""
 

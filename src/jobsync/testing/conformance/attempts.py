@@ -33,7 +33,7 @@ class AttemptTests:
         assert namespace.lost() == {}
         assert {(claim.item, claim.node) for claim in namespace.claims()} == {('x', 'a'), ('y', 'a'), ('x', 'b')}
 
-    @pytest.mark.parametrize('how', GONE[2:])
+    @pytest.mark.parametrize('how', [*GONE[2:], 'removed'])
     def test_a_gone_run_has_lost_its_attempts(self, namespace: Namespace, how: str) -> None:
         """The attempts of a run that is not JOINED are lost, at their date; the item is refused with the number."""
         ref = namespace.gone(how, ['x', 'y'])

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from jobsync.backend import NodeRef
+from jobsync.backend import HistoryKind, NodeRef
 from jobsync.errors import Evicted
 from jobsync.testing.conformance.harness import Ability, Harness, needs
 from jobsync.testing.conformance.namespace import DAY, Namespace
@@ -179,7 +179,7 @@ class HistoryTests:
         assert {record.tokens_moved for record in namespace.rebalances()} == set(range(1, 7))
         assert namespace.rebalances(date=MONDAY, item='x') == namespace.rebalances()
         assert namespace.claims(limit=100) == namespace.claims()
-        assert namespace.claims(limit=0) == []
+        assert [list(namespace.backend.history(kind, limit=0)) for kind in HistoryKind] == [[], [], []]
         namespace.audit('b', 'x0')
         assert [audit.node for audit in namespace.audits(item='x0', date=MONDAY, limit=1)] == ['b']
 

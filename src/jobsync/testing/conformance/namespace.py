@@ -148,7 +148,10 @@ class Namespace:
         self.backend.edit_locks(LockEdit(put=tuple(requests), group=group))
 
     def gone(self, how: str, attempts: Sequence[str] = (), name: str = 'ghost') -> NodeRef:
-        """Return a run of a node that is not registered, for one of the reasons in ``GONE``; before, it attempted items."""
+        """Return a run of a node that is not registered, for one of the reasons in ``GONE`` or because it was removed.
+
+        Before, it attempted items.
+        """
         if how == 'unknown':
             return self.ref(name)
         ref = self.join(name)
@@ -160,6 +163,8 @@ class Namespace:
             self.backend.deregister(ref)
         elif how == 'evicted':
             self.evict(self.leader('evictor'), ref)
+        elif how == 'removed':
+            self.backend.remove_node(ref)
         elif how == 'replaced':
             self.join(name, replacing=(ref.incarnation, 0))
         else:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import attrs
 import pytest
 
@@ -9,6 +12,7 @@ from jobsync.backend import NodeState, Pin, Revision, TokenGroup
 from jobsync.errors import Evicted
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import TOKENS, Namespace
+from jobsync.testing.conformance.threads import race
 
 __all__ = ['DeregisterTests', 'RemovalTests', 'WeightTests']
 
@@ -109,15 +113,24 @@ class RemovalTests:
     """``remove_node``, by which an operator evicts a run that may still be at work: by itself it gives nothing away."""
 
     def test_remove_node_gives_nothing_away(self, namespace: Namespace) -> None:
-        """The record is gone, heartbeats are refused, and the name is free; all else stays, leadership and assignment too."""
+        """The record is gone, the run's calls are refused, and its name is free; all else stays, the assignment too."""
         leader, other = namespace.leader(), namespace.join('a')
         namespace.commit(leader, TokenGroup(range(9), 'leader'), pins=(Pin(TOKENS + 1, 'x', 'leader'),), moved=9)
         before = namespace.node(other.name)
         with namespace.changes_only('nodes'):
             assert namespace.backend.remove_node(leader)
         assert namespace.snapshot().nodes == (before,)
-        with namespace.refused(Evicted):
-            namespace.beat(leader)
+        calls: dict[str, Callable[[], object]] = {
+            'heartbeat': partial(namespace.beat, leader),
+            'set_weight': partial(namespace.backend.set_weight, leader, 2.0),
+            'acquire_leadership': partial(namespace.backend.acquire_leadership, leader, 1),
+            'commit': partial(namespace.commit, leader, TokenGroup([1], 'a')),
+            'append_claims': partial(namespace.claim, leader, 'x'),
+        }
+        with namespace.unchanged():
+            for method, call in calls.items():
+                (ended,) = race([call])
+                assert isinstance(ended, Evicted), f'{method} of a run that was removed: {ended!r}'
         assert namespace.join('leader') == namespace.snapshot().nodes[1].ref
 
     def test_remove_node_of_a_gone_run_does_nothing(self, namespace: Namespace) -> None:

@@ -11,6 +11,5 @@ from tests.backends.mutants.base import MUTANTS
 
 __all__ = [
     'MUTANTS', 'attempts', 'away', 'contract', 'external_changes', 'files', 'guards', 'habits', 'half', 'leading', 'limits',
-    'nodes', 'optimistic', 'overlapping', 'purging', 'records', 'remembered', 'rest', 'sharing',
-    'spoilt',
+    'nodes', 'optimistic', 'overlapping', 'purging', 'records', 'remembered', 'rest', 'sharing', 'spoilt',
 ]  # fmt: skip

@@ -213,6 +213,16 @@ class OnePinOfATask(Hands):
 
 
 @mutant
+class KeysOf2500Bytes(Hands):
+    """Keeps claims under item and node in a key of 2,500 bytes, unless the item alone is long: some tasks are never begun."""
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
+        if any(len(item.encode()) <= 1_800 < 2_500 < len(f'{item}{ref.name}'.encode()) for item in items):
+            raise BackendUnavailable('the key is too long')
+        return super().append_claims(ref, items, date, tolerated)
+
+
+@mutant
 class ClaimsOfNodesFolded(Hands):
     """Compares the nodes of claims without case: of two nodes that begin one item, one has no record."""
 

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import IO, ClassVar
@@ -17,7 +19,9 @@ import attrs
 from jobsync_files.backend import FilesTransaction
 from tests.backends.mutants.base import Hands, mutant
 from tests.backends.mutants.files import OnFiles
+from tests.backends.mutants.overlapping import Overlapping
 
+from jobsync.backend import NodeRef, Unclaimed
 from jobsync.backends.memory.backend import MemoryTransaction
 from jobsync.errors import BackendUnavailable
 
@@ -65,6 +69,36 @@ class TenCallsAtATime(Hands):
                 yield tx
         finally:
             self._connections.release()
+
+
+@mutant
+class InsertsADuplicate(Overlapping):
+    """Finds that an item has no audit, and inserts one a moment later: where another call has, the key is there already."""
+
+    def append_audits(self, node: str, items: Sequence[str], date: dt.date) -> None:
+        before = {item for item in items if (item, date, node) in self.records.audits}
+        self.let_others_call()
+        with self.store.changed:
+            if any((item, date, node) in self.records.audits for item in items if item not in before):
+                raise BackendUnavailable('duplicate key')
+            super().append_audits(node, items, date)
+
+
+@mutant
+class DeadlocksByOrder(Overlapping):
+    """Locks the rows of claims in the order of the items: of two calls in opposite orders the store ends one with an error."""
+
+    rows: ClassVar[defaultdict[str, threading.Lock]] = defaultdict(threading.Lock)
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
+        ends = [items[0], items[-1]] if items and items[0] != items[-1] else []
+        with contextlib.ExitStack() as held:
+            for item in ends:
+                if not self.rows[item].acquire(timeout=0.1):
+                    raise BackendUnavailable('deadlock detected')
+                held.callback(self.rows[item].release)
+                self.let_others_call()
+            return super().append_claims(ref, items, date, tolerated)
 
 
 @mutant

@@ -36,6 +36,7 @@ from jobsync.testing.conformance.threads import DEADLINE_SEC, race
 __all__ = ['ConcurrencyTests']
 
 
+MANY_ITEMS = 40
 CALLERS = 40
 """Threads that call one handle at once."""
 
@@ -373,6 +374,31 @@ class ConcurrencyTests(HandleFixtures):
         claims = [claim for claim in namespace.claims() if claim.item != 'open']
         assert len(claims) == THREADS * rounds
         assert [claim for claim in claims if claim.created_on > completed_at[claim.item]] == []
+
+    def test_one_call_made_by_several_threads(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """Claims, audits and locks of the same items at once, in any order of the items, all succeed, and each is there once.
+
+        A call that is repeated because its answer was lost may meet the first one, which is still under way.
+        """
+        ref, day = namespace.join('a'), dt.date(2026, 1, 1)
+        for number in range(rounds // 2):
+            items = [f'{number} {item}' for item in range(MANY_ITEMS)]
+
+            # t=0  one call writes x, another one y
+            # t=1  the first one waits for y, and the second one for x: a database ends one of them with an error
+            orders = [items[:: 1 if thread % 2 else -1] for thread in range(THREADS)]
+            pairs = list(zip(backends, orders, strict=True))
+            edits = [LockEdit(put=tuple(LockRequest(name, ('a',), 'me') for name in names)) for names in orders]
+            calls: dict[str, list[Callable[[], object]]] = {
+                'claims': [partial(backend.append_claims, ref, names, day, 0) for backend, names in pairs],
+                'audits': [partial(backend.append_audits, 'a', names, day) for backend, names in pairs],
+                'locks': [partial(backend.edit_locks, edit) for backend, edit in zip(backends, edits, strict=True)],
+            }
+            for kind, of_all in calls.items():
+                errors = [found for found in race(of_all) if isinstance(found, Exception)]
+                assert errors == [], f'{kind} of the same items at once'
+            expected = MANY_ITEMS * (number + 1)
+            assert len(namespace.claims()) == len(namespace.audits()) == len(namespace.locks()) == expected
 
     def test_purges_at_once(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """A leader's purge and those of people, portion by portion, delete what may go, and nothing that is appended."""

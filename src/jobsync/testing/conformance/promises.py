@@ -94,6 +94,7 @@ GUARDS: Mapping[str, tuple[str, ...]] = {
     'test_leader_counts_the_commit': ('R2', 'R8'),
     'test_locks_revision_is_that_of_the_last_edit': ('P6', 'R7'),
     'test_many_calls_at_once': ('P2', 'P4', 'R1'),
+    'test_one_call_made_by_several_threads': ('P4', 'history'),
     'test_other_settings_are_kept_while_a_node_is_joined': ('P1', 'R8'),
     'test_pins_are_written_and_removed': ('P6', 'R7'),
     'test_plan_of_the_old_timeline_is_refused': ('P1', 'P7', 'R8'),

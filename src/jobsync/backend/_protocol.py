@@ -362,7 +362,7 @@ class Backend(Protocol):
 
         Args:
             date: the date of the claims; None for all.
-            older_than: the least age of a claim by the store's time.
+            older_than: the least age of a claim by the store's time, at most 36,500 days.
 
         Returns:
             The newest claim of each item and date that no node has audited, if that claim is old enough.

@@ -27,7 +27,7 @@ from jobsync.backend import (
 from jobsync.errors import BackendUnavailable, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.calls import CALLS
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace, content
+from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace, State, content
 from jobsync.testing.conformance.threads import DEADLINE_SEC, LinesOfCalls, race
 from jobsync.testing.conformance.waiting import Waiting
 
@@ -113,8 +113,9 @@ class OutageTests:
         assert namespace.beat(ref).heartbeat == 1
         namespace.lock('x')
         namespace.commit(ref, TokenGroup([1], 'b'), moved=1)
-        eventually(other.state)
-        is_same = other.state() == namespace.state()
+        found = list[State]()
+        eventually(lambda: found.append(other.state()))
+        is_same = found == [namespace.state()]
         assert is_same, 'another handle reads what was there before the restart: after a lost connection nothing it knows counts'
 
     @needs(Ability.OUTAGE)
@@ -222,12 +223,11 @@ class OutageTests:
             caller = sys._getframe(1).f_globals.get('__name__', '')
             return real() - (0 if caller.startswith('grpc.') else 3600 * next(hours))
 
-        with outage(harness):
-            monkeypatch.setattr(time, 'time', set_back)
+        with outage(harness), monkeypatch.context() as patch:
+            patch.setattr(time, 'time', set_back)
             ended = outcome_within(LIMIT_SEC, partial(backend.heartbeat, ref, INITIAL, frozenset()))
             assert isinstance(ended, BackendUnavailable), ended
             assert outcome_within(LIMIT_SEC, partial(backend.wait, number, SHORT_SEC)) == number
-            monkeypatch.undo()
 
     @needs(Ability.CRASH)
     def test_writes_acknowledged_under_load_survive(self, namespace: Namespace, harness: Harness) -> None:

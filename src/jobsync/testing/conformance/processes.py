@@ -448,9 +448,9 @@ class ProcessTests:
     def test_a_fork_that_closes_its_copy_ends_no_other(self, harness: Harness) -> None:
         """A child that closes its copy of a handle, as whatever leaves a program does, takes no connection from its parent."""
         common(harness)
-        with processes(harness, partial(close_in_forks, int(DEADLINE_SEC)), count=1) as ((_, pipe),):
+        with processes(harness, partial(close_in_forks, int(DEADLINE_SEC / 2)), count=1) as ((_, pipe),):
             pipe.send('go')
-            beats = receive(pipe)
+            beats = receive(pipe, START_SEC)
             assert beats == [1, *(each for count in range(2, FORKS + 2) for each in (0, count))], (
                 f'exit statuses of children and heartbeats of their parent in turn: {beats}. A child has the connections of its '
                 'parent open, and must not take leave of the server through them'

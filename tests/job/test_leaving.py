@@ -20,8 +20,11 @@ from tests.support.starts import abandon
 from tests.support.timings import DEADLINE_SEC, FAST, TOKENS
 
 from jobsync import AsyncJob, BackendUnavailable, ClusterTimeout, CoordinationConfig, Job, JobsyncError, NodeNameInUse, plugins
+from jobsync._core.agent.phase import Phase
 from jobsync._core.records import INITIAL, NodeRef, NodeState, Registration, Snapshot
 from jobsync._runtime import node
+from jobsync._runtime.startup import node_config
+from jobsync._runtime.status import Status
 from jobsync._worker.stages import SessionEvent
 from jobsync._worker.store_calls import StoreCalls
 from jobsync.backend import Backend, BackendOptions, Reach
@@ -415,6 +418,21 @@ def test_a_store_that_hangs_keeps_no_job_that_waits_for_other_nodes(store: Store
         leaving.join(120)
         assert not is_kept
     backend.inner.close()
+
+
+def test_threads_that_hang_keep_no_job_with_tasks_in_flight(store: Store) -> None:
+    """That the node waits for tasks is what its threads said last; it counts for ``shutdown_timeout_sec``."""
+    config = store.config(shutdown_timeout_sec=0.1)
+    own = node_config('a', config, store.handle.info, create=True, wait_on_enter=0, announces=False)
+    runtime = node.NodeRuntime(store.handle, own)
+    runtime.status = Status(Phase.MEMBER, stays=True)
+    runtime._threads['work'] = threading.current_thread(), lambda: True
+    waiting = threading.Thread(target=runtime.wait_until_over, args=(0.05,), daemon=True)
+    waiting.start()
+    waiting.join(DEADLINE_SEC)
+    is_kept = waiting.is_alive()
+    runtime.status = Status(Phase.LEFT)
+    assert not is_kept
 
 
 def test_two_bodies_that_end_after_the_block(store: Store) -> None:

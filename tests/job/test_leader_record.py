@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 from tests.job.stores import Store
@@ -10,6 +11,8 @@ from tests.job.waiting import wait_until
 
 from jobsync import plugins
 from jobsync._core.records import ACTIONS
+from jobsync._event_log import event_log
+from jobsync._runtime import threads
 from jobsync._runtime.leader_record import leader_changes
 from jobsync.backend import BackendOptions, LockEdit, LockRequest
 from jobsync.testing import FaultyBackend
@@ -40,6 +43,27 @@ def test_a_leader_gives_tokens_out_while_its_record_waits(store: Store) -> None:
         backend.may_edit.set()
         wait_until(lambda: [row['leader'] for row in leader_changes(backend.read_locks().locks)] == ['a'], 'the record')
     backend.inner.close()
+
+
+@pytest.mark.any_store
+def test_a_leader_leads_without_a_thread_for_its_record(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the process can start none then, the record is missing, and nothing else."""
+    start = threads.start
+
+    def refuse(node_name: str, what: str, target: Callable[[], object]) -> threads.Running:
+        if what == 'record':
+            raise RuntimeError("can't start new thread")
+        return start(node_name, what, target)
+
+    monkeypatch.setattr(threads, 'start', refuse)
+    with store.job('a') as job:
+        assert job.am_i_leader()
+        assert job.my_tokens
+    assert event_log.flush(60)
+    assert "epoch 1 has no record of its leader: can't start new thread" in caplog.text
+    assert not leader_changes(store.handle.read_locks().locks)
 
 
 @pytest.mark.any_store

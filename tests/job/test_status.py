@@ -40,6 +40,12 @@ def test_health_and_leadership(store: Store) -> None:
         first.__exit__(None, None, None)
         wait_until(second.am_i_leader, 'the other leads')
 
+        def said() -> dict[str, str | None]:
+            return {record.task_id: record.reason for record in store.handle.read_locks().locks}
+
+        wait_until(lambda: 'leader 3' in said(), 'it is on record')
+        assert said()['leader 3'] == 'epoch 3, before it a'
+
 
 def test_a_host_whose_name_is_no_text(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel takes any bytes for the name of a host: the node works, and shows it with marks in their place."""

@@ -826,6 +826,16 @@ class TestHints:
                 raw.execute(statement)
             assert not raw._notifies_backlog
 
+    def test_what_comes_along_with_an_answer_is_kept(self, namespace: Namespace) -> None:
+        """An announcement that no other follows ends the wait, though it is received with the answer to a statement."""
+        assert isinstance(namespace.backend, SqlBackend)
+        namespace.join('a')
+        namespace.backend.wait(0, 5.0)
+        listener = namespace.backend.store._listener  # type: ignore[attr-defined]
+        listener._connection.deadline = time.monotonic() + 100
+        listener._connection.execute('SELECT pg_notify(%s, %s)', [listener._channel, '7'])
+        assert listener._received == ['7']
+
     def test_behind_a_proxy_that_passes_them_on(self, harness: PostgresqlHarness, monkeypatch: pytest.MonkeyPatch) -> None:
         """A proxy is tried out before it is distrusted."""
         from jobsync.backends.sql.postgresql import listener
@@ -915,20 +925,27 @@ class TestByHand:
             harness.execute("INSERT INTO sync_lock (task_id, node_pattern) VALUES ('z', 'gpu-%')")
         found = namespace.locks()['z']
         assert (found.id, found.patterns, found.registered, found.created_by) == (2, ('gpu-%',), 0, '')
+        assert abs(found.created_at - dt.datetime.now(dt.UTC)) < dt.timedelta(hours=1)
         assert harness.query("SELECT token_id FROM sync_lock WHERE task_id = 'z'") == [(str(TOKENS + 2),)]
+        given = """('w', 'a', '["a", "b"]', '2026-01-01+00')"""
         with namespace.raises_revision():
-            harness.execute("UPDATE sync_lock SET node_pattern = 'c%' WHERE task_id = 'x'")
+            harness.execute(
+                f'INSERT INTO sync_lock (task_id, node_pattern, patterns, created_at) VALUES {given}',
+                "UPDATE sync_lock SET node_pattern = 'c%' WHERE task_id = 'x'",
+            )
         assert namespace.locks()['x'].patterns == ('c%',)
+        found = namespace.locks()['w']
+        assert (found.patterns, found.created_at) == (('a', 'b'), dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
         with namespace.raises_revision():
             harness.execute('TRUNCATE sync_lock')
         assert namespace.locks() == {}
         namespace.lock('new')
-        assert namespace.locks()['new'].id == 3
+        assert namespace.locks()['new'].id == 4
 
     def test_nodes(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """What others go by is noticed; times that are only for people are not."""
         namespace.join('a')
-        for change in ("state = 'left'", 'weight = 2', "incarnation = 'x'"):
+        for change in ("state = 'left'", 'weight = 2', "incarnation = 'x'", 'timeout_sec = 9', "replaces = '[]'"):
             with namespace.raises_revision():
                 harness.execute(f'UPDATE sync_node SET {change}')
         with namespace.same_revision():

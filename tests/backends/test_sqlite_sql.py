@@ -89,7 +89,7 @@ class TestNodes:
     def test_a_changed_node_is_noticed(self, harness: SqliteHarness, namespace: Namespace) -> None:
         """An edit of what others go by is a new revision; one of a time that is only for people is none."""
         namespace.join('a')
-        for change in ("state = 'left'", 'weight = 2', "incarnation = 'x'", "name = 'b'"):
+        for change in ("state = 'left'", 'weight = 2', "incarnation = 'x'", 'timeout_sec = 9', "replaces = '[]'", "name = 'b'"):
             with namespace.raises_revision():
                 harness.execute(f'UPDATE sync_node SET {change}')
         with namespace.same_revision():
@@ -272,7 +272,7 @@ class TestLocks:
             assert set(namespace.locks()) == left
 
     def test_a_lock_written_by_hand(self, harness: SqliteHarness, namespace: Namespace) -> None:
-        """A task and a pattern are enough: the rest is filled in, and its id is above all before it."""
+        """A task and a pattern are enough: the rest is filled in, unless it is given, and its id is above all before it."""
         put(namespace.backend, lock('x', 'a'), lock('y', 'a'))
         harness.execute('DELETE FROM sync_lock')
         with namespace.raises_revision():
@@ -281,8 +281,12 @@ class TestLocks:
         assert (found.id, found.patterns, found.registered, found.expires_at) == (3, ('gpu-%',), 0, None)
         assert abs(found.created_at - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=1)
         assert harness.query('SELECT token_id FROM sync_lock') == [(TOKENS + 3,)]
+        given = """('w', 'a', '["a", "b"]', '2026-01-01 00:00:00')"""
+        harness.execute(f'INSERT INTO sync_lock (task_id, node_pattern, patterns, created_at) VALUES {given}')
+        found = namespace.locks()['w']
+        assert (found.patterns, found.created_at) == (('a', 'b'), dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
         put(namespace.backend, lock('new', 'a'))
-        assert namespace.locks()['new'].id == 4
+        assert namespace.locks()['new'].id == 5
 
     def test_a_pattern_changed_by_hand_counts(self, harness: SqliteHarness, namespace: Namespace) -> None:
         """Whoever changes the pattern that is shown means the policy."""

@@ -256,6 +256,8 @@ def test_the_end_of_a_wait_past_its_limit() -> None:
     made = node_config('a', CoordinationConfig(), INFO, create=True, wait_on_enter=60, announces=False)
     ends = [_waiting_for(Status(Phase.OPENING), made, 60.0, waited, '').rpartition('; ')[2] for waited in (60.0, 75.0, 115.0)]
     assert ends == [f'ClusterTimeout in {left} s at the latest' for left in (60, 45, 5)]
+    waits_for = 'waiting for the first distribution (1 node registered); ClusterTimeout in 45 s at the latest'
+    assert _waiting_for(MEMBER, made, 60.0, 75.0, '') == waits_for
 
 
 def test_when_a_wait_is_logged() -> None:

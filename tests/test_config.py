@@ -14,7 +14,7 @@ import pytest
 from jobsync._core.records import Settings
 from jobsync.backend import BackendOptions
 from jobsync.backends.memory import MemoryBackend, MemoryStore
-from jobsync.config import CoordinationConfig
+from jobsync.config import CoordinationConfig, checks
 from jobsync.errors import ConfigError
 from jobsync.job import Job
 
@@ -304,3 +304,9 @@ def test_derived_values() -> None:
     assert made.settings == Settings(7, 'md5')
     assert (made.options.namespace, made.options.op_timeout_sec, made.options.bulk_timeout_sec) == ('x_', 1, 2)
     assert type(CoordinationConfig().options.namespace) is str
+
+
+@pytest.mark.parametrize('check', [checks.integer(2, 5), checks.number(2, 5)])
+def test_the_limits_that_an_error_names_are_allowed(check: checks.Check) -> None:
+    """Both of them, and nothing beyond."""
+    assert [check.is_allowed(value) for value in (1, 2, 5, 6)] == [False, True, True, False]

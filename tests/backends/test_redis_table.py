@@ -126,6 +126,8 @@ def test_a_script_keeps_to_its_contract(name: str) -> None:
     assert set(re.findall(r'\bgiven\.(\w+)', body)) <= {*code.arguments, 'channel', 'schema'}
     assert '-- Returns: ' in text
     assert ('-- REST: ' in text) == ('rest(' in body)
+    assert code.is_bulk is ('-- TIME: bulk\n' in text)
+    assert code.is_bulk or '-- REST: ' not in text, 'a call with any number of arguments takes its time'
 
 
 def test_rights_are_checked_for_every_command() -> None:

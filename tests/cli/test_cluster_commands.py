@@ -390,6 +390,7 @@ def test_doctor_compares_the_latency_with_the_timeouts_of_all_registered_nodes(
     url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     """A store that is so slow that each heartbeat comes too late makes every node silent, and is still called slow."""
+    namespace.join('c', timeout_sec=60)
     seconds = itertools.count(step=5)
     monkeypatch.setattr('jobsync.cli.doctor.time', SimpleNamespace(perf_counter=lambda: next(seconds)))
     monkeypatch.setattr('jobsync._cluster.rows._state', lambda *_: state)

@@ -820,12 +820,13 @@ class TestHistory:
         assert self.calls(harness, 'zrangebylex') == 0
 
     def test_many_incomplete_of_a_date(self, namespace: Namespace) -> None:
-        """More open claims than are read at first are found all the same, and those of no other date."""
+        """More open claims than are read at first are found all the same, and none of another date or of complete work."""
         ref, count = namespace.join('a'), 10_500
         for start in range(0, count, 1500):
             namespace.claim(ref, *(f'task {number}' for number in range(start, start + 1500)))
         namespace.claim(ref, 'x', date=DAY + dt.timedelta(days=1))
-        assert len(namespace.backend.incomplete(DAY, dt.timedelta(0))) == count
+        namespace.backend.append_audits('a', ['task 7'], DAY)
+        assert len(namespace.backend.incomplete(DAY, dt.timedelta(0))) == count - 1
 
     def test_an_item_of_any_date(self, namespace: Namespace, harness: RedisHarness) -> None:
         """The records of an item are looked up date by date, and no others are read."""

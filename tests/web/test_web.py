@@ -13,8 +13,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock, Mock
+from unittest.mock import AsyncMock, MagicMock, Mock
 
 import httpx2
 import pytest
@@ -248,7 +249,8 @@ REFUSED: dict[str, tuple[int, dict[str, Any]]] = {
 
 def test_what_is_refused_changes_nothing(store: MemoryStore, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the token, from another site, or with arguments that are not allowed, each path refuses and no record changes."""
-    monkeypatch.setattr('jobsync.web.steering._DELAY_SEC', 0)
+    sleep = AsyncMock()
+    monkeypatch.setattr('jobsync.web.steering.asyncio', SimpleNamespace(sleep=sleep))
     namespace.lock('x')
     namespace.join('b')
     with client_of(store, TOKEN) as steered, namespace.unchanged():
@@ -256,6 +258,8 @@ def test_what_is_refused_changes_nothing(store: MemoryStore, namespace: Namespac
             for why, (status, request) in REFUSED.items():
                 answer = steered.post(path, **request)
                 assert (answer.status_code, list(answer.json())) == (status, ['error']), f'{path}: {why}'
+                assert sleep.await_count == (status == 401), f'{why}: what is tried in vain is slow'
+                sleep.reset_mock()
             assert steered.get(path, headers=ALLOWED).status_code == 405
         assert steered.post('/api/release', json={**BY_ANN, 'date': 'today'}, headers=ALLOWED).status_code == 400
         for name, value in (
@@ -306,6 +310,7 @@ def test_another_name_is_refused(store: MemoryStore) -> None:
     anywhere = TestClient(cluster_app(lambda: Cluster(MemoryBackend(store)), hosts), base_url='http://pod-7.local')
     assert anywhere.get('/').status_code == 200
     assert allowed_hosts('0.0.0.0', ['ops.example']) == ['ops.example']  # noqa: S104 - nothing is bound to it
+    assert allowed_hosts('::1') == allowed_hosts('localhost') == ['localhost', '127.0.0.1', '[::1]']
 
 
 @pytest.mark.parametrize('name', ['', 'ops.example:8443', 'https://ops.example', 'ops*', '*.ops.example', '::1'])

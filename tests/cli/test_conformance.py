@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from tests.support.servers import free_port
 
+from jobsync.cli.conformance import check
 from jobsync.testing import BackendSuite
+from jobsync.testing.conformance import runner
 from jobsync.testing.conformance.promises import GUARDS, MEANING, guarded_by
 
 TESTS = [(kind.__name__, name) for kind in BackendSuite.__mro__ for name in vars(kind) if name.startswith('test_')]
@@ -267,8 +269,12 @@ def test_a_call_that_never_returns(tmp_path: Path) -> None:
     pytest.fail('each time it was shown before the call that hangs')
 
 
-def test_nothing_tried_is_not_success() -> None:
-    """A selection that matches no test does not pass, and says so."""
+def test_nothing_tried_is_not_success(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run none of whose tests could be tried does not pass; nor does a selection that matches no test, which says so."""
+    skipped = runner.Result('test_x', runner.Verdict.NOT_TRIED, ('P1',), 'Holds.', 'no way to do that')
+    monkeypatch.setattr(runner, 'run', lambda *_: [skipped])
+    assert not check('memory://', {}, harness=None, quick=True, select='')
+    assert '1 not tried' in capsys.readouterr().out
     done = conformance('memory://', '--select', 'nosuchtest')
     assert (done.returncode, done.stdout) == (1, '')
     assert "--select is 'nosuchtest': no test of the suite matches that" in done.stderr

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
 
-from jobsync import CoordinationConfig, Job
+from jobsync import BackendUnavailable, Cluster, CoordinationConfig, Job
 from jobsync._host import host_name
 from jobsync._runtime import host_lock
 from jobsync.backend import BackendOptions
@@ -58,6 +59,14 @@ def test_the_folder_of_the_database(
     assert how == verdict
     assert words in said
     assert str(tmp_path) in said
+
+
+def test_the_folder_of_a_database_that_does_not_answer(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That its disk is full may be why."""
+    monkeypatch.setattr(folders, '_free', lambda _: 0)
+    monkeypatch.setattr(Cluster, 'nodes', Mock(side_effect=BackendUnavailable('disk I/O error')))
+    assert found(url, 'reach') == [('bad', 'BackendUnavailable: disk I/O error')]
+    assert [how for how, _ in found(url, 'disk')] == ['bad']
 
 
 def test_the_folder_of_the_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +113,7 @@ def test_nothing_is_said_of_another_hosts_folders(url: str) -> None:
     """A node elsewhere has its locks elsewhere, and one that has left has none."""
     with closing(connect(url, BackendOptions())) as backend:
         backend.deregister(Namespace(backend).join('here', host=host_name(), settings='{"known_death": true}'))
+        Namespace(backend).join('there', host='another', settings='{"known_death": true}')
     assert found(url, 'deaths') == []
 
 

@@ -27,6 +27,7 @@ from jobsync._cluster.reading import ClusterReader, ClusterReading
 from jobsync.backend import BackendOptions
 from jobsync.cli import output
 from jobsync.cli.commands import cli
+from jobsync.cli.main import main
 from jobsync.cli.output import print_json, table_of
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
 from jobsync.testing import Namespace
@@ -276,3 +277,14 @@ def test_json_in_an_encoding_that_lacks_a_character(tmp_path: Path, encoding: st
     command = [sys.executable, '-m', 'jobsync', 'nodes', '--backend', url, '--json']
     printed = subprocess.run(command, capture_output=True, check=True, env={**os.environ, 'PYTHONIOENCODING': encoding}).stdout
     assert json.loads(printed.decode('utf-8' if encoding == 'ascii' else encoding))[0]['name'] == name
+
+
+def test_a_table_in_an_encoding_that_lacks_a_character(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a code in the place of the character."""
+    with closing(plugins.connect(f'sqlite:///{tmp_path}/jobs.db', BackendOptions())) as backend:
+        Namespace(backend).join('wörker')
+    monkeypatch.setattr(sys, 'argv', ['jobsync', 'nodes', '--backend', f'sqlite:///{tmp_path}/jobs.db'])
+    with (tmp_path / 'out').open('w', encoding='ascii') as out, pytest.raises(SystemExit):
+        monkeypatch.setattr(sys, 'stdout', out)
+        main()
+    assert r'w\xf6rker' in (tmp_path / 'out').read_text(encoding='ascii')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import itertools
 import json
 import threading
@@ -182,6 +183,7 @@ def test_a_store_that_is_slow_or_away_shows_as_old(
         frame, error = await feed.recent()
         assert frame is not None
         assert error is not None
+        assert b'jobsync_cluster_up 0.0' in cluster_metrics(frame, error)
         namespace.join('c')
         backend.faults.clear()
         assert 'c' in (await take(events, 'change'))['nodes']
@@ -387,6 +389,17 @@ def test_moves_are_counted_by_pair(namespace: Namespace) -> None:
         {'owner': 'b', 'target': None, 'tokens': 1, 'tasks': 0, 'is_acknowledged': True, 'held': 0},
     ]
     assert json.loads(shown(namespace).text())['nodes']['a']['moving'] == 9
+
+
+def test_a_node_is_late_before_it_is_taken_for_dead(namespace: Namespace) -> None:
+    """From two thirds of its timeout on the page says how long it has been silent."""
+    reading = Cluster(namespace.backend)._reader.read()
+    begun, said = reading.snapshot.now, list[bool]()
+    for seconds in (9, 11):
+        later = attrs.evolve(reading, snapshot=attrs.evolve(reading.snapshot, now=begun + dt.timedelta(seconds=seconds)))
+        health = json.loads(frame_of(later, 0.0, {}, (), Backlog()).parts['health'])
+        said.append(f'has sent no heartbeat for {seconds} s, and is taken for dead after 15 s' in str(health['problems']))
+    assert said == [False, True]
 
 
 def test_hostile_texts_cross_as_data(namespace: Namespace) -> None:

@@ -73,10 +73,7 @@ def steering_routes(feed: Feed, token: str) -> list[Route]:
 
 
 def _drain(cluster: Cluster, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    force = arguments.get('force', False)
-    if not isinstance(force, bool):
-        raise _Invalid('force must be true or false')
-    cluster.drain(_text(arguments, 'node'), _reason(arguments), actor=arguments['by'], force=force)
+    cluster.drain(_text(arguments, 'node'), _reason(arguments), actor=arguments['by'], force=arguments.get('force', False))
     return {'drained': arguments['node']}
 
 
@@ -104,11 +101,8 @@ def _release(cluster: Cluster, arguments: Mapping[str, Any]) -> Mapping[str, Any
 
 
 def _add_lock(cluster: Cluster, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    days = arguments.get('days')
-    if days is not None and (isinstance(days, bool) or not isinstance(days, int | float)):
-        raise _Invalid('days must be a number')
     task, patterns = _text(arguments, 'task'), _texts(arguments, 'patterns')
-    cluster.add_lock(task, patterns, _reason(arguments), days, actor=arguments['by'])
+    cluster.add_lock(task, patterns, _reason(arguments), arguments.get('days'), actor=arguments['by'])
     return {'locked': task}
 
 

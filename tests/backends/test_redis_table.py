@@ -134,7 +134,7 @@ def test_rights_are_checked_for_every_command() -> None:
     """The list of what the scripts do has all that they do, and no more."""
     folder = resources.files('jobsync.backends.redis') / 'scripts'
     common, *others = ((folder / f'{name}.lua').read_text(encoding='utf-8') for name in ['common', *SCRIPTS] if name != 'rights')
-    used = re.findall(r"\bredis\.call\('([A-Z]+)'|\bin_parts\(\d, \w+, '([A-Z]+)'", '\n'.join([common, *others]))
+    used = re.findall(r"\bredis\.call\('([A-Z]+)'|\bin_parts\(\w+, '([A-Z]+)'", '\n'.join([common, *others]))
     assert {one or other for one, other in used} == listed_commands().keys()
     reading = common[common.index('local READING') :].partition('}')[0]
     assert set(re.findall("'([A-Z]+)'", reading)) <= listed_commands().keys()

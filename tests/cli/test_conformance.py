@@ -13,6 +13,7 @@ import pytest
 from tests.support.servers import free_port
 
 from jobsync.cli.conformance import check
+from jobsync.errors import ConfigError
 from jobsync.testing import BackendSuite
 from jobsync.testing.conformance import runner
 from jobsync.testing.conformance.promises import GUARDS, MEANING, guarded_by
@@ -267,6 +268,12 @@ def test_a_call_that_never_returns(tmp_path: Path) -> None:
             finally:
                 process.kill()
     pytest.fail('each time it was shown before the call that hangs')
+
+
+def test_a_harness_and_commands() -> None:
+    """One or the other says what can be done to the store."""
+    with pytest.raises(ConfigError, match='leave out the commands'):
+        check('memory://', {'stop': 'true'}, harness='my_harness:Mine', quick=True, select='')
 
 
 def test_nothing_tried_is_not_success(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,14 +40,14 @@ for i = 1, rest.count do
     end
 end
 if claims then
-    in_parts(2, timed, 'ZADD', key.claims)
-    in_parts(2, dated, 'ZADD', key.claims_by_date)
-    in_parts(2, timed, 'ZADD', key.open)
-    in_parts(2, attempts, 'HSET', key.attempts)
+    in_parts(timed, 'ZADD', key.claims)
+    in_parts(dated, 'ZADD', key.claims_by_date)
+    in_parts(timed, 'ZADD', key.open)
+    in_parts(attempts, 'HSET', key.attempts)
 else
-    in_parts(2, timed, 'ZADD', key.audits, 'NX')
-    in_parts(2, dated, 'ZADD', key.audits_by_date)
-    in_parts(1, opened, 'ZREM', key.open)
-    in_parts(1, attempts, 'HDEL', key.attempts)
+    in_parts(timed, 'ZADD', key.audits, 'NX')
+    in_parts(dated, 'ZADD', key.audits_by_date)
+    in_parts(opened, 'ZREM', key.open)
+    in_parts(attempts, 'HDEL', key.attempts)
 end
 return answer

@@ -65,7 +65,7 @@ local number = math.max(state.revision + 1, tonumber(given.number))
 local version = text(number) .. ':' .. given.stamp
 node.heartbeat = text(node.heartbeat + 1)
 put_node(node)
-in_parts(1, gone, 'HDEL', key.nodes)
+in_parts(gone, 'HDEL', key.nodes)
 local come, go = {}, {}
 for name, member in pairs(cjson.decode(given.new_members)) do
     if member then
@@ -76,7 +76,7 @@ for name, member in pairs(cjson.decode(given.new_members)) do
 end
 -- What was there before is counted only where an older jobsync has not: a record that has been dropped since must be missing.
 local member_count = text((state.member_count or #redis.call('HKEYS', key.members))
-    - in_parts(1, go, 'HDEL', key.members) + in_parts(2, come, 'HSET', key.members))
+    - in_parts(go, 'HDEL', key.members) + in_parts(come, 'HSET', key.members))
 local entries = redis.call('RPUSH', key.log, given.entry)
 local log_size = text(state.log_size + #given.entry)
 redis.call('RPUSH', key.versions, version)
@@ -88,7 +88,7 @@ for i = given.unpinned + 1, rest.count do
     put[#put + 1] = rest(i)
 end
 local pin_count = text((state.pin_count or #redis.call('HKEYS', key.pins))
-    - in_parts(1, removed, 'HDEL', key.pins) + in_parts(2, put, 'HSET', key.pins))
+    - in_parts(removed, 'HDEL', key.pins) + in_parts(put, 'HSET', key.pins))
 if given.rebalance ~= '' then
     redis.call('ZADD', key.rebalances, text(now()), string.format('%020.0f', number) .. given.rebalance)
 end

@@ -218,13 +218,13 @@ local function pair(list, one, other)
     list[size + 1], list[size + 2] = one, other
 end
 
--- Run a command with any number of arguments, as many at once as Lua's stack carries. ``size`` arguments belong together.
+-- Run a command with any number of arguments, as many at once as Lua's stack carries: an even number, which separates no pair.
 -- Return the sum of the answers.
-local function in_parts(size, arguments, command, ...)
-    local step, sum = 4000 - 4000 % size, 0
-    for first = 1, #arguments, step do
+local function in_parts(arguments, command, ...)
+    local sum = 0
+    for first = 1, #arguments, 4000 do
         local words = {command, ...}
-        for i = first, math.min(first + step - 1, #arguments) do
+        for i = first, math.min(first + 3999, #arguments) do
             words[#words + 1] = arguments[i]
         end
         sum = sum + redis.call(unpack(words))

@@ -83,8 +83,8 @@ for field in pairs(gone) do
     removed[#removed + 1] = field
 end
 if #removed > 0 or #changed > 0 then
-    in_parts(1, removed, 'HDEL', key.locks)
-    in_parts(2, changed, 'HSET', key.locks)
+    in_parts(removed, 'HDEL', key.locks)
+    in_parts(changed, 'HSET', key.locks)
     concerned = NONE
     revise(revision, given.stamp, 'lock_ids', text(ids), 'locks_revision', text(revision))
 else

@@ -16,6 +16,6 @@ for i = 1, rest.count do
         pair(changed, attempted(given.date, rest(i)), runs)
     end
 end
-in_parts(1, gone, 'HDEL', key.attempts)
-in_parts(2, changed, 'HSET', key.attempts)
+in_parts(gone, 'HDEL', key.attempts)
+in_parts(changed, 'HSET', key.attempts)
 return {'ok'}

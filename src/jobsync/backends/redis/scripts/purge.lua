@@ -54,8 +54,8 @@ for i = 1, #seen, 2 do
         old[#old + 1] = record
     end
 end
-in_parts(1, old, 'ZREM', records)
+in_parts(old, 'ZREM', records)
 if by_date then
-    in_parts(1, old, 'ZREM', by_date)
+    in_parts(old, 'ZREM', by_date)
 end
 return {'ok', #old, left > 0 and text(left) or ''}

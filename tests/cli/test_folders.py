@@ -110,10 +110,11 @@ def test_a_folder_that_is_no_text(url: str) -> None:
 
 
 def test_nothing_is_said_of_another_hosts_folders(url: str) -> None:
-    """A node elsewhere has its locks elsewhere, and one that has left has none."""
+    """A node elsewhere has its locks elsewhere, and one that has left, or whose death is not to be known, has none."""
     with closing(connect(url, BackendOptions())) as backend:
         backend.deregister(Namespace(backend).join('here', host=host_name(), settings='{"known_death": true}'))
         Namespace(backend).join('there', host='another', settings='{"known_death": true}')
+        Namespace(backend).join('plain', host=host_name(), settings='{"known_death": false}')
     assert found(url, 'deaths') == []
 
 

@@ -282,6 +282,7 @@ ASSIGNMENT: dict[str, Callable[[RedisServer], object]] = {
     'pin added': lambda server: server.ask('HSET', key('pins'), '99', ''),
     'entry': lambda server: server.ask('LSET', key('log'), '0', 'x'),
     'base': lambda server: server.ask('SET', key('base'), 'x'),
+    'last entry gone': lambda server: [server.ask('RPOP', key(kind)) for kind in ('log', 'versions')],
 }
 
 

@@ -219,6 +219,14 @@ def test_a_broken_command_disturbs_no_other(source: str, said: str, tmp_path: Pa
     assert invoke('greet').output == 'hello\n'
 
 
+def test_ctrl_c_amid_the_import_of_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the program as elsewhere, and is no fault of the command."""
+    install_command(tmp_path, slow='raise KeyboardInterrupt')
+    monkeypatch.syspath_prepend(tmp_path)
+    result = invoke('slow')
+    assert (result.exit_code, 'cannot be used' in result.output) == (130, False)
+
+
 def test_a_command_whose_extra_is_missing_says_which_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a distribution has an extra of the command's name, a missing module is answered with that extra."""
     install_command(tmp_path, metadata='Provides-Extra: extra\nProvides-Extra: lacking\n', lacking='import no_such_module')

@@ -107,7 +107,7 @@ def test_the_api_has_what_cluster_has(client: TestClient, namespace: Namespace) 
     assert (refused.status_code, 'must be such as 2026-03-02' in refused.json()['error']) == (400, True)
 
 
-def test_long_lists_come_in_pages(client: TestClient, namespace: Namespace) -> None:
+def test_long_lists_come_in_pages(client: TestClient, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Locks and items are found by a text, counted in full, and sent a page at a time."""
     namespace.lock(*(f'task-{number}' for number in range(50)), patterns=('gpu-%',))
     namespace.lock('other', patterns=('cpu-%',), reason='Needs Little')
@@ -120,6 +120,9 @@ def test_long_lists_come_in_pages(client: TestClient, namespace: Namespace) -> N
     found = client.get('/api/items', params={'group': 'rows', 'limit': 2, 'q': 'ROW'}).json()
     assert (found['total'], [item['item'] for item in found['rows']]) == (5, ['row-0', 'row-1'])
     assert client.get('/api/items?group=other').json()['total'] == 0
+    monkeypatch.setattr('jobsync.web.app._MOST_ROWS', 50)
+    found = client.get('/api/locks?limit=5000').json()
+    assert (found['total'], len(found['rows'])) == (51, 50)
     assert {client.get(f'/api/{wrong}').status_code for wrong in ('locks?offset=-1', 'locks?limit=-1', 'items?limit=many')} == {
         400
     }

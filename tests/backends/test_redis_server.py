@@ -317,9 +317,9 @@ class TestServer:
         with pytest.raises(ConfigError, match='a server does not say its version in INFO, as a proxy does not'):
             check_server(server_of('redis://h'), 'key', 'a server', lambda *_: info)
 
-    def test_full_memory(self, namespace: Namespace, server: RedisServer) -> None:
-        """A server that cannot store more says so, and nothing is written by halves."""
-        leader = namespace.leader()
+    def test_full_memory(self, harness: RedisHarness, namespace: Namespace, server: RedisServer) -> None:
+        """A server that cannot store more says so, and nothing is written by halves. To who begins it lacks no right."""
+        leader, other = namespace.leader(), harness.connect()
         before = namespace.state()
         plan, guard = namespace.plan(TokenGroup([1], 'a'), moved=1), namespace.guard()
         server.ask('CONFIG', 'SET', 'maxmemory', '1')
@@ -328,6 +328,8 @@ class TestServer:
                 namespace.backend.commit(leader, plan, guard)
             with pytest.raises(BackendUnavailable):
                 namespace.backend.append_claims(leader, ['x'], DAY)
+            with pytest.raises(BackendUnavailable):
+                other.open(namespace.settings, create=True)
         finally:
             server.ask('CONFIG', 'SET', 'maxmemory', '0')
         assert namespace.state() == before

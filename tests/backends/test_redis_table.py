@@ -136,5 +136,7 @@ def test_rights_are_checked_for_every_command() -> None:
     common, *others = ((folder / f'{name}.lua').read_text(encoding='utf-8') for name in ['common', *SCRIPTS] if name != 'rights')
     used = re.findall(r"\bredis\.call\('([A-Z]+)'|\bin_parts\(\w+, '([A-Z]+)'", '\n'.join([common, *others]))
     assert {one or other for one, other in used} == listed_commands().keys()
+    tried = re.findall(r"\btry\('([A-Z]+)'", (folder / 'rights.lua').read_text(encoding='utf-8'))
+    assert {*tried} == listed_commands().keys()
     reading = common[common.index('local READING') :].partition('}')[0]
     assert set(re.findall("'([A-Z]+)'", reading)) <= listed_commands().keys()

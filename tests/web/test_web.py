@@ -281,7 +281,7 @@ def test_what_is_refused_changes_nothing(store: MemoryStore, namespace: Namespac
             assert steered.post('/api/locks/add', json=arguments, headers=ALLOWED).status_code == 400, (name, value)
         for wrong in ({'node': ' a '}, {'node': 'a', 'force': 'false'}):
             assert steered.post('/api/drain', json={'by': 'ann', **wrong}, headers=ALLOWED).status_code == 400
-    same = {**ALLOWED, 'Origin': LOCAL}
+    same = {**ALLOWED, 'Origin': LOCAL, 'Content-Type': 'application/json; charset=utf-8'}
     with client_of(store, TOKEN) as steered:
         assert steered.post('/api/drain', json=BY_ANN, headers=same).status_code == 200
 

@@ -936,6 +936,8 @@ class TestByHand:
         assert namespace.locks()['x'].patterns == ('c%',)
         found = namespace.locks()['w']
         assert (found.patterns, found.created_at) == (('a', 'b'), dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+        harness.execute("""UPDATE sync_lock SET node_pattern = 'd', patterns = '["d", "e"]' WHERE task_id = 'w'""")
+        assert namespace.locks()['w'].patterns == ('d', 'e')
         with namespace.raises_revision():
             harness.execute('TRUNCATE sync_lock')
         assert namespace.locks() == {}

@@ -294,6 +294,8 @@ class TestLocks:
         with namespace.raises_revision():
             harness.execute("UPDATE sync_lock SET node_pattern = 'c%'")
         assert namespace.locks()['x'].patterns == ('c%',)
+        harness.execute("""UPDATE sync_lock SET node_pattern = 'd', patterns = '["d", "e"]'""")
+        assert namespace.locks()['x'].patterns == ('d', 'e')
 
     def test_an_expiry_in_any_form_of_sqlites(self, harness: SqliteHarness, namespace: Namespace) -> None:
         """Times as SQLite's own functions write them are read, and count."""

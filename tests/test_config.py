@@ -286,7 +286,7 @@ def test_a_password_is_not_shown(fields: dict[str, Any]) -> None:
         {'backend': 'u:s3cret@h/db'},
         {'backend': 'postgresql://u:s3cret@h/db', 'host': 'h', 'dbname': 'd'},
         {'password': b's3cret'},
-        {'password': 's3cret\0'},
+        {'password': 's3cret\n', 'user': 'u', 'host': 'h', 'dbname': 'd'},
         {'password': 's3cret'},
     ],
 )

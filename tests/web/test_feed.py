@@ -391,6 +391,15 @@ def test_moves_are_counted_by_pair(namespace: Namespace) -> None:
     assert json.loads(shown(namespace).text())['nodes']['a']['moving'] == 9
 
 
+def test_who_comes_after_a_long_pause_is_shown_nothing_old(feed: Feed) -> None:
+    """The store is read anew for the first request, which waits for that."""
+    at = time.monotonic()
+    old = feed._read(at)
+    feed._latest = at - 100, old, None
+    found, error = asyncio.run(feed.recent())
+    assert (found is old, found is None, error) == (False, False, None)
+
+
 def test_a_node_is_late_before_it_is_taken_for_dead(namespace: Namespace) -> None:
     """From two thirds of its timeout on the page says how long it has been silent; past it a leader leads no more."""
     reading = Cluster(namespace.backend)._reader.read()

@@ -109,6 +109,7 @@ def test_a_commit_upon_an_unknown_version_begins_a_series() -> None:
     after = later(unknown, Plan('any'))
     requests.commit(unknown, Plan('any'), after.version)
     assert requests.versions == (after.version,)
+    assert not requests.begun_here
 
 
 def test_a_new_term_begins_a_series() -> None:

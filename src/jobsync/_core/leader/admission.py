@@ -4,7 +4,7 @@
 tokens have to move anyway, newcomers get theirs at once. Hundreds that start together take longer than that to register, and
 each plan would move again a part of what the one before has moved, with an answer of each owner that has to release something.
 So while more than ``MANY`` are waiting, or there are more than ``LARGE`` nodes, each that comes extends the time, and the longer
-they have been coming the more; those that come while many owners are to release something wait until that is over. Neither adds
+they have been coming the more; those that come while many owners have to acknowledge what they are to release wait until they have. Neither adds
 more than ``LONGER_SEC``.
 
 **Replacements.** A rolling replacement starts a node under a new name, and then stops an old one; again and again. Sharing with
@@ -81,7 +81,7 @@ class Admission:
 
         ``is_returning`` says of a name whether it has tokens to get back. ``gone`` are the nodes this plan removes, ``going``
         those of them, and of the nodes of weight 0, that own anything. A plan that moves their tokens serves newcomers too.
-        ``is_busy`` says whether many owners have yet to release something.
+        ``is_busy`` says whether many owners have yet to acknowledge what is requested of them.
         """
         strangers = [node for node in newcomers if now < self.rolls_until and not is_returning(node.name)]
         for node in sorted((node for node in strangers if node.weight > 0), key=attrgetter('seniority')):

@@ -113,7 +113,7 @@ class _Decision:
         state.requests.read(self.old.version)
         stuck, state.doubted = find_stuck(owner_table.alive.values(), view.snapshot.version.number, state.doubted)
         released = find_released(self.old, owner_table, state.requests)
-        members, members_at = self._members(is_busy=released.owners > self.config.many_owners and not released.is_complete)
+        members, members_at = self._members(is_busy=released.owners > self.config.many_owners and not released.is_seen)
         if members is None:
             return Decision(None, min(owner_table.due_at, members_at)), False
         weights, stuck, held_back = self._weights(members, stuck)
@@ -151,6 +151,8 @@ class _Decision:
         reason = self._reason(members, held_back, drained, changes, pin_changes, bool(released.count))
         state.cause = self._cause(reason, drained, structural, is_calm)
         changed = self._changed(self._fenced(members, unpinned, changes))
+        # Many owners are called once for what is requested of them (``gathering``).
+        asks_again = bool(unpinned) or not state.requests.begun_here or released.owners <= self.config.many_owners
         plan = Plan(
             reason=state.cause[0],
             number=self.next_number,
@@ -158,7 +160,7 @@ class _Decision:
             groups=changes.groups,
             pins=tuple(pin_changes.written),
             unpinned=unpinned,
-            affected=None if self.is_first or rowless.first_read else self._affected(changed, changes, pin_changes, unpinned),
+            affected=None if self.is_first or rowless.first_read else self._affected(changed, changes, pin_changes, asks_again),
             evictions=self.evictions,
             departed=self.departed,
             absent=owner_table.removals.absent,
@@ -170,10 +172,9 @@ class _Decision:
         return Decision(plan, decide_again_at), False
 
     def _affected(
-        self, members: Mapping[str, Member | None], changes: RowChanges, pins: PinChanges, unpinned: frozenset[int]
+        self, members: Mapping[str, Member | None], changes: RowChanges, pins: PinChanges, asks_again: bool
     ) -> frozenset[str]:
         """Return the names of the nodes that a plan affects, those included that it evicts."""
-        asks_again = bool(unpinned) or not self.state.requests.begun_here
         found = affected_by(self.old, members, changes.groups, pins.written, asks_again=asks_again)
         return found.union(eviction.ref.name for eviction in self.evictions)
 

@@ -24,7 +24,7 @@ from jobsync._core.records import Revision
 __all__ = ['Gathering']
 
 HELD_SEC = 0.1
-"""How long the leader waits once every owner has acknowledged the version and some are still busy: an owner that only had to call
+"""How long the leader waits once every owner has answered and some are still busy: an owner that only had to call
 ``on_revoke`` is ready by then."""
 
 

@@ -60,7 +60,7 @@ class Released:
     owners: int
     """How many present owners have a token or pin to release."""
     answered: int
-    """How many of them have acknowledged all that is requested of them, whether or not they still hold some of it."""
+    """How many of them have acknowledged all that was requested of them, whether or not they still hold some of it."""
 
     @property
     def is_seen(self) -> bool:

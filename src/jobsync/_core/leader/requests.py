@@ -51,7 +51,7 @@ class Requests:
     versions: tuple[Revision, ...] = ()
     """Rising: the last is the one at hand, and the first may be anyone's."""
     begun_here: bool = False
-    """Whether this leader has committed a version of them, and named in it each owner that had anything to release."""
+    """Whether this leader has committed a version of the series, and named in it each owner that had anything to release."""
     added: tuple[Request, ...] = ()
     """What versions after the first have added. Everything else that has a target was requested in each of ``versions``."""
 

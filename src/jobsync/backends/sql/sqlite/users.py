@@ -33,7 +33,7 @@ _here: ContextVar[weakref.ref[UsersConnection] | None] = ContextVar('jobsync.sql
 
 
 class UsersConnection(ClosingConnection):
-    """A connection for the user's statements: for one, or for those of one transaction, since no pool keeps it."""
+    """A connection for the user's statements."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -45,13 +45,16 @@ class UsersConnection(ClosingConnection):
         return super().cursor(_UsersCursor)
 
     def note(self, statement: str, values: Any) -> None:
-        """Note a statement that is about to run, if it is the first of the transaction that writes to the file.
+        """Note a statement that is about to run, if it is the first of its transaction that writes to the file.
 
         SQLite knows: its program for a statement begins with what the statement needs, and a write to the file (database 0; a
         temporary table is in database 1) needs a transaction that writes. An authorizer is called with the same knowledge, but
         what a signal's handler raises in there is lost, and the statement fails with "not authorized" in its place.
         """
-        if self._wrote_at or not self.in_transaction:
+        if not self.in_transaction:
+            self._wrote_at = 0.0  # what wrote then is over
+            return
+        if self._wrote_at:
             return
         program = sqlite3.Cursor(self)
         try:

@@ -4,8 +4,8 @@
 tokens have to move anyway, newcomers get theirs at once. Hundreds that start together take longer than that to register, and
 each plan would move again a part of what the one before has moved, with an answer of each owner that has to release something.
 So while more than ``MANY`` are waiting, or there are more than ``LARGE`` nodes, each that comes extends the time, and the longer
-they have been coming the more; those that come while many owners have to acknowledge what they are to release wait until they have. Neither adds
-more than ``LONGER_SEC``.
+they have been coming the more; those that come while many owners have to acknowledge what they are to release wait until they
+have. Neither adds more than ``LONGER_SEC``.
 
 **Replacements.** A rolling replacement starts a node under a new name, and then stops an old one; again and again. Sharing with
 each newcomer would move its tokens twice: first from all to the newcomer, then from the old node to all. So while that goes on,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 from tests.core.bench import AWAY, Bench, Made
+from tests.core.builders import token_of
 
 from jobsync._core.agent import commands
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.commands import Lane
 from jobsync._core.leader.admission import MANY
 from jobsync._core.leader.affected import affected_by
+from jobsync._core.leader.decide import decide
 from jobsync.backend import Assignment, Changes, Hint, LockEdit, LockFilter, LockRequest, Member, Pin, Revision, TokenGroup
 
 NAMES = 'abcdefghi'
@@ -154,6 +158,34 @@ def test_an_acknowledgement_that_a_commit_has_overtaken_is_repeated_at_once() ->
     bench.run_until(lambda: bench.claims(taker, *tasks) == [True, False], within=1.0)
     bench.deliver(late)
     bench.run_until(lambda: bench.claims(taker, *tasks) == [True, True], within=1.0)
+
+
+def test_an_owner_that_finishes_while_the_answer_to_a_commit_is_lost_is_asked_again() -> None:
+    """The leader does not know then of what earlier versions requested: few owners are named by each plan."""
+    bench = Bench(tokens=27)
+    leader, *_, quick, busy, taker = bench.cluster(*NAMES)
+    tasks = [a_task_of(bench, quick), a_task_of(bench, busy)]
+    after_a_heartbeat_of(bench, taker)
+    assert bench.begin(busy, tasks[1])
+    bench.edit_locks(LockEdit(put=tuple(LockRequest(task, (taker.config.name,), 'test') for task in tasks)))
+    bench.run_until(
+        lambda: (
+            isinstance(bench.made[-1].call, commands.PlanAndCommit)
+            and getattr(bench.made[-1].answer, 'revision', None) is not None
+        ),
+        within=1.0,
+    )
+    while True:
+        commit = bench.catch(leader, commands.PlanAndCommit, within=2.0)
+        plan = decide(commit.call.view, copy.deepcopy(commit.call.state), commit.call.config, token_of).plan
+        if plan is not None and plan.moved:
+            break
+        bench.deliver(commit)
+    busy.lease.finish(list(busy.lease.in_flight))
+    bench.run(0.05)
+    bench.perform(commit.call)
+    bench.answer(commit, AWAY)
+    bench.run_until(lambda: bench.claims(taker, *tasks) == [True, True], within=2.0)
 
 
 def test_a_reading_that_a_hint_asked_for_and_that_failed_is_repeated() -> None:

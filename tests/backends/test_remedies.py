@@ -10,7 +10,7 @@ import pytest
 
 from jobsync.backends.etcd.state import state_of
 from jobsync.backends.sql import state
-from jobsync.backends.sql.postgresql import connection
+from jobsync.backends.sql.postgresql import errors as of_postgresql
 from jobsync.backends.sql.postgresql.url import server_of
 from jobsync.backends.sql.sqlite import errors
 from jobsync.errors import SchemaMismatch
@@ -43,7 +43,7 @@ def test_an_unreadable_state() -> None:
 )
 def test_postgresql(error: psycopg.Error, words: str) -> None:
     """Tables that are not there, or are others, of which doctor knows nothing; no writes are taken, or no long transactions."""
-    assert words in str(connection.translate(error, SERVER))
+    assert words in str(of_postgresql.translate(error, SERVER))
 
 
 @pytest.mark.parametrize('code', [sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT_TRIGGER, sqlite3.SQLITE_MISMATCH])

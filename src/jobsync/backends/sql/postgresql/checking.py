@@ -11,15 +11,9 @@ from typing import Any
 import psycopg
 from psycopg.pq import Conninfo
 
-from jobsync.backends.sql.postgresql.connection import (
-    ENCODING,
-    READ_ONLY_HINT,
-    STANDBY,
-    STARTED,
-    BoundedConnection,
-    in_one_line,
-)
+from jobsync.backends.sql.postgresql.connection import ENCODING, STARTED, BoundedConnection
 from jobsync.backends.sql.postgresql.ddl import FUNCTIONS
+from jobsync.backends.sql.postgresql.errors import READ_ONLY_HINT, STANDBY, in_one_line
 from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, SOCKETS, PostgresqlServer
 from jobsync.errors import ConfigError, SchemaMismatch
 

@@ -19,17 +19,11 @@ from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.engine import IdlePool, PrivatePool, autocommitting
 from jobsync.backends.sql.postgresql.checking import SEARCH_PATH, Hosts, SchemaCheck
-from jobsync.backends.sql.postgresql.connection import (
-    ELSEWHERE,
-    BoundedConnection,
-    in_one_line,
-    is_ended_alone,
-    refused,
-    translated,
-)
+from jobsync.backends.sql.postgresql.connection import ELSEWHERE, BoundedConnection
 from jobsync.backends.sql.postgresql.connection import connect as connect_to
 from jobsync.backends.sql.postgresql.ddl import WRITER, drops_of_triggers, functions_and_triggers
 from jobsync.backends.sql.postgresql.dialect import PostgresqlDialect
+from jobsync.backends.sql.postgresql.errors import in_one_line, is_ended_alone, refused, translated
 from jobsync.backends.sql.postgresql.listener import PostgresqlListener
 from jobsync.backends.sql.postgresql.rights import lacking, needed, needed_at_once
 from jobsync.backends.sql.postgresql.transaction import HOLD_MS, Framed

@@ -13,8 +13,9 @@ from sqlalchemy.exc import DBAPIError
 
 from jobsync.backends._common.concerned import announcement
 from jobsync.backends.sql.dialect import Dialect
-from jobsync.backends.sql.postgresql.connection import BoundedConnection, in_full
+from jobsync.backends.sql.postgresql.connection import BoundedConnection
 from jobsync.backends.sql.postgresql.ddl import CONCERNED
+from jobsync.backends.sql.postgresql.errors import in_full
 from jobsync.backends.sql.store import Busy, SqlTransaction, Statement
 
 __all__ = ['HOLD_MS', 'Framed']

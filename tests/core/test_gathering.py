@@ -7,7 +7,7 @@ import pytest
 from tests.core.builders import Scene, node, ref
 
 from jobsync._core.leader.inputs import LeaderState
-from jobsync._core.records import NodeState
+from jobsync._core.records import NodeState, Pin
 
 
 def many_hand_over() -> tuple[Scene, list[str]]:
@@ -214,6 +214,40 @@ def test_another_leader_asks_once_again() -> None:
     assert second.moved == 2
     assert second.affected is not None
     assert not second.affected & set(owners)
+
+
+def test_the_removal_of_a_pin_asks_once_again() -> None:
+    """What was acknowledged before does not count after it (``requests``); the plan after that one calls nobody twice."""
+    scene, owners = many_hand_over()
+    scene.assignment = attrs.evolve(scene.assignment, pins={7: Pin(7, 't0', 'a')})
+    removal = scene.commit()
+    assert removal.unpinned == {7}
+    assert removal.affected is not None
+    assert removal.affected >= set(owners)
+    scene.acknowledge(*owners[:2])
+    scene.decide()
+    scene.now += 0.51
+    following = scene.commit()
+    assert following.moved == 2
+    assert following.affected is not None
+    assert not following.affected & set(owners)
+
+
+def test_an_owner_that_is_asked_for_more_has_not_answered() -> None:
+    """The leader waits for it, as for one that has acknowledged nothing."""
+    scene, (first, *others, last) = many_hand_over()
+    scene.acknowledge(first, *others)
+    scene.decide()
+    scene.nodes[first] = attrs.evolve(scene.nodes[first], weight=0.0)
+    scene.now += 0.51
+    assert scene.commit().moved == 1 + len(others)
+    assert {owner for owner, _ in scene.assignment.moves} == {first, last}
+    scene.acknowledge(last)
+    assert scene.decide().plan is None
+    scene.now += 0.45
+    assert scene.decide().plan is None
+    scene.now += 0.06
+    assert scene.plan().moved == 1
 
 
 def test_another_leader_gathers_anew() -> None:

@@ -452,6 +452,11 @@ class Observer:
         """Wait until it watches these."""
         wait_until(lambda: self.watch.watched_names == names, f'{names} are watched')
 
+    def has_own_alarm(self) -> bool:
+        """Return whether the program has taken neither end of what wakes the thread."""
+        alarm = self.watch._alarm
+        return alarm is not None and death_watch._are_own(alarm)
+
     def holds(self, files: int) -> None:
         """Wait until it has taken the lock of so many files; others find it held a moment before that."""
         wait_until(lambda: len(self.watch._held) == files, f'the lock of file {files} is held')
@@ -668,9 +673,7 @@ def test_a_program_that_closes_every_descriptor(tmp_path: Path, monkeypatch: pyt
         peer.send(b'to the program')
         observer.see('m', 'n', 'o')
         observer.watches('n', 'o')
-        alarm = observer.watch._alarm
-        assert alarm is not None
-        assert death_watch._are_own(alarm), 'a thread that waits for a file of the program may never sleep'
+        wait_until(observer.has_own_alarm, 'the thread waits for no file of the program, by which it may never sleep')
         for each in (process, other):
             kill(each)
         wait_until(lambda: len(observer.reported) == 2, 'the deaths are found')

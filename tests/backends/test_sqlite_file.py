@@ -683,6 +683,27 @@ class TestChangingFiles:
         for suffix in ('-wal', '-shm'):
             harness.path.with_name(f'jobs.db{suffix}').unlink()
 
+    def test_a_file_that_is_moved_aside_and_back(self, harness: SqliteHarness) -> None:
+        """Nothing that was committed is lost, though its log is not moved with it, and a transaction is open meanwhile."""
+        namespace, other = Namespace(harness.connect()), harness.connect()
+        other.open(SETTINGS, create=False)
+        namespace.join('a')
+        away = harness.path.with_name('away.db')
+        with OtherProcess(harness.path, 'BEGIN', 'SELECT name FROM sync_node') as reading:
+            namespace.join('b')
+            harness.path.rename(away)
+            for backend in (namespace.backend, other):
+                with pytest.raises(BackendUnavailable, match='was moved or deleted, and a transaction keeps'):
+                    backend.store.run(Mode.READ, 0.0, lambda tx: None)  # type: ignore[attr-defined]
+            reading.run('COMMIT')
+            for backend in (namespace.backend, other):
+                with pytest.raises(SchemaMismatch, match='no database'):
+                    backend.snapshot()
+        away.rename(harness.path)
+        for backend in (namespace.backend, other):
+            assert [node.name for node in backend.snapshot().nodes] == ['a', 'b']
+        assert harness.query('PRAGMA integrity_check') == [('ok',)]
+
     def test_an_absent_folder_may_come_back(self, harness: SqliteHarness) -> None:
         """A volume that is not mounted is an outage, not a lost namespace."""
         namespace = Namespace(harness.connect())

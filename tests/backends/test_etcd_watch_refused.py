@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
 import pytest
-from tests.support.harnesses.etcd import EtcdHarness
-from tests.support.servers import EtcdServer
+from tests.support.harnesses.etcd import EtcdHarness, connect_to
+from tests.support.servers import EtcdServer, ServerProcess
+from tests.support.servers.etcd import find_etcd
 from tests.support.timings import DEADLINE_SEC
 
 from jobsync._event_log import event_log
@@ -50,3 +52,44 @@ def test_a_refused_watch_has_no_traceback(
     assert not refusals
     assert event_log.flush(DEADLINE_SEC)
     assert [record.getMessage() for record in caplog.records if record.name == 'jobsync.backends.etcd'] == []
+
+
+class GrpcProxy(ServerProcess):
+    """etcd's own proxy, which ends a watch whose stream of requests has ended."""
+
+    name = 'grpc-proxy'
+
+    def __init__(self, behind: EtcdServer) -> None:
+        self._behind = behind
+        super().__init__()
+
+    def command(self) -> Sequence[str]:
+        """See ``ServerProcess``."""
+        return [str(find_etcd()), 'grpc-proxy', 'start', f'--endpoints={self._behind.endpoint}', f'--listen-addr={self.here}']
+
+    @property
+    def here(self) -> str:
+        """Host and port."""
+        return f'127.0.0.1:{self.port}'
+
+    def answers(self) -> bool:
+        """See ``ServerProcess``."""
+        with socket.socket() as probe:
+            return probe.connect_ex(('127.0.0.1', self.port)) == 0
+
+
+def test_a_proxy_that_ends_each_watch(
+    harness: EtcdHarness, etcd_server: EtcdServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Changes are polled, without the pauses that grow while a server is away; the log says so once, and why."""
+    monkeypatch.setattr(Backoff, 'next_sec', lambda _: 3600.0)
+    caplog.set_level('INFO')
+    namespace = Namespace(harness.connect())
+    with closing(GrpcProxy(etcd_server)) as proxy, closing(connect_to(f'etcd://{proxy.here}/', 'sync_')) as backend:
+        for name in 'abcde':
+            number = namespace.revision.number
+            namespace.join(name)
+            assert backend.wait(number, DEADLINE_SEC) > number
+    assert event_log.flush(DEADLINE_SEC)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == 'jobsync.backends.etcd']
+    assert line == f'etcd at {proxy.here} ends each watch (context canceled), as its grpc-proxy does: polling every 1 s instead'

@@ -18,6 +18,7 @@ from jobsync.backend import EventLogger
 from jobsync.backends._common.backoff import Backoff
 from jobsync.backends._common.concerned import Concerned, read_announcement
 from jobsync.backends._common.forks import abandon, forget_in_child
+from jobsync.backends._common.listening import POLL_SEC
 from jobsync.backends.etcd.connection import EtcdConnection
 from jobsync.backends.etcd.keys import EtcdKeys
 from jobsync.backends.etcd.protos import MESSAGES
@@ -29,6 +30,9 @@ __all__ = ['Watcher']
 log = EventLogger('jobsync.backends.etcd')
 STARTING_SEC = 1.0
 """How long the thread may take to start. ``close`` waits for that."""
+LOGGED_REFUSAL = 3
+LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED)
+"""How a watch ends whose server is gone, or whose channel was closed here."""
 
 
 class Watcher:
@@ -51,6 +55,8 @@ class Watcher:
         self._thread: threading.Thread | None = None
         self._newest: int | None = None
         """The revision's number; None while it is not known, because no watch is open."""
+        self._refusals = 0
+        """How often in a row a server that answers has ended a watch before it had begun."""
         self._concerned = Concerned()
 
     def wait(self, revision: int, timeout: float) -> int:
@@ -92,7 +98,7 @@ class Watcher:
                 try:
                     if self._follow():
                         backoff.reset()
-                        failures = 0
+                        failures = self._refusals = 0
                 except JobsyncError:
                     pass  # an outage, or a refusal after a change of users or rights: the node logs it of its own calls
                 except Exception:  # such as what gRPC raises when it can start no thread for the stream
@@ -102,7 +108,8 @@ class Watcher:
             with self._lock:
                 self._stream, self._newest = None, None
                 if not self._is_closed:
-                    self._changed.wait(backoff.next_sec())
+                    # A server that answers and has no watch for us is polled: the state was read a moment ago.
+                    self._changed.wait(min(backoff.next_sec(), POLL_SEC) if self._refusals else backoff.next_sec())
 
     def _follow(self) -> bool:
         """Notify waiting threads of changes until the watch ends; return whether the watch had begun."""
@@ -115,19 +122,33 @@ class Watcher:
         # So the watch is from revision 101 on, and brings the change of t=1.
         start, end = answer.header.revision + 1, self._keys.concerned + b'\0'
         create = MESSAGES['WatchCreateRequest'](key=self._keys.state, range_end=end, start_revision=start)
-        began = False
-        with self._connection.proven(deadline).watch(MESSAGES['WatchRequest'](create_request=create), deadline) as stream:
+        began, refusal, channel = False, '', self._connection.proven(deadline)
+        with channel.watch(MESSAGES['WatchRequest'](create_request=create), deadline) as stream:
             with self._lock:
                 if self._is_closed:
                     return False
                 self._stream = stream
-            with contextlib.suppress(grpc.RpcError):
+            try:
                 for response in stream:
                     if response.canceled:  # the revision is compacted already, or the token has expired
+                        refusal = response.cancel_reason
                         break
                     began = True
                     self._notify(event.kv for event in response.events)
+            except grpc.RpcError as error:
+                refusal = '' if error.code() in LOST else str(error.details())
+        if not began and not self._is_closed:
+            self._note_refusal(channel.name, refusal)
         return began
+
+    def _note_refusal(self, server: str, refusal: str) -> None:
+        """Note that a watch has not begun; '' if its server is gone."""
+        self._refusals = self._refusals + 1 if refusal else 0
+        # The first one may be that of a token from before a change of users, or of a compaction at that very moment.
+        if self._refusals == LOGGED_REFUSAL:
+            log.info(
+                'etcd at %s ends each watch (%s), as its grpc-proxy does: polling every %g s instead', server, refusal, POLL_SEC
+            )
 
     def _notify(self, written: Iterable[Any]) -> None:
         """Take the values that were written, of the state (none if it is deleted) and of what its changes concern."""

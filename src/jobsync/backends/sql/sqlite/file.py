@@ -131,22 +131,22 @@ class DatabaseFile:
             if now == {**anchor.sidecars, '-shm': None}:
                 # t=0  another process reads what was before the last commit, which may write no page of the log that it needs
                 # t=1  the log is removed with only a part of it in the database, which is damaged by that
-                self._put_in(anchor, f'-shm beside {self.path} was removed')
+                self._put_in(anchor, f'-shm beside {self.path} was removed, and a transaction keeps its -wal')
             elif now['-wal'] == anchor.sidecars['-wal']:
                 return  # with a new -shm: another process has opened the file since, and uses this -wal
         elif anchor.in_wal and here is None and now['-wal'] == anchor.sidecars['-wal']:
             # t=0  an operator moves the database aside, and not the log, which alone has the last commits, or all of them
             # t=1  the log is removed here, and the database is moved back: it has lost them
             # t=2  a node that starts now finds no other one, and owns at once what others own until their leases end
-            self._put_in(anchor, f'{self.path} was moved or deleted')
+            self._put_in(anchor, f'{self.path} was moved or deleted, and a transaction keeps its -wal')
         self._remove_sidecars(anchor.sidecars)
 
     @staticmethod
-    def _put_in(anchor: Anchor, what: str) -> None:
+    def _put_in(anchor: Anchor, refusal: str) -> None:
         """Bring what was committed into the database that the anchor has open, wherever that is by now."""
         (is_busy, *_) = anchor.connection.execute('PRAGMA wal_checkpoint(FULL)').fetchone()
         if is_busy:
-            raise Busy(f'{what}, and a transaction keeps its -wal from being put in: end it')
+            raise Busy(f'{refusal} from being put in: end it')
 
     def _beside(self, suffix: str) -> Path:
         return Path(name_of_log(str(self.path)) + suffix)

@@ -13,7 +13,7 @@ import pytest
 from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
 
-from jobsync.backend import Eviction, TokenGroup
+from jobsync.backend import INITIAL, Eviction, TokenGroup
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.history import append_claims
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
@@ -313,6 +313,31 @@ def test_a_trigger_that_refuses(harness: PostgresqlHarness) -> None:
         namespace.beat(ref)
     harness.execute('DROP TRIGGER mine ON sync_node')
     assert namespace.beat(ref).heartbeat == 1
+
+
+def test_a_trigger_that_takes_long(harness: PostgresqlHarness) -> None:
+    """The error of a heartbeat that is cut off names its function, besides what else may keep a call waiting."""
+    ref = Namespace(harness.connect()).join('a')
+    harness.execute(
+        'CREATE FUNCTION watchman() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(600); RETURN NEW; END$$',
+        'CREATE TRIGGER mine BEFORE UPDATE ON sync_node FOR EACH ROW EXECUTE FUNCTION watchman()',
+    )
+    with pytest.raises(BackendUnavailable, match=r'timeout \(PL/pgSQL function .*watchman\(\) line .*: .* drop it\); .* a lock'):
+        harness.connect(op_timeout_sec=1).heartbeat(ref, INITIAL, frozenset())
+
+
+def test_a_statement_timeout_that_lets_nobody_connect(harness: PostgresqlHarness) -> None:
+    """The error names the setting, which is in force until a transaction sets its own."""
+    Namespace(harness.connect())
+    url = f'{harness.url}%20-cstatement_timeout%3D1'
+
+    def reads() -> bool:
+        with closing(connect_to(url, 'sync_')) as backend:
+            return bool(backend.snapshot().timeline.id)
+
+    with pytest.raises(BackendUnavailable, match='has a statement_timeout that is too short for a new connection'):
+        while reads():  # within a millisecond
+            pass
 
 
 @pytest.mark.parametrize('table', ['node', 'state'])

@@ -63,14 +63,16 @@ STANDBY = (
 READ_ONLY_HINT = f'default_transaction_read_only is on here, for this server, database or role, or {STANDBY}'
 RECOVERING = {'pg_current_wal_flush_lsn', 'pg_current_wal_lsn', 'pg_walfile_name'}
 """The functions of the server that jobsync reads a store's identity and position by, none of which works on a standby."""
+SHORT_HINT = 'or this role, database or server has a statement_timeout that is too short for a new connection'
 STANDBY_HINT = 'if wait_event in pg_stat_activity is SyncRep, commits wait for a synchronous standby that is away'
 EXPIRED_HINT = (
     f'if this goes on through a pooler, it may be paused, or have no session to lend: SHOW POOLS on its console; {STANDBY_HINT}'
 )
-CANCELED_HINT = (
+LOCK_HINT = (
     f'if this goes on, another session may hold a lock that is needed here: pg_blocking_pids(pid) finds it, or is 0 for '
     f'one of pg_prepared_xacts; {STANDBY_HINT}'
 )
+SLOW_HINT = 'if that is a trigger or function of yours that takes long, mend or drop it'
 DUPLICATE_HINT = 'if this goes on, drop the unique index or constraint of this name that jobsync has not made'
 ABSENT = {'42P01', '3F000'}
 """Undefined table, schema."""
@@ -93,7 +95,7 @@ def translate(error: psycopg.Error, server: PostgresqlServer) -> JobsyncError:
     """Return the error to raise instead."""
     code, said = error.sqlstate or '', in_one_line(error)
     if code in BUSY:
-        hint = {LOCKED: f'; {CANCELED_HINT}', DUPLICATE: f'; {DUPLICATE_HINT}'}.get(code, '')
+        hint = {LOCKED: f'; {LOCK_HINT}', DUPLICATE: f'; {DUPLICATE_HINT}'}.get(code, '')
         return Busy(f'{server}: rolled back: {said}{hint}')
     if code == RIGHTS:
         return refused(said, server)
@@ -104,7 +106,9 @@ def translate(error: psycopg.Error, server: PostgresqlServer) -> JobsyncError:
     if code == TOO_LONG:
         return BackendUnavailable(f'{server}: {in_full(error)}')
     if code == CANCELED:
-        return BackendUnavailable(f'{server}: {said}; {CANCELED_HINT}')
+        # The outermost place: of a function its name, and of a wait for a row its table. The first one may have a user's values.
+        where = (error.diag.context or '').rpartition('\n')[2]
+        return BackendUnavailable(f'{server}: {said}{f" ({where}: {SLOW_HINT})" if where else ""}; {LOCK_HINT}; {SHORT_HINT}')
     if code in LOGIN or (isinstance(error, psycopg.OperationalError) and is_login_refused(error)):
         return ConfigError(f'{server}: the server does not let this user in, check user, password and database: {said}')
     if code[:2] == RAISED:

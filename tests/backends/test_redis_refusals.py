@@ -20,12 +20,12 @@ from tests.support.timings import FAST
 from tests.support.waiting import eventually
 
 from jobsync._core.records import NodeRef, Revision
-from jobsync.backend import Backend, BackendOptions
+from jobsync.backend import Backend, BackendOptions, HistoryKind
 from jobsync.backends.redis.errors import OUTAGES, RIGHTS, translate
 from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.url import server_of
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError, SchemaMismatch
-from jobsync.testing.conformance.namespace import SETTINGS, Namespace
+from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace
 
 pytestmark = pytest.mark.redis
 
@@ -232,6 +232,24 @@ class TestErrors:
         error = translate(answered('ERR Protocol error: invalid bulk length'), self.SERVER)
         assert isinstance(error, BackendUnavailable)
         assert 'raise its proto-max-bulk-len' in str(error)
+
+    def test_an_answer_that_fills_a_buffer(self, harness: RedisHarness) -> None:
+        """The server ends the connection without a word: the error names the settings that limit what it keeps for a client."""
+        namespace = Namespace(harness.connect())
+        namespace.backend.append_audits('a', [f'{number}-{"x" * 1000}' for number in range(2000)], DAY)
+        harness.server.ask('CONFIG', 'SET', 'client-output-buffer-limit', 'normal 100kb 0 0')
+        try:
+            with pytest.raises(BackendUnavailable, match=r'if this goes on, .* client-output-buffer-limit or'):
+                namespace.backend.history(HistoryKind.AUDIT)
+        finally:
+            harness.server.ask('CONFIG', 'SET', 'client-output-buffer-limit', 'normal 0 0 0')
+        assert len(namespace.backend.history(HistoryKind.AUDIT)) == 2000
+
+    def test_a_connection_that_ends_as_a_command_is_sent(self) -> None:
+        """It names the same settings."""
+        error = translate(redis.ConnectionError('Error 104 while writing to socket. Connection reset by peer.'), self.SERVER)
+        assert isinstance(error, BackendUnavailable)
+        assert 'client-query-buffer-limit' in str(error)
 
 
 class TestStart:

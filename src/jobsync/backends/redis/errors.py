@@ -71,6 +71,13 @@ _HELD_BACK = (
 )
 """What to say of a server that accepts a call and does not answer. No server before Valkey 8.1 reports whether it is paused."""
 
+ENDED = re.compile('closed by server|while (?:writing to|reading from) ')
+"""What redis-py says of a connection that ends in the middle of a call."""
+_ENDED = (
+    'if this goes on, the server may end a connection whose command or answer is larger than client-query-buffer-limit, '
+    'client-output-buffer-limit or maxmemory-clients allows, as its log says then: raise that limit'
+)
+
 CLASSES: Mapping[type[Exception], str] = {
     redis.exceptions.NoPermissionError: 'NOPERM',
     redis.exceptions.AuthenticationError: 'WRONGPASS',
@@ -121,6 +128,8 @@ def translate(error: Exception, server: RedisServer) -> JobsyncError:
         return SchemaMismatch(f'{server}: a key of the namespace is not from jobsync ({said}); choose another appname')
     if code in OUTAGES:
         return BackendUnavailable(f'{server}: {said} ({code}: {OUTAGES[code]})')
+    if isinstance(error, redis.ConnectionError) and ENDED.search(said):
+        return BackendUnavailable(f'{server}: {said.removesuffix(".")}; {_ENDED}')
     if TOO_LARGE in said:
         return BackendUnavailable(f'{server}: {said}: raise its proto-max-bulk-len, which is 512 MB by default')
     return BackendUnavailable(f'{server}: {said}')

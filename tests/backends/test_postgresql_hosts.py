@@ -263,9 +263,25 @@ def test_a_session_that_a_server_ends_which_goes_on(harness: PostgresqlHarness, 
         assert namespace.beat(ref).heartbeat >= 2
 
 
-def crash(server: PostgresServer) -> None:
+def test_a_node_whose_server_crashes_when_it_has_no_session(harness: PostgresqlHarness, other: PostgresServer) -> None:
+    """Its sessions were ended before, as by idle_session_timeout: what it reads of their ends is no sign of a crash."""
+    hosts = f'127.0.0.1:{other.port}', f'127.0.0.1:{harness.server.port}'
+    with closing(connect_to(other.url().replace(hosts[0], ','.join(hosts)), 'sync_')) as backend:
+        harness.refuse_writes()
+        try:
+            namespace = Namespace(backend)
+            ref = namespace.join('a')
+            ended = "SELECT pg_terminate_backend(pid, 600000) FROM pg_stat_activity WHERE application_name = 'jobsync'"
+            assert {*other.psql(ended)} == {'t'}
+            crash(other, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'")
+        finally:
+            harness.accept_writes()
+        with pytest.raises(ConfigError, match=f'{hosts[0]} and {hosts[1]} both accept writes'):
+            namespace.beat(ref)
+
+
+def crash(server: PostgresServer, sessions: str = "SELECT pid FROM pg_stat_activity WHERE application_name = 'jobsync'") -> None:
     """Kill a process of a server as the kernel does for want of memory, and wait until the server serves again."""
-    sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = 'jobsync'"
     pids = server.psql(sessions)
     os.kill(int(pids[0]), signal.SIGKILL)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import attrs
 import psycopg
@@ -121,6 +121,28 @@ def test_a_pooler_whose_server_is_started_again(pair: Pair) -> None:
     wait_until(pair.pooler.answers, 'the pooler has connected to its server again')
     with pytest.raises(ConfigError, match='both accept writes'):
         pair.namespace.beat(pair.ref)
+
+
+def test_a_pooler_whose_server_crashes(pair: Pair) -> None:
+    """It reads its log, and serves again: it was not started since. The pooler has kept the session of a node, as above."""
+    started, writer = (
+        'SELECT pg_postmaster_start_time()',
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'",
+    )
+    before, (pid,) = pair.former.psql(started), pair.former.psql(writer)
+    os.kill(int(pid), signal.SIGKILL)
+
+    def serves_again() -> bool:
+        with suppress(RuntimeError):
+            return pair.former.psql(writer) not in ([], [pid])
+        return False
+
+    wait_until(serves_again, 'the server serves again')
+    wait_until(pair.pooler.answers, 'the pooler has connected to its server again')
+    pair.promoted.start()
+    with pytest.raises(ConfigError, match='both accept writes'):
+        pair.namespace.beat(pair.ref)
+    assert pair.former.psql(started) == before
 
 
 def test_a_newcomer_at_a_pooler_whose_server_is_a_standby(pair: Pair) -> None:

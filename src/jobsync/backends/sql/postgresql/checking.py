@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import Conninfo
 
-from jobsync.backends.sql.postgresql.connection import ENCODING, STARTED, BoundedConnection
+from jobsync.backends.sql.postgresql.connection import ENCODING, RECOVERED, STARTED, BoundedConnection
 from jobsync.backends.sql.postgresql.ddl import FUNCTIONS
 from jobsync.backends.sql.postgresql.errors import READ_ONLY_HINT, STANDBY, in_one_line
 from jobsync.backends.sql.postgresql.url import SHORTEST_SEC, SOCKETS, PostgresqlServer
@@ -49,9 +49,9 @@ CLOSED = f"""
     JOIN pg_catalog.pg_class ON relnamespace = closed.oid AND relkind = 'r' AND relname = '{{state}}'
     ORDER BY place LIMIT 1
 """  # noqa: S608 - all of it is written here
-SERVER = f'SELECT system_identifier, {STARTED}, pg_backend_pid() FROM pg_control_system()'  # noqa: S608 - all of it is written here
-"""The cluster, and when this server of it was started: two standbys that are promoted may begin timelines of one number; and the
-process of the session, whose number a pooler does not pass on."""
+SERVER = f'SELECT system_identifier, {STARTED}, {RECOVERED}, pg_backend_pid() FROM pg_control_system()'  # noqa: S608 - as above
+"""The cluster, and when this server of it was started: two standbys that are promoted may begin timelines of one number; when it
+recovered from a crash; and the process of the session, whose number a pooler does not pass on."""
 READ_ONLY = 'SHOW transaction_read_only'
 RECOVERS = 'SELECT pg_is_in_recovery()'
 NAMED = 'SELECT FROM pg_catalog.pg_class WHERE relname = %s'
@@ -176,15 +176,15 @@ class SchemaCheck:
 class Hosts:
     """The hosts of a URL, or the addresses of one, of which one accepts writes.
 
-    Compared when a connection is to another address than the last, to a server that was started since, or the first one after a
-    connection was lost. ``state`` is the name of the namespace's table of the state.
+    Compared when a connection is to another address than the last, to a server that was started or has crashed since, or the
+    first one after a connection was lost. ``state`` is the name of the namespace's table of the state.
     """
 
     def __init__(self, server: PostgresqlServer, state: str) -> None:
         self._server, self._state = server, state
         self._losses = 0
-        self._last: tuple[tuple[str, int] | None, Sequence[Any], int] = None, (), 0
-        """The last connection's address, what ``SERVER`` says there, and how many connections had been lost before it."""
+        self._last: tuple[tuple[str, int] | None, Sequence[Any], tuple[int, int]] = None, (), (0, 0)
+        """The last connection's address, the server there, when that recovered, and how many connections had been lost before."""
         self._led_to: dict[tuple[str, int], list[str]] = {}
         """The address of the last connection, by the host and the port in the URL."""
 
@@ -202,12 +202,16 @@ class Hosts:
         """
         last, before, _ = self._last
         here, losses = (connection.info.hostaddr or connection.info.host, connection.info.port), self._losses
-        place, process = _place(connection)
+        place, recovered, process = _place(connection)
+        # t=0  idle_session_timeout ends the sessions of node a, which makes no call for long
+        # t=1  the server crashes, and reads its log; a standby is promoted, to which all others turn
+        # t=2  the former primary serves again, and node a, which has read of no crash, comes back to it
+        crashes = recovered, losses
         # t=0  this is at a pooler. Its server ends, and a standby is promoted, to which others turn
         # t=1  the former primary is started again: the pooler lends its sessions to the clients that it has kept
         if process != connection.info.backend_pid:
-            connection.started = place[1]
-        if (here, place, losses) == self._last:
+            connection.started = place[1], recovered
+        if (here, place, crashes) == self._last:
             return False
         # t=0  the primary fails, and its standby is promoted, to which all nodes turn. Or all but node a, which makes no call now
         # t=1  the old primary is started again, as a primary. It comes first in the URL
@@ -222,7 +226,7 @@ class Hosts:
                     # says, which another client may have made read-only.
                     if other.execute(RECOVERS).fetchall() == [(True,)]:
                         continue
-                    found, _ = _place(other)
+                    found, *_ = _place(other)
                     # t=0  containers are started anew, and have other addresses: another program's server has the former one
                     # t=1  this node would be refused at its own for as long as both run
                     is_foreign = (address, port) == last and not other.execute(NAMED, (self._state,)).fetchall()
@@ -272,7 +276,7 @@ class Hosts:
             if here != last and (is_standby or last):
                 raise psycopg.OperationalError(STANDBY if is_standby else READ_ONLY_HINT)
             return False
-        self._last = here, place, losses
+        self._last = here, place, crashes
         self._led_to = {(connection.info.host, connection.info.port): [connection.info.hostaddr]}
         return last is not None and place != before
 
@@ -299,10 +303,10 @@ class Hosts:
                     yield place, {**given, **at, **attributes, 'autocommit': True}
 
 
-def _place(connection: BoundedConnection) -> tuple[Sequence[Any], int]:
-    """Return the server that answers, and the number of its process for the session."""
-    ((*place, process),) = connection.execute(SERVER).fetchall()
-    return place, process
+def _place(connection: BoundedConnection) -> tuple[Sequence[Any], int, int]:
+    """Return the server that answers, when it recovered from a crash, and the number of its process for the session."""
+    ((*place, recovered, process),) = connection.execute(SERVER).fetchall()
+    return place, recovered, process
 
 
 def _defaults() -> dict[str, str]:

@@ -22,7 +22,7 @@ from jobsync.backends.sql.postgresql.errors import EXPIRED_HINT
 from jobsync.backends.sql.postgresql.url import PostgresqlServer
 from jobsync.errors import ConfigError
 
-__all__ = ['ELSEWHERE', 'ENCODING', 'STARTED', 'BoundedConnection', 'connect']
+__all__ = ['ELSEWHERE', 'ENCODING', 'RECOVERED', 'STARTED', 'BoundedConnection', 'connect']
 
 T = TypeVar('T')
 
@@ -39,6 +39,10 @@ written. Set in each session: no reload of the server, setting of the role or va
 
 STARTED = '(extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint'
 """When the server was started, in microseconds."""
+RECOVERED = """(CASE WHEN current_setting('server_version_num')::int < 150000 THEN 0
+    ELSE coalesce(extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()) * 1000000, 0) END)::bigint"""
+"""When its statistics began, in microseconds: a crash loses them, though the server is not started for it. So does an operator's
+``pg_stat_reset_shared``. Servers before 15 have another process for statistics, which may be late."""
 ELSEWHERE = 'the pooler leads to a server that was started at '
 
 STANDBY_WAIT = 'SyncRepWaitForLSN'
@@ -117,8 +121,8 @@ class BoundedConnection(psycopg.Connection[Any]):
     """When the statements under way are to end, on ``time.monotonic``."""
     is_queueing = False
     """Whether statements are kept in ``before``."""
-    started: int | None = None
-    """At a pooler, which may lead to another server later: when that of now was started."""
+    started: tuple[int, int] | None = None
+    """At a pooler, which may lead to another server later: ``STARTED`` and ``RECOVERED`` of that of now."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -150,7 +154,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         if self.started is None:
             return ()
         other = f"('{ELSEWHERE}' || pg_postmaster_start_time())::int"
-        return (f'SELECT CASE WHEN {STARTED} = {self.started} THEN 0 ELSE {other} END',)
+        return (f'SELECT CASE WHEN ({STARTED}, {RECOVERED}) = {self.started} THEN 0 ELSE {other} END',)
 
     def take_frame(self) -> tuple[Sequence[str], Sequence[str]]:
         """Return ``before`` and ``after`` for the present statement, and clear them for the next one."""

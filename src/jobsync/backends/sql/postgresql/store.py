@@ -328,7 +328,7 @@ class PostgresqlStore(SqlStore):
                         self._note_loss(error)
                         connection.invalidate()
                 if is_elsewhere:
-                    raise Busy(f'{self.server}: the pooler leads to another server than before') from error
+                    raise Busy(f'{self.server}: the pooler leads to another server than before, or it has crashed') from error
                 if isinstance(refusal, psycopg.errors.InsufficientPrivilege) and not raw.closed:
                     _, grants = lacking(raw, needed(self.tables))
                     raise refused(in_one_line(refusal), self.server, grants) from error

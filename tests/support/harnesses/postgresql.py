@@ -38,6 +38,7 @@ LOCK_SPOILS = {
     'past': "expires_at = '-infinity'",
     'words': "patterns = 'w%'",
     'nested': """patterns = '[["w%"]]'""",
+    'deep': f"patterns = '{'[' * 2000}'",
     'none': "patterns = '[]'",
 }
 """What an operator's UPDATE sets, for each way to spoil a row."""

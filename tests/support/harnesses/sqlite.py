@@ -36,6 +36,7 @@ LOCK_SPOILS = {
     'past': "expires_at = '2026-02-31'",
     'words': "patterns = 'w%'",
     'nested': """patterns = '["a", ["w%"]]'""",
+    'deep': f"patterns = '{'[' * 2000}'",
     'none': "patterns = '[]'",
 }
 """What an operator's UPDATE sets, for each way to spoil a row."""

@@ -42,7 +42,10 @@ def dump_patterns(patterns: tuple[str, ...]) -> str:
 @functools.lru_cache
 def load_patterns(text: str) -> tuple[str, ...]:
     """Read the column ``patterns``; ``ValueError`` if it contains something else than a list of texts."""
-    found = json.loads(text)
+    try:
+        found = json.loads(text)
+    except RecursionError as error:  # brackets alone
+        raise ValueError(f'patterns is nested too deeply: {text[:100]!r}') from error
     if not isinstance(found, list) or not found or not all(isinstance(pattern, str) for pattern in found):
         raise ValueError(f'patterns is {text!r}, which is no list of one text or more')
     ''.join(found).encode()  # half a surrogate pair, which JSON can escape, is no text to a database

@@ -8,6 +8,7 @@ import contextlib
 import datetime as dt
 import functools
 import http.client
+import itertools
 import json
 import logging
 import multiprocessing
@@ -829,6 +830,24 @@ class TestContent:
         for trail in (b'history/claim/', b'history/attempt/'):
             keys = keys_of(namespace.backend, trail)
             assert len({key[:-7] for key in keys}) == len([key for key in keys if key.endswith(FIRST)]) == 2
+
+    def test_a_claim_amid_completions_of_other_nodes(
+        self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each of them has it read what is complete, so it leaves out what was completed meanwhile; in the end it is recorded."""
+        backend, ref, other = namespace.backend, namespace.join('a'), harness.connect()
+        connection, numbers = raw(backend).store.connection, itertools.count()
+        write = connection.write
+
+        def after_a_completion(method: str, request: Any, deadline: float) -> Any:
+            if (number := next(numbers)) < 2 * history.MOST_ATTEMPTS:
+                other.append_audits('b', ['x' if number == 2 else f'item {number}'], DAY)
+            return write(method, request, deadline)
+
+        monkeypatch.setattr(connection, 'write', after_a_completion)
+        assert backend.append_claims(ref, ['x', 'y'], DAY) == Unclaimed(frozenset({'x'}))
+        assert next(numbers) == history.MOST_ATTEMPTS + 1
+        assert [claim.item for claim in namespace.claims()] == ['y']
 
     def test_claims_of_two_dates_at_once(
         self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch

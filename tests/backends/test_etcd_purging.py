@@ -90,6 +90,23 @@ def test_a_record_that_another_purge_has_replaced(harness: EtcdHarness, monkeypa
     assert (namespace.claims(), gone) == ([], 0)
 
 
+def test_an_item_that_is_claimed_and_completed_between_two_portions(harness: EtcdHarness) -> None:
+    """The claims of the date were read for the first one, so the second one does not know of its claim: its audit stays."""
+    namespace, backend = Namespace(harness.connect()), harness.connect()
+    ref = namespace.join('a')
+    *early, late = sorted((f'item {number}' for number in range(3)), key=place_of)
+    for item in early:
+        namespace.audit('a', item, date=DAY)
+    later = namespace.snapshot().now + dt.timedelta(hours=1)
+    portion = backend.purge(HistoryKind.AUDIT, later, 1)
+    namespace.claim(ref, late, date=DAY)
+    namespace.audit('a', late, date=DAY)
+    assert portion.resume
+    while portion.resume:
+        portion = backend.purge(HistoryKind.AUDIT, later, 1, portion.resume)
+    assert [audit.item for audit in namespace.audits()] == [late]
+
+
 @pytest.mark.parametrize('kind', [HistoryKind.CLAIM, HistoryKind.AUDIT])
 def test_what_is_left_of_a_record_amid_those_that_go(harness: EtcdHarness, kind: HistoryKind) -> None:
     """It may get a name between those of others that go in the same portion: they go, and it stays."""

@@ -276,6 +276,16 @@ class TestLocks:
             assert lock.expires_at is not None
             assert abs(lock.expires_at - lock.created_at - WEEK) < dt.timedelta(milliseconds=1)
 
+    def test_a_time_that_is_not_certain(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where half of the nodes are a month ahead, a lock begins by the earliest time, ends by the latest, and is not over."""
+        with closing(handle(url, NONE)) as backend:
+            namespace = Namespace(backend)
+            monkeypatch.setattr(backend.store.time, 'bounds', lambda: (START, START + MONTH))
+            namespace.lock('x', expires_in=WEEK)
+            (lock,) = backend.read_locks().locks
+            assert (lock.created_at, lock.expires_at) == (START, START + MONTH + WEEK)
+            assert backend.edit_locks(LockEdit(remove=LockFilter(expired=True))) == 0
+
     def test_a_newcomer_a_month_ahead(self, url: str) -> None:
         """It does not register a month ahead: each node that registers later within the month would come right after it."""
         with closing(handle(url, NONE)) as right, closing(handle(url, MONTH)) as wrong:

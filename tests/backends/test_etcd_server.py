@@ -881,6 +881,8 @@ class TestContent:
         monkeypatch.setattr(raw(backend).store.connection, 'read', read)
         for day in days:
             assert backend.append_claims(ref, ['x', 'z'], day, tolerated) == Unclaimed(frozenset({'x'}))
+            backend.append_audits('a', ['z'], day)
+            assert backend.append_claims(ref, ['x', 'z', 'w'], day, tolerated) == Unclaimed(frozenset({'x', 'z'}))
         read.assert_not_called()
 
     @pytest.mark.parametrize('is_claim', [False, True], ids=['reading', 'claim'])

@@ -148,8 +148,9 @@ def test_a_server_that_holds_calls_back(harness: RedisHarness, server: RedisServ
             ask('CLIENT', 'UNPAUSE')
 
 
-def test_a_listener(harness: RedisHarness, backend: Backend, proxy: SilentProxy) -> None:
-    """A listener whose connection goes silent finds out, and hears on another one."""
+def test_a_listener(harness: RedisHarness, backend: Backend, proxy: SilentProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener whose connection goes silent finds out, long before it would read the revision, and hears on another one."""
+    monkeypatch.setattr('jobsync.backends._common.listening.SILENT_SEC', FOREVER)
     other = Namespace(harness.connect())
     other.join('a')
     revision = other.revision.number

@@ -27,6 +27,7 @@ from jobsync._worker.shared_batch import SharedBatch
 from jobsync._worker.stages import SessionEvent
 from jobsync._worker.task_log import TaskLog
 from jobsync.aio.callbacks import OnLoop
+from jobsync.aio.claim_loop import _READ_AT_ONCE
 from jobsync.aio.threads import _MOST
 from jobsync.backend import BackendOptions
 from jobsync.testing import Fault, FaultyBackend, When
@@ -651,6 +652,32 @@ def test_the_source_is_read_on_the_event_loop(store: Store) -> None:
 
     run(work())
     assert set(threads) == {threading.get_ident()}
+
+
+def test_a_long_source_of_which_nothing_is_owned(store: Store) -> None:
+    """Other asyncio tasks have their turn while it is read: the event loop does not stop for as long."""
+    turns = [0]
+
+    async def take_turns() -> None:
+        while True:
+            turns.append(turns[-1] + 1)
+            await asyncio.sleep(0)
+
+    def tasks() -> Iterator[int]:
+        yield 0
+        before = turns[-1]
+        yield from range(1, 2 * _READ_AT_ONCE)
+        assert turns[-1] > before
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            loop = job.claim(tasks())
+            loop._is_owned = lambda task: False
+            other = asyncio.create_task(take_turns())
+            assert await anext(loop, None) is None
+            other.cancel()
+
+    run(work())
 
 
 def test_a_task_block(store: Store) -> None:

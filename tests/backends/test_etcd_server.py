@@ -831,6 +831,28 @@ class TestContent:
             keys = keys_of(namespace.backend, trail)
             assert len({key[:-7] for key in keys}) == len([key for key in keys if key.endswith(FIRST)]) == 2
 
+    def test_a_snapshot_of_several_answers(
+        self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is of one moment, whatever is written between two of them."""
+        for name in 'ab':
+            namespace.join(name)
+        before, backend, names = namespace.snapshot(), harness.connect(), iter('c')
+        connection = raw(backend).store.connection
+        read = connection.read
+
+        def one_by_one(method: str, request: Any, deadline: float) -> Any:
+            if request.limit > 1:
+                raise errors.TooLarge('the answer')
+            answer = read(method, request, deadline)
+            for name in names:
+                namespace.join(name)
+            return answer
+
+        monkeypatch.setattr(connection, 'read', one_by_one)
+        found = backend.snapshot()
+        assert (found.revision, len(found.nodes)) == (before.revision, 2)
+
     def test_a_claim_amid_completions_of_other_nodes(
         self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
     ) -> None:

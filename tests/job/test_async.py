@@ -1204,6 +1204,24 @@ def test_a_call_for_which_there_is_no_thread(store: Store, monkeypatch: pytest.M
     run(work())
 
 
+def test_leaving_for_which_there_is_no_thread(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its caller has an error, and the node leaves when it is called again."""
+
+    def refuse() -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def work() -> None:
+        async with store.async_job('a') as job:
+            with monkeypatch.context() as patch:
+                patch.setattr(job, '_leave_in_thread', refuse)
+                with pytest.raises(RuntimeError, match='thread'):
+                    await job.__aexit__(None, None, None)
+            await job.__aexit__(None, None, None)
+            assert [node.last_heartbeat for node in store.handle.snapshot().nodes] == [None]
+
+    run(work())
+
+
 @pytest.mark.parametrize('name', ['on_assign', 'on_revoke'])
 def test_a_coroutine_that_leaves_does_not_wait_for_itself(store: Store, name: str) -> None:
     """It may call ``__aexit__``, which returns before the node has left: leaving waits for ``on_revoke``."""

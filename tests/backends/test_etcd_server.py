@@ -853,6 +853,34 @@ class TestContent:
         found = backend.snapshot()
         assert (found.revision, len(found.nodes)) == (before.revision, 2)
 
+    def test_a_large_completion_that_others_read_half_way(
+        self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Most of it was written before their last reading: what is new by the next one is read as a whole."""
+        monkeypatch.setattr(chunked_log, 'CHUNK', 100)
+        ref, items, other = namespace.join('a'), [os.urandom(50).hex() for _ in range(9)], harness.connect()
+        store = raw(namespace.backend).store
+        put_ahead = store.put_ahead
+
+        def and_let_others_read(*args: Any) -> None:
+            put_ahead(*args)
+            harness.connect().append_audits('c', ['x'], DAY)
+            assert other.append_claims(ref, ['x'], DAY) == Unclaimed(frozenset({'x'}))
+
+        monkeypatch.setattr(store, 'put_ahead', and_let_others_read)
+        namespace.backend.append_audits('b', items, DAY)
+        assert other.append_claims(ref, items[:1], DAY) == Unclaimed(frozenset(items[:1]))
+
+    def test_attempts_that_are_forgotten(self, harness: EtcdHarness, namespace: Namespace) -> None:
+        """They are those before, whatever the names of the records: none of them counts for who reads all records later."""
+        ref, items = namespace.join('a'), [f'item {number}' for number in range(10)]
+        for item in items:
+            namespace.backend.append_claims(ref, [item], DAY, 0)
+            namespace.backend.forget_attempts([item], DAY)
+        namespace.backend.append_claims(ref, ['open'], DAY, 0)
+        namespace.backend.deregister(ref)
+        assert harness.connect().lost_attempts(DAY) == {'open': 1}
+
     def test_a_claim_amid_completions_of_other_nodes(
         self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
     ) -> None:

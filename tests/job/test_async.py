@@ -1046,6 +1046,27 @@ def test_stop_iteration_in_a_thread(store: Store) -> None:
     run(work())
 
 
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_an_error_of_leaving_that_is_cancelled(store: Store) -> None:
+    """The caller has the cancellation, and asyncio logs no error that nobody has taken."""
+    logged: list[dict[str, Any]] = []
+
+    async def work() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        go = threading.Event()
+        async with store.async_job('a') as job:
+            leaving = asyncio.create_task(job._threads.complete(lambda: go.wait() and [][0], go.set))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            (error,) = await asyncio.gather(leaving, return_exceptions=True)
+            assert isinstance(error, asyncio.CancelledError)
+            del leaving, error
+        gc.collect()
+        assert logged == []
+
+    run(work())
+
+
 def test_entered_twice(store: Store) -> None:
     """The second time is refused, and the first goes on."""
 

@@ -613,8 +613,15 @@ def test_a_former_master_whose_answer_is_lost(server: RedisServer, name: Name, l
     fails_meanwhile(server, name, serve, 'closed', BackendOptions())
 
 
-def test_a_slow_former_master_and_a_short_wait(server: RedisServer, name: Name) -> None:
+def test_a_slow_former_master_and_a_short_wait(server: RedisServer, name: Name, monkeypatch: pytest.MonkeyPatch) -> None:
     """The wait connects first, and gives it as much time as any call does. So the two masters are compared."""
+    reached_in = list[float]()
+
+    def opened_in(*args: Any) -> Any:
+        reached_in.extend(args[3:])
+        return opened(*args)
+
+    monkeypatch.setattr(pool, 'opened', opened_in)
     with (
         closing(RedisServer(server.program)) as former,
         closing(RedisServer(server.program)) as promoted,
@@ -629,6 +636,7 @@ def test_a_slow_former_master_and_a_short_wait(server: RedisServer, name: Name) 
         backend.wait(0, 0.1)
         with pytest.raises(ConfigError, match='both accept writes'):
             namespace.beat(ref)
+        assert min(reached_in) > 200.0  # a lost packet is sent again after a second
 
 
 def test_a_former_master_in_the_first_seconds_of_a_script(

@@ -90,6 +90,18 @@ def test_a_record_that_another_purge_has_replaced(harness: EtcdHarness, monkeypa
     assert (namespace.claims(), gone) == ([], 0)
 
 
+def test_a_claim_that_was_renewed_beside_a_record_of_which_it_is_left(harness: EtcdHarness) -> None:
+    """It keeps its later time: what is left of the record takes the place of no other one."""
+    namespace = Namespace(harness.connect())
+    ref = namespace.join('a')
+    namespace.claim(ref, 'done', 'open', date=DAY)
+    namespace.audit('a', 'done', date=DAY)
+    namespace.claim(ref, 'open', date=DAY)
+    before = namespace.backend.incomplete(DAY, dt.timedelta(0))
+    assert purged(namespace.backend, HistoryKind.CLAIM, namespace.snapshot().now + dt.timedelta(hours=1), limit=100) == 1
+    assert namespace.backend.incomplete(DAY, dt.timedelta(0)) == before
+
+
 def test_an_item_that_is_claimed_and_completed_between_two_portions(harness: EtcdHarness) -> None:
     """The claims of the date were read for the first one, so the second one does not know of its claim: its audit stays."""
     namespace, backend = Namespace(harness.connect()), harness.connect()

@@ -30,6 +30,7 @@ from typing import Any
 from unittest.mock import Mock
 from urllib.parse import quote
 
+import grpc
 import pytest
 from click.testing import CliRunner
 from tests.backends.relay import relayed
@@ -386,6 +387,26 @@ class TestSilence:
         with pytest.raises(BackendUnavailable):
             namespace.snapshot()
         assert asked.call_count == 2  # the last one is the smallest question
+
+    @pytest.mark.parametrize(
+        ('within_sec', 'others_are_answered', 'is_given_up'), [(600.0, False, True), (600.0, True, False), (0.3, False, False)]
+    )
+    def test_a_connection_is_given_up(self, within_sec: float, others_are_answered: bool, is_given_up: bool) -> None:
+        """After one long call, if nothing came meanwhile: what is answered goes on beside a call that takes too long."""
+        client, of = Mock(), channel.EtcdChannel('server', Mock())
+
+        class Late(grpc.RpcError):
+            code, details = Mock(return_value=grpc.StatusCode.DEADLINE_EXCEEDED), Mock(return_value='Deadline Exceeded')
+
+        def answer_others(*_: Any, **__: Any) -> None:
+            if others_are_answered:
+                of._answered = time.monotonic()
+            raise Late
+
+        of._client, of._calls = client, {'KV.Range': answer_others}
+        with pytest.raises(errors.Late):
+            of.call('KV.Range', None, time.monotonic() + within_sec)
+        assert client.close.called is is_given_up
 
     def test_a_node_goes_on(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """One call is lost; heartbeats and the watch go on over a new connection."""

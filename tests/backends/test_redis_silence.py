@@ -189,6 +189,14 @@ def test_a_late_answer_is_of_a_server(server: RedisServer) -> None:
         backend._namespace.pool.command(Deadline(0.0), 'PING')  # type: ignore[attr-defined]
 
 
+def test_a_call_that_outlasts_its_backend(server: RedisServer) -> None:
+    """It closes its connection itself, which a program would have open otherwise for as long as it has the backend."""
+    with closing(connect(server.url(), BackendOptions())) as backend:
+        pool = backend._namespace.pool  # type: ignore[attr-defined]
+        pool._with_connection(Deadline(600.0), lambda _: backend.close())
+        assert not pool._idle
+
+
 def test_a_server_that_never_answers_is_named() -> None:
     """The first error of a node says which server took all of the time."""
     with socket.create_server(('127.0.0.1', 0)) as silent:

@@ -1145,6 +1145,30 @@ def test_coroutine_functions_are_called_on_the_event_loop(store: Store) -> None:
     assert called == [('on_assign', TOKENS), ('on_rebalance', 0), ('on_revoke', TOKENS), ('on_rebalance', 0)]
 
 
+def test_a_coroutine_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that goes on though it is cancelled does not hold up the end of the block."""
+    monkeypatch.setattr('jobsync.aio.callbacks._GRACE_SEC', 0.01)
+
+    async def work() -> None:
+        on_loop, begun, go = OnLoop(), asyncio.Event(), asyncio.Event()
+        on_loop.open(asyncio.get_running_loop())
+
+        async def coroutine() -> None:
+            begun.set()
+            while not go.is_set():
+                with suppress(asyncio.CancelledError):
+                    await go.wait()
+
+        threading.Thread(target=on_loop.wait_for, args=[coroutine()], daemon=True).start()
+        await begun.wait()
+        try:
+            await asyncio.wait_for(on_loop.close(), DEADLINE_SEC)
+        finally:
+            go.set()
+
+    run(work())
+
+
 @pytest.mark.parametrize('has_begun', [True, False])
 def test_no_coroutine_outlives_an_end_that_is_cancelled(has_begun: bool) -> None:
     """Closing is cancelled at its first step: a coroutine that runs is cancelled, and so is one that is scheduled."""

@@ -393,15 +393,13 @@ class TestSilence:
     )
     def test_a_connection_is_given_up(self, within_sec: float, others_are_answered: bool, is_given_up: bool) -> None:
         """After one long call, if nothing came meanwhile: what is answered goes on beside a call that takes too long."""
-        client, of = Mock(), channel.EtcdChannel('server', Mock())
-
-        class Late(grpc.RpcError):
-            code, details = Mock(return_value=grpc.StatusCode.DEADLINE_EXCEEDED), Mock(return_value='Deadline Exceeded')
+        client, of, late = Mock(), channel.EtcdChannel('server', Mock()), grpc.RpcError()
+        late.code, late.details = lambda: grpc.StatusCode.DEADLINE_EXCEEDED, lambda: 'Deadline Exceeded'
 
         def answer_others(*_: Any, **__: Any) -> None:
             if others_are_answered:
                 of._answered = time.monotonic()
-            raise Late
+            raise late
 
         of._client, of._calls = client, {'KV.Range': answer_others}
         with pytest.raises(errors.Late):

@@ -50,9 +50,8 @@ def test_too_few_samples_prove_nothing() -> None:
 
 def test_connections_are_counted_from_both_kinds_of_sockets() -> None:
     """A client of etcd connects from a socket of IPv6, all others from one of IPv4."""
-    port = (
-        free_port()
-    )  # one that the kernel chooses may have been a client's, whose server's end of the connection is still there
+    # A port that the kernel chooses may have been a client's, whose server's end of the connection is still there.
+    port = free_port()
     with closing(socket.create_server(('127.0.0.1', port))):
         assert established([port]) == 0
         with closing(socket.create_connection(('127.0.0.1', port))):

@@ -129,7 +129,7 @@ def snapshot(tx: SqlTransaction) -> Snapshot:
 def everything(dialect: Dialect) -> sa.CompoundSelect[Any]:
     """Select the state, and then each node: one statement, so it needs nothing else to be one reading.
 
-    The state beside each of 1,500 nodes, in one row with it, would cost as much to read as the nodes do.
+    With the state beside each of a thousand nodes, in one row with it, a fifth more CPU would go into reading them.
     """
     of_state, of_node = states.columns(dialect), columns(dialect)
     state = sa.select(

@@ -7,7 +7,6 @@ import os
 import resource
 import selectors
 import shutil
-import signal
 import socket
 import sys
 import threading
@@ -20,6 +19,7 @@ from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
+from tests.backends.crash import crash
 from tests.backends.proxy import SilentProxy
 from tests.job.waiting import wait_until
 from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
@@ -229,15 +229,24 @@ def test_a_node_at_work_whose_server_is_started_again(other: PostgresServer) -> 
             assert namespace.beat(ref).heartbeat == 2
 
 
-def test_a_node_at_work_whose_server_crashes(harness: PostgresqlHarness, other: PostgresServer) -> None:
-    """A process of the former primary is killed, so it reads its log, and serves again: it was not started since."""
+@pytest.mark.parametrize('has_sessions', [True, False])
+def test_a_node_whose_server_crashes(harness: PostgresqlHarness, other: PostgresServer, has_sessions: bool) -> None:
+    """A process of the former primary is killed, so it reads its log, and serves again: it was not started since.
+
+    Sessions that were ended before, as by idle_session_timeout, are no sign of a crash.
+    """
     hosts = f'127.0.0.1:{other.port}', f'127.0.0.1:{harness.server.port}'
     with closing(connect_to(other.url().replace(hosts[0], ','.join(hosts)), 'sync_')) as backend:
         harness.refuse_writes()
         try:
             namespace = Namespace(backend)
             ref = namespace.join('a')
-            crash(other)
+            if has_sessions:
+                crash(other, "application_name = 'jobsync'")
+            else:
+                ended = "SELECT pg_terminate_backend(pid, 600000) FROM pg_stat_activity WHERE application_name = 'jobsync'"
+                assert {*other.psql(ended)} == {'t'}
+                crash(other, "backend_type = 'background writer'")
         finally:
             harness.accept_writes()
         with pytest.raises(ConfigError, match=f'{hosts[0]} and {hosts[1]} both accept writes'):
@@ -261,36 +270,6 @@ def test_a_session_that_a_server_ends_which_goes_on(harness: PostgresqlHarness, 
             harness.end_sessions()
             tx.execute_text('SELECT 1')
         assert namespace.beat(ref).heartbeat >= 2
-
-
-def test_a_node_whose_server_crashes_when_it_has_no_session(harness: PostgresqlHarness, other: PostgresServer) -> None:
-    """Its sessions were ended before, as by idle_session_timeout: what it reads of their ends is no sign of a crash."""
-    hosts = f'127.0.0.1:{other.port}', f'127.0.0.1:{harness.server.port}'
-    with closing(connect_to(other.url().replace(hosts[0], ','.join(hosts)), 'sync_')) as backend:
-        harness.refuse_writes()
-        try:
-            namespace = Namespace(backend)
-            ref = namespace.join('a')
-            ended = "SELECT pg_terminate_backend(pid, 600000) FROM pg_stat_activity WHERE application_name = 'jobsync'"
-            assert {*other.psql(ended)} == {'t'}
-            crash(other, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'")
-        finally:
-            harness.accept_writes()
-        with pytest.raises(ConfigError, match=f'{hosts[0]} and {hosts[1]} both accept writes'):
-            namespace.beat(ref)
-
-
-def crash(server: PostgresServer, sessions: str = "SELECT pid FROM pg_stat_activity WHERE application_name = 'jobsync'") -> None:
-    """Kill a process of a server as the kernel does for want of memory, and wait until the server serves again."""
-    pids = server.psql(sessions)
-    os.kill(int(pids[0]), signal.SIGKILL)
-
-    def serves_again() -> bool:
-        with suppress(RuntimeError):
-            return not {*server.psql(sessions)} & {*pids}
-        return False
-
-    wait_until(serves_again, 'the server serves again, without the sessions it had')
 
 
 def test_others_that_do_no_harm(harness: PostgresqlHarness, other: PostgresServer) -> None:

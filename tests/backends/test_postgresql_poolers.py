@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 
 import attrs
 import psycopg
 import pytest
+from tests.backends.crash import crash
 from tests.job.waiting import wait_until
 from tests.support.harnesses.postgresql import connect_to
 from tests.support.servers import PgbouncerServer, PostgresServer
@@ -125,19 +126,9 @@ def test_a_pooler_whose_server_is_started_again(pair: Pair) -> None:
 
 def test_a_pooler_whose_server_crashes(pair: Pair) -> None:
     """It reads its log, and serves again: it was not started since. The pooler has kept the session of a node, as above."""
-    started, writer = (
-        'SELECT pg_postmaster_start_time()',
-        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'",
-    )
-    before, (pid,) = pair.former.psql(started), pair.former.psql(writer)
-    os.kill(int(pid), signal.SIGKILL)
-
-    def serves_again() -> bool:
-        with suppress(RuntimeError):
-            return pair.former.psql(writer) not in ([], [pid])
-        return False
-
-    wait_until(serves_again, 'the server serves again')
+    started = 'SELECT pg_postmaster_start_time()'
+    before = pair.former.psql(started)
+    crash(pair.former, "backend_type = 'background writer'")
     wait_until(pair.pooler.answers, 'the pooler has connected to its server again')
     pair.promoted.start()
     with pytest.raises(ConfigError, match='both accept writes'):

@@ -978,6 +978,25 @@ class TestContent:
             assert reader.lost_attempts(DAY) == {}
         assert has_left
 
+    def test_another_thread_reads_an_attempt_of_a_newcomer(
+        self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Threads share what was read: with an attempt come the nodes of that moment, not those of an earlier one."""
+        ref, reader = namespace.join('a'), harness.connect()
+        store, newcomers = raw(reader).store, iter(['n'])
+        items_since = store.items_since
+
+        def and_claim(*args: Any) -> Any:
+            found = items_since(*args)
+            for name in newcomers:
+                namespace.backend.append_claims(namespace.join(name), ['x'], DAY, 0)
+                assert reader.append_claims(ref, ['y'], DAY, 0) == Unclaimed(frozenset())
+            return found
+
+        monkeypatch.setattr(store, 'items_since', and_claim)
+        assert reader.append_claims(ref, ['x'], DAY, 0) == Unclaimed(frozenset()), 'the newcomer lives'
+        assert next(newcomers, None) is None
+
 
 WORK: dict[str, Callable[[bytes], bytes]] = {
     'nonsense': lambda value: b'\xff',

@@ -89,8 +89,14 @@ class AttemptLog:
     def at(
         self, known: DateAttempts, completed: Container[str], reading: KeyReading, date: dt.date, deadline: float
     ) -> DateAttempts:
-        """Return the attempts at a date at the moment of a reading; those that were known, if it is a remembered one."""
-        is_known = known.seen is not None and reading.agrees(known.seen, self._keys.state, self._keys.purged(date))
+        """Return the attempts at a date at the moment of a reading or later; those that are known, if it is a remembered one."""
+        # t=0  this thread reads the state at etcd's revision 100
+        # t=1  another node registers, and attempts item x; another thread of this handle reads all that at revision 110
+        # t=2  what is known has the attempt, and the nodes of revision 100 do not have its node: it would be lost
+        # So what is known counts, for it was read while this call goes on.
+        seen, marks = known.seen, (self._keys.state, self._keys.purged(date))
+        is_later = seen is not None and seen.cluster == reading.cluster and seen.at >= reading.at
+        is_known = is_later or (seen is not None and reading.agrees(seen, *marks))
         return known if is_known or not reading.cluster else self.caught_up(known, completed, reading, date, deadline)
 
     def record(self, ref: NodeRef, date: dt.date, items: Sequence[str], *, is_forgotten: bool = False) -> list[KeyValue]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
 import pytest
 from tests.core.bench import Bench
 from tests.core.builders import token_of
@@ -13,7 +14,7 @@ from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.monitor import STANDBYS
 from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.schedule import STEP
-from jobsync._core.records import Hint, LockEdit, LockRequest
+from jobsync._core.records import Hint, Leadership, LockEdit, LockRequest, NodeRef, Pulse
 
 SMALL = STANDBYS + 1
 NAMES = [f'w{number:02}' for number in range(3 * SMALL + 2)]
@@ -75,29 +76,97 @@ def test_while_nodes_register_the_leader_of_a_large_cluster_polls_now_and_then()
         bench.run(20.0)
 
 
-def times_after_a_change_of_leader() -> list[float]:
-    """Let another node lead, and return after how many intervals each node polled that is neither old nor next in line."""
+def times_while_the_leader_is_silent() -> list[float]:
+    """Let no node lead after one that dies; return after how many intervals each node that is not old polls."""
+    bench = Bench(tokens=60)
+    leader, *others = bench.cluster(*NAMES)
+    bench.run(40.0)
+    since, came = len(bench.made), bench.now
+    bench.kill(leader)
+    for agent in others[:2]:
+        bench.catch(agent, commands.AcquireLeadership)
+    bench.run(6 * INTERVAL_SEC)
+    return [(polls(bench, [agent], since)[0] - came) / INTERVAL_SEC for agent in others[SMALL:]]
+
+
+def test_in_a_crowd_polls_are_as_much_rarer_as_each_reads_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With twice as many members each poll reads twice as much, and there are twice as many: they take four times as long."""
+    times = times_while_the_leader_is_silent()
+    monkeypatch.setattr(monitor, 'LARGE', len(NAMES) // 2)
+    in_a_crowd = times_while_the_leader_is_silent()
+    assert max(times) < 4.5
+    assert 2 * max(times) < max(in_a_crowd) < 12
+    assert min(in_a_crowd) < 2.5
+
+
+def test_after_a_change_of_leader_only_those_that_may_lead_soon_poll() -> None:
+    """The others have read what they need to know: an older node than they are leads, and sends heartbeats."""
     bench = Bench(tokens=60)
     leader, *others = bench.cluster(*NAMES)
     bench.run(40.0)
     since = len(bench.made)
     leader.leave(bench.now)
     bench.run_until(lambda: bench.leader == others[0].config.name, within=3.0)
-    came = bench.now
     bench.run(15 * INTERVAL_SEC)
-    times = [polls(bench, [agent], since) for agent in others[SMALL:]]
-    assert all(len(each) == 1 for each in times)
-    return [(at - came) / INTERVAL_SEC for (at,) in times]
+    assert polls(bench, others[STANDBYS:SMALL], since)
+    assert not polls(bench, others[SMALL:], since)
 
 
-def test_in_a_crowd_polls_are_as_much_rarer_as_each_reads_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With twice as many members each poll reads twice as much, and there are twice as many: they take four times as long."""
-    times = times_after_a_change_of_leader()
-    monkeypatch.setattr(monitor, 'LARGE', len(NAMES) // 2)
-    in_a_crowd = times_after_a_change_of_leader()
-    assert max(times) < 4.5
-    assert 2 * max(times) < max(in_a_crowd) < 12
-    assert min(in_a_crowd) < 2.5
+def test_a_leader_that_has_stepped_back_makes_few_nodes_poll() -> None:
+    """Those that are not next in line wait, and by then another one leads."""
+    bench = Bench(tokens=60)
+    leader, *others = bench.cluster(*NAMES)
+    bench.run(40.0)
+    since = len(bench.made)
+    bench.catch(leader, commands.TakeSnapshot)
+    call = bench.catch(others[0], commands.AcquireLeadership)
+    bench.run(INTERVAL_SEC)
+    bench.deliver(call)
+    assert bench.leader == others[0].config.name
+    bench.run(4 * INTERVAL_SEC)
+    assert polls(bench, others[STANDBYS:SMALL], since)
+    assert not polls(bench, others[SMALL:], since)
+
+
+@pytest.mark.parametrize('they_leave', [False, True], ids=['die', 'leave'])
+def test_a_node_that_has_polled_under_an_earlier_leader_leads_once_all_older_ones_are_gone(they_leave: bool) -> None:
+    """It does not before it has polled, however long ago it has read the others. It is as late as under its first leader."""
+    bench = Bench(tokens=60)
+    leader, *gone, one, other = bench.cluster(*NAMES)
+    bench.run(40.0)
+    leader.leave(bench.now)
+    bench.run(15 * INTERVAL_SEC)
+    since, latest = len(bench.made), bench.now + 2 * TIMEOUT_SEC + 4 * INTERVAL_SEC
+    for agent in gone:
+        agent.leave(bench.now) if they_leave else bench.kill(agent)
+    if they_leave:
+        latest = bench.now + (2 + 4 * len(gone) / SMALL) * STEP * INTERVAL_SEC + 0.5
+    while bench.leader != one.config.name:
+        assert bench.now < latest
+        bench.run(0.1)
+        for agent in (one, other):
+            assert polls(bench, [agent], since) or not agent._membership.monitor.is_first_in_line(bench.now)
+    bench.run_until(lambda: len(one.lease.ownership.tokens | other.lease.ownership.tokens) == 60, within=TIMEOUT_SEC + 2.0)
+
+
+@pytest.mark.parametrize(('leader', 'polls_soon'), [(NAMES[1], False), (NAMES[-1], True), ('another', True)])
+def test_a_node_that_is_older_than_the_leader_polls(leader: str, polls_soon: bool) -> None:
+    """A leader waits for each older node that seems to live, so these have to find out whether one of them is to lead."""
+    bench = Bench(tokens=60)
+    agents = bench.cluster(*NAMES)
+    bench.run(40.0)
+    behind = agents[-2]._membership.monitor
+    known = behind.snapshot
+    assert known is not None
+    nodes = tuple(attrs.evolve(node, candidate=node.name != leader) for node in known.nodes[1:])  # it had stepped back
+    behind.snapshot = attrs.evolve(known, nodes=nodes)
+    ref = next((node.ref for node in known.nodes if node.name == leader), NodeRef(leader, 'x'))
+    leadership = Leadership(known.leadership.epoch + 1, ref)
+    pulse = Pulse(9, known.timeline, known.store, known.revision, known.version, leadership, leader_heartbeat=9)
+    behind.take_pulse(pulse, False, bench.now, bench.now)
+    assert not behind.is_first_in_line(bench.now)
+    assert (behind.due < bench.now + 4 * INTERVAL_SEC) == polls_soon
+    assert polls_soon or behind.due < bench.now + TIMEOUT_SEC + 4 * INTERVAL_SEC
 
 
 def test_newcomers_of_a_crowd_poll_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ gone, is left to those next in line for a moment.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
 from collections.abc import Mapping
 from operator import attrgetter
@@ -57,6 +58,8 @@ class ClusterMonitor:
         self._poll_at = self._again_at = self._once_at = math.inf
         self._outdated_at = math.inf
         """When the last snapshot no longer shows who is to lead: from then on this node does not, before it has polled."""
+        self._is_outdated = False
+        """Whether another node leads than the last snapshot shows: this node does not, before it has polled."""
         self._last_poll = _NEVER
         self._begun_at = now
         self._is_urgent: bool | None = None
@@ -118,16 +121,25 @@ class ClusterMonitor:
         if not led or is_unaware or is_forming or (has_stepped_back and not self._poll_backoff):
             self._is_urgent = True
             self.poll(now if is_unaware else now + self.pause)
-        elif has_changed or has_stepped_back:
+        elif has_stepped_back or (has_changed and not self._is_far_behind(leader)):
             self._outdated_at = min(self._outdated_at, now)
-            self.poll(now + (self._poll_backoff or 2 * self.pause))
+            if not self._poll_backoff:  # else it polls when it is due for what is outdated, unless a pulse shows a leader before
+                self.poll(now + 2 * self.pause)
         elif leader is not None and not leads:
+            self._is_outdated = has_changed
             self._outdated_at = self._doubt_at(leader.name, now)
             if self.is_standby:
                 self.poll_again(now)
         if leads and known is not None and pulse.revision != known.revision:
             self._is_urgent = True
             self.poll(now)
+
+    def _is_far_behind(self, leader: NodeRef | None) -> bool:
+        """Return whether a leader is older than this node by the last snapshot, and so are more nodes than poll at once."""
+        if self.snapshot is None or not self._poll_backoff:
+            return False
+        older = itertools.takewhile(lambda node: node.ref != self._ref, self.snapshot.nodes)  # in the order of ``created_on``
+        return any(node.ref == leader for node in older)
 
     def _doubt_at(self, leader: str, now: float) -> float:
         """Return when the leader is late, if two pulses have shown the same heartbeat and no poll came since; else when suspect.
@@ -170,6 +182,7 @@ class ClusterMonitor:
         self._detector.note_all(snapshot.nodes, now)
         self.snapshot, self._last_poll, self._known_place = snapshot, now, None
         self._first_at = self._outdated_at = math.inf
+        self._is_outdated = False
         self._poll_at, self._outdated_at = self._next_poll(snapshot, now)
         if self._begun_at >= self._again_at:
             self._again_at = math.inf
@@ -212,7 +225,7 @@ class ClusterMonitor:
 
     def is_first_in_line(self, now: float) -> bool:
         """Return whether this node is to lead: as the oldest candidate not suspected or, without candidates, the oldest node."""
-        if self.snapshot is None or now >= self._outdated_at:
+        if self.snapshot is None or self._is_outdated or now >= self._outdated_at:
             return False
         first: Node | None = None
         for node in self.snapshot.nodes:  # in the order of ``created_on``: the oldest first

@@ -275,13 +275,24 @@ def test_the_longer_many_newcomers_have_been_coming_the_longer_is_the_wait_for_t
 
 
 def test_a_lone_newcomer_does_not_wait_for_others() -> None:
-    """Of up to twenty, none extends the time in which the first is waiting."""
-    scene = Scene.of('aaabbb', *(node(f'n{number:02}') for number in range(19)))
+    """Of up to five, none extends the time in which the first is waiting."""
+    scene = Scene.of('aaabbb', *(node(f'n{number:02}') for number in range(4)))
     assert scene.decide().decide_again_at == 1000.5
     scene.now, scene.nodes['n19'] = 1000.4, node('n19')
     assert scene.decide().decide_again_at == 1000.5
     scene.now = 1000.5
-    assert len(scene.plan().members) == 20
+    assert len(scene.plan().members) == 5
+
+
+def test_some_newcomers_are_gathered_a_second_longer_while_more_come() -> None:
+    """They may be the first of hundreds, and a plan for them would move again what they have been given."""
+    scene = Scene.of('aaabbb', *(node(f'n{number:02}') for number in range(5)))
+    assert scene.decide().decide_again_at == 1000.5
+    for number, (now, due) in enumerate(((1000.4, 1000.9), (1000.8, 1001.3), (1001.2, 1001.5), (1001.4, 1001.5))):
+        scene.now, scene.nodes[f'late{number}'] = now, node(f'late{number}')
+        assert scene.decide().decide_again_at == pytest.approx(due)
+    scene.now = 1001.5
+    assert len(scene.plan().members) == 9
 
 
 def test_a_newcomer_takes_over_at_once_from_the_last_member() -> None:

@@ -3,9 +3,9 @@
 **Gathering.** Newcomers are gathered for ``rebalance_delay_sec``, so that several that start together are one rebalance. Where
 tokens have to move anyway, newcomers get theirs at once. Hundreds that start together take longer than that to register, and
 each plan would move again a part of what the one before has moved, with an answer of each owner that has to release something.
-So while more than ``MANY`` are waiting, or there are more than ``LARGE`` nodes, each that comes extends the time, and the longer
-they have been coming the more; those that come while many owners have to acknowledge what they are to release wait until they
-have. Neither adds more than ``LONGER_SEC``.
+So while more than ``FEW`` are waiting, each that comes extends the time, by ``SECOND_SEC`` at most. While more than ``MANY`` are
+waiting, or there are more than ``LARGE`` nodes, it does so the more, the longer they have been coming; and those that come while
+many owners have to acknowledge what they are to release wait until they have. Neither adds more than ``LONGER_SEC``.
 
 **Replacements.** A rolling replacement starts a node under a new name, and then stops an old one; again and again. Sharing with
 each newcomer would move its tokens twice: first from all to the newcomer, then from the old node to all. So while that goes on,
@@ -35,10 +35,10 @@ HELD_SEC = 30.0
 see that it is ready, and to stop an old node."""
 ROLL_SEC = 120.0
 """How long after one step of a replacement the next may follow."""
-MANY, LARGE = 20, 100
+FEW, MANY, LARGE = 5, 20, 100
 SECOND_SEC, LONGER_SEC = 1.0, 10.0
-"""How long a newcomer waits in a large cluster, whose leader may take that long to read of the next; and by how much others may
-extend that at most."""
+"""How long a newcomer waits in a large cluster, whose leader may take that long to read of the next, and by how much others may
+extend the time of more than a few; and by how much they may extend it in a large cluster, or if they are many."""
 
 
 @attrs.define
@@ -95,6 +95,8 @@ class Admission:
                 due = max(due, first + SECOND_SEC)
             if len(newcomers) > MANY or len(alive) > LARGE:
                 due = max(due, last + max(delay_sec, (last - first) / 4))
+            elif len(newcomers) > FEW:
+                due = max(due, min(last, first + SECOND_SEC) + delay_sec)
             due = latest if is_busy else min(due, latest)
             if now < due:
                 newcomers, due_at = strangers, due

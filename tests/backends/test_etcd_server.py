@@ -978,6 +978,16 @@ class TestContent:
             assert reader.lost_attempts(DAY) == {}
         assert has_left
 
+    def test_a_claim_that_counts_no_attempts_between(self, harness: EtcdHarness, namespace: Namespace) -> None:
+        """Attempts that were forgotten count no more, though a claim that counts none has read that first."""
+        dead, ref, backend = namespace.join('dead'), namespace.join('a'), namespace.backend
+        backend.append_claims(dead, ['x'], DAY, 0)
+        backend.deregister(dead)
+        assert backend.append_claims(ref, ['x', 'y'], DAY, 0) == Unclaimed(frozenset(), {'x': 1})
+        harness.connect().forget_attempts(['x'], DAY)
+        assert backend.append_claims(ref, ['z'], DAY) == Unclaimed(frozenset())
+        assert backend.append_claims(ref, ['x', 'y'], DAY, 0) == Unclaimed(frozenset())
+
     def test_another_thread_reads_an_attempt_of_a_newcomer(
         self, harness: EtcdHarness, namespace: Namespace, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -132,7 +132,10 @@ class EtcdHistory:
                 if attempts.seen is None:
                     return Unclaimed(frozenset())  # as above
                 # A registration that ends, and with it attempts that are lost, changes the state.
-                as_read.append(attempts.seen.same(self._keys.state))
+                # t=0  lost attempts at an item are forgotten, and the mark of purges changes
+                # t=1  a claim that counts none, as that of a task that waits for its turn, reads the mark and what is completed
+                # t=2  this one knows the attempts of before t=0: by the marks of the completions, the lost ones would count
+                as_read += [attempts.seen.same(each) for each in (self._keys.state, self._keys.purged(date))]
                 lost = {item: count for item, count in attempts.lost(tolerated + 1, items).items() if item not in completed}
             unclaimed, left = Unclaimed(completed, lost), [item for item in items if item not in completed and item not in lost]
             if not left:

@@ -16,6 +16,7 @@ from contextlib import ExitStack, closing, suppress
 from itertools import count, cycle
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -374,6 +375,42 @@ def test_a_session_that_is_left_at_one_of_two_that_accept_writes(harness: Postgr
         with backend.store._connected(time.monotonic() + DEADLINE_SEC):
             backend.store._hosts.note_loss()
             assert raised_by(namespace, ref) is ConfigError
+        assert raised_by(namespace, ref) is ConfigError
+
+
+def test_another_thread_turns_to_a_new_primary_meanwhile(
+    harness: PostgresqlHarness, other: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection to the former primary was compared before that. Once both accept writes, neither is used on."""
+    with closing(connect_to(other.url(), 'sync_')) as copy:
+        copy.open(SETTINGS, create=True)
+    refuse_writes(other)
+    url = url_of(harness, f'127.0.0.1:{harness.server.port}', f'127.0.0.1:{other.port}')
+    with closing(connect_to(url, 'sync_')) as backend:
+        assert isinstance(backend, SqlBackend)
+        assert isinstance(backend.store, PostgresqlStore)
+        namespace, connected, deadline = Namespace(backend), backend.store._connected, time.monotonic() + DEADLINE_SEC
+        hosts = backend.store._hosts
+        ref, compare, promotions = namespace.join('a'), hosts._others, iter([harness.server])
+
+        def and_turn_to_the_other(*here: Any) -> Iterator[Any]:
+            yield from compare(*here)
+            for former in promotions:
+                former.arrange('ALTER DATABASE postgres SET default_transaction_read_only = on')  # of sessions from now on
+                try:
+                    accept_writes(other)
+                    wait_until(lambda: other.psql('SHOW default_transaction_read_only') == ['off'], 'the other accepts writes')
+                    with connected(deadline) as (_, raw):
+                        assert raw.info.port == other.port
+                finally:
+                    former.arrange('ALTER DATABASE postgres RESET default_transaction_read_only')
+
+        monkeypatch.setattr(hosts, '_others', and_turn_to_the_other)
+        hosts.note_loss()
+        with ExitStack() as sessions, suppress(ConfigError):
+            sessions.enter_context(connected(deadline))
+            sessions.enter_context(connected(deadline))
+        assert next(promotions, None) is None
         assert raised_by(namespace, ref) is ConfigError
 
 

@@ -769,6 +769,38 @@ def test_a_connection_that_is_left_at_a_former_master(server: RedisServer, name:
         assert used._sock.getpeername()[1] == promoted.port
 
 
+def test_another_thread_turns_to_a_new_master_meanwhile(server: RedisServer, name: Name, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection to the former master was compared before that. Once both accept writes, it is not used on."""
+    with (
+        closing(RedisServer(server.program)) as first,
+        closing(RedisServer(server.program)) as former,
+        closing(RedisServer(server.program)) as promoted,
+        closing(connect(name.url(first), BackendOptions())) as backend,
+    ):
+        assert isinstance(backend, RedisBackend)
+        connections, namespace = backend._namespace.pool, Namespace(backend)
+        ref = namespace.join('a')
+        for each in (former, promoted):  # copies
+            with closing(connect(each.url(), BackendOptions())) as copy:
+                Namespace(copy)
+        first.kill()
+        name.leads_to, promotions, read_former = former, iter([promoted]), connections._read_former
+
+        def and_turn_to_the_other(*arguments: Any) -> Any:
+            found = read_former(*arguments)
+            for each in promotions:
+                former.ask('REPLICAOF', '127.0.0.1', str(each.port))
+                name.leads_to = each
+                connections._keep(connections.connect(Deadline(600)))
+                former.ask('REPLICAOF', 'NO', 'ONE')
+            return found
+
+        monkeypatch.setattr(connections, '_read_former', and_turn_to_the_other)
+        with pytest.raises(ConfigError, match='both accept writes'):
+            namespace.beat(ref)
+        assert next(promotions, None) is None
+
+
 def test_a_former_master_that_takes_no_more_clients(server: RedisServer, name: Name) -> None:
     """A call at the promoted one fails as in any outage while the former one serves the clients that it has."""
     with (

@@ -167,7 +167,13 @@ class RedisPool:
                     f'{self.server}: {_shown(here)} and {_shown(before)} both accept writes, and are not the same server: '
                     'end the one that is not the primary any more'
                 )
-        self._last = here
+        # t=0  the name leads to a master, whose address this connection has; no other server accepts writes
+        # t=1  a replica is promoted, to which the name leads by now: another thread connects there, and finds no other either
+        # t=2  the former master accepts writes again. With its address kept, this node would work on with it
+        if self._last is not before:
+            self._check_former(connection, deadline)
+        else:
+            self._last = here
 
     def _is_compared(self, connection: Any) -> bool:
         """Return whether an idle connection leads to the server that was found to be the master by the host in the URL."""

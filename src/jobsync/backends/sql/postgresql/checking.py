@@ -200,7 +200,8 @@ class Hosts:
 
         Not if that is another way to the same server. ``ConfigError`` if another host accepts writes too, and is another server.
         """
-        last, before, _ = self._last
+        known = self._last
+        last, before, _ = known
         here, losses = (connection.info.hostaddr or connection.info.host, connection.info.port), self._losses
         place, recovered, process = _place(connection)
         # t=0  idle_session_timeout ends the sessions of node a, which makes no call for long
@@ -276,6 +277,11 @@ class Hosts:
             if here != last and (is_standby or last):
                 raise psycopg.OperationalError(STANDBY if is_standby else READ_ONLY_HINT)
             return False
+        # t=0  this connection is to the primary, and no other one accepts writes
+        # t=1  a standby is promoted, and the primary cut off: another thread connects to the new one, and finds no other either
+        # t=2  the former primary is back. Noted as the last one, it would be compared no more, and this node work on with it
+        if self._last is not known:
+            return self.check(connection)
         self._last = here, place, crashes
         self._led_to = {(connection.info.host, connection.info.port): [connection.info.hostaddr]}
         return last is not None and place != before

@@ -33,6 +33,7 @@ from jobsync.backends.redis.backend import RedisBackend
 from jobsync.backends.redis.connection import Deadline
 from jobsync.backends.redis.layers import MOST_ENTRIES
 from jobsync.backends.redis.plugin import connect
+from jobsync.backends.redis.pool import RedisPool
 from jobsync.backends.redis.script import script
 from jobsync.backends.redis.server import check_server
 from jobsync.backends.redis.url import server_of
@@ -461,6 +462,28 @@ class TestKeys:
         with closing(connect(server.url(), BackendOptions())) as backend:
             connections = backend._namespace.pool  # type: ignore[attr-defined]
             connections._moved = ('127.0.0.1', free_port())
+            with pytest.raises(BackendUnavailable):
+                connections.command(Deadline(60.0), 'PING')
+            assert connections.command(Deadline(60.0), 'PING') == b'PONG'
+
+    def test_another_thread_finds_that_a_node_of_the_cluster_is_gone(
+        self, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It forgets the node between two steps of a call, which ends as in any outage."""
+        moved = [('127.0.0.1', free_port())]
+
+        class Forgetting(RedisPool):
+            @property
+            def _moved(self) -> tuple[str, int] | None:
+                return moved.pop() if moved else None
+
+            @_moved.setter
+            def _moved(self, _: object) -> None:
+                pass
+
+        with closing(connect(server.url(), BackendOptions())) as backend:
+            connections = backend._namespace.pool  # type: ignore[attr-defined]
+            monkeypatch.setattr(connections, '__class__', Forgetting)
             with pytest.raises(BackendUnavailable):
                 connections.command(Deadline(60.0), 'PING')
             assert connections.command(Deadline(60.0), 'PING') == b'PONG'

@@ -127,8 +127,8 @@ class RedisPool:
         address: dict[str, Any] = {}
         if self.server.sentinels:
             address['host'], address['port'] = master_of(self.server.sentinels, self.server.connection_class, deadline)
-        elif self._moved:
-            address['host'], address['port'] = self._moved
+        elif moved := self._moved:  # read once: another thread may forget it now
+            address['host'], address['port'] = moved
         try:
             connection = opened(self.server.connection_class, {**self.server.parameters, **address}, deadline)
         except (redis.ConnectionError, redis.TimeoutError):

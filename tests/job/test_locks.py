@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tests.job.stores import Store, owned_tasks
@@ -13,8 +14,9 @@ from tests.support.timings import TOKENS
 
 import jobsync.database as db
 from jobsync import Job, UnsupportedOperation
-from jobsync._core.records import TaskLock
+from jobsync._core.records import LockEdit, LockRequest, TaskLock
 from jobsync._worker.session import Session
+from jobsync._worker.task_locks import TaskLocks, lock_requests
 from jobsync.errors import ConfigError, JobsyncError
 
 
@@ -282,6 +284,40 @@ def test_clear_existing_locks_is_one_step(store: Store) -> None:
         reader.join()
     assert readings
     assert all([lock.id for lock in reading] == ids for reading in readings)
+
+
+def test_another_thread_registers_a_lock_as_those_of_the_provider_are(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``clear_existing_locks`` leaves it."""
+    edit, others = TaskLocks._edit, iter(['of another thread'])
+
+    def and_register(locks: TaskLocks, change: LockEdit) -> int:
+        for each in others:
+            job.register_task_lock(each, '%')
+        return edit(locks, change)
+
+    monkeypatch.setattr(TaskLocks, '_edit', and_register)
+    job = store.job('a', lock_provider=lambda job: job.register_task_lock('given', '%'), clear_existing_locks=True)
+    with job:
+        assert {row['task_id'] for row in job.list_locks()} == {'given', 'of another thread'}
+
+
+def test_another_thread_registers_a_lock_as_the_provider_ends() -> None:
+    """Its lock is registered, though the function ends between two steps of the call."""
+
+    class EndsAtOnce(TaskLocks):
+        @property
+        def _gathered(self) -> list[LockRequest] | None:
+            return found.pop() if found else None
+
+        @_gathered.setter
+        def _gathered(self, _: object) -> None:
+            pass
+
+    found, session = [list[LockRequest]()], Mock()
+    EndsAtOnce(session).put(put := lock_requests('a', [('x', '%')]))
+    (call,) = session.caller.call.call_args.args
+    call()
+    session.needed_backend.edit_locks.assert_called_once_with(LockEdit(put=tuple(put)))
 
 
 @pytest.mark.any_store

@@ -37,9 +37,14 @@ class TaskLocks:
             _logger.warning(
                 'node %r: locks_enabled is off, not registered: %s', self._node_name, counted(len(requests), 'task lock')
             )
-        elif self._gathered is not None:
-            self._gathered.extend(requests)
-        elif requests:
+            return
+        gathered = self._gathered
+        if gathered is not None:
+            gathered.extend(requests)
+        # t=0  a thread of the program's finds that locks are gathered
+        # t=1  the lock_provider has ended, and its step is done
+        # t=2  the thread adds its lock to a list that no step reads any more: so it registers the lock itself
+        if requests and (gathered is None or gathered is not self._gathered):
             self._edit(LockEdit(put=_last_of_each(requests)))
 
     def provide(self, provider: Callable[[], object] | None, replace: bool) -> None:
@@ -48,17 +53,24 @@ class TaskLocks:
             _logger.warning('node %r: locks_enabled is off, lock_provider is not called', self._node_name)
             return
         gathered: list[LockRequest] = []
+        replaced = LockFilter(created_by=self._node_name) if replace else None
         self._gathered = gathered
-        self._session.is_preparing = True
         try:
-            if provider is not None:
-                provider()
+            self._session.is_preparing = True
+            try:
+                if provider is not None:
+                    provider()
+            finally:
+                self._session.is_preparing = False
+            provided = gathered.copy()
+            if provided or replaced:
+                self._edit(LockEdit(remove=replaced, put=_last_of_each(provided)))
         finally:
             self._gathered = None
-            self._session.is_preparing = False
-        replaced = LockFilter(created_by=self._node_name) if replace else None
-        if gathered or replaced:
-            self._edit(LockEdit(remove=replaced, put=_last_of_each(gathered)))
+        # t=0  the step is on its way, and removes all locks of this node but those of the function
+        # t=1  a thread of the program's registers one: before the step, it would be removed
+        if later := gathered[len(provided) :]:
+            self._edit(LockEdit(put=_last_of_each(later)))
 
     def clear(self, condition: LockFilter) -> int:
         """Remove task locks; return how many."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
+from tests.job.waiting import wait_until
+from tests.support.timings import DEADLINE_SEC
 
 from jobsync.backend import Hint
 from jobsync.backends._common import listening
@@ -144,6 +147,20 @@ class NotifiedListener(AnnouncedListener):
         found = self.wait(since, 0.02)
         assert isinstance(found, Hint)
         return found
+
+
+def test_a_thread_that_knows_less_waits_for_no_other() -> None:
+    """A thread that waits on the connection knows more, or waits again at once: what it has read is there for others."""
+    with ThreadPoolExecutor(1) as threads, closing(NotifiedListener()) as listener:
+        listener.revision = 2
+        other = threads.submit(listener.wait, 9, DEADLINE_SEC)
+        wait_until(lambda: listener._is_open, 'the other thread waits on the connection')
+        assert listener.wait(1, DEADLINE_SEC) == 2
+        listener.revision = 3
+        listener.announcements.append('3 ["a"]')
+        assert listener.wait(2, DEADLINE_SEC) == Hint(3, frozenset({'a'}))
+        assert listener.wait(3, 0.0) == 3
+        assert not other.done()
 
 
 def test_an_announcement_is_lost() -> None:

@@ -18,7 +18,7 @@ MOST_NAMES = 10_000
 
 
 class Concerned:
-    """The nodes that are concerned by the changes after a revision. Not thread-safe."""
+    """The nodes that are concerned by the changes after a revision. Any thread may call ``hint`` while one notes changes."""
 
     def __init__(self) -> None:
         self._unknown_until = 0
@@ -28,10 +28,10 @@ class Concerned:
 
     def note(self, number: int, nodes: Iterable[str] | None) -> None:
         """Take the announcement of a revision; None: it may concern every node, and so may all before it."""
-        if len(self._by_name) > MOST_NAMES:
-            nodes, self._by_name = None, {}
-        if nodes is None:
+        is_full = len(self._by_name) > MOST_NAMES
+        if nodes is None or is_full:
             self._unknown_until = max(number, self._unknown_until)
+            self._by_name = {} if is_full else self._by_name  # last: what is in neither would concern no node
         else:
             self._by_name.update(dict.fromkeys(nodes, number))
 
@@ -49,7 +49,7 @@ class Concerned:
 
     def hint(self, number: int, since: int) -> Hint:
         """Return the answer of ``wait`` to a caller that knows the revision ``since``."""
-        named = frozenset(name for name, at in self._by_name.items() if at > since)
+        named = frozenset(name for name, at in self._by_name.copy().items() if at > since)
         return Hint(number, None, named) if since < self._unknown_until else Hint(number, named)
 
 

@@ -13,6 +13,7 @@ import os
 import select
 import threading
 import time
+from queue import Empty, SimpleQueue
 from typing import ClassVar
 
 from jobsync.backends._common.backoff import Backoff
@@ -29,7 +30,7 @@ SILENT_SEC = 60.0
 
 
 class Listener(abc.ABC):
-    """A connection on which a backend waits. Thread-safe: one thread waits on the connection, the others wait for that thread."""
+    """A connection on which a backend waits. Thread-safe: one thread waits on the connection, and rings for the others."""
 
     losses: ClassVar[tuple[type[Exception], ...]]
     """What the methods below raise when the connection is lost or cannot be made."""
@@ -48,7 +49,7 @@ class Listener(abc.ABC):
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._is_open = False
+        self._is_open = self._has_read = False
         self._newest, self._read_at = 0, -math.inf
         self._concerned = Concerned()
         self._received: list[str] = []
@@ -58,6 +59,8 @@ class Listener(abc.ABC):
         """The calls of ``close`` that may write into the pipe."""
         self._wake = self._woken = -1
         """The ends of a pipe that ``close`` wakes the waiting thread by, once a thread waits."""
+        self._bells: dict[SimpleQueue[None], None] = {}
+        """What the threads wait for that do not wait on the connection."""
 
     # For the driver to implement
 
@@ -85,16 +88,28 @@ class Listener(abc.ABC):
 
     def wait(self, revision: int, timeout: float) -> int:
         """See ``Backend.wait``."""
-        deadline = time.monotonic() + timeout
-        if not self._lock.acquire(timeout=timeout):
-            return revision
+        deadline, newest = time.monotonic() + timeout, revision
+        bell, is_mine = SimpleQueue[None](), False
         try:
-            newest = revision
+            while not (is_mine := self._lock.acquire(blocking=False)):
+                # t=0  thread a waits on the connection, and thread b, which knows as much, for a
+                # t=1  a revision is announced: a takes it, and returns it
+                # t=2  a waits anew, before b has had its turn: b, which could only wait for that, would learn of nothing
+                # So b returns what a has taken, and needs no turn for that.
+                if bell in self._bells:
+                    if self._has_read and (found := self._newest) > revision:
+                        newest = found
+                        break
+                    if self._closed or (left := deadline - time.monotonic()) <= 0:
+                        break
+                    with contextlib.suppress(Empty):
+                        bell.get(timeout=left)
+                self._bells[bell] = None
             # Not as the handle is made: that of a ``Cluster`` waits for nothing, and a program that does not close it would have
             # two descriptors less. And before ``_closed`` is read, or ``close`` might find no pipe to write to.
-            if self._wake < 0:
+            if is_mine and self._wake < 0:
                 self._wake, self._woken = _new_pipe()
-            while not self._closed:
+            while is_mine and not self._closed:
                 try:
                     newest = self._wait_for_newer(revision, deadline)
                 except self.losses:
@@ -104,12 +119,24 @@ class Listener(abc.ABC):
                     break
             return self._concerned.hint(newest, revision)
         finally:
-            self._lock.release()
-            # t=0  this thread, which has the lock, finds that the listener is open
-            # t=1  ``close`` finds the lock taken, and leaves the connection to this thread
-            # So what t=1 leaves is closed once the lock is free.
-            if self._closed:
-                self._end_if_free()
+            self._bells.pop(bell, None)
+            if is_mine:
+                self._release()
+                # t=0  this thread, which has the lock, finds that the listener is open
+                # t=1  ``close`` finds the lock taken, and leaves the connection to this thread
+                # So what t=1 leaves is closed once the lock is free.
+                if self._closed:
+                    self._end_if_free()
+
+    def _release(self) -> None:
+        """Release the lock, for which other threads may wait."""
+        self._lock.release()
+        self._ring()
+
+    def _ring(self) -> None:
+        """Wake the threads that do not wait on the connection."""
+        for bell in list(self._bells):
+            bell.put(None)
 
     def close(self) -> None:
         """Wake the waiting threads and close the connection."""
@@ -134,7 +161,7 @@ class Listener(abc.ABC):
                 self._drop()
                 self._close_pipe()
             finally:
-                self._lock.release()
+                self._release()
             if self._wake < 0 or self._waking:
                 break
 
@@ -147,6 +174,8 @@ class Listener(abc.ABC):
             self._open(deadline - time.monotonic())
             self._is_open = True
             self._read()
+            self._has_read = True
+            self._ring()
             self._backoff.reset()
         while self._newest <= revision and self._is_open and not self._closed and (left := deadline - time.monotonic()) > 0:
             descriptor = self._descriptor()
@@ -169,6 +198,7 @@ class Listener(abc.ABC):
         if number != self._newest:
             self._concerned.note(number, None)
         self._newest = number
+        self._ring()
         self._take_received()
 
     def _check_silence(self, revision: int) -> None:
@@ -199,6 +229,7 @@ class Listener(abc.ABC):
                 self._newest = present
                 self._concerned.note(present, None)
             self._newest = self._concerned.note_announced(announced, self._newest, present)
+            self._ring()
 
     def _sleep(self, seconds: float, descriptor: int | None = None) -> None:
         """Sleep until the time is over, ``close`` is called, or ``descriptor`` can be read."""
@@ -209,7 +240,7 @@ class Listener(abc.ABC):
         poll.poll(math.ceil(max(0.0, seconds) * 1000))
 
     def _drop(self) -> None:
-        self._is_open = False
+        self._is_open = self._has_read = False
         self._disconnect()
 
     def _close_pipe(self) -> None:

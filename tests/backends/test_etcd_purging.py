@@ -15,6 +15,7 @@ from jobsync.backend import Backend, HistoryKind
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.item_records import FIRST, place_of, record_chunks
+from jobsync.backends.etcd.purging import MOST_READ, READING, EtcdPurging, OtherHistory
 from jobsync.errors import BackendUnavailable
 from jobsync.testing import Namespace
 from jobsync.testing.conformance.namespace import purged
@@ -165,6 +166,26 @@ def test_records_that_another_purge_has_removed(harness: EtcdHarness, monkeypatc
 
     before_the_first_write(monkeypatch, backend, purge)
     assert purged(backend, HistoryKind.CLAIM, later, limit=100) == 0
+
+
+def test_another_purge_ends_amid_one_that_forgets_the_oldest_reading(harness: EtcdHarness) -> None:
+    """Both remember what they have read in one place, and the other one takes out what it has remembered."""
+
+    class EndsNow(dict[Any, Any]):
+        def __iter__(self) -> Iterator[Any]:
+            found = super().__iter__()
+            if len(self) == MOST_READ:
+                self.clear()
+            return found
+
+    namespace = Namespace(harness.connect())
+    namespace.claim(namespace.join('a'), 'x')
+    namespace.audit('a', 'x')
+    purging = EtcdPurging(namespace.backend.store)  # type: ignore[attr-defined]
+    days = [DAY + dt.timedelta(days=1 + number) for number in range(MOST_READ)]
+    purging._other = EndsNow(((HistoryKind.AUDIT, day), OtherHistory(None, '', 0, [])) for day in days)
+    before = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    assert purging.purge(HistoryKind.CLAIM, before, 100, READING).deleted == 1
 
 
 def test_many_small_records_beside_a_large_one(harness: EtcdHarness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -243,8 +243,10 @@ class EtcdPurging:
             if other is None or other.cluster != reading.cluster or other.at > reading.at:
                 other = OtherHistory.begin(kind, reading)
             # Of several, because the leader and a person may purge at once: neither is to make the other begin again.
-            while len(self._other) >= MOST_READ:
-                self._other.pop(next(iter(self._other)), None)
+            # t=0  four are remembered; t=1  another purge ends, and forgets some; t=2  the oldest is gone: a copy has it still
+            remembered = list(self._other.copy())
+            for oldest in remembered[: max(0, len(remembered) - MOST_READ + 1)]:
+                self._other.pop(oldest, None)
             self._other[kind, date] = other
             seen = 0
             while other.to_read:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 import sqlalchemy
@@ -31,6 +32,21 @@ def test_from_any_thread(store: Store) -> None:
             for thread in threads:
                 thread.join()
         assert db.select_scalar(job._cn, COUNT) == 5
+
+
+def test_two_threads_use_it_for_the_first_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have the one that leaving closes."""
+    found, make = list[db.Connection](), db.Connection
+
+    def and_use(*given: Any, **options: Any) -> db.Connection:
+        monkeypatch.setattr(db, 'Connection', make)
+        found.append(job._cn)
+        return make(*given, **options)
+
+    monkeypatch.setattr(db, 'Connection', and_use)
+    with store.job('a') as job:
+        assert [job._cn] == found
+    assert found[0].closed
 
 
 def test_leaving_commits_nothing(store: Store) -> None:

@@ -488,7 +488,7 @@ def test_a_job_that_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ZeroDivisionError):
         job._session.after_the_end(lambda _: 1 // 0)
     backend.close.assert_called_once()
-    job._session._connection = connection = Mock()
+    job._session._connections[None] = connection = Mock()
     job._session.check_may_write()
     job._session._close()
     connection.close.assert_called_once()

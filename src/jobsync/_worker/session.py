@@ -73,7 +73,8 @@ class Session:
         self.instrument: Callable[[Backend], Backend] = lambda backend: backend
         """Called with the backend when it is made; what it returns is used (see ``jobsync.metrics``)."""
         self._backend: Backend | None = None
-        self._connection: Connection | None = None
+        self._connections: dict[None, Connection] = {}
+        """The job's own connection to the database, once it is used."""
         self._pid: int | None = None
         """The process that entered."""
         self._entry = threading.Lock()
@@ -324,8 +325,8 @@ class Session:
         """Close all that was opened. May be repeated."""
         if self.runtime is not None:
             self.runtime.close()
-        if self._connection is not None:
-            self._connection.close()
+        for connection in list(self._connections.values()):
+            connection.close()
         if self._backend is not None and isinstance(self.config.backend, str):
             self._backend.close()
 
@@ -395,20 +396,24 @@ class Session:
 
         What was written in it for a task may still be rolled back, so the task is not complete.
         """
-        if self._connection is not None and not self.is_over:
+        if self._connections and not self.is_over:
             self.sql_backend.check_no_writer_here()
 
     @property
     def connection(self) -> Connection:
         """Return the job's own connection to the database, which opens nothing before its first statement."""
         backend = self.sql_backend
-        if self._connection is None:
+        if not self._connections:
             from jobsync.database import Connection
 
             # Statements count as calls, so that leaving does not close a connection under a statement that a signal has
             # interrupted. They run in the user's own thread, so that a signal ends a long one: its connection is of no other use.
-            self._connection = Connection(backend.connection, self.caller.call_here, check=self.check_inside)
-        return self._connection
+            made = Connection(backend.connection, self.caller.call_here, check=self.check_inside)
+            # t=0  two threads use the connection for the first time, and each makes one
+            # t=1  one begins a transaction over its own, and the other one's is stored in its place
+            # t=2  leaving closes that alone: what leaving writes would wait for the transaction
+            self._connections.setdefault(None, made)
+        return self._connections[None]
 
 
 def without_chain(error: JobsyncError) -> JobsyncError:

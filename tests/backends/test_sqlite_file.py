@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ import pytest
 from tests.backends.handles import beat_beside_a_fork
 from tests.job.waiting import wait_until
 from tests.support.harnesses.sqlite import SqliteHarness
+from tests.support.timings import DEADLINE_SEC
 
 from jobsync import Cluster
 from jobsync._core.assignment import Plan, TokenGroup
@@ -524,6 +526,30 @@ else:
 
 class TestChangingFiles:
     """The file at the path becomes another one, or goes."""
+
+    def test_a_bulk_call_that_waits_to_open_the_file_holds_up_no_heartbeat(
+        self, harness: SqliteHarness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another process holds the -lock: each thread waits for it as long as its call may. Closing waits for none."""
+        namespace = Namespace(harness.connect())
+        ref, wait, waits = namespace.join('a'), DatabaseFile._await_lock, threading.Event()
+
+        def and_say_so(*arguments: Any) -> None:
+            waits.set()
+            wait(*arguments)
+
+        monkeypatch.setattr(DatabaseFile, '_await_lock', and_say_so)
+        backend = connect(harness.url, BackendOptions('sync_', op_timeout_sec=0.5, bulk_timeout_sec=DEADLINE_SEC))
+        with ThreadPoolExecutor(1) as threads, closing(backend), Path(f'{harness.path}-lock').open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            bulk = threads.submit(backend.read_locks)
+            assert waits.wait(DEADLINE_SEC)
+            with pytest.raises(BackendUnavailable, match='-lock is held by another process'):
+                backend.heartbeat(ref, INITIAL, frozenset())
+            assert not bulk.done()
+            backend.close()
+            with pytest.raises(BackendUnavailable, match='is closed'):
+                bulk.result(DEADLINE_SEC)
 
     def test_a_backup_moved_into_place_is_seen(self, harness: SqliteHarness) -> None:
         """All handles see the backup's content and another identity; the old log beside it does no harm."""

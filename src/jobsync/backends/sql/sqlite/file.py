@@ -247,7 +247,7 @@ class DatabaseFile:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                     raise
             if time.monotonic() >= deadline:
-                raise BackendUnavailable(
+                raise Busy(
                     f'{self.path} cannot be brought into WAL mode: another program has it open; close it there (fuser '
                     'finds it), or wait'
                 )
@@ -302,9 +302,7 @@ class DatabaseFile:
             else:
                 return
             if time.monotonic() >= deadline:
-                raise BackendUnavailable(
-                    f'{self._beside(LOCK)} is held by another process that opens {self.path.name} (fuser finds it)'
-                )
+                raise Busy(f'{self._beside(LOCK)} is held by another process that opens {self.path.name} (fuser finds it)')
             time.sleep(POLL_SEC)
 
     def make(self) -> None:

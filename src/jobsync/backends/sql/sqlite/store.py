@@ -41,6 +41,10 @@ PULSE_OF_NODE_SEC = (0.0005, 0.001)
 """The pauses for each node, where there are so many that these are longer: all of them poll, on the processors of one host."""
 SLOWING = 0.1
 """The pause grows to this share of the time since the last change."""
+MUTEX_SEC = 0.1
+"""How long a call waits for other processes, before the other threads of this one have their turn."""
+USERS_SEC = 5.0
+"""How long a statement of the user's waits until the file can be opened."""
 CHECK_SEC = 1.0
 """How often ``wait`` checks whether its file is still the one at the path."""
 PROGRESS_STEPS = 100_000
@@ -156,7 +160,7 @@ class SqliteStore(SqlStore):
                 tx.execute_text(f'DROP TRIGGER "{row.name}"')
 
     def _current(self, deadline: float, *, create: bool = False) -> SqliteConnections:
-        """Return the connections to the file that is at the path now.
+        """Return the connections to the file that is at the path now; ``Busy`` while they cannot be opened for a moment.
 
         Unless the namespace is to be created there, a file without it is left as it is: it may be another program's.
         """
@@ -166,28 +170,39 @@ class SqliteStore(SqlStore):
             connections = self._connections
             if connections is not None and connections.is_current and (connections.anchor.in_wal or not create):
                 return connections
+            # t=0   another process holds the -lock; a bulk call, which may wait for minutes, waits for it, and has the mutex
+            # t=5   a heartbeat has waited for the mutex as long as it may; or the handle is to be closed
+            # So each waits for the -lock for a moment at a time, and releases the mutex in between.
+            until = min(deadline, time.monotonic() + MUTEX_SEC)
             if connections is not None:
                 self._connections = None
                 try:
-                    with self.file.held(deadline):
+                    with self.file.held(until):
                         # Once the anchor is closed, another file may have the inode of one of its own.
                         if not connections.is_disposed:
                             self._connections = connections  # for the next call, if their log cannot be let go
                             connections.let_go()
                             self._connections = None
                         connections.dispose_of_all()
+                except Busy:
+                    self._connections = connections  # for the next attempt
+                    raise
                 finally:
                     if self._connections is None:
                         connections.dispose()
             if self.file.identity() is None:
                 raise self.file.gone()
             only_with = None if create else self.tables.state.name
-            self._connections = SqliteConnections.open(self.file, deadline, only_with=only_with)
+            self._connections = SqliteConnections.open(self.file, until, only_with=only_with)
             return self._connections
 
     def connection(self) -> sa.Connection:
-        with in_sqlite(), translated(self.file.path):
-            return self._current(time.monotonic() + 5).users.connect()
+        def connect() -> sa.Connection:
+            with in_sqlite(), translated(self.file.path):
+                return self._current(deadline).users.connect()
+
+        deadline = time.monotonic() + USERS_SEC
+        return patiently(deadline, connect)
 
     def check_no_writer_here(self) -> None:
         check_no_writer_here(self.file.path)

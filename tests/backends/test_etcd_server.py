@@ -406,6 +406,25 @@ class TestSilence:
             of.call('KV.Range', None, time.monotonic() + within_sec)
         assert client.close.called is is_given_up
 
+    def test_two_calls_give_one_connection_up(self) -> None:
+        """The second one ends no call over the connection that is made in its place."""
+        new, late = Mock(), grpc.RpcError()
+        of = channel.EtcdChannel('server', lambda: new)
+        late.code, late.details = lambda: grpc.StatusCode.DEADLINE_EXCEEDED, lambda: 'Deadline Exceeded'
+        others = iter(['another call'])
+
+        def answer(*_: Any, **__: Any) -> None:
+            for _each in others:
+                with pytest.raises(errors.Late):
+                    of.call('KV.Range', None, time.monotonic() + 600.0)
+                of._method('KV.Range')
+            raise late
+
+        of._client, of._calls = old, _ = Mock(), {'KV.Range': answer}
+        with pytest.raises(errors.Late):
+            of.call('KV.Range', None, time.monotonic() + 600.0)
+        assert (old.close.call_count, new.close.call_count) == (1, 0)
+
     def test_a_node_goes_on(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """One call is lost; heartbeats and the watch go on over a new connection."""
         with relayed(etcd_server.port) as relay:

@@ -118,9 +118,11 @@ class EtcdChannel:
                 answers.cancel()
                 _drain(answers)
 
-    def hang_up(self) -> None:
-        """Close the gRPC channel, which ends all calls; the next call opens another."""
+    def hang_up(self, only: Any = None) -> None:
+        """Close the gRPC channel, which ends all calls; the next call opens another. With ``only``, if that client has it."""
         with self._opening:
+            if only is not None and self._client is not only:
+                return
             client, self._client, self._calls = self._client, None, {}
         if client is not None:
             client.close()
@@ -132,30 +134,32 @@ class EtcdChannel:
             self.hang_up()
 
     def _answer(self, method: str, request: Any, deadline: float, token: str) -> Any:
-        began = time.monotonic()
+        began, client = time.monotonic(), self._client
         try:
             with GATE.passed(self):
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise BackendUnavailable(f'etcd at {self.name}: no time was left for this call')
-                answer = self._method(method)(request, timeout=left, metadata=self._metadata(token))
+                call = self._method(method)
+                client = self._client
+                answer = call(request, timeout=left, metadata=self._metadata(token))
                 self._answered = time.monotonic()
                 return answer
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.DEADLINE_EXCEEDED:
                 self._answered = time.monotonic()
-            elif self._answered < began < deadline - SILENT_SEC:
+            elif client is not None and self._answered < began < deadline - SILENT_SEC:
                 # t=0  the network drops everything on this connection, and neither side notices
                 # t=1  a call ends at its deadline, and nothing has come since it began
-                # So the connection is given up: a new one may be answered.
+                # So the connection is given up: a new one may be answered. Of two calls that end so at once, one does that, and
+                # the other leaves the new one alone, over which a heartbeat may be on its way.
                 with GATE.passed():
-                    self.hang_up()
+                    self.hang_up(client)
             # t=0  the client's certificate is renewed, in the files that the URL names
             # t=1  the one that this channel has read before expires, and the server refuses each new connection
-            client = self._client
             if error.code() == grpc.StatusCode.UNAVAILABLE and client is not None and client.is_outdated():
                 with GATE.passed():
-                    self.hang_up()
+                    self.hang_up(client)
             raise
         except ValueError as error:  # gRPC's error for a closed channel
             raise BackendUnavailable(f'etcd at {self.name}: {error}') from error

@@ -17,9 +17,9 @@ from tests.support.harnesses.sql import SqlHarness
 from tests.support.harnesses.sqlite import SqliteHarness
 from tests.support.timings import FAST
 
-from jobsync.backend import HistoryKind, LockEdit, LockFilter, NodeRef, Registration, Revision, TokenGroup
+from jobsync.backend import HistoryKind, LockEdit, LockFilter, NodeRef, Pin, Registration, Revision, TokenGroup
 from jobsync.errors import BackendUnavailable, JobsyncError
-from jobsync.testing.conformance.namespace import SETTINGS, Namespace
+from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
 
 DAY = dt.date(2026, 3, 2)
 NO_MOMENTS = {
@@ -154,6 +154,17 @@ class TestAllTheSame:
         harness.execute('UPDATE sync_state SET last_lock = 0')
         namespace.lock('y')
         assert namespace.locks()['y'].id == 1
+
+    def test_a_count_of_locks_that_is_behind(self, harness: SqlHarness) -> None:
+        """As where the state of another cluster is replicated into this one: a new lock has no number that is in use."""
+        namespace = Namespace(harness.connect(bulk_timeout_sec=1.0))
+        namespace.lock('x')
+        namespace.lock('y', group='feeds')
+        namespace.commit(namespace.leader(), pins=(Pin(TOKENS + 3, 'of a lock that is gone', 'leader'),))
+        for number, group in ((4, ''), (5, 'feeds')):
+            harness.execute('UPDATE sync_state SET last_lock = 0')
+            namespace.lock('z', group=group)
+            assert [lock.id for lock in namespace.backend.read_locks().locks][-1] == number
 
     def test_a_version_that_is_gone_from_the_list(self, harness: SqlHarness) -> None:
         """Who reads what came after a version before it has every token as the last commit wrote it."""

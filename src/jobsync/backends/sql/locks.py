@@ -121,20 +121,37 @@ def edit_locks(tx: SqlTransaction, change: LockEdit) -> int:
     wanted = {request.task_id: request for request in change.put}
     if wanted and not (isinstance(row.last_lock, int) and 0 <= row.last_lock <= states.MOST):
         raise states.unreadable(f'last_lock is {row.last_lock!r}')
+    # t=0  a subscription of logical replication, or an operator who restores this table alone, writes the state of another time
+    # t=1  last_lock is below the ids that there are: the next lock, and each try of it, would be refused as a duplicate, or get
+    #      the number of another task's pin
+    last = max(row.last_lock, row.last_row or 0, row.last_item or 0, row.last_pin or 0) if wanted else 0
     removed = matching(tx, lock, change, state.now)
     gone = [lock_id for task, lock_id in removed.items() if task not in wanted]
     if gone:
         tx.enqueue(sa.delete(lock).where(tx.dialect.among(lock.c.id, 'ids')), {'ids': tx.dialect.listed(gone)})
-    added, changed = put(tx, change.group, wanted, state, revision, row.last_lock) if wanted else (0, 0)
+    added, changed = put(tx, change.group, wanted, state, revision, last) if wanted else (0, 0)
     if gone or added or changed:
-        numbered = {'last_lock': row.last_lock + len(wanted)} if wanted else {}
+        numbered = {'last_lock': last + len(wanted)} if wanted else {}
         states.save(tx, revision, (), locks_revision=revision.number, **numbered)
     return len(gone)
 
 
 def numbered_state(dialect: Dialect) -> sa.Select[Any]:
-    """Select the state with the last id that a lock was given."""
-    return sa.select(*states.columns(dialect), dialect.tables.state.c.last_lock)
+    """Select the state with the last id that a lock was given, as it is counted and as rows of locks, items and pins have it."""
+    tables = dialect.tables
+    numbers = {
+        'last_row': (tables.lock.c.id, sa.literal_column('0', sa.BigInteger)),
+        'last_item': (tables.item.c.id, sa.literal_column('0', sa.BigInteger)),
+        'last_pin': (tables.token.c.token_id, tables.state.c.total_tokens),
+    }
+    # One whose number is too high is left out as it is read.
+    found = [
+        (sa.select(sa.func.max(number)).where(number <= sa.literal_column(str(states.MOST))).scalar_subquery() - first).label(
+            name
+        )
+        for name, (number, first) in numbers.items()
+    ]
+    return sa.select(*states.columns(dialect), tables.state.c.last_lock, *found)
 
 
 def table_of(dialect: Dialect, *, is_item: bool) -> sa.Table:

@@ -74,9 +74,9 @@ def test_a_session_whose_process_is_stopped(harness: PostgresqlHarness) -> None:
 
 
 class Preparing(PostgresServer):
-    """A server on which transactions may be prepared."""
+    """A server on which transactions may be prepared, and rows replicated."""
 
-    settings = ('max_prepared_transactions=1',)
+    settings = ('max_prepared_transactions=1', 'wal_level=logical')
 
 
 @pytest.fixture(scope='module')
@@ -177,3 +177,29 @@ def test_doctor_says_that_commits_wait_for_a_standby(preparing: Preparing) -> No
             preparing.psql('ALTER SYSTEM RESET synchronous_standby_names', 'SELECT pg_reload_conf()')
         heartbeat.result()
     assert ['commits wait for a synchronous standby' in each.words for each in found] == [True]
+
+
+def test_doctor_names_a_subscription_that_writes_into_the_tables(preparing: Preparing) -> None:
+    """Its rows come past the triggers, and those of the state are of another cluster."""
+    preparing.psql('CREATE DATABASE publisher', 'CREATE DATABASE subscriber')
+    for database in ('publisher', 'subscriber'):
+        with closing(connect_to(preparing.url(database), 'sync_')) as backend:
+            Namespace(backend)
+    preparing.psql(
+        'CREATE PUBLICATION of_all FOR ALL TABLES',
+        "SELECT pg_create_logical_replication_slot('slot', 'pgoutput')",
+        database='publisher',
+    )
+    source = f'host={preparing.folder} port={preparing.port} user=postgres dbname=publisher'
+    options = "create_slot = false, slot_name = 'slot', copy_data = false"
+    with closing(connect_to(preparing.url('subscriber'), 'sync_')) as backend, Cluster(backend) as cluster:
+        assert list(examine_blockers(cluster)) == []
+        preparing.psql(
+            f'CREATE SUBSCRIPTION "Copy" CONNECTION \'{source}\' PUBLICATION of_all WITH ({options})', database='subscriber'
+        )
+        (found,) = examine_blockers(cluster)
+        assert found.words.startswith('the subscription "Copy" writes')
+        assert 'sync_state' in found.words
+        preparing.psql('ALTER SUBSCRIPTION "Copy" DISABLE', database='subscriber')
+        assert list(examine_blockers(cluster)) == []
+        preparing.psql('DROP SUBSCRIPTION "Copy"', database='subscriber')

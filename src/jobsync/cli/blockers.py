@@ -36,11 +36,18 @@ FROM found LEFT JOIN pg_catalog.pg_stat_activity USING (pid) WHERE pid NOT IN (S
 """
 """A database that is a copy of another one (``TEMPLATE``) has tables of the same oids. ``virtualtransaction`` says to every user
 whether a session, as one of a node's, is at another transaction by now."""
+_SUBSCRIPTIONS = """
+SELECT quote_ident(subname), string_agg(srrelid::regclass::text, ', ' ORDER BY srrelid)
+FROM pg_catalog.pg_subscription_rel JOIN pg_catalog.pg_subscription ON pg_subscription.oid = srsubid
+WHERE subenabled AND srrelid IN (SELECT to_regclass(name)::oid FROM unnest(CAST(:tables AS text[])) AS name) GROUP BY 1 ORDER BY 1
+"""
 _PREPARED = 'SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = current_database() ORDER BY prepared LIMIT 3'
 
 
 def examine_blockers(cluster: Cluster, *, is_refused: bool = False, is_silent: bool = False) -> Iterator[DoctorFinding]:
     """Yield a finding for each session that keeps calls of nodes waiting, for prepared transactions, and for commits that wait.
+
+    And one for each subscription of logical replication that writes into the tables.
 
     Args:
         cluster: The cluster.
@@ -69,6 +76,12 @@ def examine_blockers(cluster: Cluster, *, is_refused: bool = False, is_silent: b
                 who = f'process {pid} of the server ({user}, {program or "no name"}, {state or "state not known"}{since})'
                 words = f'{who} keeps calls of nodes waiting: SELECT pg_terminate_backend({pid}) ends it'
                 yield DoctorFinding('bad', 'waiting', words)
+        for name, written in connection.execute(sa.text(_SUBSCRIPTIONS), values):
+            words = (
+                f"the subscription {name} writes another cluster's rows into {written}, at which workers begin a new timeline: "
+                f'ALTER SUBSCRIPTION {name} DISABLE ends that'
+            )
+            yield DoctorFinding('bad', 'replication', words)
 
 
 def _blockers(connection: sa.Connection, values: dict[str, Any], quiet_sec: float) -> list[tuple[Any, ...]]:

@@ -22,6 +22,7 @@ from jobsync.backend import INITIAL
 from jobsync.cli import blockers
 from jobsync.cli.blockers import examine_blockers
 from jobsync.cli.commands import cli
+from jobsync.cli.doctor import examine
 from jobsync.cli.folders import DoctorFinding
 from jobsync.errors import BackendUnavailable
 from jobsync.testing import Namespace
@@ -113,6 +114,25 @@ def test_doctor_names_what_keeps_nodes_waiting(preparing: Preparing) -> None:
                 operator.execute("ROLLBACK PREPARED 'forgotten'" if ending else 'ROLLBACK')
                 heartbeat.result()
             assert list(examine_blockers(cluster)) == []
+
+
+def test_doctor_names_first_what_keeps_silent_nodes_waiting(harness: PostgresqlHarness) -> None:
+    """Before it tries a write of its own, which the same keeps waiting for a minute."""
+    with (
+        Cluster(harness.connect(bulk_timeout_sec=1.0)) as cluster,
+        ThreadPoolExecutor(1) as pool,
+        psycopg.connect(harness.server.url(socket_only=True)) as operator,
+    ):
+        namespace = Namespace(harness.connect(op_timeout_sec=600.0))
+        ref = namespace.join('a', timeout_sec=0.001)
+        operator.execute(f'SELECT 1 FROM {harness.schema}.sync_node, {harness.schema}.sync_state FOR UPDATE')
+        heartbeat = pool.submit(namespace.beat, ref)
+        blocked = f'SELECT count(*) FROM pg_stat_activity WHERE {operator.info.backend_pid} = ANY (pg_blocking_pids(pid))'
+        wait_until(lambda: harness.server.psql(blocked) == ['1'], 'the heartbeat waits')
+        subjects = [found.subject for found in itertools.takewhile(lambda found: found.subject != 'rights', examine(cluster))]
+        assert subjects[-1] == 'waiting'
+        operator.rollback()
+        heartbeat.result()
 
 
 def test_doctor_names_a_session_that_no_call_waits_for_just_now(harness: PostgresqlHarness) -> None:

@@ -26,7 +26,7 @@ from jobsync.cluster import Cluster
 from jobsync.errors import ConfigError, JobsyncError, SchemaMismatch
 from jobsync.rows import ClusterNode, ClusterStatus
 
-__all__ = ['doctor']
+__all__ = ['doctor', 'examine']
 
 _READINGS = 5
 _SLOW_SHARE = 0.25
@@ -59,7 +59,7 @@ def doctor(cluster: Cluster, as_json: bool) -> None:
     The exit status is 0 if all is well, and 3 if something needs attention.
     """
     findings, place = list[DoctorFinding](), console()
-    for finding in _examine(cluster):
+    for finding in examine(cluster):
         findings.append(finding)
         if not as_json:  # at once: a store that keeps a call waiting does so for a minute
             verdict = (f'{finding.verdict:5}', _STYLES[finding.verdict])
@@ -71,7 +71,8 @@ def doctor(cluster: Cluster, as_json: bool) -> None:
     sys.exit(0 if all(finding.verdict == 'ok' for finding in findings) else ATTENTION)
 
 
-def _examine(cluster: Cluster) -> Iterator[DoctorFinding]:
+def examine(cluster: Cluster) -> Iterator[DoctorFinding]:
+    """Yield each finding about a store and the cluster in it, as soon as it is known."""
     info = cluster.info
     durable = 'keeps what it has confirmed' if info.durable else 'may lose confirmed records in a crash'
     push = 'announces changes' if info.push else 'is polled, which makes a hand-over slower'
@@ -93,9 +94,13 @@ def _examine(cluster: Cluster) -> Iterator[DoctorFinding]:
         yield DoctorFinding('warn', 'latency', f'{words}: more than a quarter of the shortest timeout, {min(leases):g} s')
     else:
         yield DoctorFinding('ok', 'latency', words)
+    # First where nodes are silent: what keeps them waiting keeps the write of this command waiting too, for a minute.
+    blockers = list(examine_blockers(cluster, is_silent=True)) if status['silent'] else []
+    yield from blockers
     rights = _rights(cluster)
     yield rights
-    yield from examine_blockers(cluster, is_refused=rights.verdict == 'bad', is_silent=bool(status['silent']))
+    if not blockers:
+        yield from examine_blockers(cluster, is_refused=rights.verdict == 'bad')
     yield from _tried('clocks', _clock(cluster))
     if times := status['timeline']:
         words = f'the store has gone back in time, or total_tokens or hash_function was changed ({counted(times, "time")})'

@@ -222,6 +222,24 @@ class TestRights:
             backend.open(SETTINGS, create=False)
         harness.execute(f'DROP OWNED BY {role}', f'DROP ROLE {role}')
 
+    def test_without_the_right_to_call_a_function_of_the_server(self, harness: PostgresqlHarness, server: PostgresServer) -> None:
+        """An audit may have taken what every role has by default: the error names the function, and how to give it back."""
+        Namespace(harness.connect())
+        role = f'none_{harness.schema}'
+        harness.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x'", f'GRANT USAGE ON SCHEMA {harness.schema} TO {role}')
+        url = f'postgresql://{role}:x@127.0.0.1:{server.port}/postgres?options=-csearch_path%3D{harness.schema}'
+        for function in ('pg_control_system', 'pg_postmaster_start_time', 'pg_stat_get_bgwriter_stat_reset_time'):
+            harness.execute(f'REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC')
+            try:
+                with (
+                    closing(connect(url, BackendOptions())) as backend,
+                    pytest.raises(ConfigError, match=rf'{function}.*GRANT EXECUTE ON FUNCTION'),
+                ):
+                    backend.open(SETTINGS, create=False)
+            finally:
+                harness.execute(f'GRANT EXECUTE ON FUNCTION {function} TO PUBLIC')
+        harness.execute(f'DROP OWNED BY {role}', f'DROP ROLE {role}')
+
     def test_a_schema_from_the_future(self, harness: PostgresqlHarness, namespace: Namespace) -> None:
         """Refused with both versions."""
         harness.execute('UPDATE sync_state SET schema_version = 7')

@@ -35,7 +35,10 @@ TOO_LONG_HINT = (
     'the database or the server has one'
 )
 RIGHTS = '42501'
-OTHER_RIGHTS = 'tables are made and changed by their owner; row-level security on them needs BYPASSRLS; a schema needs USAGE'
+OTHER_RIGHTS = (
+    'tables are made and changed by their owner; row-level security on them needs BYPASSRLS; a schema needs USAGE; a function of '
+    'the server needs what every role has by default: GRANT EXECUTE ON FUNCTION … TO PUBLIC'
+)
 """What a user may lack that has every right on the tables it finds."""
 LOGIN = {'28000', '28P01', '3D000'}
 LOGIN_REFUSED = (

@@ -135,6 +135,19 @@ def test_doctor_names_first_what_keeps_silent_nodes_waiting(harness: PostgresqlH
         heartbeat.result()
 
 
+def test_doctor_names_what_keeps_it_from_reading(harness: PostgresqlHarness) -> None:
+    """As an ALTER TABLE in a transaction that is left open."""
+    Namespace(harness.connect())
+    with (
+        Cluster(harness.connect(op_timeout_sec=1.0, bulk_timeout_sec=1.0)) as cluster,
+        psycopg.connect(harness.server.url(socket_only=True)) as operator,
+    ):
+        operator.execute(f'LOCK TABLE {harness.schema}.sync_state IN ACCESS EXCLUSIVE MODE')
+        found = {each.subject: each.words for each in examine(cluster)}
+        assert 'reach' in found
+        assert f'process {operator.info.backend_pid} of the server' in found['waiting']
+
+
 def test_doctor_names_a_session_that_no_call_waits_for_just_now(harness: PostgresqlHarness) -> None:
     """A session that holds the state is in the way of every change, while heartbeats go on without it."""
     with Cluster(harness.connect()) as cluster, psycopg.connect(harness.server.url(socket_only=True)) as operator:

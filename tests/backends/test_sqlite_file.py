@@ -42,6 +42,8 @@ from jobsync.backends.sql.sqlite.plugin import connect
 from jobsync.backends.sql.sqlite.store import SqliteStore
 from jobsync.backends.sql.sqlite.users import UsersConnection
 from jobsync.backends.sql.store import Mode
+from jobsync.cli.blockers import examine_blockers
+from jobsync.cli.doctor import examine
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
 from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
@@ -803,6 +805,25 @@ class TestOtherProcesses:
             assert namespace.node('a').heartbeat == 0
             other.execute('ROLLBACK')
         assert namespace.beat(ref).heartbeat == 1
+
+    @pytest.mark.skipif(not Path('/proc/locks').exists(), reason='the system does not show which process has a lock')
+    @pytest.mark.parametrize('statement', ['BEGIN IMMEDIATE', 'PRAGMA locking_mode=exclusive; BEGIN EXCLUSIVE'])
+    def test_doctor_names_the_process_of_a_lock_left_open(self, harness: SqliteHarness, statement: str) -> None:
+        """A session that is in the way of every write, and stays so. One that writes for a moment is not named."""
+        Namespace(harness.connect()).join('a')
+        harness.close()
+        with Cluster(harness.connect(op_timeout_sec=0.3, bulk_timeout_sec=0.3)) as cluster:
+            assert list(examine_blockers(cluster, is_silent=True)) == []
+        open_one = 'other = sqlite3.connect(sys.argv[1], isolation_level=None)'
+        code = f'import sqlite3, sys; {open_one}; other.executescript(sys.argv[2]); print(flush=True); input()'
+        command = [sys.executable, '-c', code, str(harness.path), statement]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            with Cluster(harness.connect(op_timeout_sec=0.3, bulk_timeout_sec=0.3)) as cluster:
+                (found,) = [found.words for found in examine(cluster) if found.subject == 'waiting']
+            other.communicate(b'')
+        assert found.startswith(f'process {other.pid} (')
 
     def test_writers_take_turns(self, harness: SqliteHarness) -> None:
         """Of several processes that write without a pause, none is left behind."""

@@ -1,10 +1,12 @@
-"""What ``jobsync doctor`` finds of sessions of PostgreSQL that keep the calls of nodes waiting."""
+"""What ``jobsync doctor`` finds of sessions of PostgreSQL, and of processes at a file of SQLite, that keep nodes waiting."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -41,6 +43,9 @@ SELECT quote_ident(subname), string_agg(srrelid::regclass::text, ', ' ORDER BY s
 FROM pg_catalog.pg_subscription_rel JOIN pg_catalog.pg_subscription ON pg_subscription.oid = srsubid
 WHERE subenabled AND srrelid IN (SELECT to_regclass(name)::oid FROM unnest(CAST(:tables AS text[])) AS name) GROUP BY 1 ORDER BY 1
 """
+_FILE_LOCKS = Path('/proc/locks')
+_WRITER, _EXCLUSIVE = 120, 0x40000000
+"""The byte of ``-shm`` that SQLite locks for a writer, and that from which it locks the database to have it alone."""
 _PREPARED = 'SELECT gid FROM pg_catalog.pg_prepared_xacts WHERE database = current_database() ORDER BY prepared LIMIT 3'
 
 
@@ -56,6 +61,8 @@ def examine_blockers(cluster: Cluster, *, is_refused: bool = False, is_silent: b
     """
     backend: Any = cluster._backend
     tables = getattr(backend, 'tables', None)  # one that wraps another has none
+    if backend.info.name == 'sqlite' and tables is not None:
+        yield from _writers(backend.store.file.path, is_refused or is_silent)
     if backend.info.name != 'postgresql' or tables is None:
         return
     values = {'tables': [*tables.values()], 'refused': is_refused}
@@ -99,3 +106,40 @@ def _blockers(connection: sa.Connection, values: dict[str, Any], quiet_sec: floa
         if now >= begun + (_WATCH_SEC if first else quiet_sec):
             return []
         time.sleep(_LOOK_SEC)
+
+
+def _writers(path: Path, is_trouble: bool) -> Iterator[DoctorFinding]:
+    """Yield a finding for each process that keeps others from writing into a file of SQLite for long."""
+    writing = _locking(path) if is_trouble else set()
+    until = time.monotonic() + _LONG_SEC
+    while writing and time.monotonic() < until:
+        time.sleep(_LOOK_SEC)
+        writing &= _locking(path)
+    for process in sorted(writing):
+        with contextlib.suppress(OSError):
+            lines = Path(f'/proc/{process}/status').read_text(errors='replace').splitlines()
+            said = dict(line.partition(':\t')[::2] for line in lines)
+            words = (
+                f'process {process} ({said.get("Name")}, {said.get("State")}) has a transaction open that writes into {path}, or '
+                f'has the file to itself, so no node can write: end that, or the process; kill -CONT {process} if it is stopped'
+            )
+            yield DoctorFinding('bad', 'waiting', words)
+
+
+def _locking(path: Path) -> set[int]:
+    """Return the processes that have a writer's lock on a file of SQLite; none where the system shows none (not Linux)."""
+    first_bytes = dict[str, int]()
+    found = set[int]()
+    for file, byte in ((path, _EXCLUSIVE), (Path(f'{path}-shm'), _WRITER)):
+        with contextlib.suppress(OSError):
+            known = file.stat()  # opened and closed, it would lose this process the locks that SQLite has here
+            first_bytes[f'{os.major(known.st_dev):02x}:{os.minor(known.st_dev):02x}:{known.st_ino}'] = byte
+    with contextlib.suppress(OSError):
+        for line in _FILE_LOCKS.read_text().splitlines():
+            parts = line.split()  # number, kind, advisory or not, mode, process, file, first byte, last byte; or one that waits
+            if parts[1] == '->' or parts[3] != 'WRITE' or parts[5] not in first_bytes:
+                continue
+            byte, last = first_bytes[parts[5]], parts[7]
+            if int(parts[4]) > 0 and (last == 'EOF' or int(last) >= byte) and (byte != _WRITER or int(parts[6]) <= byte):
+                found.add(int(parts[4]))
+    return found

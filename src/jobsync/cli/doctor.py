@@ -85,6 +85,7 @@ def examine(cluster: Cluster) -> Iterator[DoctorFinding]:
     except JobsyncError as error:
         hint = absence(cluster) if isinstance(error, SchemaMismatch) else ''
         yield DoctorFinding('bad', 'reach', f'{with_kind(error)}{hint and "; "}{hint}')
+        yield from examine_blockers(cluster, is_refused=True)
         yield from examine_folders(cluster, ())
         return
     typical, worst = took[_READINGS // 2], took[-1]

@@ -187,7 +187,7 @@ class HostFolder:
         file = os.open(incarnation, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
             found = os.fstat(file)
-            text = os.pread(file, _LONGEST, 0) if stat.S_ISREG(found.st_mode) else b''
+            text = os.pread(file, _LONGEST, 0)
             said = _parsed(text)
             expected = self._self_description(incarnation, found)
             if not isinstance(said, dict) or any(said.get(key) != value for key, value in expected.items()):
@@ -234,9 +234,8 @@ class HeldLock:
         if self._pid != os.getpid():
             return
         self._pid = 0
-        if self.is_in_place:
-            with contextlib.suppress(OSError):
-                self.path.unlink()
+        with contextlib.suppress(OSError):
+            self.path.unlink()
         _libc().munmap(self._address, _PAGE)
 
 

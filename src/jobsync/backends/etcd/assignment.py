@@ -7,19 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 
 import attrs
 
-from jobsync.backend import (
-    INITIAL,
-    Changes,
-    Guard,
-    HistoryKind,
-    NodeRef,
-    Pin,
-    Plan,
-    Revision,
-    Timeline,
-    check_guard,
-    check_nodes,
-)
+from jobsync.backend import INITIAL, Changes, Guard, HistoryKind, NodeRef, Pin, Plan, Revision, Timeline, check_guard, check_nodes
 from jobsync.backends._common.audience import Audience
 from jobsync.backends._common.tokens import latest, only
 from jobsync.backends.etcd import requests

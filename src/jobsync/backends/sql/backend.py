@@ -8,27 +8,8 @@ import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Concatenate, ParamSpec, TypeVar
 
-from jobsync.backend import (
-    BackendOptions,
-    Changes,
-    HistoryKind,
-    Opened,
-    Purged,
-    Revision,
-    Settings,
-    Timeline,
-)
-from jobsync.backends.sql import (
-    attempts,
-    commits,
-    heartbeats,
-    locks,
-    migrations,
-    namespaces,
-    nodes,
-    read_assignment,
-    state,
-)
+from jobsync.backend import BackendOptions, Changes, HistoryKind, Opened, Purged, Revision, Settings, Timeline
+from jobsync.backends.sql import attempts, commits, heartbeats, locks, migrations, namespaces, nodes, read_assignment, state
 from jobsync.backends.sql import history as histories
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import Mode, SqlStore, SqlTransaction

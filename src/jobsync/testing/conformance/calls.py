@@ -5,18 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 
-from jobsync.backend import (
-    INITIAL,
-    Backend,
-    Guard,
-    HistoryKind,
-    LockEdit,
-    LockRequest,
-    NodeRef,
-    Plan,
-    Registration,
-    Timeline,
-)
+from jobsync.backend import INITIAL, Backend, Guard, HistoryKind, LockEdit, LockRequest, NodeRef, Plan, Registration, Timeline
 
 __all__ = ['CALLS', 'DAY', 'LOCK']
 

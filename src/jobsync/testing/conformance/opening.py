@@ -11,17 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from jobsync.backend import (
-    INITIAL,
-    Backend,
-    Leadership,
-    NodeRef,
-    Opened,
-    Reach,
-    Settings,
-    Space,
-    TokenGroup,
-)
+from jobsync.backend import INITIAL, Backend, Leadership, NodeRef, Opened, Reach, Settings, Space, TokenGroup
 from jobsync.errors import BackendUnavailable, Evicted, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.calls import CALLS
 from jobsync.testing.conformance.harness import CALLED_FOR, Harness, check_not_called_for

@@ -13,17 +13,7 @@ from random import Random
 
 import pytest
 
-from jobsync.backend import (
-    INITIAL,
-    Backend,
-    LockEdit,
-    LockFilter,
-    LockRequest,
-    Member,
-    NodeRef,
-    Timeline,
-    TokenGroup,
-)
+from jobsync.backend import INITIAL, Backend, LockEdit, LockFilter, LockRequest, Member, NodeRef, Timeline, TokenGroup
 from jobsync.errors import BackendUnavailable, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.calls import CALLS
 from jobsync.testing.conformance.harness import Ability, Harness, needs

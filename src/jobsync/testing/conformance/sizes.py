@@ -6,18 +6,7 @@ import datetime as dt
 import threading
 from collections.abc import Callable
 
-from jobsync.backend import (
-    Assignment,
-    Eviction,
-    LockEdit,
-    LockFilter,
-    LockRequest,
-    Member,
-    Pin,
-    Revision,
-    Settings,
-    TokenGroup,
-)
+from jobsync.backend import Assignment, Eviction, LockEdit, LockFilter, LockRequest, Member, Pin, Revision, Settings, TokenGroup
 from jobsync.testing.conformance.handles import patient
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import Namespace

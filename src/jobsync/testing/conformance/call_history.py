@@ -249,10 +249,7 @@ class CallHistoryTests:
                 assert recorder.returned.acquire(timeout=DEADLINE_SEC)
             harness.restart()
 
-        jobs: list[Callable[[], None]] = [
-            kill,
-            *(partial(recorder.run, backend, Random(number)) for number, backend in enumerate(backends)),
-        ]
-        found = race(jobs, 4 * DEADLINE_SEC)
+        jobs = [partial(recorder.run, backend, Random(number)) for number, backend in enumerate(backends)]
+        found = race([kill, *jobs], 4 * DEADLINE_SEC)
         assert found == [None] * (THREADS + 1), found
         recorder.check()

@@ -6,10 +6,10 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 
 from jobsync.backend import INITIAL, Backend, Guard, HistoryKind, LockEdit, LockRequest, NodeRef, Plan, Registration, Timeline
+from jobsync.testing.conformance.namespace import DAY
 
-__all__ = ['CALLS', 'DAY', 'LOCK']
+__all__ = ['CALLS']
 
-DAY = dt.date(2026, 3, 2)
 NOW = dt.datetime(2026, 3, 2, tzinfo=dt.UTC)
 LOCK = LockEdit(put=(LockRequest('x', ('a',), 'me'),))
 

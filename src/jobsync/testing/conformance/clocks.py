@@ -114,7 +114,6 @@ class ClockTests:
             beating(harness, [*refs, COMMON]),
             processes(harness, partial(write_with_a_wrong_clock, by), 1) as ((_, pipe),),
         ):
-            pipe.send('go')
             for _ in range(3):
                 assert receive(pipe) == 'beaten'
                 for ref in refs:

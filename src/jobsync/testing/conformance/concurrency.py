@@ -68,8 +68,7 @@ class ConcurrencyTests(HandleFixtures):
     def test_many_calls_at_once(self, namespace: Namespace, harness: Harness) -> None:
         """Any number of threads may call one handle at once: those of a program claim tasks while its node sends heartbeats."""
         ref, backend = namespace.join('a'), Namespace(patient(harness)).backend
-        calls: list[Callable[[], object]] = [partial(backend.heartbeat, ref, INITIAL, frozenset()), backend.snapshot]
-        found = race(calls * (CALLERS // 2))
+        found = race([partial(backend.heartbeat, ref, INITIAL, frozenset()), backend.snapshot] * (CALLERS // 2))
         assert [each for each in found if isinstance(each, Exception)] == [], f'{CALLERS} calls of one handle at once'
         assert namespace.node('a').heartbeat == CALLERS // 2
 
@@ -158,8 +157,7 @@ class ConcurrencyTests(HandleFixtures):
             ref = namespace.join(f'n{number}')
             guard, plan = namespace.guard(), namespace.plan(evictions=(Eviction(ref, 0),))
             beats = [partial(b.heartbeat, ref, INITIAL, frozenset()) for b in backends[1:3]]
-            jobs: list[Callable[[], object]] = [partial(backends[0].commit, leader, plan, guard), *beats]
-            commit, *pulses = race(jobs)
+            commit, *pulses = race([partial(backends[0].commit, leader, plan, guard), *beats])
             if isinstance(commit, Revision):
                 assert {type(pulse) for pulse in pulses} == {Evicted}
                 assert ref.name not in namespace.nodes()
@@ -173,9 +171,9 @@ class ConcurrencyTests(HandleFixtures):
         for number in range(rounds):
             ref = namespace.join(f'n{number}')
             successor = Registration(namespace.ref(ref.name), 15.0)
-            jobs: list[Callable[[], object]] = [partial(b.heartbeat, ref, INITIAL, frozenset()) for b in backends[1:3]]
-            jobs.append(partial(backends[0].register, successor, namespace.timeline, 0, (ref.incarnation, 0)))
-            *pulses, taken = race(jobs)
+            beats = [partial(b.heartbeat, ref, INITIAL, frozenset()) for b in backends[1:3]]
+            takeover = partial(backends[0].register, successor, namespace.timeline, 0, (ref.incarnation, 0))
+            *pulses, taken = race([*beats, takeover])
             if taken is None:
                 assert {type(pulse) for pulse in pulses} == {Evicted}
                 assert namespace.node(ref.name).beat == (successor.ref.incarnation, 0)
@@ -204,11 +202,7 @@ class ConcurrencyTests(HandleFixtures):
             # t=0  a plan gives the tokens of b away, which has no record; the store finds that it still has none
             # t=1  b registers, and reads that the tokens are its own
             # t=2  the store writes the plan, on the condition that epoch and version have not changed: two nodes own b's tokens
-            calls: list[Callable[[], object]] = [
-                partial(backends[0].commit, leader, plan, namespace.guard()),
-                partial(late, delay, change),
-            ]
-            version, changed = race(calls)
+            version, changed = race([partial(backends[0].commit, leader, plan, namespace.guard()), partial(late, delay, change)])
             assert not isinstance(changed, Exception), changed
             now = namespace.snapshot()
             assert how == 'leader' or ref in {node.ref for node in now.nodes}
@@ -269,8 +263,7 @@ class ConcurrencyTests(HandleFixtures):
                 assert namespace.attempt(ref, item, f'{item} again') == {}
             ends = [partial(b.forget_attempts, [item], DAY, ref) for b, ref in zip(backends[::2], refs[::2], strict=True)]
             begins = [partial(b.append_claims, ref, [item], DAY, 0) for b, ref in zip(backends[1::2], refs[1::2], strict=True)]
-            calls: list[Callable[[], object]] = [*ends, *begins]
-            found = race(calls)
+            found = race([*ends, *begins])
             assert not [error for error in found if isinstance(error, Exception)], found
         for ref in refs:
             namespace.evict(leader, ref)
@@ -305,12 +298,11 @@ class ConcurrencyTests(HandleFixtures):
 
     def test_no_claim_comes_after_the_end_of_its_run(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """Claims that race the end of their run are recorded before it or refused: who reads after it has read them all."""
-        day = dt.date(2026, 1, 1)
 
         def claim(backend: Backend, ref: NodeRef, thread: int, ended: threading.Event) -> None:
             for number in itertools.count():
                 is_late = ended.is_set()
-                backend.append_claims(ref, [f'{ref.name} {thread} {number}'], day)
+                backend.append_claims(ref, [f'{ref.name} {thread} {number}'], DAY)
                 if is_late:
                     return  # it should have been refused
 
@@ -323,9 +315,8 @@ class ConcurrencyTests(HandleFixtures):
 
         for number in range(rounds):
             ref, ended = namespace.join(f'n{number}'), threading.Event()
-            jobs: list[Callable[[], object]] = [partial(end, backends[0], ref, ended)]
-            jobs += [partial(claim, backend, ref, thread, ended) for thread, backend in enumerate(backends[1:])]
-            seen, *refused = race(jobs)
+            claims = [partial(claim, backend, ref, thread, ended) for thread, backend in enumerate(backends[1:])]
+            seen, *refused = race([partial(end, backends[0], ref, ended), *claims])
             assert {type(error) for error in refused} == {Evicted}, refused
             assert {claim.item for claim in namespace.claims()} == seen
 
@@ -343,7 +334,7 @@ class ConcurrencyTests(HandleFixtures):
                 backend.set_weight(new, 2.0)
                 backend.deregister(new)
                 assert backend.remove_node(removed)
-                backend.append_claims(refs[number], [task], dt.date(2026, 1, 1))
+                backend.append_claims(refs[number], [task], DAY)
 
         before = namespace.revision.number
         assert race([partial(changes, b, n) for n, b in enumerate(backends)], 4 * DEADLINE_SEC) == [None] * THREADS
@@ -357,17 +348,16 @@ class ConcurrencyTests(HandleFixtures):
 
     def test_a_claim_after_an_audit_sees_it(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """While handles complete items, a claim that begins after an audit was recorded returns the item, on every handle."""
-        day = dt.date(2026, 1, 1)
         refs = [namespace.join(f'w{number}') for number in range(THREADS)]
 
         def work(number: int) -> None:
             own, other = backends[number], backends[(number + 1) % THREADS]
             for step in range(rounds):
                 name = f'{number}/{step}'
-                assert own.append_claims(refs[number], [name], day).completed == frozenset()
-                own.append_audits(refs[number].name, [name], day)
-                assert own.append_claims(refs[number], [name, 'open'], day).completed == {name}
-                assert other.append_claims(refs[(number + 1) % THREADS], [name], day).completed == {name}
+                assert own.append_claims(refs[number], [name], DAY).completed == frozenset()
+                own.append_audits(refs[number].name, [name], DAY)
+                assert own.append_claims(refs[number], [name, 'open'], DAY).completed == {name}
+                assert other.append_claims(refs[(number + 1) % THREADS], [name], DAY).completed == {name}
 
         assert race([partial(work, number) for number in range(THREADS)], 4 * DEADLINE_SEC) == [None] * THREADS
         completed_at = {audit.item: audit.created_on for audit in namespace.audits()}
@@ -380,7 +370,7 @@ class ConcurrencyTests(HandleFixtures):
 
         A call that is repeated because its answer was lost may meet the first one, which is still under way.
         """
-        ref, day = namespace.join('a'), dt.date(2026, 1, 1)
+        ref = namespace.join('a')
         for number in range(rounds // 2):
             items = [f'{number} {item}' for item in range(MANY_ITEMS)]
 
@@ -390,8 +380,8 @@ class ConcurrencyTests(HandleFixtures):
             pairs = list(zip(backends, orders, strict=True))
             edits = [LockEdit(put=tuple(LockRequest(name, ('a',), 'me') for name in names)) for names in orders]
             calls: dict[str, list[Callable[[], object]]] = {
-                'claims': [partial(backend.append_claims, ref, names, day, 0) for backend, names in pairs],
-                'audits': [partial(backend.append_audits, 'a', names, day) for backend, names in pairs],
+                'claims': [partial(backend.append_claims, ref, names, DAY, 0) for backend, names in pairs],
+                'audits': [partial(backend.append_audits, 'a', names, DAY) for backend, names in pairs],
                 'locks': [partial(backend.edit_locks, edit) for backend, edit in zip(backends, edits, strict=True)],
             }
             for kind, of_all in calls.items():
@@ -402,12 +392,12 @@ class ConcurrencyTests(HandleFixtures):
 
     def test_purges_at_once(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """A leader's purge and those of people, portion by portion, delete what may go, and nothing that is appended."""
-        ref, day = namespace.join('a'), dt.date(2026, 1, 1)
+        ref = namespace.join('a')
         done = [f'done {number}' for number in range(THREADS * rounds)]
         for each in done:
-            namespace.claim(ref, each, date=day)
-            namespace.audit('a', each, date=day)
-        namespace.claim(ref, 'open', date=day)
+            namespace.claim(ref, each)
+            namespace.audit('a', each)
+        namespace.claim(ref, 'open')
         later = namespace.snapshot().now + dt.timedelta(hours=1)
         opened = {'open'}
 
@@ -415,12 +405,11 @@ class ConcurrencyTests(HandleFixtures):
             for number in range(len(done)):
                 item = f'open {kind.value} {number}'
                 opened.add(item)
-                backends[0].append_claims(ref, [item], day)
+                backends[0].append_claims(ref, [item], DAY)
 
         for kind in (HistoryKind.CLAIM, HistoryKind.AUDIT):
-            jobs: list[Callable[[], object]] = [partial(append, kind)]
-            jobs += [partial(purged, backend, kind, later, 2) for backend in backends]
-            found = race(jobs, 4 * DEADLINE_SEC)
+            purges = [partial(purged, backend, kind, later, 2) for backend in backends]
+            found = race([partial(append, kind), *purges], 4 * DEADLINE_SEC)
             assert [error for error in found if isinstance(error, Exception)] == []
             assert len(namespace.audits()) == (len(done) if kind is HistoryKind.CLAIM else 0)
         assert {claim.item for claim in namespace.claims()} == opened

@@ -76,14 +76,14 @@ class ConcurrentReadingTests(HandleFixtures):
 
     def test_a_call_with_many_records_is_read_whole(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """While sets of locks replace each other, and items are claimed and completed many at a time, readers see each whole."""
-        ref, day = namespace.join('a'), dt.date(2026, 1, 1)
+        ref = namespace.join('a')
 
         def write_one(writer: Namespace, step: int) -> None:
             names = [f'{step} {number}' for number in range(MANY)]
             puts = tuple(LockRequest(name, ('a',), 'me') for name in names)
             writer.backend.edit_locks(LockEdit(remove=LockFilter(), put=puts))
-            writer.backend.append_claims(ref, names, day)
-            writer.backend.append_audits(ref.name, names, day)
+            writer.backend.append_claims(ref, names, DAY)
+            writer.backend.append_audits(ref.name, names, DAY)
 
         def write(writer: Namespace) -> None:
             for step in range(1, rounds):
@@ -160,17 +160,17 @@ class ConcurrentReadingTests(HandleFixtures):
 
         Otherwise completed work is incomplete to a reader that has read what is completed a moment before the claims.
         """
-        ref, day = namespace.join('a'), dt.date(2026, 1, 1)
+        ref = namespace.join('a')
 
         def write(writer: Namespace) -> None:
             for step in range(2 * rounds):
                 items = [f'{step} {number}' for number in range(20)]
-                writer.claim(ref, *items, date=day)
-                writer.audit('a', *items, date=day)
+                writer.claim(ref, *items)
+                writer.audit('a', *items)
 
         def read(backend: Backend) -> Iterator[None]:
             while True:
-                sets = [claim.item.split()[0] for claim in backend.incomplete(day, dt.timedelta(0))]
+                sets = [claim.item.split()[0] for claim in backend.incomplete(DAY, dt.timedelta(0))]
                 assert (len(sets), len(set(sets))) in ((0, 0), (20, 1)), sets
                 yield
 
@@ -224,7 +224,6 @@ class ConcurrentReadingTests(HandleFixtures):
     ) -> None:
         """While others write, every handle reads each write as soon as it is acknowledged, and none is lost."""
         refs = [namespace.join(f'n{number}') for number in range(THREADS)]
-        day = dt.date(2026, 1, 1)
 
         def write(number: int) -> None:
             backend, reader, ref = backends[number], Namespace(backends[number - 1]), refs[number]
@@ -234,9 +233,9 @@ class ConcurrentReadingTests(HandleFixtures):
                 assert reader.node(ref.name).weight == step
                 backend.edit_locks(LockEdit(put=(LockRequest(name, ('a',), 'me'),)))
                 assert name in reader.locks()
-                backend.append_claims(ref, [name], day)
+                backend.append_claims(ref, [name], DAY)
                 assert [claim.item for claim in reader.claims(item=name)] == [name]
-                backend.append_audits(ref.name, [name], day)
+                backend.append_audits(ref.name, [name], DAY)
                 assert [audit.item for audit in reader.audits(item=name)] == [name]
                 assert backend.heartbeat(ref, INITIAL, frozenset({step})).heartbeat == step
                 assert reader.node(ref.name).holding == {step}
@@ -269,8 +268,7 @@ def read_while_writing(
             if is_over.is_set():
                 return
 
-    jobs: list[Callable[[], None]] = [write_all, *(partial(read_all, backend) for backend in backends[1:])]
-    found = race(jobs)
+    found = race([write_all, *(partial(read_all, backend) for backend in backends[1:])])
     assert found == [None] * len(backends), found
 
 

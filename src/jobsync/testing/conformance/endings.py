@@ -82,8 +82,7 @@ class EndingTests(HandleFixtures):
             # t=0  ``open`` finds that no node lives
             # t=1  a node registers, and reads the settings in force
             # t=2  ``open`` replaces these: the node is gone, though it was answered that it is there
-            calls: list[Callable[[], object]] = [node, partial(backends[2].open, others, True, dead)]
-            outcome, opened = race(calls)
+            outcome, opened = race([node, partial(backends[2].open, others, True, dead)])
             assert isinstance(opened, Opened), opened
             if isinstance(outcome, Exception):
                 assert type(outcome) is (Evicted if how == 'beats' else TimelineChanged), outcome

@@ -194,13 +194,10 @@ class CommitGuardTests:
     def test_a_gone_leader_cannot_commit(self, namespace: Namespace, how: str) -> None:
         """A leader that left or was replaced is refused with ``Evicted``, although the leadership still names it."""
         self.ready(namespace)
-        node = namespace.node('leader')
-        if how == 'left':
-            namespace.backend.deregister(node.ref)
-        else:
-            namespace.join('leader', replacing=node.beat)
+        ref = namespace.node('leader').ref
+        namespace.end(ref, how)
         with namespace.refused(Evicted):
-            namespace.commit(node.ref, TokenGroup([1], 'b'))
+            namespace.commit(ref, TokenGroup([1], 'b'))
 
     def test_every_eviction_is_compared(self, namespace: Namespace) -> None:
         """A plan is refused if a node that it evicts has another heartbeat or incarnation, or none, wherever in the list."""

@@ -68,12 +68,10 @@ class HeartbeatTests:
         ref = namespace.join('a')
         if how != 'none yet':
             leader = namespace.leader()
-            if how == 'left':
-                namespace.backend.deregister(leader)
-            elif how == 'replaced':
-                namespace.join('leader', replacing=(leader.incarnation, 0))
-            else:
+            if how == 'evicted':
                 namespace.evict(leader, leader)
+            else:
+                namespace.end(leader, how)
         pulse = namespace.beat(ref)
         assert pulse.leadership == namespace.snapshot().leadership
         assert pulse.leadership == (Leadership(0, None) if how == 'none yet' else Leadership(1, leader))

@@ -159,17 +159,21 @@ class Namespace:
             return self.ref(name)
         if attempts:
             self.attempt(ref, *attempts)
-        if how == 'left':
-            self.backend.deregister(ref)
+        self.end(ref, how)
+        return ref
+
+    def end(self, ref: NodeRef, how: str) -> None:
+        """End the registration of a run, for one of the last reasons in ``GONE``, or because it was removed, or died."""
+        if how in ('left', 'died'):
+            self.backend.deregister(ref, how == 'died')
         elif how == 'evicted':
             self.evict(self.leader('evictor'), ref)
         elif how == 'removed':
             self.backend.remove_node(ref)
         elif how == 'replaced':
-            self.join(name, replacing=(ref.incarnation, 0))
+            self.join(ref.name, replacing=self.node(ref.name).beat)
         else:
             self.renew_timeline()
-        return ref
 
     def gone_runs(self) -> Iterator[tuple[str, NodeRef]]:
         """Yield each reason in ``GONE`` with a run that is not registered for it, of a name of its own."""

@@ -253,14 +253,14 @@ class OutageTests:
                 over.set()
             return []
 
-        jobs: list[Callable[[], list[str]]] = [kill, *(partial(write, *each) for each in zip(backends, 'abc', strict=True))]
-        acknowledged: list[str] = []
-        for found in race(jobs, 4 * DEADLINE_SEC):
+        writes = [partial(write, *each) for each in zip(backends, 'abc', strict=True)]
+        acknowledged = set[str]()
+        for found in race([kill, *writes], 4 * DEADLINE_SEC):
             assert isinstance(found, list), found
-            acknowledged += found
+            acknowledged.update(found)
         if not namespace.backend.info.durable:
             pytest.skip('the backend does not declare durable')
-        assert set(acknowledged) <= {audit.item for audit in namespace.audits()} | set(namespace.locks())
+        assert acknowledged <= {audit.item for audit in namespace.audits()} | set(namespace.locks())
 
     @needs(Ability.CRASH)
     def test_wait_outlives_a_crash(self, namespace: Namespace, harness: Harness) -> None:

@@ -63,7 +63,7 @@ def receive(pipe: Connection, seconds: float = DEADLINE_SEC) -> Any:
 
 @contextlib.contextmanager
 def processes(harness: Harness, work: ProcessWork, count: int = PROCESSES) -> Iterator[Sequence[tuple[BaseProcess, Connection]]]:
-    """Yield processes that are ready and wait for the start; kill them at the end.
+    """Yield processes that all start at one moment, once each is ready; kill them at the end.
 
     They are forks of a process that has imported ``Harness.modules`` and done nothing else: to import takes longer than most of
     what they do.
@@ -80,6 +80,8 @@ def processes(harness: Harness, work: ProcessWork, count: int = PROCESSES) -> It
             started.append((process, ours))
         for _, pipe in started:
             assert receive(pipe, START_SEC) == 'ready'
+        for _, pipe in started:
+            pipe.send('go')
         yield started
     finally:
         for process, pipe in started:
@@ -91,8 +93,6 @@ def processes(harness: Harness, work: ProcessWork, count: int = PROCESSES) -> It
 def at_once(harness: Harness, work: ProcessWork) -> list[Any]:
     """Start the work in several processes at one moment; return the result of each."""
     with processes(harness, work) as started:
-        for _, pipe in started:
-            pipe.send('go')
         return [receive(pipe) for _, pipe in started]
 
 
@@ -181,6 +181,11 @@ def forked(limit_sec: int, call: Callable[[], object]) -> int:
     return fork
 
 
+def exit_status(fork: int) -> int:
+    """Wait for a child to end; return its exit status."""
+    return os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])
+
+
 def begin_in_forks(connector: Connector, limit_sec: int, namespace: Namespace, _number: int, _pipe: Connection) -> object:
     """Fork while another thread sends heartbeats; have each child send one through a handle of its own; return how each ended.
 
@@ -191,10 +196,10 @@ def begin_in_forks(connector: Connector, limit_sec: int, namespace: Namespace, _
         for _ in range(FORKS):
             time.sleep(0.001)
             forks.append(forked(limit_sec, lambda: Namespace(connector(NAMESPACE)).beat(COMMON)))
-        ends += [os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]) for fork in forks]
+        ends += [exit_status(fork) for fork in forks]
     for task in 'xy':
         fork = forked(limit_sec, lambda task=task: Namespace(connector(NAMESPACE)).lock(task))  # type: ignore[misc]
-        ends.append(os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]))
+        ends.append(exit_status(fork))
         stamps.append(namespace.revision.stamp)
     return ends, stamps
 
@@ -204,7 +209,7 @@ def close_in_forks(limit_sec: int, namespace: Namespace, _number: int, _pipe: Co
     beats = [namespace.beat(COMMON).heartbeat]
     for _ in range(FORKS):
         fork = forked(limit_sec, namespace.backend.close)
-        beats += [os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]), namespace.beat(COMMON).heartbeat]
+        beats += [exit_status(fork), namespace.beat(COMMON).heartbeat]
     return beats
 
 
@@ -317,7 +322,6 @@ class ProcessTests:
         """After a process is killed, its acknowledged commits are present, and the commit under way is whole or absent."""
         namespace = common(harness)
         with processes(harness, commit_forever, count=1) as ((process, pipe),):
-            pipe.send('go')
             for _ in range(ROUNDS):
                 acknowledged: tuple[int, Revision] = receive(pipe)
             process.kill()
@@ -351,7 +355,6 @@ class ProcessTests:
         eventually(partial(hurried.open, SETTINGS, True))
         with processes(harness, partial(write_in_steps, what, stand_still), count=1) as ((process, pipe),):
             pid = process.pid or 0
-            pipe.send('go')
 
             def order(at: int) -> int:
                 number = next(numbers)
@@ -386,7 +389,6 @@ class ProcessTests:
         for _ in range(KILLS // PROCESSES):
             with processes(harness, partial(write_in_steps, 'commit', end)) as started:
                 for _, pipe in started:
-                    pipe.send('go')
                     for _ in range(2):  # what is made at the first time only may be most of the calls
                         number = next(numbers)
                         pipe.send((number, 0))
@@ -409,7 +411,6 @@ class ProcessTests:
         for wave in range(WAVES):
             with processes(harness, write_until_killed, PROCESSES if wave else 1) as started:
                 for _, pipe in started:
-                    pipe.send('go')
                     pipe.send((wave, random.randint(1, 3 * calls) if wave else 0))
                 for process, pipe in started:
                     if wave:
@@ -424,7 +425,6 @@ class ProcessTests:
         """What a process forks while it calls the store keeps no lock of the call, though it has the same descriptors open."""
         namespace = common(harness)
         with processes(harness, fork_amid_calls, count=1) as ((_, pipe),):
-            pipe.send('go')
             assert receive(pipe) == 'forked'
             try:
                 namespace.beat(COMMON)
@@ -435,7 +435,6 @@ class ProcessTests:
         """A child that is forked while another thread is in a call becomes a node of its own, through a handle that it opens."""
         common(harness)
         with processes(harness, partial(begin_in_forks, harness.connector(), int(2 * DEADLINE_SEC)), count=1) as ((_, pipe),):
-            pipe.send('go')
             ends, stamps = receive(pipe, START_SEC)
             assert ends == [0] * (FORKS + 2), (
                 'a child that was forked during a call of another thread can make no call: what it needs is held, for ever, by a '
@@ -449,7 +448,6 @@ class ProcessTests:
         """A child that closes its copy of a handle, as whatever leaves a program does, takes no connection from its parent."""
         common(harness)
         with processes(harness, partial(close_in_forks, int(DEADLINE_SEC / 2)), count=1) as ((_, pipe),):
-            pipe.send('go')
             beats = receive(pipe, START_SEC)
             assert beats == [1, *(each for count in range(2, FORKS + 2) for each in (0, count))], (
                 f'exit statuses of children and heartbeats of their parent in turn: {beats}. A child has the connections of its '
@@ -459,7 +457,6 @@ class ProcessTests:
     def test_a_process_that_closes_nothing_ends(self, harness: Harness) -> None:
         """A program ends though it has forgotten ``close``: each thread of an open handle is a daemon."""
         with processes(harness, leave_open, count=1) as ((process, pipe),):
-            pipe.send('go')
             receive(pipe)
             process.join(DEADLINE_SEC)
             assert process.exitcode == 0, (
@@ -470,6 +467,5 @@ class ProcessTests:
         """A change by another process ends a ``wait``."""
         backend = Namespace(harness.connect(NAMESPACE)).backend
         with processes(harness, first_start, count=1) as ((_, pipe),):
-            pipe.send('go')
             assert backend.wait(0, DEADLINE_SEC) > 0
             receive(pipe)

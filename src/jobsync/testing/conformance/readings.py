@@ -22,7 +22,7 @@ from jobsync.backend import (
     TokenGroup,
 )
 from jobsync.testing.conformance.harness import Ability, Harness, needs
-from jobsync.testing.conformance.namespace import TOKENS, Namespace, content
+from jobsync.testing.conformance.namespace import DAY, TOKENS, Namespace, content
 
 __all__ = ['PositionTests', 'ReadingTests', 'SnapshotTests']
 
@@ -216,7 +216,7 @@ class PositionTests:
             positions.append(reader.backend.snapshot().position)
             writer.lock(f'task {step}')
             positions.append(writer.beat(leader).position)
-            writer.backend.append_audits('a', [f'item {step}'], dt.date(2026, 3, 2))
+            writer.backend.append_audits('a', [f'item {step}'], DAY)
             positions.append(reader.beat(leader).position)
         namespace.backend.renew_timeline(namespace.timeline, 0)
         positions += [other.backend.snapshot().position, namespace.snapshot().position]

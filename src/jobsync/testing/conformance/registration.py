@@ -127,14 +127,8 @@ class RegisterTests:
         old = namespace.join('ghost', weight=2.0, host='h', pid=7, replaces=frozenset({'older'}), settings='{"old": 1}')
         namespace.beat(old, Revision(3, 4), {7}, candidate=False)
         namespace.backend.set_weight(old, 3.0, stalled=True)
-        if how in ('left', 'died'):
-            namespace.backend.deregister(old, how == 'died')
-        elif how == 'evicted':
-            namespace.evict(namespace.leader(), old)
-        elif how == 'renewed':
-            namespace.renew_timeline()
-        elif how == 'removed':
-            namespace.backend.remove_node(old)
+        if how != 'replaced':
+            namespace.end(old, how)
         beat = {'it': (old.incarnation, 1), 'another run': ('other', 9)}.get(replacing)
         with namespace.raises_revision():
             new = namespace.join('ghost', replacing=beat, replaces=frozenset({'mine'}), host='h2')

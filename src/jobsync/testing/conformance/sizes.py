@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable
 
 from jobsync.backend import Assignment, Eviction, LockEdit, LockFilter, LockRequest, Member, Pin, Revision, Settings, TokenGroup
 from jobsync.testing.conformance.handles import patient
 from jobsync.testing.conformance.harness import Harness
-from jobsync.testing.conformance.namespace import Namespace
+from jobsync.testing.conformance.namespace import DAY, Namespace
 from jobsync.testing.conformance.threads import race
 
 __all__ = ['SizeTests']
@@ -129,8 +128,7 @@ class SizeTests:
 
         # t=0  a commit gives away the tokens of 200 nodes, and removes the first hundred of their records
         # t=1  the leader is killed: the others are still registered, wake, and go on claiming what has new owners
-        calls: list[Callable[[], object]] = [commit, read]
-        version, seen = race(calls)
+        version, seen = race([commit, read])
         assert isinstance(seen, set), seen
         assert seen <= {1 + len(stays) + registered, 1 + len(stays)}, 'some nodes were removed before others'
         assert [node.ref for node in namespace.snapshot().nodes] == [leader, *stays]
@@ -156,18 +154,18 @@ class SizeTests:
 
     def test_many_tasks_of_one_day(self, namespace: Namespace) -> None:
         """One call each stores ten thousand claims and audits, and finds as many completed items."""
-        day, items = dt.date(2026, 3, 2), [f'item {number}' for number in range(10_001)]
+        items = [f'item {number}' for number in range(10_001)]
         ref = namespace.join('a')
-        namespace.backend.append_claims(ref, items, day)
-        assert len(namespace.backend.incomplete(day, dt.timedelta(0))) == 10_001
-        namespace.backend.append_audits('a', items[:-1], day)
-        assert [claim.item for claim in namespace.backend.incomplete(day, dt.timedelta(0))] == items[-1:]
+        namespace.backend.append_claims(ref, items, DAY)
+        assert len(namespace.backend.incomplete(DAY, dt.timedelta(0))) == 10_001
+        namespace.backend.append_audits('a', items[:-1], DAY)
+        assert [claim.item for claim in namespace.backend.incomplete(DAY, dt.timedelta(0))] == items[-1:]
         assert {claim.item for claim in namespace.claims()} == set(items)
         assert {audit.item for audit in namespace.audits()} == set(items[:-1])
-        assert namespace.claim(ref, *items[:-1], date=day) == namespace.claim(ref, *items, date=day) == set(items[:-1])
-        assert len(namespace.claims(date=day)) == 10_001
+        assert namespace.claim(ref, *items[:-1]) == namespace.claim(ref, *items) == set(items[:-1])
+        assert len(namespace.claims(date=DAY)) == 10_001
         assert len(namespace.claims(limit=10_000)) == 10_000
-        assert len(namespace.audits(date=day)) == 10_000
+        assert len(namespace.audits(date=DAY)) == 10_000
         for number in range(130):
             namespace.audit(f'n{number}', 'item 0')
         assert len(namespace.audits(item='item 0')) == 131

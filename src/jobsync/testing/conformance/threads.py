@@ -8,11 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TypeVar
 
 __all__ = ['DEADLINE_SEC', 'LinesOfCalls', 'race']
-
-T = TypeVar('T')
 
 DEADLINE_SEC = 60.0
 """The limit for anything that should happen at once. It ends a test that hangs; it measures nothing."""
@@ -42,12 +39,12 @@ class LinesOfCalls(logging.Handler):
         assert kind or not self._lines, f'a call logs in its own thread, where an EventLogger is right: {self._lines}'
 
 
-def race(jobs: Sequence[Callable[[], T]], deadline_sec: float = DEADLINE_SEC) -> list[T | Exception]:
+def race(jobs: Sequence[Callable[[], object]], deadline_sec: float = DEADLINE_SEC) -> list[object]:
     """Run each job in a thread of its own, all released together; return the result or the exception of each, in order."""
     barrier = threading.Barrier(len(jobs))
-    results: dict[int, T | Exception] = {}
+    results = dict[int, object]()
 
-    def run(number: int, job: Callable[[], T]) -> None:
+    def run(number: int, job: Callable[[], object]) -> None:
         barrier.wait(DEADLINE_SEC)
         try:
             results[number] = job()

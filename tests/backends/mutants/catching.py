@@ -15,11 +15,21 @@ from tests.backends.mutants import MUTANTS
 from tests.backends.mutants.base import Hands, Mutant
 from tests.backends.mutants.page import rows
 
-from jobsync.testing.conformance import BackendSuite, Harness, outages, processes, repeated_writes, waiting
+from jobsync.testing.conformance import (
+    BackendSuite,
+    Harness,
+    forks,
+    killed_processes,
+    outages,
+    processes,
+    repeated_writes,
+    waiting,
+)
 from jobsync.testing.conformance.call_history import CallHistoryTests
 from jobsync.testing.conformance.concurrency import ConcurrencyTests
 from jobsync.testing.conformance.concurrent_readings import ConcurrentReadingTests
 from jobsync.testing.conformance.endings import EndingTests
+from jobsync.testing.conformance.races import RaceTests
 
 __all__ = ['ARGUMENTS', 'NAME', 'Caught', 'catchers', 'kind_of', 'shorten', 'table']
 
@@ -30,7 +40,7 @@ MACHINE = 'test_compared_with_the_reference'
 """Named only where nothing else catches a mutant: it takes long to find the shortest sequence of calls."""
 LUCKY = {
     name
-    for kind in (ConcurrencyTests, ConcurrentReadingTests, EndingTests, CallHistoryTests)
+    for kind in (ConcurrencyTests, RaceTests, ConcurrentReadingTests, EndingTests, CallHistoryTests)
     for name in vars(kind)
     if name.startswith('test_')
 }
@@ -118,9 +128,9 @@ Assertions are plain: nothing shows what those that pytest compiles say more.
 
 def shorten(set_: Callable[[object, str, float], object], seconds: float = 2.5) -> None:
     """Wait less for what never comes."""
-    for module in (waiting, outages, processes):
+    for module in (waiting, outages, processes, killed_processes, forks):
         set_(module, 'DEADLINE_SEC', seconds)
-    for module in (outages, processes, repeated_writes):
+    for module in (outages, killed_processes, repeated_writes):
         set_(module, 'LIMIT_SEC', seconds)
 
 

@@ -15,11 +15,13 @@ from jobsync.testing.conformance.concurrency import ConcurrencyTests
 from jobsync.testing.conformance.concurrent_readings import ConcurrentReadingTests
 from jobsync.testing.conformance.endings import EndingTests
 from jobsync.testing.conformance.external_changes import FailoverTests, HandEditTests
+from jobsync.testing.conformance.forks import ForkTests
 from jobsync.testing.conformance.guards import CommitGuardTests
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.heartbeats import HeartbeatTests
 from jobsync.testing.conformance.history import HistoryTests
 from jobsync.testing.conformance.items import ItemTests
+from jobsync.testing.conformance.killed_processes import KilledProcessTests
 from jobsync.testing.conformance.leadership import LeadershipTests
 from jobsync.testing.conformance.locks import LockTests
 from jobsync.testing.conformance.names import IsolationTests, NameTests
@@ -29,6 +31,7 @@ from jobsync.testing.conformance.opening import InfoTests, OpeningTests
 from jobsync.testing.conformance.outages import OutageTests
 from jobsync.testing.conformance.processes import ProcessTests
 from jobsync.testing.conformance.purging import PurgeTests
+from jobsync.testing.conformance.races import RaceTests
 from jobsync.testing.conformance.readings import PositionTests, ReadingTests, SnapshotTests
 from jobsync.testing.conformance.registration import LongestTimeoutTests, RegisterTests
 from jobsync.testing.conformance.repeated_writes import RefusalTests, RepetitionTests
@@ -55,9 +58,12 @@ class SuiteFixtures:
 
 
 class BackendSuite(  # pytest runs the last of these first, so the slowest stand first
+    KilledProcessTests,
+    ForkTests,
     ProcessTests,
     ClockTests,
     ConcurrencyTests,
+    RaceTests,
     ConcurrentReadingTests,
     EndingTests,
     CallHistoryTests,

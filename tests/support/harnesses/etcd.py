@@ -16,6 +16,7 @@ from tests.support.servers import EtcdMember, EtcdServer, start_members
 from tests.support.timings import PATIENT
 
 from jobsync.backend import Backend, BackendOptions
+from jobsync.backends._common.values import next_revision
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.backend import EtcdBackend
 from jobsync.backends.etcd.driver import etcd3
@@ -159,7 +160,7 @@ class EtcdHarness(Harness):
                 del form['patterns']
             others = [lock for task, lock in found.locks.items() if task != task_id]
             draft = state.locks.draft(store.keys.locks, encoded([*others, *found.spoilt.values(), form]), is_whole=True)
-            revision = state.next_revision()
+            revision = next_revision(state.revision)
             locks = draft.appended(state.locks, revision)
             after = attrs.evolve(state, revision=revision, locks_revision=revision.number, locks=locks)
             put(store, {store.keys.state: after.encoded(), **dict(draft.chunks)})

@@ -6,7 +6,7 @@ import datetime as dt
 from random import Random
 
 from jobsync._random import RANDOM
-from jobsync.backend import Leadership
+from jobsync.backend import Leadership, Revision
 
 __all__ = [
     'BEFORE_ANY',
@@ -17,6 +17,7 @@ __all__ = [
     'draw_id',
     'draw_stamp',
     'next_created_on',
+    'next_revision',
     'utc_now',
 ]
 
@@ -49,5 +50,10 @@ def draw_id(random: Random = RANDOM) -> str:
 
 
 def draw_stamp(random: Random = RANDOM) -> int:
-    """Return the stamp of a new revision: 62 random bits, never 0."""
+    """Return the stamp of a new revision: 62 random bits, never 0, which ``INITIAL`` has."""
     return random.getrandbits(62) + 1
+
+
+def next_revision(before: Revision, at_least: int = 0, random: Random = RANDOM) -> Revision:
+    """Return the revision of a change, above both the number of ``before`` and ``at_least``."""
+    return Revision(max(before.number, at_least) + 1, draw_stamp(random))

@@ -10,6 +10,7 @@ import attrs
 from jobsync.backend import INITIAL, Changes, Guard, HistoryKind, NodeRef, Pin, Plan, Revision, Timeline, check_guard, check_nodes
 from jobsync.backends._common.audience import Audience
 from jobsync.backends._common.tokens import latest, only
+from jobsync.backends._common.values import next_revision
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.assignment_record import (
     AssignmentRecord,
@@ -109,7 +110,7 @@ class EtcdAssignment:
             )
             check_nodes(plan, reading.node)
             draft = draft or self._draft(reading, plan, deadline)
-            revision = state.next_revision(plan.number - 1)
+            revision = next_revision(state.revision, plan.number - 1)
             value = attrs.evolve(leader, node=attrs.evolve(leader.node, heartbeat=leader.node.heartbeat + 1)).encoded()
             log = draft.appended(state.assignment, revision)
             after = attrs.evolve(state, revision=revision, version=revision, assignment=log)

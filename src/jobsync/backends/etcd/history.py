@@ -26,8 +26,9 @@ from jobsync.backends.etcd.json_form import UNREADABLE, from_form
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.store import EtcdStore, EtcdWrite
 from jobsync.backends.single_writer import History, Row
+from jobsync.backends.single_writer.history import time_of
 
-__all__ = ['EtcdHistory', 'Head', 'identity_of', 'rows_of', 'time_of']
+__all__ = ['EtcdHistory', 'Head', 'identity_of', 'rows_of']
 
 ROWS: Mapping[HistoryKind, type[Claim | Audit]] = {HistoryKind.CLAIM: Claim, HistoryKind.AUDIT: Audit}
 MOST_ATTEMPTS = 8
@@ -53,11 +54,6 @@ def rows_of(kind: HistoryKind, name: bytes, data: bytes) -> list[Row]:
         head, items = found
         return [ROWS[kind](item, head.node, date, head.at) for item in items]
     return []
-
-
-def time_of(row: Row) -> dt.datetime:
-    """Return when a row was recorded."""
-    return row.triggered_at if isinstance(row, Rebalance) else row.created_on
 
 
 def identity_of(row: Row) -> Hashable:

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from jobsync.backend import LockEdit, LockReading, Revision, TaskLock, Unreadable, lock_key
+from jobsync.backends._common.values import next_revision
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.chunked_log import LogEntry
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
@@ -98,7 +99,7 @@ class EtcdLocks:
         def decide(reading: KeyReading) -> int | EtcdWrite[int]:
             state, before = reading.state, self.at(reading, deadline)
             # A process that is held up between two readings of the clock would have the lock end later by as much.
-            revision, (now, latest) = state.next_revision(), store.time.bounds()
+            revision, (now, latest) = next_revision(state.revision), store.time.bounds()
             table = before.table(state.highest_lock_id).edit(edit, now, revision.number, latest)
             gone = before.locks.keys() - table.by_task.keys()
             spoilt = {key: form for key, form in before.spoilt.items() if key in table.unreadable}

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from jobsync.backend import Leadership, Node, NodeRef, NodeState, Pulse, Registration, Revision, Snapshot, Timeline
-from jobsync.backends._common.values import next_created_on
+from jobsync.backends._common.values import next_created_on, next_revision
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.node_record import NodeRecord
 from jobsync.backends.etcd.reading import KeyReading
@@ -63,7 +63,7 @@ class EtcdNodes:
             created_on = next_created_on(state.last_created, now)
             longest = max(state.longest_timeout_sec, node.timeout_sec, node.longest_timeout_sec)
             after = attrs.evolve(
-                state, revision=state.next_revision(at_least), last_created=created_on, longest_timeout_sec=longest
+                state, revision=next_revision(state.revision, at_least), last_created=created_on, longest_timeout_sec=longest
             )
             return self._write(reading, after, self._record(node.record(created_on, now, before)), concerned=())
 
@@ -78,7 +78,7 @@ class EtcdNodes:
             record, state = reading.joined(ref), reading.state
             if (record.node.weight, record.node.stalled) == (weight, stalled):
                 return record.encoded()
-            after = attrs.evolve(state, revision=state.next_revision())
+            after = attrs.evolve(state, revision=next_revision(state.revision))
             node = attrs.evolve(record.node, weight=weight, stalled=stalled)
             return self._write(reading, after, attrs.evolve(record, node=node), concerned=())
 
@@ -92,7 +92,7 @@ class EtcdNodes:
             except Evicted:
                 return None
             left = attrs.evolve(record.node, state=NodeState.LEFT, holding=frozenset(), last_heartbeat=None, stalled=died)
-            after = attrs.evolve(state, revision=state.next_revision())
+            after = attrs.evolve(state, revision=next_revision(state.revision))
             concerned = None if state.leadership.node == ref else ()
             return self._write(reading, after, attrs.evolve(record, node=left), concerned)
 
@@ -107,7 +107,7 @@ class EtcdNodes:
                 reading.joined(ref)
             except Evicted:
                 return False
-            after = attrs.evolve(reading.state, revision=reading.state.next_revision())
+            after = attrs.evolve(reading.state, revision=next_revision(reading.state.revision))
             operations = [*self._store.put_state(after), requests.delete(key)]
             return EtcdWrite([reading.same(state_key), reading.same(key)], operations, True)
 
@@ -120,7 +120,7 @@ class EtcdNodes:
             if state.leadership.epoch != epoch:
                 return state.leadership
             leadership = Leadership(epoch + 1, ref)
-            after = attrs.evolve(state, leadership=leadership, revision=state.next_revision())
+            after = attrs.evolve(state, leadership=leadership, revision=next_revision(state.revision))
             # Whatever ends the node's registration changes the state too, so the state alone is compared.
             return EtcdWrite([reading.same(self._keys.state)], self._store.put_state(after), leadership)
 

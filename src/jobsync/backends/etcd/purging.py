@@ -19,12 +19,13 @@ from jobsync.backends._common.forks import forget_in_child
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.attempts import attempts_of
 from jobsync.backends.etcd.chunked_log import KeyValue
-from jobsync.backends.etcd.history import Head, identity_of, rows_of, time_of
+from jobsync.backends.etcd.history import Head, identity_of, rows_of
 from jobsync.backends.etcd.item_records import FIRST, begun_at, joined, record_chunks, records_in
 from jobsync.backends.etcd.protos import MESSAGES
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.store import CHUNKS_AT_ONCE, EtcdStore
 from jobsync.backends.single_writer import Row
+from jobsync.backends.single_writer.history import time_of
 
 __all__ = ['EtcdPurging']
 

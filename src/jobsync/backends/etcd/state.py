@@ -13,7 +13,7 @@ import json
 import attrs
 
 from jobsync.backend import INITIAL, Leadership, Revision, Settings, Timeline
-from jobsync.backends._common.values import BEFORE_ANY, LAST, LONGEST_TIMEOUT_SEC, NO_LEADER, draw_id, draw_stamp
+from jobsync.backends._common.values import BEFORE_ANY, LAST, LONGEST_TIMEOUT_SEC, NO_LEADER, draw_id, next_revision
 from jobsync.backends.etcd.chunked_log import EMPTY, ChunkedLog, LogEntry
 from jobsync.backends.etcd.json_form import UNREADABLE, from_form, to_json
 from jobsync.errors import SchemaMismatch
@@ -51,13 +51,9 @@ class EtcdState:
     locks_revision: int = 0
     schema_version: int = SCHEMA_VERSION
 
-    def next_revision(self, at_least: int = 0) -> Revision:
-        """Draw the revision of a change to this state."""
-        return Revision(max(self.revision.number, at_least) + 1, draw_stamp())
-
     def renewed(self, cluster: str, at_least: int = 0, longest_timeout_sec: float = 0.0) -> EtcdState:
         """Return the state at the start of the next timeline, which has neither nodes nor records of the assignment."""
-        revision = self.next_revision(at_least)
+        revision = next_revision(self.revision, at_least)
         return attrs.evolve(
             self,
             timeline=Timeline(self.timeline.generation + 1, draw_id(), cluster),

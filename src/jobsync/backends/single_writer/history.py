@@ -14,7 +14,7 @@ import attrs
 
 from jobsync.backend import Audit, Claim, HistoryKind, NodeRef, Rebalance
 
-__all__ = ['Attempts', 'History', 'Record', 'Row']
+__all__ = ['Attempts', 'History', 'Record', 'Row', 'time_of']
 
 
 @attrs.frozen
@@ -134,7 +134,7 @@ class History:
         count = (
             None if item is None or date is None else (self.claimed if kind is HistoryKind.CLAIM else self.audited)[item, date]
         )
-        return tuple(sorted(islice(found, count), key=_when, reverse=True)[:limit])
+        return tuple(sorted(islice(found, count), key=time_of, reverse=True)[:limit])
 
     def incomplete(self, date: dt.date | None, before: dt.datetime) -> tuple[Claim, ...]:
         """Return what ``Backend.incomplete`` returns, for claims made at ``before`` or earlier."""
@@ -142,8 +142,8 @@ class History:
         for claim in self.claims.values():
             key = claim.item, claim.date
             if date in (None, claim.date) and key not in self.audited:
-                newest[key] = max(newest.get(key, claim), claim, key=_when)
-        return tuple(sorted((claim for claim in newest.values() if claim.created_on <= before), key=_when))
+                newest[key] = max(newest.get(key, claim), claim, key=time_of)
+        return tuple(sorted((claim for claim in newest.values() if claim.created_on <= before), key=time_of))
 
     def outdated(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str) -> tuple[list[Row], str]:
         """Return what ``Backend.purge`` deletes in one portion, and how many records there are still to read, from the first on.
@@ -154,7 +154,7 @@ class History:
         count, latest_first = self._records(kind)
         end = min(int(after), count) if after else count
         seen = list(islice(latest_first, count - end, count - end + limit))
-        return [record for record in seen if _when(record) < before and self._may_go(record)], str(end - len(seen) or '')
+        return [record for record in seen if time_of(record) < before and self._may_go(record)], str(end - len(seen) or '')
 
     def _records(self, kind: HistoryKind) -> tuple[int, Iterator[Row]]:
         """Return how many records there are, and the records, the latest first."""
@@ -172,5 +172,6 @@ class History:
         return key in self.audited if isinstance(record, Claim) else key not in self.claimed
 
 
-def _when(record: Row) -> dt.datetime:
+def time_of(record: Row) -> dt.datetime:
+    """Return when something was recorded."""
     return record.triggered_at if isinstance(record, Rebalance) else record.created_on

@@ -32,7 +32,7 @@ from jobsync.backend import (
     check_nodes,
     evicted,
 )
-from jobsync.backends._common.values import BEFORE_ANY, NO_LEADER, draw_id, draw_stamp, next_created_on, utc_now
+from jobsync.backends._common.values import BEFORE_ANY, NO_LEADER, draw_id, next_created_on, next_revision, utc_now
 from jobsync.errors import NameTaken, TimelineChanged
 
 __all__ = ['CallContext', 'NamespaceState']
@@ -78,7 +78,7 @@ class NamespaceState:
 
     def next_revision(self, context: CallContext, at_least: int = 0) -> Revision:
         """Return the revision of the next structural change."""
-        return Revision(max(self.revision.number, at_least) + 1, draw_stamp(context.random))
+        return next_revision(self.revision, at_least, context.random)
 
     def changed(self, context: CallContext, **fields: Any) -> NamespaceState:
         """Return the state with these fields, at the next revision."""

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Text
 
 from jobsync.backend import Guard, NodeRef, Plan, Revision, check_guard, check_nodes
+from jobsync.backends._common.values import next_revision
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.node_records import columns, read_nodes
@@ -43,7 +44,7 @@ def commit(tx: SqlTransaction, ref: NodeRef, plan: Plan, guard: Guard) -> Revisi
         version=state.version,
     )
     check_removed(tx, plan, state)
-    revision = states.raised(state, plan.number - 1)
+    revision = next_revision(state.revision, plan.number - 1)
     before = states.load_revisions(row.builds_on)
     builds_on = [*before, revision]
     if len(builds_on) > 2 * REMEMBERED:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeEngine
 
 from jobsync.backend import LockEdit, LockReading, LockRequest, Revision, TaskLock, Unreadable
+from jobsync.backends._common.values import next_revision
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.sound import is_text, text_bytes
@@ -117,7 +118,7 @@ def edit_locks(tx: SqlTransaction, change: LockEdit) -> int:
     row = tx.execute(numbered_state).one_or_none()
     state, lock = states.parse(row), table_of(tx.dialect, is_item=bool(change.group))
     assert row is not None
-    revision = states.raised(state)
+    revision = next_revision(state.revision)
     wanted = {request.task_id: request for request in change.put}
     if wanted and not (isinstance(row.last_lock, int) and 0 <= row.last_lock <= states.MOST):
         raise states.unreadable(f'last_lock is {row.last_lock!r}')

@@ -9,7 +9,7 @@ import attrs
 import sqlalchemy as sa
 
 from jobsync.backend import INITIAL, NodeState, Opened, Settings, Timeline
-from jobsync.backends._common.values import draw_id
+from jobsync.backends._common.values import draw_id, next_revision
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.schema import SCHEMA_VERSION, creation
 from jobsync.backends.sql.sound import is_readable
@@ -80,7 +80,7 @@ def renew(tx: SqlTransaction, expected: Timeline, at_least: int, longest_timeout
     state = states.read(tx)
     if state.timeline != expected:
         return
-    revision = states.raised(state, at_least)
+    revision = next_revision(state.revision, at_least)
     for table in (tx.tables.token, tx.tables.node, tx.tables.unowned, tx.tables.change):
         tx.enqueue(sa.delete(table))
     states.save(

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jobsync.backend import INITIAL, Leadership, NodeRef, NodeState, Registration, Timeline, evicted
-from jobsync.backends._common.values import BEFORE_ANY, next_created_on
+from jobsync.backends._common.values import BEFORE_ANY, next_created_on, next_revision
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.node_records import columns, read_nodes
@@ -110,7 +110,7 @@ def register(
     if tx.execute(joined_query, run_of(node.ref)).first() is None:
         raise skipped(table)
     longest = max(state.longest_timeout_sec, node.timeout_sec, node.longest_timeout_sec)
-    states.save(tx, states.raised(state, at_least), (), last_created=created_on, longest_timeout_sec=longest)
+    states.save(tx, next_revision(state.revision, at_least), (), last_created=created_on, longest_timeout_sec=longest)
 
 
 def lock_of_name(dialect: Dialect) -> sa.Select[Any]:
@@ -133,7 +133,7 @@ def set_weight(tx: SqlTransaction, ref: NodeRef, weight: float, stalled: bool = 
     differs = sa.or_(node.c.weight != weight, node.c.stalled != stalled)
     change = sa.update(node).where(is_joined(tx.dialect), differs).values(weight=weight, stalled=stalled)
     if tx.execute(change, run_of(ref)).rowcount:
-        states.save(tx, states.raised(state), ())
+        states.save(tx, next_revision(state.revision), ())
 
 
 def deregister(tx: SqlTransaction, ref: NodeRef, died: bool = False) -> None:
@@ -146,7 +146,7 @@ def deregister(tx: SqlTransaction, ref: NodeRef, died: bool = False) -> None:
     # The lock makes t=1 wait for the end of t=0. An update that changes no key would wait for none that only reads the row.
     tx.enqueue(lock_of_name, {'run_name': ref.name})
     if tx.execute(sa.update(node).where(is_joined(tx.dialect)).values(left), run_of(ref)).rowcount:
-        states.save(tx, states.raised(state), None if state.leadership.node == ref else ())
+        states.save(tx, next_revision(state.revision), None if state.leadership.node == ref else ())
 
 
 def remove_node(tx: SqlTransaction, ref: NodeRef) -> bool:
@@ -154,7 +154,7 @@ def remove_node(tx: SqlTransaction, ref: NodeRef) -> bool:
     state = states.read(tx)
     if not tx.execute(sa.delete(tx.tables.node).where(is_joined(tx.dialect)), run_of(ref)).rowcount:
         return False
-    states.save(tx, states.raised(state))
+    states.save(tx, next_revision(state.revision))
     return True
 
 
@@ -164,5 +164,5 @@ def acquire_leadership(tx: SqlTransaction, ref: NodeRef, epoch: int) -> Leadersh
     check_joined(tx, ref)
     if state.leadership.epoch != epoch:
         return state.leadership
-    states.save(tx, states.raised(state), epoch=epoch + 1, leader=ref.name, leader_incarnation=ref.incarnation)
+    states.save(tx, next_revision(state.revision), epoch=epoch + 1, leader=ref.name, leader_incarnation=ref.incarnation)
     return Leadership(epoch + 1, ref)

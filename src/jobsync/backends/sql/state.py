@@ -12,7 +12,7 @@ import attrs
 import sqlalchemy as sa
 
 from jobsync.backend import Leadership, Member, NodeRef, Revision, Settings, Timeline
-from jobsync.backends._common.values import LAST, LONGEST_TIMEOUT_SEC, draw_stamp
+from jobsync.backends._common.values import LAST, LONGEST_TIMEOUT_SEC
 from jobsync.backends.sql.dialect import Dialect
 from jobsync.backends.sql.schema import SCHEMA_VERSION
 from jobsync.backends.sql.store import SqlTransaction
@@ -30,7 +30,6 @@ __all__ = [
     'load_members',
     'load_revisions',
     'parse',
-    'raised',
     'read',
     'save',
     'unreadable',
@@ -153,14 +152,6 @@ def query(dialect: Dialect) -> sa.Select[Any]:
 def read(tx: SqlTransaction) -> SqlState:
     """Read the state. In a STRUCTURE transaction no other transaction changes it before the end."""
     return parse(tx.execute(query).one_or_none())
-
-
-def raised(state: SqlState, at_least: int = 0) -> Revision:
-    """Return the revision of a change to ``state``, above both its present number and ``at_least``.
-
-    Its stamp is drawn at random, and is never 0, which ``INITIAL`` has.
-    """
-    return Revision(max(state.revision.number, at_least) + 1, draw_stamp())
 
 
 def save(tx: SqlTransaction, revision: Revision, concerned: Iterable[str] | None = None, **changes: Any) -> None:

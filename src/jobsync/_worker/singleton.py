@@ -51,6 +51,13 @@ class TurnBase:
             self._is_over = True
         return not self._is_over
 
+    def _pauses(self, seconds: float | None) -> Iterator[float]:
+        """Yield how long to sleep between two tests of the turn, until it is over, or at most so many seconds."""
+        checks.longest_wait.of('seconds', seconds)
+        until = math.inf if seconds is None else clock.now() + seconds
+        while self and (left := until - clock.now()) > 0:
+            yield min(left, POLL_SEC)
+
     def end(self) -> None:
         """End the turn, before its place is given back."""
         # t=0  the body of a turn has started a thread that goes on while the turn is true, and ends
@@ -102,10 +109,8 @@ class Turn(TurnBase):
         Raises:
             ConfigError: ``seconds`` is neither a number nor None.
         """
-        checks.longest_wait.of('seconds', seconds)
-        until = math.inf if seconds is None else clock.now() + seconds
-        while self and (left := until - clock.now()) > 0:
-            time.sleep(min(left, POLL_SEC))
+        for pause_sec in self._pauses(seconds):
+            time.sleep(pause_sec)
         return bool(self)
 
 

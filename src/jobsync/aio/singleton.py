@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from jobsync._runtime import clock
 from jobsync._worker.session import refused
 from jobsync._worker.singleton import POLL_SEC, Place, SingletonBase, TurnBase
 from jobsync.aio.threads import Threads
-from jobsync.config import checks
 
 __all__ = ['AsyncSingleton', 'AsyncTurn']
 
@@ -29,10 +26,8 @@ class AsyncTurn(TurnBase):
         Raises:
             ConfigError: ``seconds`` is neither a number nor None.
         """
-        checks.longest_wait.of('seconds', seconds)
-        until = math.inf if seconds is None else clock.now() + seconds
-        while self and (left := until - clock.now()) > 0:
-            await asyncio.sleep(min(left, POLL_SEC))
+        for pause_sec in self._pauses(seconds):
+            await asyncio.sleep(pause_sec)
         return bool(self)
 
 

@@ -6,7 +6,6 @@ import attrs
 
 from jobsync._core.records import DRAINED
 from jobsync.backend import LockEdit, LockFilter, LockRequest, Node, NodeState, Settings
-from jobsync.backends.memory import MemorySpace
 from jobsync.testing.simulation.node import SimNode
 from jobsync.testing.simulation.world import World
 
@@ -24,10 +23,6 @@ class Operators:
 
     def __init__(self, world: World) -> None:
         self._world = world
-
-    @property
-    def _space(self) -> MemorySpace | None:
-        return self._world.store.spaces.get(self._world.namespace)
 
     # --- task locks ---------------------------------------------------------------------------------------------------------
 
@@ -62,7 +57,7 @@ class Operators:
 
     def delete_lock(self) -> None:
         """Delete the row of a lock."""
-        world, space = self._world, self._space
+        world, space = self._world, self._world.space
         if space is not None and space.locks.by_task:
             lock = world.random.choice(sorted(space.locks.by_task.values(), key=lambda lock: lock.id))
             world.record(f'row of the lock of {lock.task_id} deleted manually')
@@ -70,7 +65,7 @@ class Operators:
 
     def rename_lock(self) -> None:
         """Put another task into the row of a lock."""
-        world, space = self._world, self._space
+        world, space = self._world, self._world.space
         if space is not None and space.locks.by_task:
             task, other = world.random.choice(sorted(space.locks.by_task)), world.random.choice(world.tasks)
             world.record(f'the lock of {task} is given to {other} manually')
@@ -78,7 +73,7 @@ class Operators:
 
     def spoil_lock(self) -> None:
         """Make the row of a lock unreadable."""
-        world, space = self._world, self._space
+        world, space = self._world, self._world.space
         if space is not None and space.locks.by_task:
             task = world.random.choice(sorted(space.locks.by_task))
             world.record(f'row of the lock of {task} made unreadable')
@@ -98,13 +93,13 @@ class Operators:
 
     def evict(self) -> None:
         """Evict a node, whatever it is doing."""
-        world, space = self._world, self._space
+        world, space = self._world, self._world.space
         joined = [node.name for node in space.state.nodes.values() if node.state is NodeState.JOINED] if space is not None else []
         if joined:
             self._evict(world.random.choice(sorted(joined)))
 
     def _evict(self, name: str) -> None:
-        world, space = self._world, self._space
+        world, space = self._world, self._world.space
         record = space.state.nodes.get(name) if space is not None else None
         if not world.quiet and record is not None:
             world.record(f'{name} ({record.incarnation}) evicted by an operator')
@@ -132,7 +127,7 @@ class Operators:
 
     def delete_node(self) -> None:
         """Delete the row of a node."""
-        world, space = self._world, self._space
+        world, space = self._world, self._world.space
         if space is not None and space.state.nodes:
             name = world.random.choice(sorted(space.state.nodes))
             world.record(f'row of node {name} deleted manually')
@@ -141,7 +136,7 @@ class Operators:
     def delete_tokens(self) -> None:
         """Delete rows of tokens."""
         world = self._world
-        if self._space is not None:
+        if world.space is not None:
             tokens = world.random.sample(range(world.pool), world.random.choice([1, 3, world.pool]))
             world.record(f'rows of tokens {sorted(tokens)} deleted manually')
             world.store.delete_token_rows(world.namespace, tokens)
@@ -149,9 +144,9 @@ class Operators:
     def delete_in_steps(self) -> None:
         """Delete the rows of a node's tokens; a little later cut the node off, and then delete its own row."""
         world, living = self._world, self._world.living()
-        if not living or self._space is None:
+        if not living or world.space is None:
             return
-        node, rows = world.random.choice(living), self._space.assignment.rows
+        node, rows = world.random.choice(living), world.space.assignment.rows
         tokens = [token for token, row in enumerate(rows) if row is not None and row.owner == node.name]
         world.record(f'rows of tokens {tokens}, all of {node.name}, deleted manually')
         world.store.delete_token_rows(world.namespace, tokens)
@@ -167,7 +162,7 @@ class Operators:
     def delete_owner(self) -> None:
         """Cut a node off and delete all its rows; its own row may be put back a little later."""
         world, living = self._world, self._world.living()
-        if not living or self._space is None:
+        if not living or world.space is None:
             return
         node = world.random.choice(living)
         node.cut_until = world.now + world.random.uniform(5, 100)
@@ -175,7 +170,7 @@ class Operators:
         world.at(world.now + world.random.uniform(0, 15), lambda: self._delete_owner(node.name, node.cut_until))
 
     def _delete_owner(self, name: str, cut_until: float) -> None:
-        world, space = self._world, self._space
+        world, space = self._world, self._world.space
         record = space.state.nodes.get(name) if space is not None else None
         if world.quiet or space is None or record is None:
             return
@@ -191,7 +186,7 @@ class Operators:
 
     def spoil_node(self) -> None:
         """Make the row of a node unreadable; it may be put back a little later."""
-        world, space = self._world, self._space
+        world, space = self._world, self._world.space
         if space is None or not space.state.nodes:
             return
         record = space.state.nodes[world.random.choice(sorted(space.state.nodes))]
@@ -202,7 +197,7 @@ class Operators:
 
     def _put_back(self, record: Node) -> None:
         world = self._world
-        if not world.quiet and self._space is not None:
+        if not world.quiet and world.space is not None:
             world.record(f'row of node {record.name} ({record.incarnation}) put back manually')
             world.store.insert_node_row(world.namespace, record)
 

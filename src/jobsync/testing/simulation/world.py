@@ -14,6 +14,7 @@ import attrs
 from jobsync._core.config import NodeConfig
 from jobsync._core.records import DRAINED
 from jobsync.backend import Backend, BackendOptions, Hint, LockEdit, LockFilter, LockRequest, NodeRef, Settings
+from jobsync.backends.memory import MemorySpace
 from jobsync.config import CoordinationConfig
 from jobsync.testing.editable_store import EditableStore
 from jobsync.testing.simulation.backends import SmallBackend
@@ -140,16 +141,19 @@ class World:
 
     # --- the store ----------------------------------------------------------------------------------------------------------
 
+    @property
+    def space(self) -> MemorySpace | None:
+        """The namespace as the store has it; None if there is none."""
+        return self.store.spaces.get(self.namespace)
+
     def revision(self) -> object:
         """Return the namespace's revision, for comparison before and after a call."""
-        space = self.store.spaces.get(self.namespace)
-        return space.state.revision if space is not None else None
+        return self.space and self.space.state.revision
 
     @property
     def settings(self) -> Settings:
         """Return the settings in force, or those of the configuration where the store has none."""
-        space = self.store.spaces.get(self.namespace)
-        return (space and space.state.settings) or Settings(self.config.tokens, 'xxh3')
+        return (self.space and self.space.state.settings) or Settings(self.config.tokens, 'xxh3')
 
     @property
     def pool(self) -> int:
@@ -162,7 +166,7 @@ class World:
 
     def announce(self) -> None:
         """Send a change hint to every process; each may come late, twice or never, and name the wrong nodes."""
-        space = self.store.spaces.get(self.namespace)
+        space = self.space
         if not self.push or space is None:
             return
         number, concerned = space.state.revision.number, self.store.concerned[self.namespace]
@@ -184,23 +188,22 @@ class World:
 
     def edit(self, edit: LockEdit) -> None:
         """Edit locks, items or drained nodes, where there is a namespace."""
-        if self.namespace in self.store.spaces:
+        if self.space is not None:
             self.backend.edit_locks(edit)
             self.announce()
 
     def undrain(self, name: str | None = None) -> None:
         """Let a drained node own tokens again; with None, every node."""
-        if self.namespace in self.store.spaces:
+        if self.space is not None:
             names = None if name is None else frozenset([name])
             if self.backend.edit_locks(LockEdit(remove=LockFilter(task_ids=names), group=DRAINED)):
                 self.announce()
 
     def owner_of(self, task: str, token: int) -> tuple[str, str] | None:
         """Return the name and the incarnation that own a task by the assignment in the store; None if none does."""
-        space = self.store.spaces.get(self.namespace)
-        if space is None:
+        if self.space is None:
             return None
-        assignment = space.assignment
+        assignment = self.space.assignment
         pin = next((pin for pin in assignment.pins.values() if pin.task_id == task), None)
         row = pin or next(iter(assignment.rows[token : token + 1]), None)
         if row is None or row.owner is None or row.owner not in assignment.members:

@@ -22,7 +22,7 @@ from jobsync._core.records import DRAINED, Audit, Claim, HistoryKind, LockEdit, 
 from jobsync._core.redact import cut_repr, listed
 from jobsync._worker.attempts import quarantined_rows
 from jobsync._worker.history import task_row
-from jobsync._worker.purging import KINDS, purge_history
+from jobsync._worker.purging import purge_history
 from jobsync._worker.task_locks import lock_request
 from jobsync.backend import Backend, BackendInfo, Space
 from jobsync.config import CoordinationConfig, checks
@@ -371,7 +371,7 @@ class Cluster:
         *,
         before: dt.datetime | None = None,
         older_than: dt.timedelta | float | None = None,
-        kinds: Collection[str] = KINDS,
+        kinds: Collection[str] = checks.KINDS,
         actor: str | None = None,
     ) -> dict[str, int]:
         """Delete old claims, audits and rebalances of all nodes and dates, in portions that keep no other call waiting.

@@ -23,7 +23,7 @@ from jobsync._runtime.callbacks import Functions
 from jobsync._worker import status
 from jobsync._worker.claim_loop import ClaimLoop, claimed_tasks
 from jobsync._worker.items import Items
-from jobsync._worker.purging import KINDS, purge_history
+from jobsync._worker.purging import purge_history
 from jobsync._worker.schedule import parse_schedule, parse_zone
 from jobsync._worker.scheduler import Scheduler
 from jobsync._worker.session import Session, copy_error, refused, without_chain
@@ -532,7 +532,7 @@ class Job:
         *,
         before: dt.datetime | None = None,
         older_than: dt.timedelta | float | None = None,
-        kinds: Collection[str] = KINDS,
+        kinds: Collection[str] = checks.KINDS,
     ) -> dict[str, int]:
         """Delete old claims, audits and rebalances of all nodes and dates, in portions that keep no other call waiting.
 

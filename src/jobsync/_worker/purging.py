@@ -12,11 +12,10 @@ from jobsync.backend import Backend, HistoryKind, Purged, Snapshot
 from jobsync.config import checks
 from jobsync.errors import ConfigError
 
-__all__ = ['KINDS', 'purge_history']
+__all__ = ['purge_history']
 
 StoreCall = Callable[[Callable[[], Any]], Any]
 
-KINDS = tuple(kind.value for kind in HistoryKind)
 _LIMIT = 1000
 """How many records a portion reads."""
 

@@ -7,10 +7,10 @@ import datetime as dt
 import click
 
 from jobsync._core.counting import counted
-from jobsync._worker.purging import KINDS
 from jobsync.cli.common import confirm, steering_command, yes_option
 from jobsync.cli.output import print_done
 from jobsync.cluster import Cluster
+from jobsync.config.checks import KINDS
 
 __all__ = ['purge']
 

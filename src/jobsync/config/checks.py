@@ -192,12 +192,12 @@ def _is_moment(value: object) -> bool:
 
 
 aware_datetime = Check(_is_moment, 'a datetime with a timezone, such as datetime.UTC, between the years 1 and 9999 in UTC')
-_KINDS = tuple(kind.value for kind in HistoryKind)
+KINDS = tuple(kind.value for kind in HistoryKind)
 history_kinds = Check(
     lambda value: (
-        isinstance(value, Collection) and not isinstance(value, str) and len(value) > 0 and all(kind in _KINDS for kind in value)
+        isinstance(value, Collection) and not isinstance(value, str) and len(value) > 0 and all(kind in KINDS for kind in value)
     ),
-    f'some of {", ".join(map(repr, _KINDS))}, in a list or tuple',
+    f'some of {", ".join(map(repr, KINDS))}, in a list or tuple',
 )
 place_name = Check(
     lambda name: _is_name(name) and name != '<lambda>',

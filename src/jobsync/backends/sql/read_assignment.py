@@ -6,6 +6,7 @@ import json
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, starmap
 from typing import Any, Literal
 
@@ -102,14 +103,14 @@ def all_members(dialect: Dialect) -> sa.Select[Any]:
     return sa.select(dialect.tables.state.c.members)
 
 
-def all_groups(dialect: Dialect) -> sa.Executable:
-    """Select all tokens of the pool."""
-    return groups_where(dialect, lambda table: table.c.token_id.between(0, sa.bindparam('last', type_=BigInteger)))
+def in_pool(table: Table) -> sa.ColumnElement[bool]:
+    """Return whether a row is one of a token of the pool."""
+    return table.c.token_id.between(0, sa.bindparam('last', type_=BigInteger))
 
 
-def some_groups(dialect: Dialect) -> sa.Executable:
-    """Select some tokens."""
-    return groups_where(dialect, lambda table: table.c.token_id.in_(sa.bindparam('wanted', type_=BigInteger, expanding=True)))
+def is_wanted(table: Table) -> sa.ColumnElement[bool]:
+    """Return whether a row is one of those that are wanted."""
+    return table.c.token_id.in_(sa.bindparam('wanted', type_=BigInteger, expanding=True))
 
 
 def groups_where(dialect: Dialect, condition: Callable[[Table], sa.ColumnElement[bool]]) -> sa.Executable:
@@ -126,16 +127,6 @@ def groups_where(dialect: Dialect, condition: Callable[[Table], sa.ColumnElement
     return sa.union_all(gathered(token, token.c.node).group_by(token.c.node), gathered(unowned, NULL))
 
 
-def all_pins(dialect: Dialect) -> sa.Executable:
-    """Select every pin, by id."""
-    return pins_where(dialect, lambda _: sa.true())
-
-
-def some_pins(dialect: Dialect) -> sa.Executable:
-    """Select the pins of some ids."""
-    return pins_where(dialect, lambda table: table.c.token_id.in_(sa.bindparam('wanted', type_=BigInteger, expanding=True)))
-
-
 def pins_where(dialect: Dialect, condition: Callable[[Table], sa.ColumnElement[bool]]) -> sa.Executable:
     """Select pins by a condition on their row, in the order of their ids."""
 
@@ -146,6 +137,11 @@ def pins_where(dialect: Dialect, condition: Callable[[Table], sa.ColumnElement[b
         return sa.select(*fields).where(table.c.task_id.is_not(None), beyond, condition(table))
 
     return sa.union_all(pins(dialect.tables.token), pins(dialect.tables.unowned)).order_by('token_id')
+
+
+# A statement is built once for each function object.
+all_groups, some_groups = (partial(groups_where, condition=condition) for condition in (in_pool, is_wanted))
+all_pins, some_pins = (partial(pins_where, condition=condition) for condition in (lambda _: sa.true(), is_wanted))
 
 
 def later(dialect: Dialect) -> sa.Select[Any]:

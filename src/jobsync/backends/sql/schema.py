@@ -57,8 +57,8 @@ class Tables:
 
     def names(self) -> dict[str, str]:
         """Return each table's name in the database by its name in ``Tables``, capitalised."""
-        fields = ('node', 'token', 'unowned', 'change', 'lock', 'item', 'rebalance', 'claim', 'audit', 'state')
-        return {field.capitalize(): getattr(self, field).name for field in fields}
+        tables = attrs.asdict(self, filter=lambda _, value: isinstance(value, Table), recurse=False)
+        return {field.capitalize(): table.name for field, table in tables.items()}
 
 
 @functools.lru_cache(16)

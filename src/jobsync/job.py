@@ -24,9 +24,10 @@ from jobsync._worker import status
 from jobsync._worker.claim_loop import ClaimLoop, claimed_tasks
 from jobsync._worker.items import Items
 from jobsync._worker.purging import purge_history
+from jobsync._worker.refusals import copy_error, refused, without_chain
 from jobsync._worker.schedule import parse_schedule, parse_zone
 from jobsync._worker.scheduler import Scheduler
-from jobsync._worker.session import Session, copy_error, refused, without_chain
+from jobsync._worker.session import Session
 from jobsync._worker.shared_batch import SharedBatch
 from jobsync._worker.signals import Signals
 from jobsync._worker.singleton import POLL_SEC, Place, Singleton

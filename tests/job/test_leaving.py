@@ -484,7 +484,7 @@ def test_a_job_that_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
     with job:
         pass
     backend = Mock()
-    monkeypatch.setattr('jobsync._worker.session._backend_for', lambda _: backend)
+    monkeypatch.setattr('jobsync._worker.session.backend_for', lambda _: backend)
     with pytest.raises(ZeroDivisionError):
         job._session.after_the_end(lambda _: 1 // 0)
     backend.close.assert_called_once()

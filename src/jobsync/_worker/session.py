@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from jobsync._core.agent.lease import Lease
 from jobsync._core.assignment import Assignment
@@ -20,6 +19,8 @@ from jobsync._runtime.process_mark import new_mark
 from jobsync._runtime.startup import node_config, refuse_patched_threads, refuse_unlocked_threads, wait_until_entered
 from jobsync._threads import others_run
 from jobsync._worker.beside import call_beside
+from jobsync._worker.connecting import backend_for, import_needed_later
+from jobsync._worker.refusals import without_chain
 from jobsync._worker.stages import SessionEvent, Stage, Stages
 from jobsync._worker.store_calls import StoreCalls, worker_id
 from jobsync.backend import Backend, Reach, Snapshot
@@ -29,20 +30,13 @@ from jobsync.errors import ConfigError, JobsyncError, WrongProcess
 if TYPE_CHECKING:
     from jobsync.database import Connection
 
-__all__ = ['Session', 'copy_error', 'refused', 'without_chain']
+__all__ = ['Session']
 
 _logger = EventLogger('jobsync.job')
 
 # Read for each task of a loop: a member of an enum class takes several times as long to read as a constant.
 _RUNNING = (Stage.NEW, Stage.INSIDE)
 _LEFT = Stage.LEFT
-
-_NEEDED_LATER = ('tenacity', 'jobsync._core.leader.decide')
-"""What repeats calls in an outage, and what plans once this node leads: imported as a job is entered.
-
-Not as jobsync is imported, which would take a tenth longer. And not when they are needed: the import may then fail for the same
-reason as the store, because no descriptor is left to open a file, or find another version's files, put there by a deployment.
-"""
 
 
 class Session:
@@ -119,12 +113,7 @@ class Session:
         if has_same_settings:
             prepare()
         own = node_config(
-            self.node_name,
-            config,
-            backend.info,
-            create=self._create,
-            wait_on_enter=wait_on_enter,
-            announces=functions.announces,
+            self.node_name, config, backend.info, create=self._create, wait_on_enter=wait_on_enter, announces=functions.announces
         )
         runtime = NodeRuntime(backend, own, functions)
         if config.known_death and backend.info.reach is not Reach.PROCESS:
@@ -146,9 +135,8 @@ class Session:
         wait_until_entered(runtime, config.token_distribution_timeout_sec, may_prepare, lambda: self.is_over)
 
     def _connect(self) -> Backend | None:
-        for module in _NEEDED_LATER:
-            importlib.import_module(module)
-        backend = _backend_for(self.config)
+        import_needed_later()
+        backend = backend_for(self.config)
         return None if backend is None else self.instrument(backend)
 
     def _requested_to_leave(self) -> JobsyncError:
@@ -295,7 +283,7 @@ class Session:
 
     def after_the_end(self, action: Callable[[Backend], object]) -> None:
         """Call the backend once more after this session has closed it."""
-        backend = _backend_for(self.config)
+        backend = backend_for(self.config)
         if backend is None:
             return
         try:
@@ -414,39 +402,3 @@ class Session:
             # t=2  leaving closes that alone: what leaving writes would wait for the transaction
             self._connections.setdefault(None, made)
         return self._connections[None]
-
-
-def without_chain(error: JobsyncError) -> JobsyncError:
-    """Return an error without the steps of other threads and of the driver, which explain nothing to users.
-
-    The driver's exception is still there, as ``__context__``.
-    """
-    if error.__cause__ is not None:
-        error.__context__, error.__cause__ = error.__cause__, None
-    error.__suppress_context__ = True
-    return error.with_traceback(None)
-
-
-def copy_error(node_name: str) -> WrongProcess:
-    """Return the error for a job that is copied or pickled, as ``multiprocessing`` does with the arguments of a process."""
-    return WrongProcess(
-        f'job {node_name!r} cannot be copied or pickled: its node is this process alone. Give another process the node name and '
-        'the CoordinationConfig, which can be pickled, and let it make a Job of its own, under a name of its own'
-    )
-
-
-def refused(text: str) -> Callable[..., NoReturn]:
-    """Return a method that refuses a form of use, such as ``with`` for ``async with``; ``{0}`` in the text is the object."""
-
-    def refuse(self: object, *_: object) -> NoReturn:
-        raise JobsyncError(text.format(self))
-
-    return refuse
-
-
-def _backend_for(config: CoordinationConfig) -> Backend | None:
-    if not isinstance(config.backend, str):
-        return config.backend
-    from jobsync import plugins  # only now: a process that does not enter a job needs none of it
-
-    return plugins.connect(config.backend, config.options)

@@ -14,7 +14,7 @@ from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from jobsync._worker.claim_loop import ClaimLoop, source_of
-from jobsync._worker.session import refused
+from jobsync._worker.refusals import refused
 from jobsync._worker.tracing import task_span
 from jobsync.aio.threads import Threads
 from jobsync.errors import JobsyncError

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, T
 
 from jobsync._core.agent.in_flight import TaskStart
 from jobsync._worker import status
-from jobsync._worker.session import copy_error, refused
+from jobsync._worker.refusals import copy_error, refused
 from jobsync._worker.singleton import POLL_SEC
 from jobsync._worker.stages import SessionEvent
 from jobsync._worker.store_calls import worker_id

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from jobsync._worker.session import refused
+from jobsync._worker.refusals import refused
 from jobsync._worker.singleton import POLL_SEC, Place, SingletonBase, TurnBase
 from jobsync.aio.threads import Threads
 

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from jobsync._worker.session import refused
+from jobsync._worker.refusals import refused
 
 __all__ = ['TaskBlock']
 

@@ -12,14 +12,14 @@ import pytest
 from tests.core.bench import AWAY, TASKS, Bench
 from tests.core.builders import EPOCH
 
-from jobsync._core.agent import commands
+from jobsync._core.agent import commands, monitor
 from jobsync._core.agent.agent import Agent
 from jobsync._core.agent.candidacy import LEAST_PAUSE
 from jobsync._core.agent.commands import Lane
 from jobsync._core.agent.events import LogMessage
 from jobsync._core.agent.monitor import STANDBYS
 from jobsync._core.records import Leadership, LockEdit, LockFilter, LockRequest
-from jobsync.errors import Conflict, Fenced
+from jobsync.errors import BackendUnavailable, Conflict, Fenced
 
 
 def test_the_oldest_node_leads() -> None:
@@ -285,6 +285,31 @@ def test_a_change_that_a_heartbeat_tells_of_during_a_look_is_looked_at() -> None
     bench.run(0.1)
     bench.answer(look, before)
     assert isinstance(leader.next(Lane.WORK, bench.now), commands.TakeSnapshot)
+
+
+@pytest.mark.parametrize('small', [monitor.SMALL, 2])
+def test_a_leader_that_steps_back_and_returns_before_another_one_leads_goes_on(
+    small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some nodes have read that it is no candidate, and then read no heartbeat but its own: they do not take it from there."""
+    monkeypatch.setattr(monitor, 'SMALL', small)
+    bench = Bench()
+    leader, *_ = bench.cluster(*(f'w{number}' for number in range(STANDBYS + 7)))
+    before, failing = bench.backend.snapshot().leadership, [(leader, commands.TakeSnapshot)]
+
+    def fault(agent: Agent, call: commands.Command) -> BackendUnavailable | None:
+        is_failing = any(agent is one and isinstance(call, kind) for one, kind in failing)
+        return AWAY if is_failing or isinstance(call, commands.AcquireLeadership) else None
+
+    bench.fault = fault
+    bench.run_until(lambda: not bench.record('w0').candidate)
+    bench.run(10.0)
+    failing.clear()
+    bench.run_until(lambda: bench.record('w0').candidate)
+    bench.run(10.0)
+    bench.fault = lambda agent, call: None
+    bench.run(60.0)
+    assert bench.backend.snapshot().leadership == before
 
 
 def test_a_leader_that_left_is_succeeded_at_once() -> None:

@@ -59,7 +59,8 @@ class ClusterMonitor:
         self._outdated_at = math.inf
         """When the last snapshot no longer shows who is to lead: from then on this node does not, before it has polled."""
         self._is_outdated = False
-        """Whether another node leads than the last snapshot shows: this node does not, before it has polled."""
+        """Whether another node leads than the last snapshot shows, or the leader is a candidate again and was none in it: this
+        node does not lead before it has polled."""
         self._last_poll = _NEVER
         self._begun_at = now
         self._is_urgent: bool | None = None
@@ -126,7 +127,10 @@ class ClusterMonitor:
             if not self._poll_backoff:  # else it polls when it is due for what is outdated, unless a pulse shows a leader before
                 self.poll(now + 2 * self.pause)
         elif leader is not None and not leads:
-            self._is_outdated = has_changed
+            # t=0   a steps back, d polls, and no node gets to lead before a is a candidate again
+            # t=15  d, which is not next in line, has polled no more: all that were candidates in its snapshot are silent
+            shown = None if known is None else known.leader
+            self._is_outdated = has_changed or (shown is not None and not shown.candidate)
             self._outdated_at = self._doubt_at(leader.name, now)
             if self.is_standby:
                 self.poll_again(now)

@@ -9,6 +9,7 @@ import datetime as dt
 import os
 import tempfile
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -108,6 +109,24 @@ class WaitLeavesAThread(Hands):
     def wait(self, revision: int, timeout: float) -> int:
         threading.Thread(target=self._closed.wait, args=(timeout,), daemon=True).start()
         return super().wait(revision, timeout)
+
+
+@mutant
+class WaitsInTurn(Hands):
+    """Of several waits one listens, and each other one begins once that has ended: a node learns late what another has read."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type]
+        self._turn = threading.Lock()
+
+    def wait(self, revision: int, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
+        if not self._turn.acquire(timeout=timeout):
+            return revision
+        try:
+            return super().wait(revision, max(0.0, deadline - time.monotonic()))
+        finally:
+            self._turn.release()
 
 
 STATE = Random()

@@ -177,6 +177,18 @@ class WaitTests:
         for waiting in waits:
             assert waiting.answer() > number, 'each call of the handle came only after its waits had ended'
 
+    def test_a_wait_waits_for_no_other(self, harness: Harness, namespace: Namespace) -> None:
+        """While a thread waits that knows more, others of its handle learn at once what is there: several nodes may share it."""
+        backend = Namespace(harness.connect()).backend
+        namespace.join('a')
+        number = namespace.revision.number
+        ahead = Waiting(backend.wait, number, 2 * DEADLINE_SEC)
+        for _ in range(ROUNDS):
+            assert Waiting(backend.wait, number - 1, 2 * DEADLINE_SEC).answer() == number
+            time.sleep(SHORT_SEC)
+        namespace.join('b')
+        assert ahead.answer() > number
+
     def test_a_wait_without_a_change_lasts(self, namespace: Namespace) -> None:
         """A wait may end early or late, but not every one: a node would send requests without a pause, or its heartbeats late."""
         namespace.join('a')

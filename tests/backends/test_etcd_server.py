@@ -65,7 +65,7 @@ from jobsync.backends.etcd.connection import EtcdConnection
 from jobsync.backends.etcd.driver import etcd3
 from jobsync.backends.etcd.item_records import FIRST, place_of
 from jobsync.backends.etcd.plugin import connect
-from jobsync.backends.etcd.url import cluster_of
+from jobsync.backends.etcd.url import Login, cluster_of
 from jobsync.backends.etcd.watcher import Watcher
 from jobsync.cli.commands import cli
 from jobsync.errors import BackendUnavailable, ConfigError, Conflict, Evicted, SchemaMismatch
@@ -424,6 +424,22 @@ class TestSilence:
         with pytest.raises(errors.Late):
             of.call('KV.Range', None, time.monotonic() + 600.0)
         assert (old.close.call_count, new.close.call_count) == (1, 0)
+
+    def test_another_thread_forgets_the_token(self) -> None:
+        """Between two steps of a call: that is sent with the token which was there, or logs in."""
+        tokens = ['token']
+
+        class Forgetting(channel.EtcdChannel):
+            @property
+            def _token(self) -> str:
+                return tokens.pop() if tokens else ''
+
+            @_token.setter
+            def _token(self, token: str) -> None:
+                pass
+
+        of = Forgetting('server', Mock(), Login('user', 'password'))
+        assert of._logged_in(time.monotonic() + 600.0) == 'token'
 
     def test_a_node_goes_on(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """One call is lost; heartbeats and the watch go on over a new connection."""

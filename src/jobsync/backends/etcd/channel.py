@@ -188,8 +188,9 @@ class EtcdChannel:
 
     def _logged_in(self, deadline: float) -> str:
         """Return the token to send, after a login if need be; empty where there is no login."""
-        if self._login is None or self._token:
-            return self._token
+        known = self._token  # read once: another thread whose call is refused forgets it
+        if self._login is None or known:
+            return known
         if time.monotonic() < self._next_login:
             raise not_let_in('as it said a moment ago', self.name)
         # Several threads may log in at once: a lock would be held while waiting for the server.

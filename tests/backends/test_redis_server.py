@@ -466,6 +466,23 @@ class TestKeys:
                 connections.command(Deadline(60.0), 'PING')
             assert connections.command(Deadline(60.0), 'PING') == b'PONG'
 
+    def test_another_thread_opens_the_backend_amid_a_check(self, server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What was read before that is checked once more."""
+        with closing(connect(server.url(), BackendOptions())) as backend:
+            backend.open(SETTINGS, create=True)
+            connections, checks = backend._namespace.pool, list[str]()  # type: ignore[attr-defined]
+
+            def check(name: str, _: object) -> None:
+                checks.append(name)
+                if len(checks) == 1:
+                    connections.check_again()
+
+            connections.check_again()
+            monkeypatch.setattr(connections, '_check', check)
+            for _ in range(3):
+                backend.snapshot()
+            assert len(checks) == 2
+
     def test_another_thread_finds_that_a_node_of_the_cluster_is_gone(
         self, server: RedisServer, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -92,7 +92,7 @@ class RedisPool:
 
     def check_again(self) -> None:
         """Have each server be checked once more, before its next script: its settings may be others by now."""
-        self._checked.clear()
+        self._checked = set()
 
     def _check_once(self, connection: AbstractConnection, deadline: Deadline) -> None:
         """Check the server at the other end of a connection, unless it has been found in order before."""
@@ -100,11 +100,14 @@ class RedisPool:
         # t=1  that node restarts, empty: with durable=yes its store counts as the one from before
         # t=2  a newcomer takes all tokens, and the owners of t=0 still have their leases
         # A refusal at t=0 keeps leases from beginning there.
-        address = getattr(connection, 'host', None), getattr(connection, 'port', None)
-        if address not in self._checked:
+        address, checked = (getattr(connection, 'host', None), getattr(connection, 'port', None)), self._checked
+        if address not in checked:
             node = '' if self._moved is None else f' (its node {address[0]}:{address[1]}, which has this namespace)'
             self._check(f'{self.server}{node}', functools.partial(exchange, connection, deadline))
-            self._checked.add(address)
+            # t=0  this thread has read the settings of the server, and an operator changes them
+            # t=1  another thread opens the backend, which is to check them anew
+            # So what was read at t=0 counts for no call from t=1 on.
+            checked.add(address)
 
     def _is_busy(self, call: Deadline) -> bool:
         """Return whether the server is running a script, read on another connection. If not, it has finished every call so far.

@@ -141,6 +141,7 @@ class Listener(abc.ABC):
     def close(self) -> None:
         """Wake the waiting threads and close the connection."""
         self._closed = True
+        self._ring()
         # t=0  this thread has read the number of the pipe's end, and is to write
         # t=1  a wait in another thread ends and closes the pipe; a file is opened, which gets the number
         # t=2  this thread writes into that file

@@ -162,6 +162,32 @@ def end_watch(backend: object) -> None:
     watcher._stream.cancel()
 
 
+class Learner(EtcdServer):
+    """A member that is to catch up with another one before it votes."""
+
+    def __init__(self, voter: EtcdServer) -> None:
+        self._voter = voter
+        super().__init__()
+
+    def prepare(self) -> None:
+        """See ``ServerProcess``."""
+        self._voter.ctl('member', 'add', 'late', '--learner', f'--peer-urls=http://127.0.0.1:{self.peer_port}')
+
+    def _identity(self, peers: str) -> list[str]:
+        cluster = f'only=http://127.0.0.1:{self._voter.peer_port},late={peers}'
+        return [
+            '--name=late',
+            f'--initial-advertise-peer-urls={peers}',
+            f'--initial-cluster={cluster}',
+            '--initial-cluster-state=existing',
+        ]
+
+    def answers(self) -> bool:
+        """See ``ServerProcess``: it refuses what ``etcdctl`` asks for."""
+        with socket.socket() as probe:
+            return probe.connect_ex(('127.0.0.1', self.port)) == 0
+
+
 class TestUrl:
     """Which servers a URL names, and that it tells no secret."""
 
@@ -279,6 +305,14 @@ class TestEndpoints:
         finally:
             for member in members:
                 member.close()
+
+    def test_a_learner(self) -> None:
+        """The error says what such a member is, and the two ways out."""
+        with closing(EtcdServer()) as voter, closing(Learner(voter)) as learner:
+            with closing(connect(learner.url(), BackendOptions(op_timeout_sec=2.0))) as backend:
+                assert re.search('is a learner.*etcdctl member promote', failure_of(backend.snapshot))
+            with closing(connect(f'etcd://{learner.endpoint},{voter.endpoint}', BackendOptions(**PATIENT))) as backend:
+                Namespace(backend)
 
     def test_the_end_of_a_call_whose_connection_is_given_up(self, etcd_server: EtcdServer, harness: EtcdHarness) -> None:
         """Its error says why: another call over that connection had no answer, and closed it."""

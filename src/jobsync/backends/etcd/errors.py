@@ -43,6 +43,7 @@ CORRUPT = (
     'the data of a member are not those of the others: find it by etcdctl endpoint hashkv --cluster, remove it, add it anew with '
     'an empty folder, and disarm the alarm with etcdctl'
 )
+LEARNER = 'this member is a learner, which serves no client: name members that vote in the URL, or etcdctl member promote it'
 HINTS = {
     'larger than max': LARGE,
     'request is too large': LARGE,
@@ -56,6 +57,7 @@ HINTS = {
     'request timed out': AWAY,
     'Channel closed': GIVEN_UP,
     'corrupt cluster': CORRUPT,
+    'not supported for learner': LEARNER,
 }
 """What to do, by what the server or gRPC says. A server that is busy exhausts resources too (``too many requests``)."""
 

@@ -13,10 +13,12 @@ from tests.support.servers import EtcdServer, ServerProcess
 from tests.support.servers.etcd import find_etcd
 from tests.support.timings import DEADLINE_SEC
 
+from jobsync import Cluster
 from jobsync._event_log import event_log
 from jobsync.backends._common.backoff import Backoff
 from jobsync.backends.etcd.connection import EtcdConnection
 from jobsync.backends.etcd.errors import Refused, not_let_in
+from jobsync.cli.doctor import examine
 from jobsync.testing.conformance.namespace import Namespace
 
 pytestmark = pytest.mark.etcd
@@ -90,6 +92,7 @@ def test_a_proxy_that_ends_each_watch(
             number = namespace.revision.number
             namespace.join(name)
             assert backend.wait(number, DEADLINE_SEC) > number
+        assert 'a worker that has to poll says so in its log' in next(examine(Cluster(backend))).words
     assert event_log.flush(DEADLINE_SEC)
     (line,) = [record.getMessage() for record in caplog.records if record.name == 'jobsync.backends.etcd']
     assert line == f'etcd at {proxy.here} ends each watch (context canceled), as its grpc-proxy does: polling every 1 s instead'

@@ -17,6 +17,7 @@ from rich.text import Text
 from jobsync._core.counting import counted
 from jobsync._core.records import LockEdit, LockFilter
 from jobsync._core.redact import cut_repr
+from jobsync.backend import Reach
 from jobsync.cli.blockers import examine_blockers
 from jobsync.cli.common import ATTENTION, absence, other_namespaces, reading_command, with_kind
 from jobsync.cli.folders import DoctorFinding, examine_folders
@@ -76,6 +77,8 @@ def examine(cluster: Cluster) -> Iterator[DoctorFinding]:
     info = cluster.info
     durable = 'keeps what it has confirmed' if info.durable else 'may lose confirmed records in a crash'
     push = 'announces changes' if info.push else 'is polled, which makes a hand-over slower'
+    if info.push and info.reach is Reach.NETWORK:
+        push += ', which some proxies keep back: a worker that has to poll says so in its log'
     yield DoctorFinding('ok', 'store', f'{info.name}: {durable}; {push}; at most {info.max_tokens:,} tokens')
     try:
         nodes = cluster.nodes()  # connects, and on etcd may watch the nodes first: no part of how long a reading takes

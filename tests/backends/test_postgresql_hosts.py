@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import Engine
 from tests.backends.crash import crash
 from tests.backends.proxy import SilentProxy
 from tests.job.waiting import wait_until
@@ -340,8 +341,19 @@ def test_what_the_user_reads_after_a_switchover(harness: PostgresqlHarness, othe
             harness.accept_writes()
 
 
-def test_a_session_that_is_left_at_a_former_primary(harness: PostgresqlHarness, other: PostgresServer) -> None:
-    """A call is under way there while another one turns to the new primary. Its session accepts writes, and is not used on."""
+def interrupted(_: Engine) -> None:
+    """Stand for a call in which a signal's handler raises."""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize('is_interrupted', [False, True])
+def test_a_session_that_is_left_at_a_former_primary(
+    harness: PostgresqlHarness, other: PostgresServer, is_interrupted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call is under way there while another one turns to the new primary. Its session accepts writes, and is not used on.
+
+    Nor where a signal's handler raises just as that session is to end.
+    """
     refuse_writes(other)
     url = url_of(harness, f'127.0.0.1:{harness.server.port}', f'127.0.0.1:{other.port}')
     with closing(connect_to(url, 'sync_')) as backend:
@@ -355,6 +367,10 @@ def test_a_session_that_is_left_at_a_former_primary(harness: PostgresqlHarness, 
             wait_until(lambda: other.psql('SHOW default_transaction_read_only') == ['off'], 'the other host accepts writes')
             deadline = time.monotonic() + DEADLINE_SEC
             with ExitStack() as later, backend.store._connected(deadline):
+                if is_interrupted:
+                    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                        patch.setattr(Engine, 'dispose', interrupted)
+                        later.enter_context(backend.store._connected(deadline))
                 later.enter_context(backend.store._connected(deadline))
             assert raised_by(namespace, ref) is SchemaMismatch
         finally:

@@ -195,10 +195,10 @@ class Hosts:
         # t=2  the former primary serves again, which was not started since, and node a comes back to it
         self._losses += 1  # two threads may add one together: that is another number all the same
 
-    def check(self, connection: BoundedConnection) -> bool:
-        """Return whether a connection is to another server than the one before, if there was one.
+    def check(self, connection: BoundedConnection, leave: Callable[[], None]) -> None:
+        """Raise ``ConfigError`` if another host than that of a connection accepts writes too, and is another server.
 
-        Not if that is another way to the same server. ``ConfigError`` if another host accepts writes too, and is another server.
+        Call ``leave`` if the server is another one than before, and not if this is another way to the same server.
         """
         known = self._last
         last, before, _ = known
@@ -213,7 +213,7 @@ class Hosts:
         if process != connection.info.backend_pid:
             connection.started = place[1], recovered
         if (here, place, crashes) == self._last:
-            return False
+            return
         # t=0  the primary fails, and its standby is promoted, to which all nodes turn. Or all but node a, which makes no call now
         # t=1  the old primary is started again, as a primary. It comes first in the URL
         # t=2  node a connects to it, finds none of the others alive there, and owns all tokens after a timeout
@@ -276,15 +276,20 @@ class Hosts:
             is_standby = connection.execute(RECOVERS).fetchall() == [(True,)]
             if here != last and (is_standby or last):
                 raise psycopg.OperationalError(STANDBY if is_standby else READ_ONLY_HINT)
-            return False
+            return
+        # t=0  a standby was promoted, and this node turns to it. Another session of it is at the former primary, which runs on
+        # t=1  a signal's handler raises before that session has ended: it is ended with the next connection, if this one is not
+        #      remembered yet
+        if last is not None and place != before:
+            leave()
         # t=0  this connection is to the primary, and no other one accepts writes
         # t=1  a standby is promoted, and the primary cut off: another thread connects to the new one, and finds no other either
         # t=2  the former primary is back. Noted as the last one, it would be compared no more, and this node work on with it
         if self._last is not known:
-            return self.check(connection)
+            self.check(connection, leave)
+            return
         self._last = here, place, crashes
         self._led_to = {(connection.info.host, connection.info.port): [connection.info.hostaddr]}
-        return last is not None and place != before
 
     def _others(self, host: str, port: int) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
         """Yield each other address that may accept writes, and the parameters of a connection to it if it does."""

@@ -132,17 +132,15 @@ class PostgresqlStore(SqlStore):
             with translated(self.server):
                 self._schema_check.check(connection.execute)
             try:
-                is_elsewhere = self._hosts.check(connection)
+                # t=0  a call is under way, or a connection idle; another call finds that a standby was promoted, and turns to it
+                # t=1  the former primary, which runs on, answers there: this node works on with it, and others with the new one;
+                #      or the user reads and writes what no other node has
+                self._hosts.check(connection, self._end_sessions)
             except ConfigError:
                 # t=0  two hosts accept writes, as this connection shows; another one of this node is at the first, in use or idle
                 # t=1  heartbeats succeed there, and this node works on, as others do with the second host
                 self._end_sessions()
                 raise
-            if is_elsewhere:
-                # t=0  a call is under way, or a connection idle; another call finds that a standby was promoted, and turns to it
-                # t=1  the former primary, which runs on, answers there: this node works on with it, and others with the new one;
-                #      or the user reads and writes what no other node has
-                self._end_sessions()
             # The deadline stays, until a call sets its own: of an engine's first connection SQLAlchemy reads some settings.
         except BaseException:
             connection.close()

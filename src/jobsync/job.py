@@ -372,7 +372,7 @@ class Job:
             ConfigError: ``tasks``, ``batch``, ``once`` or an id is not allowed.
         """
         checks.tasks.of('tasks', tasks)
-        return claimed_tasks(self._claim_loop(tasks, batch, once), tasks, self.can_claim_task)
+        return claimed_tasks(self._claim_loop(tasks, batch, once), tasks)
 
     def batch(self, tasks: Iterable[T], progress: bool = False) -> Generator[T]:
         """Yield tasks of a finite set until every one is complete, wherever it was done: the loop for a pile that ends.
@@ -396,7 +396,7 @@ class Job:
         Raises:
             ConfigError: ``tasks``, ``progress`` or an id is not allowed.
         """
-        return claimed_tasks(self._shared_batch(tasks, progress), (), self.can_claim_task)
+        return claimed_tasks(self._shared_batch(tasks, progress), ())
 
     def _shared_batch(self, tasks: Iterable[T], progress: bool) -> SharedBatch[T]:
         checks.batch_tasks.of('tasks', tasks)
@@ -408,7 +408,7 @@ class Job:
         checks.batch.of('batch', batch)
         checks.flag.of('once', once)
         self._session.check_process()
-        return ClaimLoop(self._task_log, tasks, self._parse, batch, once=once)
+        return ClaimLoop(self._task_log, tasks, self._parse, self.can_claim_task, batch, once=once)
 
     def _parse(self, task: object) -> tuple[str, int]:
         """Return a task's key and its hash token."""

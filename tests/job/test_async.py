@@ -672,7 +672,7 @@ def test_a_long_source_of_which_nothing_is_owned(store: Store) -> None:
     async def work() -> None:
         async with store.async_job('a') as job:
             loop = job.claim(tasks())
-            loop._is_owned = lambda task: False
+            loop._loop.is_owned = lambda task: False
             other = asyncio.create_task(take_turns())
             assert await anext(loop, None) is None
             other.cancel()

@@ -36,17 +36,18 @@ class ClaimLoop(Generic[T]):
         task_log: TaskLog,
         tasks: object,
         parse: Callable[[T], tuple[str, int]],
+        is_owned: Callable[[T], bool],
         limit: int | None,
         *,
         once: bool,
     ) -> None:
         """Store the parts.
 
-        ``parse`` returns a task's key and hash token. ``limit`` is the largest number of tasks claimed at once. None: 1,000 where
-        ``tasks`` has a length, 1 where it has none, since the next task may be long in coming there. With ``once``, tasks that
-        any node has completed are passed over.
+        ``parse`` returns a task's key and hash token, ``is_owned`` whether it is this node's. ``limit`` is the largest number of
+        tasks claimed at once. None: 1,000 where ``tasks`` has a length, 1 where it has none, since the next task may be long in
+        coming there. With ``once``, tasks that any node has completed are passed over.
         """
-        self._session, self._task_log, self._parse = task_log.session, task_log, parse
+        self._session, self._task_log, self._parse, self.is_owned = task_log.session, task_log, parse, is_owned
         self.node_name = task_log.node_name
         self._limit = limit if limit is not None else _LARGEST_BATCH if isinstance(tasks, Sized) else 1
         self._once, self._completed = once, set[str]()
@@ -219,10 +220,10 @@ class ClaimLoop(Generic[T]):
         self._task_log.completions.flush_now()
 
 
-def claimed_tasks(loop: ClaimLoop[T], tasks: Iterable[T], is_owned: Callable[[T], bool]) -> Generator[T]:
+def claimed_tasks(loop: ClaimLoop[T], tasks: Iterable[T]) -> Generator[T]:
     """Yield the tasks that this node owns, batch by batch."""
     loop.begin()
-    owned = filter(is_owned, takewhile(lambda _: not loop.is_over, source_of(tasks)))
+    owned = filter(loop.is_owned, takewhile(lambda _: not loop.is_over, source_of(tasks)))
     try:
         while (taken := loop.take(owned)) or loop.has_waiting:
             yield from traced(loop.run_batch(taken), loop.node_name)

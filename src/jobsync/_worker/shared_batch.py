@@ -77,8 +77,7 @@ class SharedBatch(ClaimLoop[T]):
         progress: bool,
     ) -> None:
         """Store the parts. Of several tasks with one id the first is taken."""
-        super().__init__(task_log, (), parse, None, once=True)
-        self._is_owned = is_owned
+        super().__init__(task_log, (), parse, is_owned, None, once=True)
         self._left: dict[str, T] = {}
         """The tasks that are not known to be complete."""
         self._unrecorded = list[str]()
@@ -118,7 +117,7 @@ class SharedBatch(ClaimLoop[T]):
         self._unrecorded = list(filter(self._task_log.completions.has, self._unrecorded))
         runtime = self._session.runtime
         self._seen, self._paused_until = None if runtime is None else runtime.lease.ownership, -math.inf
-        owned = {key: task for key, task in self._left.items() if self._is_owned(task)}
+        owned = {key: task for key, task in self._left.items() if self.is_owned(task)}
         # t=0  forty asyncio tasks loop over one set, and each has a task in hand
         # t=1  each claims the forty again in every round, though it may start none; the end of a task waits behind these calls
         is_with_another = self._task_log.is_with_another
@@ -336,7 +335,7 @@ class SharedBatch(ClaimLoop[T]):
     def _holder_of(self, key: str) -> str:
         """Return in words in whose hands a task is, by the assignment that this node has read."""
         runtime = self._session.runtime
-        if runtime is None or self._is_owned(self._left[key]):
+        if runtime is None or self.is_owned(self._left[key]):
             return 'with this node, in another loop' if self._task_log.is_with_another(key) else 'with this node'
         assignment = runtime.lease.assignment
         pin = assignment.pin_of.get(key)

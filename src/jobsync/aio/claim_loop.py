@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import enum
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from contextvars import copy_context
@@ -45,10 +45,8 @@ class Claims(AsyncIterator[T], Generic[T]):
     is an error, not the end of the tasks.
     """
 
-    def __init__(
-        self, loop: ClaimLoop[T], tasks: Iterable[T] | AsyncIterable[T], is_owned: Callable[[T], bool], threads: Threads
-    ) -> None:
-        self._loop, self._is_owned, self._threads = loop, is_owned, threads
+    def __init__(self, loop: ClaimLoop[T], tasks: Iterable[T] | AsyncIterable[T], threads: Threads) -> None:
+        self._loop, self._threads = loop, threads
         self._batch: Iterator[T] = iter(())
         self._leaving: asyncio.Future[None] | None = None
         """Done once the batch of a cancelled call is left."""
@@ -197,7 +195,7 @@ class Claims(AsyncIterator[T], Generic[T]):
             task = await self._next_of_source()
             if task is END:
                 break
-            if self._is_owned(task):
+            if self._loop.is_owned(task):
                 self._taken.append(task)
             self._read += 1
             if self._read % _READ_AT_ONCE == 0:

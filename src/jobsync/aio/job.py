@@ -323,7 +323,7 @@ class AsyncJob:
             ConfigError: ``tasks``, ``batch``, ``once`` or an id is not allowed.
         """
         checks.async_tasks.of('tasks', tasks)
-        return Claims(self._job._claim_loop(tasks, batch, once), tasks, self._job.can_claim_task, self._threads)
+        return Claims(self._job._claim_loop(tasks, batch, once), tasks, self._threads)
 
     def batch(self, tasks: Iterable[T], progress: bool = False) -> Claims[T]:
         """Return tasks of a finite set until every one is complete, wherever it was done, as ``Job.batch`` does.
@@ -337,7 +337,7 @@ class AsyncJob:
         Raises:
             ConfigError: ``tasks``, ``progress`` or an id is not allowed.
         """
-        return Claims(self._job._shared_batch(tasks, progress), (), self._job.can_claim_task, self._threads)
+        return Claims(self._job._shared_batch(tasks, progress), (), self._threads)
 
     def task(self, task: T) -> AbstractAsyncContextManager[T]:
         """Work on one task: claimed at the start of the block, complete at its end, incomplete if the block raises.

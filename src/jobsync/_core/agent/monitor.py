@@ -3,7 +3,8 @@
 To poll is to take a snapshot. A leader polls after each heartbeat of its own, and so do the nodes that are next in line
 (``STANDBYS``): the silence of nodes that die together with the leader counts from the last poll of the node that succeeds it.
 Every other node reads the leader's heartbeat with each pulse, and polls only when there is no leader, when the leader has
-changed or is no candidate, when it becomes suspect, once when it is late, and once after it has joined.
+changed (in a large cluster not always: see below) or is no candidate, when it becomes suspect, once when it is late, and once
+after it has joined.
 
 A change makes nodes send heartbeats out of turn, and a heartbeat that is read an interval later is counted from there. So one
 more poll comes when all have sent theirs: by the leader after a hint, and by the nodes next in line after a new version.
@@ -11,8 +12,10 @@ more poll comes when all have sent theirs: by the leader after a hint, and by th
 A snapshot of a large cluster is large, and a leader that is late or steps back gives all nodes the same reason to poll: if
 thousands did, the load would make it later still. So the oldest nodes (``SMALL``) poll at once. The others wait for one more
 pulse, and then poll in the order in which they would lead, within two intervals, or within more where there are more than
-``LARGE``. Where there is no leader, no node waits as long; but a change that concerns all nodes, such as that the leader is
-gone, is left to those next in line for a moment.
+``LARGE``; not if a pulse shows before that the leader is well. Where another node leads, they poll only if it is younger than
+they are, or unknown to them. If it is older, they read its heartbeats as they did those of the leader before it, and do not
+take themselves for the next to lead before they have polled. Where there is no leader, no node waits as long; but a change
+that concerns all nodes, such as that the leader is gone, is left to those next in line for a moment.
 """
 
 from __future__ import annotations
@@ -124,7 +127,7 @@ class ClusterMonitor:
             self.poll(now if is_unaware else now + self.pause)
         elif has_stepped_back or (has_changed and not self._is_far_behind(leader)):
             self._outdated_at = min(self._outdated_at, now)
-            if not self._poll_backoff:  # else it polls when it is due for what is outdated, unless a pulse shows a leader before
+            if not self._poll_backoff:  # else ``due`` says when: not at all if a pulse shows before that the leader is well
                 self.poll(now + 2 * self.pause)
         elif leader is not None and not leads:
             # t=0   a steps back, d polls, and no node gets to lead before a is a candidate again

@@ -163,6 +163,27 @@ def test_a_thread_that_knows_less_waits_for_no_other() -> None:
         assert not other.done()
 
 
+def test_closed_while_a_thread_connects_and_another_waits_for_it() -> None:
+    """The other one returns at once, however long connecting takes."""
+    connects, goes_on = threading.Event(), threading.Event()
+
+    class Slow(NotifiedListener):
+        def _open(self, within_sec: float) -> None:
+            connects.set()
+            goes_on.wait(DEADLINE_SEC)
+
+    with ThreadPoolExecutor(2) as threads, closing(Slow()) as listener:
+        threads.submit(listener.wait, 1, DEADLINE_SEC)
+        assert connects.wait(DEADLINE_SEC)
+        other = threads.submit(listener.wait, 1, DEADLINE_SEC)
+        wait_until(lambda: listener._bells, 'the other thread waits')
+        Listener.close(listener)
+        try:
+            assert other.result(DEADLINE_SEC / 2) == 1
+        finally:
+            goes_on.set()
+
+
 def test_an_announcement_is_lost() -> None:
     """What an announcement says does not count for the revisions before it that were not announced: they may concern all."""
     with closing(NotifiedListener()) as listener:

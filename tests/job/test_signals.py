@@ -22,7 +22,7 @@ import pytest
 from tests.job.processes import Worker, workers
 from tests.job.stores import SQL, Store, kinds
 from tests.job.test_fork import in_fork
-from tests.job.waiting import wait_until
+from tests.job.waiting import DEADLINE_SEC, wait_until
 from tests.signals import AlarmError, a_signal_comes
 from tests.support.timings import TOKENS
 
@@ -787,3 +787,28 @@ def test_a_job_that_leaves_in_another_thread_while_the_next_one_enters(store: St
     with store.job('b', handle_signals=True) as job:
         assert not job.is_leaving
     assert first.is_leaving
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+def test_a_signal_that_ends_no_wait_of_the_event_loop(store: Store) -> None:
+    """As one that comes when the loop is about to wait, or to another thread: the loop, which has nothing to do, sees it soon."""
+
+    async def enter() -> None:
+        async with store.async_job('a', wait_on_enter=DEADLINE_SEC, handle_signals=True, config={'minimum_nodes': 2}):
+            raise AssertionError('there is one node')
+
+    def send() -> None:
+        wait_until(lambda: store.node_names == ['a'], 'it waits')
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender, began = threading.Thread(target=send), time.monotonic()
+    sender.start()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # in this thread, not in the other one
+    try:
+        with pytest.raises(SystemExit):
+            asyncio.run(enter())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        sender.join()
+    assert time.monotonic() < began + DEADLINE_SEC / 2

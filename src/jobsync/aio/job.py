@@ -24,6 +24,7 @@ from jobsync._worker.store_calls import worker_id
 from jobsync._worker.tracing import task_span
 from jobsync.aio.callbacks import OnLoop, is_coroutine_function, running_loop
 from jobsync.aio.claim_loop import Claims
+from jobsync.aio.signal_timer import SignalTimer
 from jobsync.aio.singleton import AsyncSingleton
 from jobsync.aio.task_block import TaskBlock
 from jobsync.aio.threads import Threads
@@ -159,6 +160,7 @@ class AsyncJob:
         )
         # The Job enters and leaves in a thread, where no handler can be installed: this object handles the signals.
         self._signals, self._job._signals = self._job._signals, None
+        self._signal_timer = SignalTimer()
         self._threads = Threads(self._job.node_name)
         self._entry = threading.Lock()
 
@@ -191,6 +193,7 @@ class AsyncJob:
         try:
             if self._signals is not None:
                 self._signals.catch()
+                self._signal_timer.begin(loop)
             await self._threads.complete(job.__enter__, self._hurry)
         except BaseException as error:
             await self.__aexit__(type(error), error, None)
@@ -245,6 +248,7 @@ class AsyncJob:
             finally:
                 if self._job._session.is_over:  # otherwise what is left to be closed is closed by another call
                     self._threads.close()
+                self._signal_timer.end()
                 if self._signals is not None:
                     self._signals.release()
 

@@ -234,8 +234,9 @@ class HeldLock:
         if self._pid != os.getpid():
             return
         self._pid = 0
-        with contextlib.suppress(OSError):
-            self.path.unlink()
+        if self.is_in_place:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
         _libc().munmap(self._address, _PAGE)
 
 

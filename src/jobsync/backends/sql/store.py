@@ -236,6 +236,7 @@ class SqlStore(abc.ABC):
 
 def patiently(deadline: float, action: Callable[[], T]) -> T:
     """Return what ``action`` returns, called again while it is ``Busy`` and before the deadline (on ``time.monotonic``)."""
+    obstacle = ''
     while True:
         try:
             return action()
@@ -245,7 +246,13 @@ def patiently(deadline: float, action: Callable[[], T]) -> T:
             # t=1  as long as the program has the exception, its traceback has the cursor, whose statement SQLite keeps open, or
             #      the whole transaction: nothing is written over this connection, or by no process
             traceback.clear_frames(error.__traceback__)
-            if not isinstance(error, Busy) or time.monotonic() >= deadline:
+            if not isinstance(error, Busy):
+                if obstacle and type(error) is BackendUnavailable:
+                    # The last attempt has what time is left, which may be too little: that says nothing of what stood in the way.
+                    raise BackendUnavailable(f'{error}; before that: {obstacle}') from error
                 raise
+            if time.monotonic() >= deadline:
+                raise
+            obstacle = str(error)
         # Short random pauses that do not grow: the thread that has waited longest has had the most chances.
         time.sleep(RANDOM.uniform(0.001, 0.008))

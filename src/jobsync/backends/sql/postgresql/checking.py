@@ -182,9 +182,10 @@ class Hosts:
 
     def __init__(self, server: PostgresqlServer, state: str) -> None:
         self._server, self._state = server, state
-        self._losses = 0
-        self._last: tuple[tuple[str, int] | None, Sequence[Any], tuple[int, int]] = None, (), (0, 0)
-        """The last connection's address, the server there, when that recovered, and how many connections had been lost before."""
+        self._loss = object()
+        """The last connection that was lost: another object for each, not a number, which two threads might add to together."""
+        self._last: tuple[tuple[str, int] | None, Sequence[Any], tuple[int, object]] = None, (), (0, None)
+        """The last connection's address, the server there, when that recovered, and the last loss before."""
         self._led_to: dict[tuple[str, int], list[str]] = {}
         """The address of the last connection, by the host and the port in the URL."""
 
@@ -193,7 +194,7 @@ class Hosts:
         # t=0  a process of the primary is killed for want of memory: its sessions end, and it reads its log, for minutes
         # t=1  an operator promotes a standby; node b, which is new, works there
         # t=2  the former primary serves again, which was not started since, and node a comes back to it
-        self._losses += 1  # two threads may add one together: that is another number all the same
+        self._loss = object()
 
     def check(self, connection: BoundedConnection, leave: Callable[[], None]) -> None:
         """Raise ``ConfigError`` if another host than that of a connection accepts writes too, and is another server.
@@ -202,12 +203,12 @@ class Hosts:
         """
         known = self._last
         last, before, _ = known
-        here, losses = (connection.info.hostaddr or connection.info.host, connection.info.port), self._losses
+        here, loss = (connection.info.hostaddr or connection.info.host, connection.info.port), self._loss
         place, recovered, process = _place(connection)
         # t=0  idle_session_timeout ends the sessions of node a, which makes no call for long
         # t=1  the server crashes, and reads its log; a standby is promoted, to which all others turn
         # t=2  the former primary serves again, and node a, which has read of no crash, comes back to it
-        crashes = recovered, losses
+        crashes = recovered, loss
         # t=0  this is at a pooler. Its server ends, and a standby is promoted, to which others turn
         # t=1  the former primary is started again: the pooler lends its sessions to the clients that it has kept
         if process != connection.info.backend_pid:

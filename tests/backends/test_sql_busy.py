@@ -14,7 +14,7 @@ CUT_OFF = BackendUnavailable('db: canceling statement due to statement timeout')
 
 def test_what_stood_in_the_way_is_said_of_an_attempt_that_was_cut_off() -> None:
     """The last attempt has what time the others have left."""
-    with pytest.raises(BackendUnavailable, match='^db: canceling .* timeout; before that: db: rolled back: deadlock detected$'):
+    with pytest.raises(BackendUnavailable, match=r'^db: canceling .* timeout; before that: db: rolled back: deadlock detected$'):
         attempt(Busy('db: rolled back: 40001'), Busy('db: rolled back: deadlock detected'), CUT_OFF)
 
 

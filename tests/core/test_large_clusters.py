@@ -11,6 +11,7 @@ from tests.core.builders import token_of
 
 from jobsync._core.agent import commands, monitor
 from jobsync._core.agent.agent import Agent
+from jobsync._core.agent.candidacy import LEAST_PAUSE
 from jobsync._core.agent.monitor import STANDBYS
 from jobsync._core.agent.phase import Phase
 from jobsync._core.agent.schedule import STEP
@@ -128,6 +129,44 @@ def test_a_leader_that_has_stepped_back_makes_few_nodes_poll() -> None:
     assert not polls(bench, others[SMALL:], since)
 
 
+def test_a_leader_that_stays_back_makes_the_others_poll_late() -> None:
+    """A poll reads all nodes. Where all are busy, those of hundreds of nodes would keep each of the few from getting to lead."""
+    bench = Bench(tokens=60)
+    leader, *others = bench.cluster(*NAMES)
+    bench.run(40.0)
+    bench.catch(leader, commands.TakeSnapshot)
+    bench.run_until(lambda: not leader._membership._candidacy.is_wanted, within=TIMEOUT_SEC + INTERVAL_SEC)
+    since, end = len(bench.made), bench.now + LEAST_PAUSE * TIMEOUT_SEC
+    for agent in others[:LEAST_PAUSE]:  # each is to lead, and steps back after a timeout
+        bench.catch(agent, commands.AcquireLeadership)
+    bench.run(end - bench.now - 0.5)
+    assert all(polls(bench, [agent], since) for agent in others[LEAST_PAUSE:SMALL])
+    assert not polls(bench, others[SMALL:], since)
+    assert not any(agent._membership.monitor.is_first_in_line(bench.now) for agent in others[SMALL:])
+    for agent in others[LEAST_PAUSE : LEAST_PAUSE + 2]:
+        bench.catch(agent, commands.AcquireLeadership)
+    bench.run(INTERVAL_SEC)
+    assert all(polls(bench, [agent], since) for agent in others[SMALL:])
+
+
+def test_a_leader_that_was_back_for_long_is_left_to_the_oldest_the_next_time() -> None:
+    """How long it was back counts from anew."""
+    bench = Bench(tokens=60)
+    *_, youngest = bench.cluster(*NAMES)
+    bench.run(40.0)
+    far = youngest._membership.monitor
+    known = far.snapshot
+    assert known is not None
+    for is_candidate, after_sec in ((False, 0.0), (True, 20.0), (False, 5.0), (False, 25.0)):
+        bench.now += after_sec
+        pulse = Pulse(
+            9, known.timeline, known.store, known.revision, known.version, known.leadership, int(bench.now), is_candidate
+        )
+        far.take_pulse(pulse, False, bench.now, bench.now)
+        assert far.due > bench.now + 2 * INTERVAL_SEC
+        assert far.is_first_in_line(bench.now) is False
+
+
 @pytest.mark.parametrize('they_leave', [False, True], ids=['die', 'leave'])
 def test_a_node_that_has_polled_under_an_earlier_leader_leads_once_all_older_ones_are_gone(they_leave: bool) -> None:
     """It does not before it has polled, however long ago it has read the others. It is as late as under its first leader."""
@@ -221,7 +260,7 @@ def test_a_node_that_is_late_itself_does_not_take_the_leader_for_late() -> None:
 
 
 def test_where_all_next_in_line_have_stepped_back_another_node_leads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is later by what nodes leave to older ones."""
+    """It is later by what nodes leave to older ones: the shortest time that a leader steps back for, and their turns after it."""
     monkeypatch.setattr(monitor, 'SMALL', 1)
     bench = Bench(tokens=60)
     leader, *others = bench.cluster(*NAMES)
@@ -229,7 +268,8 @@ def test_where_all_next_in_line_have_stepped_back_another_node_leads(monkeypatch
     for agent in (leader, *others[:STANDBYS]):
         bench.catch(agent, commands.TakeSnapshot)
     since = len(bench.made)
-    bench.run_until(lambda: bench.leader == others[STANDBYS].config.name, within=2 * TIMEOUT_SEC + 4 * INTERVAL_SEC)
+    latest = (1 + LEAST_PAUSE) * TIMEOUT_SEC + 4 * INTERVAL_SEC
+    bench.run_until(lambda: bench.leader == others[STANDBYS].config.name, within=latest)
     assert len(polls(bench, others[STANDBYS:], since)) < len(others)
 
 

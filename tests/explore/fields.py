@@ -167,7 +167,8 @@ STATE: dict[type, dict[str, Kind]] = {
     },
     ClusterMonitor: {
         '_config': K.SAME, '_ref': K.VALUE, '_candidacy': K.LINK, '_detector': K.PART, 'snapshot': K.VALUE, '_poll_at': K.DUE,
-        '_first_at': K.DUE, '_outdated_at': K.DUE, '_is_outdated': K.VALUE, '_again_at': K.TIME, '_once_at': K.TIME,
+        '_first_at': K.DUE, '_outdated_at': K.DUE, '_stepped_back_at': K.TIME, '_is_outdated': K.VALUE,
+        '_again_at': K.TIME, '_once_at': K.TIME,
         '_last_poll': K.TIME, '_begun_at': K.TIME, '_is_urgent': K.VALUE, '_members': K.VALUE, '_known_place': K.NONE,
     },
     LeaderTerm: {

@@ -12,10 +12,10 @@ more poll comes when all have sent theirs: by the leader after a hint, and by th
 A snapshot of a large cluster is large, and a leader that is late or steps back gives all nodes the same reason to poll: if
 thousands did, the load would make it later still. So the oldest nodes (``SMALL``) poll at once. The others wait for one more
 pulse, and then poll in the order in which they would lead, within two intervals, or within more where there are more than
-``LARGE``; not if a pulse shows before that the leader is well. Where another node leads, they poll only if it is younger than
-they are, or unknown to them. If it is older, they read its heartbeats as they did those of the leader before it, and do not
-take themselves for the next to lead before they have polled. Where there is no leader, no node waits as long; but a change
-that concerns all nodes, such as that the leader is gone, is left to those next in line for a moment.
+``LARGE``; not if a pulse shows before that the leader is well. Where another node leads, or the leader steps back, they poll only
+if it is younger than they are, or unknown to them. If it is older, they read its heartbeats as before, and do not take themselves
+for the next to lead before they have polled: they do once it has stepped back for long. Where there is no leader, no node waits
+as long; but a change that concerns all nodes, such as that the leader is gone, is left to those next in line for a moment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from operator import attrgetter
 from zlib import crc32
 
-from jobsync._core.agent.candidacy import Candidacy
+from jobsync._core.agent.candidacy import LEAST_PAUSE, Candidacy
 from jobsync._core.agent.failure_detector import FailureDetector
 from jobsync._core.agent.schedule import STEP
 from jobsync._core.config import NodeConfig
@@ -61,6 +61,8 @@ class ClusterMonitor:
         self._poll_at = self._again_at = self._once_at = math.inf
         self._outdated_at = math.inf
         """When the last snapshot no longer shows who is to lead: from then on this node does not, before it has polled."""
+        self._stepped_back_at = math.inf
+        """When a pulse showed that the leader has stepped back, if each one since has shown it too."""
         self._is_outdated = False
         """Whether another node leads than the last snapshot shows, or the leader is a candidate again and was none in it: this
         node does not lead before it has polled."""
@@ -116,6 +118,11 @@ class ClusterMonitor:
         led = leader is not None and pulse.leader_heartbeat is not None
         # Each pulse says so until another node leads: if it made all nodes poll, none of them could get to it.
         has_stepped_back = led and not leads and not pulse.leader_is_candidate
+        self._stepped_back_at = min(self._stepped_back_at, now) if has_stepped_back else math.inf
+        # t=0  machines and store are busy: a, which leads, steps back, and so does b, which would be the next
+        # t=9  each of a thousand nodes has polled for that reason: they are busier, and so on until some of them end
+        # So for as long as a steps back at the least, this is left to the oldest, each of which polls at once.
+        is_recent = now < self._stepped_back_at + LEAST_PAUSE * self._config.heartbeat_timeout_sec
         is_unaware = leader == self._ref and not leads  # its call for the term got no answer, and an older node came between
         is_forming = known is None and pulse.version == INITIAL  # the nodes of a cluster that forms are counted, for people
         has_changed = known is not None and known.leadership != pulse.leadership
@@ -125,7 +132,7 @@ class ClusterMonitor:
         if not led or is_unaware or is_forming or (has_stepped_back and not self._poll_backoff):
             self._is_urgent = True
             self.poll(now if is_unaware else now + self.pause)
-        elif has_stepped_back or (has_changed and not self._is_far_behind(leader)):
+        elif (has_stepped_back or has_changed) and not (is_recent and self._is_far_behind(leader)):
             self._outdated_at = min(self._outdated_at, now)
             if not self._poll_backoff:  # else ``due`` says when: not at all if a pulse shows before that the leader is well
                 self.poll(now + 2 * self.pause)

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 import attrs
@@ -159,11 +160,11 @@ class EtcdHarness(Harness):
             else:
                 del form['patterns']
             others = [lock for task, lock in found.locks.items() if task != task_id]
-            draft = state.locks.draft(store.keys.locks, encoded([*others, *found.spoilt.values(), form]), is_whole=True)
+            draft = state.locks.draft_whole(store.keys.locks, encoded([*others, *found.spoilt.values(), form]))
             revision = next_revision(state.revision)
-            locks = draft.appended(state.locks, revision)
+            locks = draft.appended(revision)
             after = attrs.evolve(state, revision=revision, locks_revision=revision.number, locks=locks)
-            put(store, {store.keys.state: after.encoded(), **dict(draft.chunks)})
+            put(store, {store.keys.state: after.encoded(), **dict(chain.from_iterable(draft.records))})
 
     def move_clock(self, by: dt.timedelta) -> None:
         """The clocks of all machines are set, and all nodes have sent a heartbeat since."""

@@ -112,7 +112,7 @@ class EtcdAssignment:
             draft = draft or self._draft(reading, plan, deadline)
             revision = next_revision(state.revision, plan.number - 1)
             value = attrs.evolve(leader, node=attrs.evolve(leader.node, heartbeat=leader.node.heartbeat + 1)).encoded()
-            log = draft.appended(state.assignment, revision)
+            log = draft.appended(revision)
             after = attrs.evolve(state, revision=revision, version=revision, assignment=log)
             operations = [*store.put_state(after, plan.affected), *draft.clean_up()]
             operations += [requests.delete(key) for key in gone]
@@ -125,7 +125,7 @@ class EtcdAssignment:
             # So each evicted node's record is compared beside the state: the heartbeat came first, and b stays.
             alive = [requests.unwritten(key, reading.at) for key in dead]
             compares = [reading.same(keys.state), reading.same(leader_key), *alive]
-            return EtcdWrite(compares, operations, (revision, value), [draft.chunks])
+            return EtcdWrite(compares, operations, (revision, value), draft.records)
 
         wanted = [requests.get(keys.state), *map(requests.get, named)]
         with self._renewed_if_spoilt():
@@ -135,7 +135,9 @@ class EtcdAssignment:
 
     def _draft(self, reading: KeyReading, plan: Plan, deadline: float) -> Draft:
         """Return the record to append. The guard fixes the version that the record builds on, so one serves all attempts."""
-        log, record = reading.state.assignment, AssignmentRecord(plan.members, plan.groups, plan.pins, plan.unpinned)
-        if log.is_long:
-            record = whole([*self._records(reading, 0, deadline), record])
-        return log.draft(self._store.keys.tokens, encoded(record), is_whole=log.is_long)
+        log, prefix = reading.state.assignment, self._store.keys.tokens
+        change = encoded(AssignmentRecord(plan.members, plan.groups, plan.pins, plan.unpinned))
+        if not log.is_long:
+            return log.draft(prefix, change)
+        outdated = self._records(reading, 0, deadline)[: log.outdated]
+        return log.draft_rewritten(prefix, change, encoded(whole(outdated)))

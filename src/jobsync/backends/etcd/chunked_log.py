@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from itertools import accumulate, islice
 from typing import NamedTuple
 
 import attrs
@@ -23,7 +24,7 @@ KeyValue = tuple[bytes, bytes]
 CHUNK = 250_000
 """Bytes in one value."""
 MOST_CHANGES = 32
-"""Records of changes before the whole is written anew. A node that is further behind reads the whole at little more cost."""
+"""Records of changes before the whole is written anew. A node that is further behind reads the whole."""
 LEAST_WHOLE = 64 * 1024
 """Bytes that the records of changes may have in any case. With more than these and the whole has, the whole is written anew."""
 LARGEST = 1 << 30
@@ -83,11 +84,34 @@ class ChunkedLog:
         """Return how many records lead to a revision; 0 if the log does not have it."""
         return next((place for place, entry in enumerate(self.entries, 1) if entry.revision == revision), 0)
 
-    def draft(self, prefix: bytes, data: bytes, *, is_whole: bool) -> Draft:
-        """Return a record to append, of the whole or of changes, whose keys begin with ``prefix``."""
+    @property
+    def outdated(self) -> int:
+        """How many records, the whole among them, to write anew as one of the whole: those that few readers still need."""
+        # t=0  there are 33 records: the leader writes the whole anew, and with it a record of what changes now
+        # t=1  five hundred nodes have read up to one of the last few records: if the whole had replaced them, each would read it
+        # So later records stay, up to half of as many as there may be.
+        whole, *changes = self.entries
+        sizes = accumulate(entry.size for entry in islice(reversed(changes), MOST_CHANGES // 2))
+        return len(self.entries) - sum(2 * size <= max(whole.size, LEAST_WHOLE) for size in sizes)
+
+    def draft(self, prefix: bytes, data: bytes) -> Draft:
+        """Return a record of changes to append, whose keys begin with ``prefix``."""
         place = f'{self.entries[-1].number:016x}-{secrets.randbits(62):016x}'
         entry = LogEntry(0, 0, len(data), place)
-        return Draft(entry, is_whole, prefix, chunks(entry.name(prefix), data))
+        return Draft(self.entries, entry, prefix, [chunks(entry.name(prefix), data)])
+
+    def draft_whole(self, prefix: bytes, data: bytes) -> Draft:
+        """Return a record of the whole to append, in place of all records."""
+        return attrs.evolve(self.draft(prefix, data), before=(), is_rewritten=True)
+
+    def draft_rewritten(self, prefix: bytes, data: bytes, whole: bytes) -> Draft:
+        """Return a record of changes to append, with a record of the whole in place of those that are ``outdated``."""
+        last, *later = self.entries[self.outdated - 1 :]
+        # A plus sign comes before a hyphen: this is the record before those that have been written since, and after all others.
+        first = LogEntry(last.number, last.stamp, len(whole), f'{last.number:016x}+{secrets.randbits(62):016x}')
+        draft = self.draft(prefix, data)
+        records = [chunks(first.name(prefix), whole), *draft.records]
+        return attrs.evolve(draft, before=(first, *later), records=records, is_rewritten=True)
 
 
 EMPTY = ChunkedLog((LogEntry(0, 0),))
@@ -98,17 +122,20 @@ EMPTY = ChunkedLog((LogEntry(0, 0),))
 class Draft:
     """A record that is not in the log yet. Its name is drawn before its revision, so that each attempt writes the same keys."""
 
+    before: tuple[LogEntry, ...]
+    """The entries before it."""
     entry: LogEntry
-    is_whole: bool
     prefix: bytes
-    chunks: Sequence[KeyValue]
-    """What to write."""
+    records: Sequence[Sequence[KeyValue]]
+    """What to write: the chunks of each record."""
+    is_rewritten: bool = False
+    """Whether the first entry of the log is a new one."""
 
-    def appended(self, log: ChunkedLog, revision: Revision) -> ChunkedLog:
-        """Return the log with this record, which is all there is if it is of the whole."""
-        entry = self.entry._replace(number=revision.number, stamp=revision.stamp)
-        return ChunkedLog((entry,) if self.is_whole else (*log.entries, entry))
+    def appended(self, revision: Revision) -> ChunkedLog:
+        """Return the log with this record."""
+        return ChunkedLog((*self.before, self.entry._replace(number=revision.number, stamp=revision.stamp)))
 
     def clean_up(self) -> list[object]:
-        """Return the operations that remove the records before one of the whole, those of writers that lost or died included."""
-        return [requests.delete(self.prefix, self.entry.name(self.prefix))] if self.is_whole else []
+        """Return the operations that remove the records before a new first one, those of writers that lost or died included."""
+        first, *_ = (*self.before, self.entry)
+        return [requests.delete(self.prefix, first.name(self.prefix))] if self.is_rewritten else []

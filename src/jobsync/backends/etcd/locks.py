@@ -110,21 +110,21 @@ class EtcdLocks:
                 return EtcdWrite([], [requests.put(keys.nothing, b'')], 0)
             is_whole = state.locks.is_long or not (table.by_task or spoilt)
             if is_whole:
-                data = encoded([*table.by_task.values(), *spoilt.values()])
+                draft = state.locks.draft_whole(keys.locks, encoded([*table.by_task.values(), *spoilt.values()]))
             else:
-                data = encoded((lock for key, lock in table.by_task.items() if lock != before.locks.get(key)), gone | mended)
-            draft = state.locks.draft(keys.locks, data, is_whole=is_whole)
+                put = (lock for key, lock in table.by_task.items() if lock != before.locks.get(key))
+                draft = state.locks.draft(keys.locks, encoded(put, gone | mended))
             after = attrs.evolve(
                 state,
                 revision=revision,
                 locks_revision=revision.number,
-                locks=draft.appended(state.locks, revision),
+                locks=draft.appended(revision),
                 highest_lock_id=table.highest_id,
             )
             # t=0  this handle reads the locks, in which task x has none, and draws the next id for one
             # t=1  another handle locks task x
             # t=2  this edit arrives: the state is not the one of t=0, so the edit is made anew from the present locks
             operations = [*store.put_state(after, ()), *draft.clean_up()]
-            return EtcdWrite([reading.same(keys.state)], operations, len(gone), [draft.chunks])
+            return EtcdWrite([reading.same(keys.state)], operations, len(gone), draft.records)
 
         return store.change([requests.get(keys.state)], decide, deadline)[0]

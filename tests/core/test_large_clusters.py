@@ -149,6 +149,23 @@ def test_a_leader_that_stays_back_makes_the_others_poll_late() -> None:
     assert all(polls(bench, [agent], since) for agent in others[SMALL:])
 
 
+def test_few_newcomers_of_a_large_cluster_poll_at_once_while_its_leader_has_stepped_back() -> None:
+    """The first pulse says so before they have read how many members there are."""
+    bench = Bench(tokens=60)
+    leader, *others = bench.cluster(*NAMES)
+    bench.run(40.0)
+    bench.catch(leader, commands.TakeSnapshot)
+    bench.run_until(lambda: not leader._membership._candidacy.is_wanted, within=TIMEOUT_SEC + INTERVAL_SEC)
+    bench.catch(others[0], commands.AcquireLeadership)
+    since, came = len(bench.made), bench.now
+    newcomers = [bench.start(f'n{number}') for number in range(SMALL)]
+    bench.run(2 * TIMEOUT_SEC)
+    times = polls(bench, newcomers, since)
+    assert len(times) == len(newcomers)
+    assert sum(at < came + INTERVAL_SEC for at in times) < SMALL / 2
+    assert max(times) < came + ((len(NAMES) + len(newcomers)) / SMALL + 2) * INTERVAL_SEC
+
+
 def test_a_leader_that_was_back_for_long_is_left_to_the_oldest_the_next_time() -> None:
     """How long it was back counts from anew."""
     bench = Bench(tokens=60)

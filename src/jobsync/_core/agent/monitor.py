@@ -123,6 +123,10 @@ class ClusterMonitor:
         # t=9  each of a thousand nodes has polled for that reason: they are busier, and so on until some of them end
         # So for as long as a steps back at the least, this is left to the oldest, each of which polls at once.
         is_recent = now < self._stepped_back_at + LEAST_PAUSE * self._config.heartbeat_timeout_sec
+        # t=0  a has stepped back; hundreds of nodes register, and have not read yet how many members there are
+        # t=1  if each polled at once for that reason, a and the next to lead would wait among them
+        # In a small cluster such a node polls once it has read the members, which it does first.
+        has_stepped_back = has_stepped_back and (known is not None or bool(self._members))
         is_unaware = leader == self._ref and not leads  # its call for the term got no answer, and an older node came between
         is_forming = known is None and pulse.version == INITIAL  # the nodes of a cluster that forms are counted, for people
         has_changed = known is not None and known.leadership != pulse.leadership

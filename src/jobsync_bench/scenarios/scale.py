@@ -35,7 +35,7 @@ SCENARIO = Scenario(
         settle takes the CPU of all nodes together, for which a hundred come at once, and a heartbeat also waits for other nodes.
         A growth that is not settled after two minutes ends the scenario on that store: the calls of a growth, and their CPU, then
         show with what the processors were busy. Two processors carried all 2,000 nodes
-        on Redis, 1,500 on PostgreSQL and 1,101 on etcd.
+        on each of the three stores.
     """,
     figures=FIGURES,
     play=play,

@@ -13,9 +13,9 @@ A snapshot of a large cluster is large, and a leader that is late or steps back 
 thousands did, the load would make it later still. So the oldest nodes (``SMALL``) poll at once. The others wait for one more
 pulse, and then poll in the order in which they would lead, within two intervals, or within more where there are more than
 ``LARGE``; not if a pulse shows before that the leader is well. Where another node leads, or the leader steps back, they poll only
-if it is younger than they are, or unknown to them. If it is older, they read its heartbeats as before, and do not take themselves
-for the next to lead before they have polled: they do once it has stepped back for long. Where there is no leader, no node waits
-as long; but a change that concerns all nodes, such as that the leader is gone, is left to those next in line for a moment.
+if it is younger than they are, or unknown to them, or once it has stepped back for long. Otherwise they read its heartbeats as
+before, and do not take themselves for the next to lead before they have polled. Where there is no leader, no node waits as long;
+but a change that concerns all nodes, such as that the leader is gone, is left to those next in line for a moment.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class ClusterMonitor:
         self._outdated_at = math.inf
         """When the last snapshot no longer shows who is to lead: from then on this node does not, before it has polled."""
         self._stepped_back_at = math.inf
-        """When a pulse showed that the leader has stepped back, if each one since has shown it too."""
+        """When a pulse first showed that the leader has stepped back, if each one since has shown that of a leader."""
         self._is_outdated = False
         """Whether another node leads than the last snapshot shows, or the leader is a candidate again and was none in it: this
         node does not lead before it has polled."""
@@ -121,7 +121,7 @@ class ClusterMonitor:
         self._stepped_back_at = min(self._stepped_back_at, now) if has_stepped_back else math.inf
         # t=0  machines and store are busy: a, which leads, steps back, and so does b, which would be the next
         # t=9  each of a thousand nodes has polled for that reason: they are busier, and so on until some of them end
-        # So for as long as a steps back at the least, this is left to the oldest, each of which polls at once.
+        # So for two timeouts, about as long as a steps back at the least, this is left to the oldest, which all poll at once.
         is_recent = now < self._stepped_back_at + LEAST_PAUSE * self._config.heartbeat_timeout_sec
         # t=0  a has stepped back; hundreds of nodes register, and have not read yet how many members there are
         # t=1  if each polled at once for that reason, a and the next to lead would wait among them

@@ -252,12 +252,16 @@ class EtcdStore:
                 return decision, reading  # type: ignore[return-value]
             else:
                 reading, is_fresh = self.read(wanted, deadline), True
-            if lost > 1:
-                time.sleep(RANDOM.uniform(0, PAUSE_SEC * 2 ** min(lost, 5)))
             if time.monotonic() > deadline:
                 raise BackendUnavailable(
                     f'other writers kept changing the namespace {self.keys.namespace!r}: gave up (attempts: {lost})'
                 )
+            if lost > 1:
+                # t=0  this handle has lost once more, and with that attempt has read what the keys are
+                # t=1  it pauses; a writer that makes one call after the other changes them a hundred times
+                # t=2  an attempt that builds on t=0 would lose again, and so would each that follows
+                time.sleep(RANDOM.uniform(0, PAUSE_SEC * 2 ** min(lost, 5)))
+                reading, is_fresh = self.read(wanted, deadline), True
 
     def put_ahead(self, chunks: Sequence[KeyValue], deadline: float) -> None:
         """Write all chunks of a record but the first, without which no reader takes them for a record."""

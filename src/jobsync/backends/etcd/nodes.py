@@ -157,20 +157,21 @@ class EtcdNodes:
         store.remember(key, value)
         store.time.read_own(record)
         leading = reading.state.leadership.node
-        self._leader = leading.name if leading else ''
-        is_own = self._leader == ref.name
+        # Another thread may set the handle's own one meanwhile, to a leader of another moment.
+        self._leader = name = leading.name if leading else ''
+        is_own = name == ref.name
         if is_own:
             found: NodeRecord | None = record
-        elif leading is None or self._leader == leader:
-            found = reading.record(self._leader)
+        elif leading is None or name == leader:
+            found = reading.record(name)
         else:
             # t=0  heartbeat 7 is written, and the state is read with it: version 5, and the leader is not the remembered one
             # t=1  another handle writes heartbeat 8 of the node, and reads version 5
             # t=2  the leader commits version 6
             # t=3  its record is read. With the state of t=3, heartbeat 7 would bring back a later version than heartbeat 8.
             # So only the record is read, as it was at t=0. If etcd is compacted meanwhile, the heartbeat fails and is repeated.
-            wanted = requests.get(self._keys.node(self._leader), reading.at)
-            found = store.read([wanted], deadline).record(self._leader)
+            wanted = requests.get(self._keys.node(name), reading.at)
+            found = store.read([wanted], deadline).record(name)
         if found and (found.node.ref != leading or found.node.state is not NodeState.JOINED):
             found = None
         store.time.read_leader(None if is_own else found)

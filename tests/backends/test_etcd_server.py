@@ -1664,8 +1664,17 @@ class TestForks:
     def test_a_handler_that_raises_as_a_channel_is_opened(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """The next call opens another one, and finds its method."""
         (opening,) = channel.channels_to(cluster_of('etcd://127.0.0.1:1'), 5.0)
+        calls_on = channel.calls_on  # type: ignore[attr-defined]
+
+        def interrupted(target: Any) -> Any:
+            if (
+                threading.current_thread() is threading.main_thread()
+            ):  # handlers run in no other: a watch may open its channel now
+                raise AlarmError
+            return calls_on(target)
+
         with monkeypatch.context() as patched, pytest.raises(AlarmError):
-            patched.setattr(channel, 'calls_on', Mock(side_effect=AlarmError))
+            patched.setattr(channel, 'calls_on', interrupted)
             opening._method('KV.Range')
         assert callable(opening._method('KV.Range'))
         opening.close('closed')

@@ -1,4 +1,4 @@
-"""Several writers of one key in etcd: none of them loses for ever."""
+"""Several writers of one key in etcd, and several threads of one handle."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.support.servers import EtcdServer
 from jobsync._random import RANDOM
 from jobsync.backends.etcd import requests
 from jobsync.backends.etcd.backend import EtcdBackend
+from jobsync.backends.etcd.nodes import EtcdNodes
 from jobsync.backends.etcd.reading import KeyReading
 from jobsync.backends.etcd.store import EtcdWrite
 from jobsync.testing.conformance.namespace import Namespace
@@ -45,3 +46,15 @@ def test_a_writer_that_pauses_reads_what_has_changed_meanwhile(etcd_server: Etcd
         monkeypatch.setattr(RANDOM, 'uniform', hurry)
         assert backend.store.change([requests.get(key)], decide, deadline)[0] == 'done'
         assert read == [None, b'0', b'2']
+
+
+def test_a_heartbeat_brings_the_leader_that_it_has_read(etcd_server: EtcdServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread of the handle, whose heartbeat was sent before the leader changed, notes the former leader meanwhile."""
+    with contextlib.closing(EtcdHarness(etcd_server)) as harness:
+        namespace = Namespace(harness.connect())
+        follower = namespace.join('follower')
+        former, leader = namespace.leader('former'), namespace.leader('leader')
+        namespace.beat(leader)
+        monkeypatch.setattr(EtcdNodes, '_leader', property(lambda _: former.name, lambda *_: None), raising=False)
+        pulse = namespace.beat(follower)
+        assert (pulse.leadership.node, pulse.leader_heartbeat) == (leader, 1)

@@ -1667,9 +1667,7 @@ class TestForks:
         calls_on = channel.calls_on  # type: ignore[attr-defined]
 
         def interrupted(target: Any) -> Any:
-            if (
-                threading.current_thread() is threading.main_thread()
-            ):  # handlers run in no other: a watch may open its channel now
+            if threading.current_thread() is threading.main_thread():  # no handler runs in another one, such as that of a watch
                 raise AlarmError
             return calls_on(target)
 

@@ -58,6 +58,11 @@ def test_importing_jobsync_imports_no_driver(statement: str) -> None:
     assert modules_after(statement).isdisjoint(DRIVERS)
 
 
+def test_the_command_line_starts_without_what_some_commands_need() -> None:
+    """``jobsync --help``, a completion and each command on Redis or etcd start without SQLAlchemy."""
+    assert 'sqlalchemy' not in modules_after('import jobsync.cli.commands')
+
+
 def test_a_backend_that_fails_on_request_needs_no_test_framework() -> None:
     """A program may use the faults of ``jobsync.testing`` without the extra ``testing``."""
     assert modules_after('from jobsync.testing import FaultyBackend').isdisjoint({'pytest', 'hypothesis'})

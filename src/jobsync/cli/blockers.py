@@ -7,14 +7,15 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING, Any
 
 from jobsync.cli.folders import DoctorFinding
 from jobsync.cli.output import age
 from jobsync.cluster import Cluster
 from jobsync.errors import JobsyncError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 __all__ = ['examine_blockers']
 
@@ -65,9 +66,11 @@ def examine_blockers(cluster: Cluster, *, is_refused: bool = False, is_silent: b
         yield from _writers(backend.store.file.path, is_refused or is_silent)
     if backend.info.name != 'postgresql' or tables is None:
         return
+    import sqlalchemy as sa  # a third of the time in which the command line starts
+
     values = {'tables': [*tables.values()], 'refused': is_refused}
     with contextlib.suppress(JobsyncError, sa.exc.SQLAlchemyError), contextlib.closing(backend.connection()) as connection:
-        rows = _blockers(connection, values, _WATCH_SEC if is_refused or is_silent else _QUIET_SEC)
+        rows = _blockers(connection, sa.text(_BLOCKERS), values, _WATCH_SEC if is_refused or is_silent else _QUIET_SEC)
         if any(waits for *_, waits in rows):
             words = (
                 'commits wait for a synchronous standby that is away: bring it back, or take it out of synchronous_standby_names'
@@ -91,13 +94,13 @@ def examine_blockers(cluster: Cluster, *, is_refused: bool = False, is_silent: b
             yield DoctorFinding('bad', 'replication', words)
 
 
-def _blockers(connection: sa.Connection, values: dict[str, Any], quiet_sec: float) -> list[tuple[Any, ...]]:
+def _blockers(connection: sa.Connection, query: sa.TextClause, values: dict[str, Any], quiet_sec: float) -> list[tuple[Any, ...]]:
     """Return the sessions that are in the way for long."""
     first = dict[tuple[Any, ...], float]()
     begun = time.monotonic()
     while True:
         now = time.monotonic()
-        rows = [tuple(row) for row in connection.execute(sa.text(_BLOCKERS), values)]
+        rows = [tuple(row) for row in connection.execute(query, values)]
         for row in rows:
             first.setdefault(row[:2], now)
         if long := [row for row in rows if now - first[row[:2]] >= _LONG_SEC]:

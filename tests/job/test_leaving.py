@@ -9,6 +9,7 @@ import io
 import itertools
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest.mock import Mock
@@ -188,6 +189,24 @@ def test_no_thread_is_left(store: Store) -> None:
     with store.job('a', on_rebalance=lambda: None):
         assert our_threads() == sorted([*always, 'jobsync-callbacks-a'])
     wait_until(lambda: our_threads() == [], 'all have ended')
+
+
+def test_the_threads_end_before_the_block(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program may end right after the block, and libraries such as gevent crash it if a thread is in them at that moment."""
+    listen, ended = node.NodeRuntime._listen, list[str]()
+
+    def listen_and_be_slow_to_end(runtime: node.NodeRuntime) -> bool:
+        goes_on = listen(runtime)
+        if not goes_on:
+            time.sleep(0.05)
+            ended.append(runtime.config.name)
+        return goes_on
+
+    monkeypatch.setattr(node, '_ENDING_SEC', DEADLINE_SEC)
+    monkeypatch.setattr(node.NodeRuntime, '_listen', listen_and_be_slow_to_end)
+    with store.job('a'):
+        pass
+    assert ended == (['a'] if store.handle.info.push else [])
 
 
 def test_no_thread_is_left_by_a_job_that_could_not_enter(store: Store) -> None:

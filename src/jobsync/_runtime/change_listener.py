@@ -20,13 +20,20 @@ _LISTEN_SEC = 5.0
 class ChangeListener:
     """Waits for the change hints of a backend that pushes. Not for two threads at once."""
 
-    def __init__(self, backend: Backend, take: Callable[[int], bool], read: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        take: Callable[[int], bool],
+        read: Callable[[], int] = lambda: 0,
+        is_ending: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Store the parts.
 
         ``take`` is called with each revision that a hint brings; returns whether it concerns the caller. ``read`` returns the
-        highest revision that the caller has read by other calls.
+        highest revision that the caller has read by other calls. ``is_ending`` returns whether the caller leaves: it waits for
+        the end of this then.
         """
-        self._backend, self._take, self._read = backend, take, read
+        self._backend, self._take, self._read, self._is_ending = backend, take, read, is_ending
         self._known, self._passed_over_at = 0, -BURST_SEC
         """The last revision that a hint has brought, or should have, and when a hint was last passed over."""
 
@@ -40,11 +47,15 @@ class ChangeListener:
             if not self._take(revision):
                 # While many nodes register, all others would wake for each of them.
                 if time.monotonic() < self._passed_over_at + BURST_SEC:
-                    time.sleep(BURST_SEC)
+                    self._pause(BURST_SEC)
                 self._passed_over_at = time.monotonic()
         elif time.monotonic() - started < _LISTEN_SEC / 2:
-            time.sleep(0.1)
+            self._pause(0.1)
         # t=0  a switchover: the former primary, to which the backend listens, runs on, and announces nothing any more
         # t=1  this node reads by a heartbeat, from the new primary, that the revision has risen, and no hint of that has come
         # By a wait for more than that the backend finds that it listens to a server with less.
         self._known = max(read, revision)
+
+    def _pause(self, seconds: float) -> None:
+        if not self._is_ending():
+            time.sleep(seconds)

@@ -56,6 +56,8 @@ _AT_ONCE = -math.inf
 _OVER = (Phase.LEFT, Phase.FAILED)
 _POLL_SEC = 0.005
 """How often a thread that waits for the node's end reads its status. Reading is safe inside a signal handler."""
+_ENDING_SEC, _ENDING_POLL_SEC = 1.0, 0.001
+"""How long a thread that has closed the node waits for the threads to end, and how often it looks."""
 
 
 @attrs.frozen
@@ -104,7 +106,7 @@ class NodeRuntime:
         """When the last successful heartbeat was sent, by the wall clock; for people."""
         self.trouble: JobsyncError | None = None
         """The error of the last call that was not a heartbeat; None if it succeeded."""
-        self._change_listener = ChangeListener(backend, self.take_hint, lambda: self.agent.known_revision)
+        self._change_listener = ChangeListener(backend, self.take_hint, lambda: self.agent.known_revision, self._is_ending)
         self._threads: dict[str, tuple[threads.Running, Callable[[], bool]]] = {}
         """Each thread, and its step, by what it does."""
 
@@ -202,11 +204,24 @@ class NodeRuntime:
             self.death_watch.close(has_left=self.status.phase is Phase.LEFT)
         self.callbacks.close()
 
+    def wait_for_threads(self) -> None:
+        """Wait a moment until the threads have ended. To be called after ``close``, and once the backend is closed."""
+        # t=0  the threads are told to end, and the program does
+        # t=1  a library that they are in, such as gevent, takes itself apart at the end of the process: that crashes
+        # A thread that waits for a store which does not answer may take longer than a person who stops a program waits.
+        until = time.monotonic() + _ENDING_SEC
+        while any(thread.is_alive() for thread, _ in list(self._threads.values())) and time.monotonic() < until:
+            time.sleep(_ENDING_POLL_SEC)
+        time.sleep(_ENDING_POLL_SEC)  # a thread's own end follows the last that it says
+
     # --- the threads --------------------------------------------------------------------------------------------------------
 
     @property
     def _is_done(self) -> bool:
         return self.is_over or self not in _running
+
+    def _is_ending(self) -> bool:
+        return bool(self._leave_requests) or self._is_done
 
     def _run(self, lane: Lane) -> bool:
         """Serve the lane, and all of them once the node is to leave; then sleep. Return False once there is no more to do."""

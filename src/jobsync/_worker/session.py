@@ -265,6 +265,9 @@ class Session:
             except BaseException:
                 self._close()
                 raise
+        # The thread that listens to a backend of the program's own goes on until that is closed, or has waited for some seconds.
+        if runtime is not None and isinstance(self.config.backend, str):
+            runtime.wait_for_threads()
         event_log.flush()
 
     def may_wait_before_leaving(self, waited_sec: float) -> bool:

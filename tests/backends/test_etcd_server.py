@@ -1646,6 +1646,36 @@ class TestForks:
         namespace.join('afterwards')
         assert namespace.backend.wait(newest, DEADLINE_SEC) > newest
 
+    def test_a_pool_is_forked_beside_another_librarys_channel(
+        self, etcd_server: EtcdServer, harness: EtcdHarness, namespace: Namespace
+    ) -> None:
+        """As that of an exporter of OpenTelemetry's: calls are made between the forks, or the node would lose its lease."""
+        client = etcd3.client(port=etcd_server.port)
+        client.get('/')
+        ref, done, beats = namespace.join('parent'), threading.Event(), [0]
+
+        def beat() -> None:
+            while not done.is_set():
+                namespace.beat(ref)
+                beats[0] += 1
+
+        beating = threading.Thread(target=beat)
+        beating.start()
+        found, children = list[int](), list[int]()
+        try:
+            for _ in range(6):
+                if not (child := os.fork()):
+                    os._exit(0)
+                children.append(child)
+                found.append(beats[0])
+        finally:
+            done.set()
+            beating.join(DEADLINE_SEC)
+            client.close()
+        for child in children:
+            assert os.waitpid(child, 0)[1] == 0
+        assert found[-1] > found[0]
+
     def test_a_handler_that_raises(self) -> None:
         """At whichever step of a call: no passage is left behind, which the next fork would wait for."""
         gate = forks.Gate()

@@ -9,11 +9,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.support.timings import DEADLINE_SEC
 
+from jobsync.backends._common import fork_gate
 from jobsync.backends._common.fork_gate import ForkGate
 from jobsync.backends.etcd import forks
 
@@ -48,8 +50,9 @@ def test_a_child_of_a_signals_handler_waits_for_no_call_of_its_parents() -> None
         assert forked(shut_in_a_thread) == 0
 
 
-def test_a_call_that_waits_for_a_fork_keeps_no_other_fork_waiting() -> None:
+def test_a_call_that_waits_for_a_fork_keeps_no_other_fork_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it came just before the fork or after it: the two would wait for each other."""
+    monkeypatch.setattr(fork_gate, 'TURN_SEC', 0.0)
     gate = ForkGate(waits_sec=10 * DEADLINE_SEC, holds_sec=10 * DEADLINE_SEC)
     came = threading.Event()
 
@@ -75,6 +78,36 @@ def test_a_call_that_waits_for_a_fork_keeps_no_other_fork_waiting() -> None:
         gate._forking.clear()
         calling.join()
         forking.join()
+
+
+def test_a_call_that_a_fork_has_kept_waiting_goes_before_the_next_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the forks of a pool of processes, one right after the other, would keep heartbeats back until the lease is over."""
+    gate = ForkGate(waits_sec=10 * DEADLINE_SEC, holds_sec=10 * DEADLINE_SEC)
+    monkeypatch.setattr(fork_gate, 'TURN_SEC', DEADLINE_SEC)
+    waits, passed = threading.Event(), list[int]()
+
+    def call() -> None:
+        for number in range(3):
+            with gate.passed():
+                passed.append(number)
+
+    def sleep(seconds: float) -> None:
+        waits.set()
+        time.sleep(seconds)
+
+    monkeypatch.setattr(fork_gate, 'time', SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+    calling = threading.Thread(target=call)
+    gate.shut()
+    try:
+        calling.start()
+        assert waits.wait(DEADLINE_SEC)
+        gate.reopen()
+        gate.shut()
+        assert passed
+    finally:
+        gate.reopen()
+        calling.join()
+    assert passed == [0, 1, 2]
 
 
 def test_a_fork_waits_for_no_call_of_its_own_thread() -> None:
@@ -120,3 +153,30 @@ def test_a_fork_waits_for_threads_of_grpc_that_end_late(monkeypatch: pytest.Monk
     gate.shut()
     gate.reopen()
     assert forks.has_threads() is (state == 'S')
+
+
+def test_forks_beside_another_librarys_channel_take_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads of gRPC stay, and no call is made while a fork waits for their end: only the first one waits for long."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def fork_times(number: int) -> float:
+        began = now[0]
+        for _ in range(number):
+            gate.shut()
+            gate.reopen()
+        return now[0] - began
+
+    threads = ['S', 'S']
+    monkeypatch.setattr(forks, '_callers', set())
+    monkeypatch.setattr(forks, '_states', lambda: iter(threads))
+    monkeypatch.setattr(forks, 'time', SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    gate = forks.Gate()
+    assert fork_times(1) >= forks.THREADS_END_SEC
+    assert fork_times(16) < forks.THREADS_END_SEC
+    threads.clear()  # the channel is closed
+    assert fork_times(1) < forks.THREADS_END_SEC
+    threads.append('S')
+    assert fork_times(1) >= forks.THREADS_END_SEC

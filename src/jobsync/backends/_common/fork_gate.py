@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import attrs
 
@@ -14,6 +14,8 @@ from jobsync.backends._common.forks import forget_in_child
 __all__ = ['POLL_SEC', 'ForkGate']
 
 POLL_SEC = 0.0005
+TURN_SEC = 1.0
+"""How long a fork lets calls go first that another fork has kept waiting."""
 
 
 @attrs.define(eq=False)
@@ -24,6 +26,8 @@ class Passage:
     channel: object
     """What the call is made over, for a gate that waits for the calls of one connection."""
     cancel: Callable[[], object] | None = None
+    is_held: bool = False
+    """Whether it waits for a fork, and not a fork for it."""
 
 
 class ForkGate:
@@ -47,6 +51,7 @@ class ForkGate:
     def __init__(self, waits_sec: float, holds_sec: float) -> None:
         self.waits_sec, self._holds_sec = waits_sec, holds_sec
         self._inside: set[Passage] = set()
+        """The calls that are under way, and those that are held."""
         self._forking: dict[int, float] = {}
         """For each thread that is about to fork: until when it keeps calls waiting."""
         forget_in_child(self)
@@ -65,31 +70,43 @@ class ForkGate:
         # From the first step on, for a signal's handler may raise after any: forks would wait for a passage that is left behind.
         try:
             self._inside.add(passage)
-            while self._forking and self._is_held(passage):
-                self._inside.discard(passage)
+            while self._forking and self._must_wait(passage):
+                passage.is_held = True
                 time.sleep(POLL_SEC)
-                self._inside.add(passage)
+                passage.is_held = False
             yield passage
         finally:
             self._inside.discard(passage)
 
-    def _is_held(self, passage: Passage) -> bool:
+    def under_way(self) -> list[Passage]:
+        """Return the calls that are under way."""
+        return [call for call in list(self._inside) if not call.is_held]
+
+    def _must_wait(self, passage: Passage) -> bool:
         """Return whether a call has to wait for a fork.
 
         One that a signal's handler makes in a thread that forks, or is in a call, has not: the fork waits for that thread.
         """
         me, now = passage.thread, time.monotonic()
-        is_expected = me in self._forking or any(other.thread == me for other in list(self._inside) if other is not passage)
+        is_expected = me in self._forking or any(other.thread == me for other in self.under_way() if other is not passage)
         return not is_expected and any(now < until for until in list(self._forking.values()))
 
     def shut(self) -> None:
         """Prepare a fork: let no call pass any more, and wait for those that other threads have under way."""
-        me, now = threading.get_ident(), time.monotonic()
+        me = threading.get_ident()
+        self._let_pass([call for call in list(self._inside) if call.is_held and call.thread != me])
+        now = time.monotonic()
         self._forking[me] = now + self._holds_sec
-        while (others := [call for call in list(self._inside) if call.thread != me]) and time.monotonic() < now + self.waits_sec:
+        while (others := [call for call in self.under_way() if call.thread != me]) and time.monotonic() < now + self.waits_sec:
             for call in others:
                 if call.cancel is not None:
                     call.cancel()
+            time.sleep(POLL_SEC)
+
+    def _let_pass(self, calls: Collection[Passage]) -> None:
+        """Wait until calls that another fork has kept waiting are no longer held."""
+        until = time.monotonic() + TURN_SEC
+        while any(call.is_held and call in self._inside for call in calls) and time.monotonic() < until:
             time.sleep(POLL_SEC)
 
     def reopen(self) -> None:

@@ -26,6 +26,8 @@ FORK_WAITS_SEC = 10.0
 """How long a fork waits for calls. A server that answers takes milliseconds, and one that does not takes ``op_timeout_sec``."""
 THREADS_END_SEC = 1.0
 """How long a fork waits for gRPC's threads. They end, or sleep, in two milliseconds, unless another library has a channel too."""
+SHARED_SEC = 0.02
+"""How long a fork waits for their end if another library has had a channel at the last one, so that they may stay."""
 CALLS_END_SEC = 1.0
 """How long closing waits for calls to end, which is a matter of milliseconds once their channel is closed."""
 THREADS = Path('/proc/self/task')
@@ -38,11 +40,13 @@ class Gate(ForkGate):
 
     def __init__(self) -> None:
         super().__init__(waits_sec=FORK_WAITS_SEC, holds_sec=math.inf)
+        self._is_shared = False
+        """Whether another library has had a channel at the last fork: gRPC's threads have stayed."""
 
     def wait_for_calls(self, channels: Collection[object]) -> None:
         """Wait until no other thread is in a call over one of these channels, at most ``CALLS_END_SEC``."""
         me, deadline = threading.get_ident(), time.monotonic() + CALLS_END_SEC
-        while any(call.channel in channels and call.thread != me for call in list(self._inside)) and time.monotonic() < deadline:
+        while any(call.channel in channels and call.thread != me for call in self.under_way()) and time.monotonic() < deadline:
             time.sleep(POLL_SEC)
 
     def shut(self) -> None:
@@ -52,15 +56,19 @@ class Gate(ForkGate):
         sent what it had to send.
         """
         super().shut()
-        if not self._inside:
+        if not self.under_way():
             for reference in list(_callers):
                 if (caller := reference()) is not None:
                     caller.hang_up()
-            _wait_while(has_threads)
+            # t=0   another library has a channel, as an exporter of OpenTelemetry's does, so gRPC's threads stay
+            # t=1   a pool of 16 processes is forked, and each fork waits a second for their end: no call is made meanwhile
+            # t=15  heartbeat_timeout_sec is over, and the node has lost its lease
+            _wait_while(has_threads, SHARED_SEC if self._is_shared else THREADS_END_SEC)
             # t=0  gRPC's threads are about to end, on a machine that is too busy to let them
             # t=1  the fork: the child may hang at its start
             # Those of another library's channel sleep at most moments.
             _wait_while(has_busy_threads, FORK_WAITS_SEC)
+            self._is_shared = has_threads()
         else:
             # t=0  a call of this thread is under way, and what it sends is queued
             # t=1  the fork: gRPC's threads in the parent send it, and those that gRPC starts in the child do, on one connection

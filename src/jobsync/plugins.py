@@ -22,6 +22,7 @@ import pluggy
 from jobsync import hookspecs
 from jobsync._core.redact import no_url, redact_url, safe_repr
 from jobsync.backend import Backend, BackendInfo, BackendOptions
+from jobsync.backends._common.importing import importing
 from jobsync.config.checks import is_storable, missing_methods, nearest
 from jobsync.errors import BackendNotFound, ConfigError, JobsyncError
 
@@ -87,6 +88,11 @@ def connect(url: str, options: BackendOptions) -> Backend:
     """
     if isinstance(url, str) and not is_storable(url):
         raise ConfigError(f'backend is {safe_repr(redact_url(url))}: must be text without NUL and lone surrogates')
+    with importing():
+        return _connect(url, options)
+
+
+def _connect(url: str, options: BackendOptions) -> Backend:
     scheme = _scheme(url)
     path = tuple(sys.path)
     chosen = _usable(scheme, _remembered(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import importlib
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from tests.support.timings import TOKENS
 
 from jobsync import AsyncJob, Job, WrongProcess, plugins
 from jobsync._core.records import NodeState
+from jobsync._worker import connecting
 from jobsync.backend import BackendOptions
 from jobsync.backends.etcd.purging import EtcdPurging
 from jobsync.backends.etcd.storetime import StoreTime
@@ -259,6 +261,57 @@ def test_a_fork_of_an_event_loop(store: Store) -> None:
 
     asyncio.run(work())
     assert store.audits == ['2']
+
+
+IMPORTING = f"""
+import sys, time
+test = sys.modules[{__name__!r}]
+test.is_importing.set()
+test.is_forking.wait(120)
+time.sleep(0.2)
+"""
+is_importing, is_forking = threading.Event(), threading.Event()
+
+
+@pytest.mark.parametrize('store', kinds(['memory']), indirect=True)
+@pytest.mark.parametrize('what', ['job', 'handle'])
+def test_a_fork_while_another_thread_imports_what_it_needs(
+    store: Store, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a thread enters the first job of a process: Python's lock on the module is taken for ever in a child of that moment."""
+    name = f'slow_to_import_{what}'
+    (tmp_path / f'{name}.py').write_text(IMPORTING)
+    monkeypatch.syspath_prepend(tmp_path)
+    for event in is_importing, is_forking:
+        event.clear()
+
+    def enter() -> None:
+        with store.job('a'):
+            pass
+
+    def connect(url: str, _: object) -> Any:
+        importlib.import_module(name)
+        return connect_first(url, BackendOptions())
+
+    connect_first = plugins._connect
+    if what == 'job':
+        monkeypatch.setattr(connecting, '_NEEDED_LATER', (name,))
+    else:
+        monkeypatch.setattr(plugins, '_connect', connect)
+
+    def fork() -> int:
+        is_forking.set()
+        return os.fork()
+
+    entering = threading.Thread(target=enter)
+    entering.start()
+    try:
+        assert is_importing.wait(120)
+        assert in_fork(lambda: importlib.import_module(name).__name__, fork, within_sec=120) == name
+    finally:
+        is_forking.set()
+        entering.join(120)
+        sys.modules.pop(name, None)
 
 
 FORKING = """

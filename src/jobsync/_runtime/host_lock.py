@@ -99,7 +99,7 @@ class HostFolder:
         Raises ``NotKnown`` if this system has no such knowledge to give.
         """
         try:
-            self._boot = _BOOT_ID.read_text('ascii').strip()
+            self._boot = _BOOT_ID.read_text('utf-8').strip()
             self._pid_namespace = str(_PID_NAMESPACE.readlink())
         except OSError as error:
             raise NotKnown(f'this system does not say which boot it is ({error})') from error

@@ -42,6 +42,7 @@ from jobsync._runtime.executor import execute
 from jobsync._runtime.leader_record import record_leader
 from jobsync._runtime.status import Status, status_of
 from jobsync.backend import Backend
+from jobsync.backends._common.importing import importing
 from jobsync.errors import BackendUnavailable, JobsyncError, NameTaken
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class NodeRuntime:
 
     def watch_deaths(self, base: str | None) -> None:
         """Hold a lock that proves this process alive, and watch those of others on this host. To be called before ``start``."""
-        from jobsync._runtime.death_watch import DeathWatch  # only now: a node that is to know nothing needs none of it
+        with importing():
+            from jobsync._runtime.death_watch import DeathWatch  # only now: a node that is to know nothing needs none of it
 
         self.death_watch = DeathWatch(self.config.name, base, self._take_death)
 

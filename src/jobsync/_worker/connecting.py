@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 
 from jobsync.backend import Backend
+from jobsync.backends._common.importing import importing
 from jobsync.config import CoordinationConfig
 
 __all__ = ['backend_for', 'import_needed_later']
@@ -19,14 +20,16 @@ reason as the store, because no descriptor is left to open a file, or find anoth
 
 def import_needed_later() -> None:
     """Import what is needed once the job is inside its block."""
-    for module in _NEEDED_LATER:
-        importlib.import_module(module)
+    with importing():
+        for module in _NEEDED_LATER:
+            importlib.import_module(module)
 
 
 def backend_for(config: CoordinationConfig) -> Backend | None:
     """Return the backend of a configuration, made from its URL if it has one; None if it has none."""
     if not isinstance(config.backend, str):
         return config.backend
-    from jobsync import plugins  # only now: a process that does not enter a job needs none of it
+    with importing():
+        from jobsync import plugins  # only now: a process that does not enter a job needs none of it
 
     return plugins.connect(config.backend, config.options)

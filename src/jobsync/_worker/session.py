@@ -24,6 +24,7 @@ from jobsync._worker.refusals import without_chain
 from jobsync._worker.stages import SessionEvent, Stage, Stages
 from jobsync._worker.store_calls import StoreCalls, worker_id
 from jobsync.backend import Backend, Reach, Snapshot
+from jobsync.backends._common.importing import importing
 from jobsync.config import CoordinationConfig
 from jobsync.errors import ConfigError, JobsyncError, WrongProcess
 
@@ -393,7 +394,8 @@ class Session:
     @property
     def connection(self) -> Connection:
         """Return the job's own connection to the database, which opens nothing before its first statement."""
-        backend = self.sql_backend
+        with importing():
+            backend = self.sql_backend
         if not self._connections:
             from jobsync.database import Connection
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import weakref
-from ctypes import py_object, pythonapi
 from typing import Protocol
 
-__all__ = ['Forgetful', 'abandon', 'forget_in_child']
+__all__ = ['Forgetful', 'forget_in_child']
 
 
 class Forgetful(Protocol):
@@ -15,11 +14,6 @@ class Forgetful(Protocol):
 
     def forget(self) -> None:
         """Begin anew, in a forked child, and close nothing of the parent's."""
-
-
-def abandon(thing: object) -> None:
-    """Keep a thing for good, so that not even the garbage collector closes what belongs to the parent process."""
-    pythonapi.Py_IncRef(py_object(thing))
 
 
 def forget_in_child(thing: Forgetful) -> None:

@@ -16,9 +16,10 @@ import time
 from queue import Empty, SimpleQueue
 from typing import ClassVar
 
+from jobsync.backends._common.abandon import abandon
 from jobsync.backends._common.backoff import Backoff
 from jobsync.backends._common.concerned import Concerned
-from jobsync.backends._common.forks import abandon, forget_in_child
+from jobsync.backends._common.forks import forget_in_child
 from jobsync.errors import BackendUnavailable
 
 __all__ = ['POLL_SEC', 'Listener']

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jobsync.backends._common.forks import abandon, forget_in_child
+from jobsync.backends._common.abandon import abandon
+from jobsync.backends._common.forks import forget_in_child
 from jobsync.backends.etcd.channel import EtcdChannel
 from jobsync.backends.etcd.errors import Refused, not_let_in
 from jobsync.backends.etcd.forks import GATE, hang_up_before_fork

@@ -15,9 +15,10 @@ import grpc
 
 from jobsync._threads import start
 from jobsync.backend import EventLogger
+from jobsync.backends._common.abandon import abandon
 from jobsync.backends._common.backoff import Backoff
 from jobsync.backends._common.concerned import Concerned, read_announcement
-from jobsync.backends._common.forks import abandon, forget_in_child
+from jobsync.backends._common.forks import forget_in_child
 from jobsync.backends._common.listening import POLL_SEC
 from jobsync.backends.etcd.connection import EtcdConnection
 from jobsync.backends.etcd.keys import EtcdKeys

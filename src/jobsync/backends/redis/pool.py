@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import redis
 from redis.connection import AbstractConnection, Connection, SSLConnection
 
-from jobsync.backends._common.forks import abandon, forget_in_child
+from jobsync.backends._common.abandon import abandon
+from jobsync.backends._common.forks import forget_in_child
 from jobsync.backends.redis.connection import Deadline, NoAnswer, close, exchange, is_stale, opened
 from jobsync.backends.redis.errors import OUTAGES, code_of, translate
 from jobsync.backends.redis.script import Script

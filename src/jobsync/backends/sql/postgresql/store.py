@@ -13,7 +13,7 @@ import psycopg
 import sqlalchemy as sa
 
 from jobsync.backend import Backend, BackendOptions, Reach
-from jobsync.backends._common.forks import abandon
+from jobsync.backends._common.abandon import abandon
 from jobsync.backends._common.probing import POSTGRESQL, refuse_other_server
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend

@@ -14,9 +14,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from jobsync.backend import Backend, BackendOptions, Reach
+from jobsync.backends._common.abandon import abandon
 from jobsync.backends._common.closed import Closed
 from jobsync.backends._common.concerned import announcement
-from jobsync.backends._common.forks import abandon
 from jobsync.backends._common.values import utc_now
 from jobsync.backends.sql import state as states
 from jobsync.backends.sql.backend import SqlBackend

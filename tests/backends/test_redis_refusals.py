@@ -299,19 +299,26 @@ class TestStart:
         assert namespace.backend.wait(revision - 1, 10.0) == revision
 
     def test_a_server_that_starts(self, server: RedisServer) -> None:
-        """A server that has not read all of its data yet is away."""
-        with closing(RedisServer(server.program)) as loading, closing(connect(loading.url(), BackendOptions())) as backend:
+        """A server that has not read all of its data yet is away, also for a handle that is opened then and wants it durable."""
+        with (
+            closing(RedisServer(server.program)) as loading,
+            closing(connect(loading.url(), BackendOptions())) as backend,
+            closing(connect(loading.url(query='durable=yes'), BackendOptions('durable_'))) as durable,
+        ):
+            backend.open(SETTINGS, create=True)
             loading.ask('EVAL', "for i = 1, 20000 do redis.call('SET', 'k' .. i, 'x') end", '0')
             loading._options = ('--key-load-delay', '200')
-            seen: list[str] = []
+            calls: list[tuple[list[str], Callable[[], object]]] = [([], backend.snapshot), ([], lambda: Namespace(durable))]
 
             def is_open() -> bool:
-                try:
-                    Namespace(backend)
-                except BackendUnavailable as error:
-                    seen.append(str(error))
-                    return False
-                return True
+                failed = False
+                for seen, call in calls:
+                    try:
+                        call()
+                    except BackendUnavailable as error:
+                        seen.append(str(error))
+                        failed = True
+                return not failed
 
             def is_met_while_it_starts() -> bool:
                 loading.kill()
@@ -319,10 +326,10 @@ class TestStart:
                 starting.start()
                 eventually(is_open)
                 starting.join(100)
-                return any('LOADING: this server is starting' in text for text in seen)
+                return all(any('LOADING: this server is starting' in text for text in seen) for seen, _ in calls)
 
             # It reads its data for four seconds. On a starved machine this process may not run for as long.
-            assert any(is_met_while_it_starts() for _ in range(10)), seen
+            assert any(is_met_while_it_starts() for _ in range(10)), calls
 
     def test_a_cluster_without_the_slot(self, server: RedisServer) -> None:
         """A node of a cluster that is not whole is away."""

@@ -12,6 +12,7 @@ import redis
 from jobsync.backend import EventLogger
 from jobsync.backends._common.probing import REDIS, refuse_other_server
 from jobsync.backends.redis.connection import Deadline
+from jobsync.backends.redis.errors import OUTAGES
 from jobsync.backends.redis.url import RedisServer
 from jobsync.errors import BackendUnavailable, ConfigError
 
@@ -50,6 +51,10 @@ def check_server(server: RedisServer, key: str, name: str, call: Callable[..., A
     """
     # A connection is made within the time for a call, and so is all that follows: few round trips, or a far server has no time.
     info = read_info(call)
+    # t=0  a host is started again: its Redis reads the log, and says meanwhile that it has none (aof_enabled:0)
+    # t=1  the workers start: each would end at once, with the advice to set appendonly
+    if info.get('loading') == '1':
+        raise BackendUnavailable(f'{name} reads its data (LOADING: {OUTAGES["LOADING"]})')
     if info.get('cluster_enabled') == '1':
         # INFO and CONFIG GET have no key, so any node answers them: also one on which nothing of the namespace is kept.
         call('HGET', key, 'revision')

@@ -58,7 +58,7 @@ _OVER = (Phase.LEFT, Phase.FAILED)
 _POLL_SEC = 0.005
 """How often a thread that waits for the node's end reads its status. Reading is safe inside a signal handler."""
 _ENDING_SEC, _ENDING_POLL_SEC = 1.0, 0.001
-"""How long a thread that has closed the node waits for the threads to end, and how often it looks."""
+"""How long a thread that has closed the node waits for the threads to end, and the pauses between two checks."""
 
 
 @attrs.frozen
@@ -208,7 +208,7 @@ class NodeRuntime:
 
     def wait_for_threads(self) -> None:
         """Wait a moment until the threads have ended. To be called after ``close``, and once the backend is closed."""
-        # t=0  the threads are told to end, and the program does
+        # t=0  the threads are about to end, and the program ends
         # t=1  a library that they are in, such as gevent, takes itself apart at the end of the process: that crashes
         # A thread that waits for a store which does not answer may take longer than a person who stops a program waits.
         until = time.monotonic() + _ENDING_SEC

@@ -211,10 +211,12 @@ class NodeRuntime:
         # t=0  the threads are about to end, and the program ends
         # t=1  a library that they are in, such as gevent, takes itself apart at the end of the process: that crashes
         # A thread that waits for a store which does not answer may take longer than a person who stops a program waits.
-        until = time.monotonic() + _ENDING_SEC
+        until, has_waited = time.monotonic() + _ENDING_SEC, False
         while any(thread.is_alive() for thread, _ in list(self._threads.values())) and time.monotonic() < until:
             time.sleep(_ENDING_POLL_SEC)
-        time.sleep(_ENDING_POLL_SEC)  # a thread's own end follows the last that it says
+            has_waited = True
+        if has_waited:
+            time.sleep(_ENDING_POLL_SEC)  # the end of a thread comes just after what it does last
 
     # --- the threads --------------------------------------------------------------------------------------------------------
 

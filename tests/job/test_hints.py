@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
-from tests.job.stores import Store
+from tests.job.stores import Store, owned_tasks
 from tests.job.waiting import wait_until
 
 from jobsync import BackendUnavailable, plugins
@@ -52,6 +52,36 @@ class Broken(FaultyBackend):
         """See ``Backend.wait``."""
         self.waits += 1
         raise ZeroDivisionError
+
+
+class Away(FaultyBackend):
+    """A backend that cannot wait, as its store is away."""
+
+    waits = 0
+
+    def wait(self, revision: int, timeout: float) -> int:
+        """See ``Backend.wait``."""
+        self.waits += 1
+        raise BackendUnavailable('away')
+
+
+@pytest.mark.any_store
+def test_a_wait_that_fails_while_the_node_waits_for_its_tasks(store: Store) -> None:
+    """It is repeated ten times a second, as before the node began to leave."""
+    backend = Away(plugins.connect(store.url, BackendOptions()))
+    with store.job('a', config={'backend': backend, 'shutdown_timeout_sec': 600}) as job:
+        task = owned_tasks(job)[0]
+        assert job.add_task(task)
+        runtime = job._session.runtime
+        assert runtime is not None
+        runtime.request_leave()
+        wait_until(lambda: runtime.status.stays, 'it waits for the task')
+        before, started = backend.waits, time.monotonic()
+        threading.Event().wait(LOOKED_AT_SEC)
+        waits, seconds = backend.waits - before, time.monotonic() - started
+        job.write_audit()
+    backend.inner.close()
+    assert 0 < waits <= seconds / 0.1 + 2
 
 
 @pytest.mark.any_store

@@ -25,15 +25,14 @@ class ChangeListener:
         backend: Backend,
         take: Callable[[int], bool],
         read: Callable[[], int] = lambda: 0,
-        is_ending: Callable[[], bool] = lambda: False,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         """Store the parts.
 
         ``take`` is called with each revision that a hint brings; returns whether it concerns the caller. ``read`` returns the
-        highest revision that the caller has read by other calls. ``is_ending`` returns whether the caller leaves: it waits for
-        the end of this then.
+        highest revision that the caller has read by other calls. ``is_over`` returns whether the caller waits for no more hints.
         """
-        self._backend, self._take, self._read, self._is_ending = backend, take, read, is_ending
+        self._backend, self._take, self._read, self._is_over = backend, take, read, is_over
         self._known, self._passed_over_at = 0, -BURST_SEC
         """The last revision that a hint has brought, or should have, and when a hint was last passed over."""
 
@@ -47,15 +46,11 @@ class ChangeListener:
             if not self._take(revision):
                 # While many nodes register, all others would wake for each of them.
                 if time.monotonic() < self._passed_over_at + BURST_SEC:
-                    self._pause(BURST_SEC)
+                    time.sleep(BURST_SEC)
                 self._passed_over_at = time.monotonic()
-        elif time.monotonic() - started < _LISTEN_SEC / 2:
-            self._pause(0.1)
+        elif time.monotonic() - started < _LISTEN_SEC / 2 and not self._is_over():
+            time.sleep(0.1)
         # t=0  a switchover: the former primary, to which the backend listens, runs on, and announces nothing any more
         # t=1  this node reads by a heartbeat, from the new primary, that the revision has risen, and no hint of that has come
         # By a wait for more than that the backend finds that it listens to a server with less.
         self._known = max(read, revision)
-
-    def _pause(self, seconds: float) -> None:
-        if not self._is_ending():
-            time.sleep(seconds)

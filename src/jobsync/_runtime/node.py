@@ -107,7 +107,7 @@ class NodeRuntime:
         """When the last successful heartbeat was sent, by the wall clock; for people."""
         self.trouble: JobsyncError | None = None
         """The error of the last call that was not a heartbeat; None if it succeeded."""
-        self._change_listener = ChangeListener(backend, self.take_hint, lambda: self.agent.known_revision, self._is_ending)
+        self._change_listener = ChangeListener(backend, self.take_hint, lambda: self.agent.known_revision, lambda: self._is_done)
         self._threads: dict[str, tuple[threads.Running, Callable[[], bool]]] = {}
         """Each thread, and its step, by what it does."""
 
@@ -223,9 +223,6 @@ class NodeRuntime:
     @property
     def _is_done(self) -> bool:
         return self.is_over or self not in _running
-
-    def _is_ending(self) -> bool:
-        return bool(self._leave_requests) or self._is_done
 
     def _run(self, lane: Lane) -> bool:
         """Serve the lane, and all of them once the node is to leave; then sleep. Return False once there is no more to do."""
@@ -369,12 +366,13 @@ class NodeRuntime:
         return True
 
     def take_hint(self, revision: int) -> bool:
-        """Wake the node's threads if a change concerns this node; return whether it does."""
+        """Wake the node's threads if a change concerns this node; return whether it does, or the node leaves."""
         with self._lock:
             is_due = self.agent.hint(revision, clock.now())
         if is_due:
             self.wake()
-        return is_due
+        # The changes that a node makes as it leaves are no burst of others': the end of its block would wait for a pause.
+        return is_due or bool(self._leave_requests)
 
 
 def _new_id() -> str:

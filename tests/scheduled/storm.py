@@ -154,6 +154,8 @@ def _settle(world: World) -> None:
     while (
         late := [str(worker) for worker in world.living() if not worker.has_finished and not worker.is_ending]
     ) and host.now < until:
+        # A worker that was about to leave as the calm began may leave the one that is drained alone, which may claim nothing.
+        _have_two(world)
         host.sleep(0.5)
     if late:
         world.checks.found(f'hang: {late} have not come through the last batch: {host.places()}')

@@ -18,7 +18,7 @@ from tests.scheduled.virtual import VirtualHost, VirtualProcess
 ROOT = Path(__file__).parents[2]
 
 SHOWN_BY: dict[str, tuple[int, str] | tuple[int, str, str] | tuple[int, str, str, str]] = {
-    'announcements_end_with_their_run': (165, 'R3'),
+    'announcements_end_with_their_run': (185, 'R3'),
     'clock_read_before_the_grant': (2, 'P1', '--aim=Lease.begin'),
     'lanes_that_log': (5, ''),  # a hang, a token without an owner, or a node that cannot enter
     'lanes_that_wait_for_lost_calls': (16, ''),  # a token without an owner

@@ -228,6 +228,7 @@ def test_drain(url: str, namespace: Namespace) -> None:
     assert 'drained, and not registered: z\n' in invoke(url, 'status').stdout  # a slip of the pen would be found months later
     assert invoke(url, 'undrain', 'b').stdout == "'b' may own tokens again\n"
     assert invoke(url, 'undrain', 'b').stdout == "'b' was not drained\n"
+    assert invoke(url, 'undrain', 'B').stdout == "'B' was not drained; no node of this name is registered\n"
     namespace.backend.deregister(namespace.node('b').ref)
     assert 'this holds once it joins' in invoke(url, 'drain', 'b', '--force').stdout
 

@@ -508,7 +508,7 @@ def test_ctrl_c_amid_a_change(
     ('command', 'printed'),
     [
         ('drain b', {'drained': 'b', 'is_registered': True}),
-        ('undrain b', {'node': 'b', 'was_drained': False}),
+        ('undrain b', {'node': 'b', 'was_drained': False, 'is_registered': True}),
         ('locks add x a b', {'locked': 'x', 'patterns': ['a', 'b'], 'is_matched': True}),
         ('locks add x a*', {'locked': 'x', 'patterns': ['a*'], 'is_matched': False}),
         ('locks clear x', {'removed': 0}),

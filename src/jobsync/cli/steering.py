@@ -105,7 +105,7 @@ def clear_locks(
 @steering_command
 def drain(cluster: Cluster, node: str, reason: str | None, force: bool, actor: str | None, as_json: bool) -> None:
     """Have NODE give up everything it owns, in good order, and own nothing until it is undrained, also after a restart."""
-    known = any(row['name'] == node and row['state'] != 'left' for row in cluster.nodes())  # first, as in ``add_lock``
+    known = is_registered(cluster, node)
     cluster.drain(node, reason, actor=actor, force=force)
     later = '' if known else '; no node of this name is registered, so this holds once it joins'
     print_done(f'{node!r} is drained{later}', as_json=as_json, drained=node, is_registered=known)
@@ -116,9 +116,16 @@ def drain(cluster: Cluster, node: str, reason: str | None, force: bool, actor: s
 @steering_command
 def undrain(cluster: Cluster, node: str, actor: str | None, as_json: bool) -> None:
     """Let NODE own tokens again."""
+    known = is_registered(cluster, node)
     was_drained = cluster.undrain(node, actor=actor)
-    words = f'{node!r} may own tokens again' if was_drained else f'{node!r} was not drained'
-    print_done(words, as_json=as_json, node=node, was_drained=was_drained)
+    unchanged = f'{node!r} was not drained' + ('' if known else '; no node of this name is registered')
+    words = f'{node!r} may own tokens again' if was_drained else unchanged
+    print_done(words, as_json=as_json, node=node, was_drained=was_drained, is_registered=known)
+
+
+def is_registered(cluster: Cluster, node: str) -> bool:
+    """Return whether a node of this name is registered, from a reading. It comes before a change, as in ``add_lock``."""
+    return any(row['name'] == node and row['state'] != 'left' for row in cluster.nodes())
 
 
 @click.command()

@@ -161,9 +161,6 @@ class ServerProcess(abc.ABC):
     def pause(self) -> None:
         """SIGSTOP for all of it: connections stay, and nothing answers."""
         self._signal(signal.SIGSTOP)
-        # Its threads do not stop at once; this returns when the last one has.
-        assert self._process is not None
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def resume(self) -> None:
         """The end of ``pause``."""
@@ -177,7 +174,16 @@ class ServerProcess(abc.ABC):
     def _signal(self, number: signal.Signals) -> Sequence[int]:
         """To all of its processes, which are returned; some servers' are process groups of their own."""
         assert self._process is not None, f'{self.name} is not running'
-        processes = (self._process.pid, *descendants(self._process.pid))
+        first = self._process.pid
+        if number != signal.SIGCONT:
+            # t=0  PostgreSQL is to be killed, and its processes are listed
+            # t=1  it forks one more, for a connection
+            # t=2  the listed ones are killed, one of them with a lock in shared memory: the new one waits for that lock for ever,
+            #      and no server starts as long as it is there
+            # So the first process, which makes the others, is stopped before they are listed.
+            os.kill(first, signal.SIGSTOP)
+            os.waitid(os.P_PID, first, os.WSTOPPED | os.WEXITED | os.WNOWAIT)  # its threads do not stop at once
+        processes = (first, *descendants(first))
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)

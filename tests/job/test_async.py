@@ -21,6 +21,7 @@ from tests.support.timings import TOKENS
 from jobsync import AsyncJob, Job, JobsyncError, NotOwned, UnsupportedOperation, plugins
 from jobsync._core.agent.in_flight import TaskStart
 from jobsync._core.agent.lease import Lease
+from jobsync._core.agent.phase import Phase
 from jobsync._worker import shared_batch
 from jobsync._worker.completions import Completions
 from jobsync._worker.shared_batch import SharedBatch
@@ -975,6 +976,50 @@ def test_leaving_is_cancelled_amid_a_callback(store: Store, caplog: pytest.LogCa
     run(work())
     wait_until(lambda: 'on_revoke was cancelled before its end' in caplog.text, 'it is logged')
     assert 'raised' not in caplog.text
+
+
+@pytest.mark.parametrize('is_freed_on', ['no loop', 'another loop'])
+def test_an_event_loop_that_is_closed_amid_the_block(store: Store, is_freed_on: str) -> None:
+    """As after Ctrl-C in ``run_until_complete``: the node leaves when Python frees the coroutine, and its name is free again."""
+    jobs: list[AsyncJob] = []
+
+    async def work() -> None:
+        async with store.async_job('a', config=PATIENT) as job:
+            jobs.append(job)
+            assert await job.add_task('x')
+            asyncio.get_running_loop().call_soon(interrupt)
+            await asyncio.sleep(DEADLINE_SEC)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    async def free() -> None:
+        begun.clear()
+        gc.collect()
+        await until(lambda: not jobs[0]._threads.are_open, 'the node has not left')
+
+    loop = asyncio.new_event_loop()
+    begun = [loop.create_task(work())]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(begun[0])
+    finally:
+        loop.close()
+    session = jobs[0]._job._session
+    try:
+        if is_freed_on == 'no loop':
+            begun.clear()
+            gc.collect()
+        else:
+            asyncio.run(free())
+        assert session.is_over
+        assert session.runtime is not None
+        assert session.runtime.status.phase is Phase.LEFT
+        assert not jobs[0]._threads.are_open
+    finally:
+        session.stop(SessionEvent.HURRY)
+        jobs[0]._job.__exit__(None, None, None)
+        jobs[0]._threads.close()
 
 
 def test_entering_is_cancelled_before_the_node_starts(store: Store) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from jobsync._runtime import threads
 from jobsync.errors import UnsupportedOperation
 
-__all__ = ['OnLoop', 'is_coroutine_function', 'running_loop']
+__all__ = ['OnLoop', 'is_coroutine_function', 'is_loop_running', 'running_loop']
 
 _GRACE_SEC = 1.0
 """How long a cancelled coroutine may take to end before the job is closed without it."""
@@ -77,6 +77,10 @@ class OnLoop:
         finally:
             self._tasks.discard(task)
 
+    def may_wait_here(self, exc_type: type[BaseException] | None) -> bool:
+        """Return whether the present coroutine can wait for something, and does not end because Python frees it."""
+        return is_loop_running() and not (exc_type is GeneratorExit and asyncio.get_running_loop() is not self._loop)
+
     @property
     def is_running_here(self) -> bool:
         """Return whether the present asyncio task is one of these coroutines."""
@@ -87,10 +91,14 @@ class OnLoop:
         for task in self._tasks:
             task.cancel()
 
-    async def close(self) -> None:
-        """Start no more coroutines, and cancel the running ones: none outlives the job's block."""
+    def leave_loop(self) -> None:
+        """Start no more coroutines."""
         with self._lock:
             self._loop = None
+
+    async def close(self) -> None:
+        """Start no more coroutines, and cancel the running ones: none outlives the job's block."""
+        self.leave_loop()
         # t=0  leaving ends, while a coroutine goes on
         # t=1  it is cancelled in one of the next two steps: without the ``finally`` the coroutine would outlive the block
         try:
@@ -100,6 +108,15 @@ class OnLoop:
             self.cancel()
         if self._tasks:
             await asyncio.wait(list(self._tasks), timeout=_GRACE_SEC)
+
+
+def is_loop_running() -> bool:
+    """Return whether asyncio runs an event loop in this thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def running_loop(node_name: str) -> asyncio.AbstractEventLoop:

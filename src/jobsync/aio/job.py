@@ -16,13 +16,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, Self, TypeVar
 
 from jobsync._core.agent.in_flight import TaskStart
+from jobsync._runtime import threads
 from jobsync._worker import status
 from jobsync._worker.refusals import copy_error, refused
 from jobsync._worker.singleton import POLL_SEC
 from jobsync._worker.stages import SessionEvent
 from jobsync._worker.store_calls import worker_id
 from jobsync._worker.tracing import task_span
-from jobsync.aio.callbacks import OnLoop, is_coroutine_function, running_loop
+from jobsync.aio.callbacks import OnLoop, is_coroutine_function, is_loop_running, running_loop
 from jobsync.aio.claim_loop import Claims
 from jobsync.aio.signal_timer import SignalTimer
 from jobsync.aio.singleton import AsyncSingleton
@@ -208,10 +209,14 @@ class AsyncJob:
         """Stop claiming, give the tokens back, and leave. May be called again. Marks no task complete.
 
         Called by a callback, such as ``on_revoke``, it returns before the node has left, which it then does when the block ends.
+        If the event loop has ended amid the block, the node leaves when Python frees the coroutine, and waits for no task.
         """
         session = self._job._session
         try:
             if self._threads.are_open and session.is_same_process:
+                if not self._on_loop.may_wait_here(exc_type):
+                    self._leave_without_loop()
+                    return
                 if self._on_loop.is_running_here:
                     session.stop(SessionEvent.STOP)
                     return
@@ -251,6 +256,26 @@ class AsyncJob:
                 self._signal_timer.end()
                 if self._signals is not None:
                     self._signals.release()
+
+    def _leave_without_loop(self) -> None:
+        # t=0  Ctrl-C ends ``loop.run_until_complete`` amid the block; the program closes the loop, and goes on
+        # t=1  Python frees the coroutine of the block, which may wait for nothing any more
+        # t=2  without this, the node would keep its tokens, and its name, for as long as the process runs
+        self._job._session.stop(SessionEvent.HURRY)
+        if is_loop_running():  # another one, which must not be held up
+            threads.start(self.node_name, 'leave', self._leave_here)
+        else:
+            self._leave_here()
+
+    def _leave_here(self) -> None:
+        self._on_loop.leave_loop()
+        try:
+            self._job.__exit__(None, None, None)
+        finally:
+            self._threads.close()
+            self._signal_timer.end()
+            if self._signals is not None:
+                self._signals.release()
 
     def _leave_in_thread(self) -> None:
         self._job.__exit__(None, None, None)

@@ -20,7 +20,7 @@ from jobsync.backends.sql.sqlite import fork_gate
 from jobsync.backends.sql.sqlite.file import DatabaseFile
 from jobsync.backends.sql.sqlite.fork_gate import in_sqlite
 from jobsync.errors import BackendUnavailable
-from jobsync.testing.conformance.namespace import SETTINGS
+from jobsync.testing.conformance.namespace import SETTINGS, Namespace
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -81,7 +81,7 @@ def test_no_child_hangs(backend: Backend, tmp_path: Path) -> None:
 
 
 def test_a_long_call_keeps_no_fork_waiting_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fork goes on after a second, and so do the calls that it has kept waiting."""
+    """The fork goes on after a moment, and so do the calls that it has kept waiting."""
     monkeypatch.setattr(fork_gate._gate, 'waits_sec', 0.1)
     is_inside, may_end, came = threading.Event(), threading.Event(), threading.Event()
 
@@ -161,6 +161,52 @@ def child_that_lives(work: Callable[[], object]) -> Iterator[None]:
         for end in (*ours, *childs):
             os.close(end)
         os.waitpid(pid, 0)
+
+
+def test_a_child_keeps_its_log_when_its_parent_closes(backend: Backend, tmp_path: Path) -> None:
+    """The parent is not the last that uses the database, and so removes nothing that the child writes to."""
+    backend.wait(0, 0)
+    ours, childs = os.pipe(), os.pipe()
+
+    def work() -> None:
+        namespace = Namespace(SqliteHarness(tmp_path).connect())
+        ref = namespace.join('child')
+        os.write(childs[1], b'!')
+        assert os.read(ours[0], 1)
+        namespace.beat(ref)
+        os.write(childs[1], b'!')
+
+    def close() -> None:
+        assert os.read(childs[0], 1)
+        backend.close()
+        os.write(ours[1], b'!')
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    forked(work)
+    os.close(childs[1])
+    thread.join()
+    assert os.read(childs[0], 1)
+    for end in (*ours, childs[0]):
+        os.close(end)
+
+
+def test_a_wait_goes_on_after_a_fork(backend: Backend, tmp_path: Path) -> None:
+    """It still learns of changes, over another connection."""
+    namespace = Namespace(backend)
+    namespace.join('parent')
+    revision = backend.snapshot().revision.number
+    found = list[int]()
+    thread = threading.Thread(target=lambda: found.append(backend.wait(revision, 600.0)))
+    thread.start()
+
+    def join() -> None:
+        Namespace(SqliteHarness(tmp_path).connect()).join('child')
+
+    forked(join)
+    thread.join(600)
+    assert found
+    assert 'child' in namespace.nodes()
 
 
 def test_a_child_does_not_keep_the_file_of_the_lock(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, NullPool
 
 from jobsync.backends.sql.engine import PrivatePool, autocommitting
 from jobsync.backends.sql.sqlite.file import Anchor, DatabaseFile, readable
+from jobsync.backends.sql.sqlite.fork_gate import close_before_fork
 from jobsync.backends.sql.sqlite.statements import ClosingConnection
 from jobsync.backends.sql.sqlite.users import UsersConnection
 from jobsync.errors import BackendUnavailable
@@ -36,7 +37,8 @@ class SqliteConnections:
     engine: Engine
     _file: DatabaseFile
     _pid: int = attrs.field(factory=os.getpid)
-    _lock: threading.Lock = attrs.field(factory=threading.Lock)
+    _lock: Any = attrs.field(factory=threading.RLock)
+    """Reentrant, for a signal's handler may fork in the midst of ``dispose_before_fork``."""
     is_disposed: bool = False
 
     def __attrs_post_init__(self) -> None:
@@ -89,11 +91,24 @@ class SqliteConnections:
     def dispose(self) -> None:
         """Close everything; a connection in use is closed when it is returned."""
         with self._lock:
-            if not self.is_disposed:
-                self.is_disposed = True
-                _open.pop(id(self), None)
+            self._dispose()
+
+    def _dispose(self) -> None:
+        if not self.is_disposed:
+            self.is_disposed = True
+            # t=0  a thread that forks closes these
+            # t=1  another one forks as well: it finds these here, and waits for the lock, until nothing is open
+            try:
                 self.anchor.connection.close()
                 self.engine.dispose()
+            finally:
+                _open.pop(id(self), None)
+
+    def dispose_before_fork(self) -> None:
+        """Close everything, unless the file is another one by now: what is beside it is known by what is open here."""
+        with self._lock:
+            if self.is_current:
+                self._dispose()
 
     def dispose_of_all(self) -> None:
         """Close everything here, and what other handles of this process have open of the same file, unless that is current.
@@ -103,11 +118,24 @@ class SqliteConnections:
              for as long as there is any, so a goes on with the -shm that was removed
         t=2  node b, in another process, makes a new -shm. Each of the two writes to the log as if it were alone
         """
-        found = [reference() for reference in list(_open.values())]
-        for other in (each for each in found if each is not None and each._pid == os.getpid()):
+        for other in _open_here():
             if other.anchor.identity == self.anchor.identity and not self._file.is_still(other.anchor):
                 other.dispose()
         self.dispose()
+
+
+def _open_here() -> list[SqliteConnections]:
+    """Return all connections that this process has opened, and not disposed of."""
+    found = [reference() for reference in list(_open.values())]
+    return [each for each in found if each is not None and each._pid == os.getpid()]
+
+
+def _close_before_fork() -> None:
+    for each in _open_here():
+        each.dispose_before_fork()
+
+
+close_before_fork(_close_before_fork)
 
 
 def pool(file: DatabaseFile, identity: str) -> Engine:

@@ -303,7 +303,7 @@ class SqliteStore(SqlStore):
         while not self._closed.is_set():
             now = time.monotonic()
             with contextlib.suppress(JobsyncError), in_sqlite(), translated(self.file.path):
-                if connections is None or now >= checked:
+                if connections is None or connections.is_disposed or now >= checked:
                     checked = now + CHECK_SEC
                     before, connections = connections, self._current(deadline + 1)
                     if connections is not before:

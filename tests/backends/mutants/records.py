@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 import attrs
 from tests.backends.mutants.base import Hands, mutant
 
-from jobsync._core.assignment import Changes, Plan
+from jobsync._core.assignment import Assignment, Changes, Plan
 from jobsync._core.records import (
     Audit,
     Claim,
@@ -140,6 +140,42 @@ class MembersPileUp(Hands):
 
 
 @mutant
+class MemberOfRunStays(Hands):
+    """Keeps a member whose run is the one that it has: a change of its timeout, which others wait out, is lost."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        known = _assignment(self).members
+        members = {
+            name: known[name] if member and name in known and known[name].incarnation == member.incarnation else member
+            for name, member in plan.members.items()
+        }
+        return super().commit(ref, attrs.evolve(plan, members=members), guard)
+
+
+@mutant
+class EvictedMembersGo(Hands):
+    """Removes the members of nodes that a plan evicts, though it does not name them: the run that its rows mean is lost."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        members = {**dict.fromkeys(eviction.ref.name for eviction in plan.evictions), **plan.members}
+        return super().commit(ref, attrs.evolve(plan, members=members), guard)
+
+
+@mutant
+class EvictedTokensFreed(Hands):
+    """Frees the tokens of nodes that a plan evicts, though it does not name them: rows change that its leader did not."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        gone = {eviction.ref.name for eviction in plan.evictions}
+        named = {token for group in plan.groups for token in group.tokens}
+        groups = (group for group in _assignment(self).groups() if group.owner in gone)
+        freed = [
+            attrs.evolve(group, tokens=[token], owner=None) for group in groups for token in group.tokens if token not in named
+        ]
+        return super().commit(ref, attrs.evolve(plan, groups=(*plan.groups, *freed)), guard)
+
+
+@mutant
 class RemovedMembersNotTold(Hands):
     """Does not say in a difference who is no member any more: readers go on with a run that is over."""
 
@@ -155,6 +191,39 @@ class HomeForgotten(Hands):
     def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
         groups = tuple(attrs.evolve(group, home=None) for group in plan.groups)
         return super().commit(ref, attrs.evolve(plan, groups=groups), guard)
+
+
+def _assignment(backend: Hands) -> Assignment:
+    settings = backend.state.settings
+    assert settings is not None
+    return Assignment.empty(settings.total_tokens).apply(backend.read_assignment())
+
+
+@mutant
+class OwnerStays(Hands):
+    """Keeps the owner of a token that a plan leaves to no node: the node that was the last to be drained goes on with it."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        before = _assignment(self)
+        groups = tuple(
+            attrs.evolve(group, tokens=[token], owner=group.owner or before.row(token).owner)
+            for group in plan.groups
+            for token in group.tokens
+        )
+        return super().commit(ref, attrs.evolve(plan, groups=groups), guard)
+
+
+@mutant
+class PatternOfPinStays(Hands):
+    """Keeps the pattern by which the place of a pin was chosen, though none has chosen the new place."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        before = _assignment(self).pins
+        pins = tuple(
+            attrs.evolve(pin, pattern=pin.pattern or (known.pattern if (known := before.get(pin.id)) else None))
+            for pin in plan.pins
+        )
+        return super().commit(ref, attrs.evolve(plan, pins=pins), guard)
 
 
 @mutant

@@ -54,12 +54,13 @@ class CommitEffectTests:
             assert row == expected.get(token, row)
 
     def test_rows_not_in_the_plan_stay(self, namespace: Namespace) -> None:
-        """A commit leaves the rows of tokens that its plan does not name."""
+        """A commit replaces the whole rows of the tokens that its plan names, and leaves those of others."""
         leader = namespace.leader()
         namespace.commit(leader, TokenGroup(range(TOKENS), 'a', target='b', home='c'))
         before = namespace.state().rows
-        version = namespace.commit(leader, TokenGroup([7], 'b')).number
-        assert namespace.state().rows == (*before[:7], TokenRow('b', None, None, version), *before[8:])
+        version = namespace.commit(leader, TokenGroup([7], 'b'), TokenGroup([8], None, home='a')).number
+        named = (TokenRow('b', None, None, version), TokenRow(None, None, 'a', version))
+        assert namespace.state().rows == (*before[:7], *named, *before[9:])
 
     def test_versions_are_written_as_given(self, namespace: Namespace) -> None:
         """Rows and pins have the versions of the plan, whether their owner changes or not. A store computes no version."""
@@ -112,7 +113,7 @@ class CommitEffectTests:
         pins = (Pin(X, 'x', 'a', pattern='a%'), Pin(Y, 'y', 'a'), Pin(Y + 1, 'z', 'b', NOBODY, home='h'), Pin(FAR, 'w', None))
         first = namespace.commit(leader, pins=pins).number
         assert namespace.pins() == {pin.id: attrs.evolve(pin, version=first) for pin in pins}
-        changed = (Pin(X, 'x', 'a', 'b', pattern='b%', home='a'), Pin(Y + 1, 'z', None))
+        changed = (Pin(X, 'x', 'a', 'b', home='a'), Pin(Y + 1, 'z', None, pattern='b%'))
         second = namespace.commit(leader, pins=changed, unpinned=frozenset({Y, Y + 9})).number
         assert namespace.pins() == {
             X: attrs.evolve(changed[0], version=first),
@@ -131,14 +132,16 @@ class CommitEffectTests:
     def test_members_are_put_and_removed(self, namespace: Namespace) -> None:
         """Members of a plan are put, members with None are removed, and other members stay."""
         leader = namespace.leader()
-        first = {'a': Member('1', 15.0), 'b': Member('2', 2.5, since=7), 'c': Member('3', 0.1, since=2**53 - 1)}
+        stays = Member('3', 0.1, since=2**53 - 1)
+        first = {'a': Member('1', 15.0), 'b': Member('2', 2.5, since=7), 'c': Member('2', 2.5, since=7), 'd': stays}
         namespace.commit(leader, members=first)
         assert dict(namespace.backend.read_assignment().members) == first
         namespace.commit(leader)
         assert dict(namespace.backend.read_assignment().members) == first
-        namespace.commit(leader, members={'a': None, 'b': Member('3', 15.0), 'd': None})
-        assert dict(namespace.backend.read_assignment().members) == {'b': Member('3', 15.0), 'c': first['c']}
-        namespace.commit(leader, members={'b': None, 'c': None})
+        changed = {'b': Member('3', 15.0), 'c': Member('2', 15.0, since=8)}
+        namespace.commit(leader, members={'a': None, 'e': None, **changed})
+        assert dict(namespace.backend.read_assignment().members) == {**changed, 'd': stays}
+        namespace.commit(leader, members=dict.fromkeys('bcd'))
         assert dict(namespace.backend.read_assignment().members) == {}
 
     def test_revision_is_returned_and_is_the_version(self, namespace: Namespace) -> None:
@@ -166,7 +169,9 @@ class CommitEffectTests:
         assert after['leader'] == attrs.evolve(before['leader'], heartbeat=2, last_heartbeat=last)
 
     def test_evicted_and_departed_records_go(self, namespace: Namespace) -> None:
-        """A commit removes exactly the nodes that it names; a node that left and is not named stays."""
+        """A commit removes exactly the nodes that it names, and of those the record alone: a node that left and is not named
+        stays, as do rows and members that the plan does not name.
+        """
         leader, dead, left, also_left = (
             namespace.leader(),
             namespace.join('dead'),
@@ -177,7 +182,12 @@ class CommitEffectTests:
         namespace.beat(dead)
         namespace.backend.deregister(left)
         namespace.backend.deregister(also_left)
+        members = {name: Member('1', 15.0) for name in ('dead', 'left')}
+        namespace.commit(leader, TokenGroup([1, 2], 'dead', 'left'), TokenGroup([3], 'left', home='dead'), members=members)
+        before = namespace.state()
         namespace.commit(leader, TokenGroup([1], 'alive'), evictions=(Eviction(dead, 1),), departed=(left,))
+        after = namespace.state()
+        assert (after.rows[2:], after.members) == (before.rows[2:], before.members)
         assert list(namespace.nodes()) == ['leader', 'also left', 'alive']
         assert namespace.node('also left').state is NodeState.LEFT
 

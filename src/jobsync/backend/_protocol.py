@@ -199,6 +199,8 @@ class Backend(Protocol):
     def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
         """Make the node leader of the next epoch, if the present epoch is ``epoch``; otherwise change nothing.
 
+        Whether the node is a candidate does not matter: where no node is one, the oldest leads.
+
         Args:
             ref: the node and its incarnation.
             epoch: the epoch that the node has read.

@@ -185,6 +185,30 @@ class MixOfTwoVersions(Hands):
 
 
 @mutant
+class BaseOfAnotherMoment(Hands):
+    """Finds that it can build on a version, and reads a moment later: the timeline may have been renewed between."""
+
+    races = True
+
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
+        base = super().read_assignment(since, tokens).base
+        self.let_others_call()
+        changes = super().read_assignment(since, tokens)
+        return attrs.evolve(changes, base=base) if changes.base is None else changes
+
+
+@mutant
+class OnlyCandidatesLead(Hands):
+    """Gives the leadership to candidates alone: where no node is one, none leads."""
+
+    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
+        with self.store.changed:
+            known = self.state.nodes.get(ref.name)
+            is_no_candidate = known is not None and known.ref == ref and not known.candidate
+            return super().acquire_leadership(ref, -1 if is_no_candidate else epoch)
+
+
+@mutant
 class SnapshotOfTwoMoments(Hands):
     """Reads the nodes after the rest."""
 

@@ -49,6 +49,17 @@ class SeenBySomeoneElse(Hands):
 
 
 @mutant
+class SeenByNumber(Hands):
+    """Keeps what a node has seen where the number is the same: a commit that a restored store has lost stays acknowledged."""
+
+    def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
+        with self.store.changed:
+            known = self.state.nodes.get(ref.name) if self.options.namespace in self.store.spaces else None
+            kept = known.seen if known is not None and known.seen.number == seen.number else seen
+            return super().heartbeat(ref, kept, holding, candidate)
+
+
+@mutant
 class LeftIsGone(Hands):
     """Removes the record of a node that leaves: its tokens wait as if it might still be at work."""
 

@@ -195,6 +195,31 @@ class ConcurrentReadingTests(HandleFixtures):
 
         read_while_writing(backends, write, read)
 
+    def test_a_difference_keeps_nothing_of_before_a_renewal(self, backends: list[Backend], rounds: int) -> None:
+        """While the timeline is renewed and one row, pin and member committed in turn, readers of differences see those alone."""
+
+        def write(writer: Namespace) -> None:
+            for step in range(2 * rounds):
+                writer.renew_timeline()
+                name = f'v{step}'
+                pin = Pin(TOKENS + 1 + step, name, name)
+                writer.commit(writer.leader(), TokenGroup([step % TOKENS], name), members={name: Member(name, 1.0)}, pins=(pin,))
+
+        def read(backend: Backend) -> Iterator[None]:
+            # t=0  a reading finds that it can build on the reader's version
+            # t=1  the timeline is renewed: it has no row of any token
+            # t=2  the reading finds no row that has changed, and the reader keeps the owners of before
+            assignment = Assignment.empty(TOKENS)
+            while True:
+                assignment = assignment.apply(backend.read_assignment(assignment.version))
+                owners = sorted(owner for token in range(TOKENS) if (owner := assignment.row(token).owner) is not None)
+                pins, members = [pin.owner for pin in assignment.pins.values()], list(assignment.members)
+                assert len(members) <= 1, f'members of before a renewal: {members}'
+                assert owners == pins == members, f'owners of tokens, owners of pins, members: {owners}, {pins}, {members}'
+                yield
+
+        read_while_writing(backends, write, read)
+
     def test_versions_never_go_back(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """While commits follow each other, no reading of any kind shows a version below an earlier reading."""
         leader, ref = namespace.leader(), namespace.join('a')

@@ -27,8 +27,9 @@ class HeartbeatTests:
         other, ref = namespace.join('other'), namespace.join('a')
         namespace.beat(other)
         before = namespace.state()
+        large, other_stamp = Revision(2**40 + 1, 2**62 - 1), Revision(2**40 + 1, 9)
         for count, (seen, holding) in enumerate(
-            [*[(Revision(5, 6), {3, 23, PIN})] * 2, (Revision(2**40 + 1, 2**62 - 1), set()), (INITIAL, {0})], 1
+            [*[(Revision(5, 6), {3, 23, PIN})] * 2, (large, set()), (other_stamp, set()), (INITIAL, {0})], 1
         ):
             node, sent = namespace.node('a'), namespace.snapshot().now
             assert namespace.beat(ref, seen, holding).heartbeat == count

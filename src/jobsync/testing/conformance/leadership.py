@@ -17,8 +17,12 @@ class LeadershipTests:
     """``acquire_leadership``. Two leaders under one epoch could both commit (R4)."""
 
     def test_the_epoch_rises_by_one(self, namespace: Namespace) -> None:
-        """A node that compares the present epoch leads under the next one, and nothing else changes except the revision."""
+        """A node that compares the present epoch leads under the next one, and nothing else changes except the revision.
+
+        Whether it is a candidate does not matter: where no node is one, the oldest leads.
+        """
         a, b = namespace.join('a'), namespace.join('b')
+        namespace.beat(b, candidate=False)
         for epoch, ref in enumerate([a, b, a, a, b]):
             with namespace.changes_only('leadership'):
                 assert namespace.backend.acquire_leadership(ref, epoch) == Leadership(epoch + 1, ref)

@@ -286,6 +286,20 @@ class RemovedIsLeft(Hands):
 
 
 @mutant
+class RemovedNodesMemberGoes(Hands):
+    """Removes the member of a run that an operator removes: the timeout of its lease, which others wait out, is forgotten."""
+
+    def remove_node(self, ref: NodeRef) -> bool:
+        with self.store.changed:
+            is_removed = super().remove_node(ref)
+            if is_removed:
+                table = self.space.assignment
+                members = {name: member for name, member in table.members.items() if name != ref.name}
+                self.change_space(assignment=attrs.evolve(table, members=members, readings={}))
+            return is_removed
+
+
+@mutant
 class RemovesItsNamesake(Hands):
     """Removes whichever run has the name."""
 

@@ -202,13 +202,14 @@ class Namespace:
         self.backend.append_audits(name, items, date)
 
     def populate(self) -> NodeRef:
-        """Add a leader, a node that left, rows, a pin, locks, claims, an audit and a rebalance; return the leader."""
+        """Add a leader, a node that left, rows, a pin, members, locks, claims, an audit and a rebalance; return the leader."""
         leader = self.leader()
         self.backend.deregister(self.join('left'))
         self.beat(leader, self.revision, {1, 2})
         self.lock('x', 'y')
         group = TokenGroup(range(9), 'leader', 'a', 'b')
-        self.commit(leader, group, pins=(Pin(TOKENS + 1, 'x', 'leader', pattern='a%'),), moved=9)
+        pin, members = Pin(TOKENS + 1, 'x', 'leader', pattern='a%'), {name: Member('1', 15.0) for name in ('leader', 'left')}
+        self.commit(leader, group, pins=(pin,), members=members, moved=9)
         self.claim(leader, 'x', 'y')
         self.audit('leader', 'x')
         return leader

@@ -8,7 +8,7 @@ from functools import partial
 import attrs
 import pytest
 
-from jobsync.backend import NodeState, Pin, Revision, TokenGroup
+from jobsync.backend import Member, NodeState, Pin, Revision, TokenGroup
 from jobsync.errors import Evicted
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import TOKENS, Namespace
@@ -96,7 +96,7 @@ class DeregisterTests:
         """Leaving changes neither leadership, members, rows and pins, nor any other node."""
         leader, other = namespace.leader(), namespace.join('a')
         namespace.beat(other, Revision(5, 6), {1})
-        namespace.commit(leader, TokenGroup(range(9), 'leader'), moved=9)
+        namespace.commit(leader, TokenGroup(range(9), 'leader'), members={'leader': Member(leader.incarnation, 15.0)}, moved=9)
         before = namespace.snapshot().nodes[1]
         with namespace.changes_only('nodes'):
             namespace.backend.deregister(leader)
@@ -115,7 +115,8 @@ class RemovalTests:
     def test_remove_node_gives_nothing_away(self, namespace: Namespace) -> None:
         """The record is gone, the run's calls are refused, and its name is free; all else stays, the assignment too."""
         leader, other = namespace.leader(), namespace.join('a')
-        namespace.commit(leader, TokenGroup(range(9), 'leader'), pins=(Pin(TOKENS + 1, 'x', 'leader'),), moved=9)
+        pins, members = (Pin(TOKENS + 1, 'x', 'leader'),), {'leader': Member(leader.incarnation, 15.0)}
+        namespace.commit(leader, TokenGroup(range(9), 'leader'), pins=pins, members=members, moved=9)
         before = namespace.node(other.name)
         with namespace.changes_only('nodes'):
             assert namespace.backend.remove_node(leader)

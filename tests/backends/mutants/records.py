@@ -20,6 +20,7 @@ from jobsync._core.records import (
     LockEdit,
     LockFilter,
     NodeRef,
+    NodeState,
     Pin,
     Pulse,
     Registration,
@@ -438,6 +439,16 @@ class AuditRenewed(Hands):
             super().append_audits(node, items, date)
             now = self.store.now()
             self.records.audits.update({(item, date, node): Audit(item, node, date, now) for item in items})
+
+
+@mutant
+class LeftIsComplete(Hands):
+    """Reads the claims of a node that has left as completed: what it gave up in the midst is not found again."""
+
+    def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
+        with self.store.changed:
+            left = {node.name for node in self.state.nodes.values() if node.state is NodeState.LEFT}
+            return tuple(claim for claim in super().incomplete(date, older_than) if claim.node not in left)
 
 
 @mutant

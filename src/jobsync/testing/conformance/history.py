@@ -223,19 +223,21 @@ class HistoryTests:
         assert {(claim.item, claim.node) for claim in namespace.claims()} == {(f'{item} open', name) for item, name in items}
 
     def test_incomplete_is_claimed_and_not_audited(self, namespace: Namespace) -> None:
-        """An item is incomplete at the date of its claim until an audit at that date, even if its node was evicted."""
-        leader, ref = namespace.leader(), namespace.join('a')
+        """An item is incomplete at the date of its claim until an audit at that date, also if its node left or was evicted."""
+        leader, ref, left = namespace.leader(), namespace.join('a'), namespace.join('left')
         namespace.claim(ref, 'done', 'other day', 'by another', 'open')
+        namespace.claim(left, 'left')
+        namespace.backend.deregister(left)
         namespace.audit('a', 'done')
         namespace.audit('a', 'other day', date=TUESDAY)
         namespace.audit('someone', 'by another')
         namespace.evict(leader, ref)
         for date in (MONDAY, None):
             found = namespace.backend.incomplete(date, NONE)
-            assert {claim.item for claim in found} == {'other day', 'open'}
+            assert {claim.item for claim in found} == {'other day', 'open', 'left'}
             assert set(found) <= set(namespace.claims())
         assert namespace.backend.incomplete(TUESDAY, NONE) == ()
-        namespace.audit('a', 'other day', 'open')
+        namespace.audit('a', 'other day', 'open', 'left')
         assert namespace.backend.incomplete(None, NONE) == ()
 
     def test_every_handle_reads_the_history_at_once(self, namespace: Namespace, harness: Harness) -> None:

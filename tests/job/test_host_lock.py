@@ -24,6 +24,7 @@ from unittest.mock import Mock
 import pytest
 from tests.job.processes import ROOT
 from tests.job.waiting import wait_until
+from tests.support.servers.postgres import not_root
 from tests.support.timings import FAST
 
 from jobsync import CoordinationConfig, Job
@@ -201,15 +202,28 @@ def test_no_file_stays_open(tmp_path: Path) -> None:
         another.release()
 
 
-def test_a_folder_made_with_another_umask(tmp_path: Path) -> None:
-    """A umask that takes the right to search from folders (0177, for secret files) makes none that this user cannot use."""
-    before = os.umask(0o177)
+@pytest.mark.parametrize('umask', [0o177, 0o777])
+def test_a_folder_made_with_another_umask(tmp_path: Path, umask: int) -> None:
+    """A umask that takes rights from folders (0177, for secret files) makes none that this user cannot use."""
+    before = os.umask(umask)
     try:
         lock = HostFolder(str(tmp_path)).hold('a' * 32)
     finally:
         os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (folder_in(tmp_path), lock.path)]
     lock.release()
-    assert folder_in(tmp_path).stat().st_mode & 0o777 == 0o700
+    assert modes == [0o700, 0o600]
+
+
+def test_a_folder_that_its_user_may_not_even_open(tmp_path: Path) -> None:
+    """As a umask of 0777 made it: a process without the rights of root holds a lock in it, which others of its user find."""
+    work = (
+        'import os, sys; from jobsync._runtime.host_lock import HostFolder; os.umask(0o777); folder = HostFolder(sys.argv[1]);'
+        'folder.path.mkdir(); lock = folder.hold("a"); print(folder.examine("a").verdict.value); lock.release()'
+    )
+    command = [*not_root(), sys.executable, '-c', work, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert (done.stdout, done.stderr) == ('held\n', '')
 
 
 def test_observers_do_not_keep_each_other_from_a_proof(tmp_path: Path) -> None:

@@ -132,14 +132,24 @@ class HostFolder:
         """Take the lock of an incarnation of this process. Raise ``NotKnown`` if that is not possible."""
         try:
             self.path.mkdir(0o700, exist_ok=True)
+            self._give_rights()
             with self._opened() as folder:
-                # t=0  a process whose umask is 0177 makes the folder, which this user cannot search
-                # t=1  no process of this user could hold a lock in it until it is removed
-                os.fchmod(folder, 0o700)
                 _sweep(folder)
                 return self._hold(folder, incarnation)
         except OSError as error:
             raise NotKnown(f'no lock can be held in {self.path} ({error.strerror})') from error
+
+    def _give_rights(self) -> None:
+        """Let this user list, search and change the folder, whichever umask it was made with."""
+        # t=0  a process whose umask is 0177 or 0777 makes the folder, which this user cannot search, or not even open
+        # t=1  no process of this user could hold a lock in it until it is removed
+        folder = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            found = os.fstat(folder)
+            if found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077:
+                os.chmod(f'/proc/self/fd/{folder}', 0o700)  # noqa: PTH101 - not by the name, which may mean another folder by now
+        finally:
+            os.close(folder)
 
     def _hold(self, folder: int, incarnation: str) -> HeldLock:
         with contextlib.suppress(FileNotFoundError):
@@ -149,6 +159,7 @@ class HostFolder:
         with contextlib.ExitStack() as ends, contextlib.ExitStack() as undo:
             ends.callback(os.close, file)
             undo.callback(_unlink, folder, incarnation)
+            os.fchmod(file, 0o600)  # a umask may take the right to read it
             address = _locked(file)
             undo.callback(_give_back, file, address)
             found = os.fstat(file)

@@ -11,11 +11,13 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import redis
 from tests.backends.tls import TlsFront
 from tests.support.servers import RedisServer
 from tests.support.waiting import eventually
 
 from jobsync.backend import BackendOptions, NodeRef
+from jobsync.backends.redis.errors import translate
 from jobsync.backends.redis.plugin import connect
 from jobsync.backends.redis.url import server_of
 from jobsync.errors import BackendUnavailable, ConfigError, SchemaMismatch
@@ -100,9 +102,26 @@ def test_a_client_that_nobody_knows(certificates: Path, forgetful_redis_server: 
     front = TlsFront(certificates, forgetful_redis_server.port, knows_clients=True)
     address = url(front, '127.0.0.1', ssl_ca_certs=certificates / 'ca.pem')
     with closing(front), closing(connect(address, BackendOptions(op_timeout_sec=2.0))) as backend:
-        with pytest.raises(BackendUnavailable):
+        with pytest.raises(BackendUnavailable, match='ssl_certfile'):
             backend.open(SETTINGS, create=True)
         assert front.served == 0
+
+
+@pytest.mark.parametrize('said', ['tlsv1 alert unknown ca', 'tlsv13 alert certificate required', 'sslv3 alert bad certificate'])
+@pytest.mark.parametrize('step', ['Error 1 connecting to h:6379. ', 'Error while reading from h:6379 : '])
+def test_a_certificate_that_a_server_refuses(said: str, step: str) -> None:
+    """The error is about the certificate, whenever it comes, and about nothing else."""
+    error = redis.ConnectionError(f'{step}[SSL: CODE] {said} (_ssl.c:1)')
+    shown = str(translate(error, server_of('rediss://h')))
+    assert shown.endswith('give it as ssl_certfile, and its key as ssl_keyfile, in the URL')
+
+
+@pytest.mark.parametrize('options', ['ssl_ca_certs=no.pem', 'ssl_certfile=no.pem&ssl_keyfile=no.key', 'ssl_ca_path=no.pem'])
+@pytest.mark.parametrize('of', ['rediss://h', 'rediss+sentinel://h/service'])
+def test_a_file_that_is_not_there(of: str, options: str) -> None:
+    """It is named at once. Python's error for each connection would name none, and be taken for an outage."""
+    with pytest.raises(ConfigError, match=r"ssl_.*='/.*no\.pem' in the Redis URL: No such file or directory"):
+        connect(f'{of}?{options}', BackendOptions())
 
 
 def test_a_key_without_its_certificate() -> None:

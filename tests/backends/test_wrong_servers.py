@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import re
 import socket
 import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from tests.backends.tls import TlsFront
 from tests.support.servers import EtcdServer, PostgresServer, RedisServer
 from tests.support.waiting import eventually
 
 from jobsync import Cluster, plugins
 from jobsync.backend import BackendOptions
+from jobsync.backends._common.probing import ETCD, POSTGRESQL, REDIS, refuse_other_server
 from jobsync.errors import BackendUnavailable, ConfigError
 from jobsync.testing.conformance.namespace import SETTINGS
 
@@ -77,6 +81,56 @@ def test_another_kind_of_server_is_named(
             assert f'127.0.0.1:{port} is {names[kind]}, and the URL is for {names[scheme]}' in line
             assert line.endswith(f'begins with {kind}://')
     assert f'is a web server, and the URL is for {names[scheme]}' in error_of(f'{scheme}://user:secret@127.0.0.1:{web_port}')
+
+
+@pytest.fixture
+def tls_port(certificates: Path, redis_of_many: RedisServer) -> Iterator[int]:
+    """Yield the port of a server that speaks TLS."""
+    with closing(TlsFront(certificates, redis_of_many.port, knows_clients=False)) as front:
+        yield front.port
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize('scheme', ['redis', 'etcd'])
+def test_a_server_that_speaks_tls(tls_port: int, scheme: str) -> None:
+    """It answers nothing that is not encrypted, as if it were away; the right URL begins otherwise."""
+    line = error_of(f'{scheme}://user:secret@127.0.0.1:{tls_port}')
+    assert f'127.0.0.1:{tls_port} speaks TLS, and the URL is for a server that does not' in line
+    assert line.endswith(f'begins with {scheme}s://')
+
+
+@pytest.mark.redis
+@pytest.mark.etcd
+def test_a_server_that_does_not_speak_tls(redis_of_many: RedisServer, etcd_server: EtcdServer) -> None:
+    """It is named, for either scheme of TLS."""
+    etcd_port = int(etcd_server.endpoint.rpartition(':')[2])
+    line = error_of(f'etcds://user:secret@127.0.0.1:{etcd_port}')
+    assert f'127.0.0.1:{etcd_port} does not speak TLS, and the URL is for TLS' in line
+    assert line.endswith('begins with etcd://')
+    assert 'is a Redis server, and the URL is for an etcd server' in error_of(f'etcds://127.0.0.1:{redis_of_many.port}')
+    assert 'is an etcd server, and the URL is for a Redis server' in error_of(f'rediss://:secret@127.0.0.1:{etcd_port}')
+    with pytest.raises(ConfigError, match='begins with redis://'):
+        refuse_other_server(REDIS, '127.0.0.1', redis_of_many.port, '', 600, over_tls=True)
+
+
+@pytest.mark.redis
+def test_what_says_nothing_against_a_url(tls_port: int, web_port: int) -> None:
+    """PostgreSQL may speak TLS at once, for some of its URLs; a web server may say in plain text that it speaks TLS."""
+    refuse_other_server(POSTGRESQL, '127.0.0.1', tls_port, '', 600)
+    for kind, port in itertools.product((REDIS, ETCD), (tls_port, web_port)):
+        refuse_other_server(kind, '127.0.0.1', port, '', 600, over_tls=True)
+
+
+@pytest.mark.redis
+def test_a_silent_server_may_not_speak_tls() -> None:
+    """As Redis, which waits for the rest of a line: that takes all the time of the call."""
+    with socket.create_server(('127.0.0.1', 0)) as silent:
+        url = f'rediss://127.0.0.1:{silent.getsockname()[1]}'
+        with (
+            closing(plugins.connect(url, BackendOptions(op_timeout_sec=0.3))) as backend,
+            pytest.raises(BackendUnavailable, match='may be a server that does not speak TLS, whose URL begins with redis://'),
+        ):
+            backend.open(SETTINGS, create=True)
 
 
 @pytest.mark.parametrize('scheme', ['postgresql', 'redis', 'etcd'])

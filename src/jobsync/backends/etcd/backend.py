@@ -47,7 +47,7 @@ def connect(url: str, options: BackendOptions) -> Backend:
     """Return the backend for a URL, without connecting."""
     cluster, keys = cluster_of(url), EtcdKeys(options.namespace)
     connection = EtcdConnection(lambda: channels_to(cluster, options.op_timeout_sec), keys.state, options.op_timeout_sec)
-    return EtcdBackend(connection, keys, options, str(cluster), () if cluster.tls else cluster.endpoints)
+    return EtcdBackend(connection, keys, options, str(cluster), cluster.endpoints, over_tls=bool(cluster.tls))
 
 
 def on_client(client: Any, options: BackendOptions) -> Backend:
@@ -64,12 +64,19 @@ class EtcdBackend:
     """See ``Backend.info``: an acknowledged write is on the disks of a majority."""
 
     def __init__(
-        self, connection: EtcdConnection, keys: EtcdKeys, options: BackendOptions, shown: str, endpoints: Sequence[str] = ()
+        self,
+        connection: EtcdConnection,
+        keys: EtcdKeys,
+        options: BackendOptions,
+        shown: str,
+        endpoints: Sequence[str] = (),
+        *,
+        over_tls: bool = False,
     ) -> None:
         self.store = store = EtcdStore(connection, keys, options)
         self._keys = keys
         self._shown = shown
-        self._endpoints = endpoints
+        self._endpoints, self._over_tls = endpoints, over_tls
         """Where a server of another kind may be, until ``open`` has been called once."""
         nodes, locks, history = EtcdNodes(store), EtcdLocks(store), EtcdHistory(store)
         self._assignment = assignment = EtcdAssignment(store, self.renew_timeline)
@@ -97,7 +104,7 @@ class EtcdBackend:
         """Raise ``ConfigError`` if one of the URL's endpoints is a server of another kind."""
         for endpoint in self._endpoints:
             host, _, port = endpoint.rpartition(':')
-            refuse_other_server(ETCD, host.strip('[]'), int(port), self._shown, within_sec)
+            refuse_other_server(ETCD, host.strip('[]'), int(port), self._shown, within_sec, over_tls=self._over_tls)
 
     def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
         deadline, keys = self.store.soon(), self._keys

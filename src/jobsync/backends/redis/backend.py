@@ -42,7 +42,7 @@ from jobsync.backends.redis.history import history_of, incomplete_of
 from jobsync.backends.redis.listener import RedisListener
 from jobsync.backends.redis.namespace import RedisNamespace
 from jobsync.backends.redis.server import recognised
-from jobsync.backends.redis.url import RedisServer, server_of
+from jobsync.backends.redis.url import RedisServer, check_files, server_of
 
 __all__ = ['RedisBackend', 'connect']
 
@@ -53,7 +53,9 @@ MAX_REMOVALS = 5_000
 
 def connect(url: str, options: BackendOptions) -> Backend:
     """Return the backend for a URL, without reaching a server."""
-    return RedisBackend(server_of(url), options)
+    server = server_of(url)
+    check_files(server)
+    return RedisBackend(server, options)
 
 
 class RedisBackend:

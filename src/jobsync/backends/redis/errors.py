@@ -78,6 +78,18 @@ _ENDED = (
     'client-output-buffer-limit or maxmemory-clients allows, as its log says then: raise that limit'
 )
 
+REFUSED_CERTIFICATE = re.compile('alert (?:(?:bad|unsupported) certificate|certificate |unknown ca)', re.IGNORECASE)
+"""What OpenSSL says where a server ends a connection for want of a certificate that it accepts."""
+_CERTIFICATE = (
+    "the server does not accept this client's certificate, which may have expired, or wants one: give it as ssl_certfile, and "
+    'its key as ssl_keyfile, in the URL'
+)
+_ENDED_TLS = f"{_ENDED}; or the server does not accept this client's certificate, or wants one (ssl_certfile, ssl_keyfile)"
+"""A server may end a connection for that without a word, or its word may be lost."""
+
+_NO_TLS = 'if this goes on, it may be a server that does not speak TLS, whose URL begins with redis:// or redis+sentinel://'
+"""What to say of one that accepts a connection and does not answer the first message of TLS: that takes all of the time."""
+
 CLASSES: Mapping[type[Exception], str] = {
     redis.exceptions.NoPermissionError: 'NOPERM',
     redis.exceptions.AuthenticationError: 'WRONGPASS',
@@ -128,8 +140,12 @@ def translate(error: Exception, server: RedisServer) -> JobsyncError:
         return SchemaMismatch(f'{server}: a key of the namespace is not from jobsync ({said}); choose another appname')
     if code in OUTAGES:
         return BackendUnavailable(f'{server}: {said} ({code}: {OUTAGES[code]})')
+    if isinstance(error, redis.ConnectionError) and REFUSED_CERTIFICATE.search(said):
+        return BackendUnavailable(f'{server}: {said.removesuffix(".")}; {_CERTIFICATE}')
     if isinstance(error, redis.ConnectionError) and ENDED.search(said):
-        return BackendUnavailable(f'{server}: {said.removesuffix(".")}; {_ENDED}')
+        return BackendUnavailable(f'{server}: {said.removesuffix(".")}; {_ENDED_TLS if server.is_tls else _ENDED}')
+    if isinstance(error, redis.TimeoutError) and server.is_tls:
+        return BackendUnavailable(f'{server}: {said}; {_NO_TLS}')
     if TOO_LARGE in said:
         return BackendUnavailable(f'{server}: {said}: raise its proto-max-bulk-len, which is 512 MB by default')
     return BackendUnavailable(f'{server}: {said}')

@@ -31,7 +31,7 @@ def recognised(server: RedisServer, deadline: Deadline) -> Iterator[None]:
         yield
     except BackendUnavailable:
         if (address := server.address) is not None:
-            refuse_other_server(REDIS, *address, server, deadline.remaining)
+            refuse_other_server(REDIS, *address, server, deadline.remaining, over_tls=server.is_tls)
         raise
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -15,7 +17,7 @@ from jobsync.backends._common.urls import absolute, checked_host
 from jobsync.backends.redis.connection import PARAMETERS
 from jobsync.errors import ConfigError
 
-__all__ = ['RedisServer', 'Sentinels', 'server_of']
+__all__ = ['RedisServer', 'Sentinels', 'check_files', 'server_of']
 
 SENTINEL_PORT = 26379
 KEEPALIVE = {'socket_keepalive': True}
@@ -59,9 +61,14 @@ class RedisServer:
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Host and port; None for a socket, for TLS, and where sentinels know it."""
-        is_plain = self.connection_class is redis.connection.Connection and not self.sentinels
-        return (str(self.parameters['host']), int(self.parameters['port'])) if is_plain else None
+        """Host and port; None for a socket, and where sentinels know it."""
+        is_unknown = 'path' in self.parameters or self.sentinels is not None
+        return None if is_unknown else (str(self.parameters['host']), int(self.parameters['port']))
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether connections are encrypted."""
+        return self.connection_class is redis.connection.SSLConnection
 
     def __str__(self) -> str:
         if self.sentinels:
@@ -84,6 +91,19 @@ def server_of(url: str) -> RedisServer:
     except (ValueError, TypeError, redis.RedisError):
         # The parser's message quotes parts of the URL, and the most likely mistake is in the escapes of a password.
         raise ConfigError(f'the Redis URL cannot be read: it is {HOW}') from None
+
+
+def check_files(server: RedisServer) -> None:
+    """Raise ``ConfigError`` if a file of TLS that the URL names cannot be read: Python's error for a connection names none."""
+    for name in sorted(PATHS & server.parameters.keys()):
+        path = server.parameters[name]
+        try:
+            if name == 'ssl_ca_path':
+                os.scandir(path).close()
+            elif path:
+                Path(path).open('rb').close()
+        except OSError as error:
+            raise ConfigError(f'{name}={path!r} in the Redis URL: {error.strerror or error}') from error
 
 
 def _parts(url: str) -> SplitResult:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from tests.job.stores import Store
+from tests.job.stores import Store, kinds
 from tests.job.waiting import wait_until
 
 from jobsync import plugins
 from jobsync._core.records import ACTIONS
 from jobsync._event_log import event_log
-from jobsync._runtime import threads
-from jobsync._runtime.leader_record import leader_changes
+from jobsync._runtime import node, threads
+from jobsync._runtime.leader_record import leader_changes, record_leader
+from jobsync._worker.session import Session
 from jobsync.backend import BackendOptions, LockEdit, LockRequest
 from jobsync.testing import FaultyBackend
 
@@ -64,6 +66,34 @@ def test_a_leader_leads_without_a_thread_for_its_record(
     assert event_log.flush(60)
     assert "epoch 1 has no record of its leader: can't start new thread" in caplog.text
     assert not leader_changes(store.handle.read_locks().locks)
+
+
+@pytest.mark.parametrize('store', kinds(['sqlite']), indirect=True)
+def test_a_leader_that_leaves_at_once_is_recorded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the workers of a cluster are stopped one after the other: the backend is closed once the record is made."""
+    monkeypatch.setattr(node, '_ENDING_SEC', 600.0)
+    has_left, closes = threading.Event(), threading.Event()
+
+    def record_late(*arguments: Any) -> None:
+        assert has_left.wait(600)
+        closes.wait(0.5)  # which it should not, while this call is due
+        record_leader(*arguments)
+
+    def wait_until_passed_on(*_: object) -> None:
+        has_left.set()
+
+    def close(session: Session) -> None:
+        closes.set()
+        close_at_last(session)
+
+    close_at_last = Session._close
+    monkeypatch.setattr(node, 'record_leader', record_late)
+    monkeypatch.setattr(Session, '_wait_until_passed_on', wait_until_passed_on)
+    monkeypatch.setattr(Session, '_close', close)
+    with store.job('a') as job:
+        assert job.my_tokens
+    wait_until(lambda: not any(thread.name == 'jobsync-record-a' for thread in threading.enumerate()), 'the thread has ended')
+    assert [row['leader'] for row in leader_changes(store.handle.read_locks().locks)] == ['a']
 
 
 @pytest.mark.any_store

@@ -110,6 +110,8 @@ class NodeRuntime:
         self._change_listener = ChangeListener(backend, self.take_hint, lambda: self.agent.known_revision, lambda: self._is_done)
         self._threads: dict[str, tuple[threads.Running, Callable[[], bool]]] = {}
         """Each thread, and its step, by what it does."""
+        self._recording: threads.Running | None = None
+        """The thread that records that this node leads."""
 
     def watch_deaths(self, base: str | None) -> None:
         """Hold a lock that proves this process alive, and watch those of others on this host. To be called before ``start``."""
@@ -205,6 +207,14 @@ class NodeRuntime:
         if self.death_watch is not None:
             self.death_watch.close(has_left=self.status.phase is Phase.LEFT)
         self.callbacks.close()
+
+    def wait_for_record(self) -> None:
+        """Wait a moment for the record that this node leads. To be called before the backend is closed."""
+        # t=0  the workers of a cluster are stopped one after the other: this node leads, and is leaving already
+        # t=1  it has left, and closes its backend; the thread that records the leader has not made its call
+        until = time.monotonic() + _ENDING_SEC
+        while self._recording is not None and self._recording.is_alive() and time.monotonic() < until:
+            time.sleep(_ENDING_POLL_SEC)
 
     def wait_for_threads(self) -> None:
         """Wait a moment until the threads have ended. To be called after ``close``, and once the backend is closed."""
@@ -305,7 +315,8 @@ class NodeRuntime:
         before = snapshot.leadership if snapshot is not None else None
         node = before.node if before and before.epoch == leadership.epoch - 1 else None
         try:
-            threads.start(self.config.name, 'record', partial(record_leader, self._backend, leadership, node))
+            make = partial(record_leader, self._backend, leadership, node)
+            self._recording = threads.start(self.config.name, 'record', make)
         except RuntimeError as error:
             _logger.warning('epoch %d has no record of its leader: %s', leadership.epoch, error)
 

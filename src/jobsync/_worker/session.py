@@ -260,6 +260,8 @@ class Session:
         try:
             self.stages.record(SessionEvent.END)
             self._wait_until_passed_on(wait_sec)
+            if runtime is not None:
+                runtime.wait_for_record()
         finally:
             try:
                 self._close()

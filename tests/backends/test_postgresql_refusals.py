@@ -15,10 +15,12 @@ from tests.support.harnesses.postgresql import PostgresqlHarness, connect_to
 from tests.support.servers import PostgresServer
 from tests.support.waiting import eventually
 
-from jobsync import Job
+from jobsync import Cluster, Job
 from jobsync.backends.sql.backend import SqlBackend
 from jobsync.backends.sql.postgresql.rights import grants, needed
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
+from jobsync.cli.doctor import examine
+from jobsync.cli.folders import DoctorFinding
 from jobsync.errors import ConfigError, SchemaMismatch
 from jobsync.testing.conformance.namespace import Namespace
 
@@ -167,6 +169,25 @@ def test_one_right_that_is_missing(worker: Worker, table: str, right: str) -> No
     assert f'gives: GRANT {right} ON sync_{table} TO {worker.role} (' in str(caught.value)
     assert str(caught.value).count('GRANT') == 1
     worker.grant()
+
+
+def doctor_on_rights(worker: Worker) -> DoctorFinding:
+    """What ``jobsync doctor`` finds with a worker's URL."""
+    with Cluster(worker.store.url) as cluster:
+        [found] = [found for found in examine(cluster) if found.subject == 'rights']
+    return found
+
+
+@pytest.mark.parametrize(('table', 'right'), [('claim', 'INSERT'), ('node', 'UPDATE'), ('token', 'UPDATE')])
+def test_doctor_names_the_right_that_workers_lack(worker: Worker, table: str, right: str) -> None:
+    """The write that it tries needs another right: no task can be claimed, and all would be well."""
+    assert doctor_on_rights(worker).verdict == 'ok'
+    worker.harness.execute(f'REVOKE {right} ON sync_{table} FROM {worker.role}')
+    found = doctor_on_rights(worker)
+    assert found.verdict == 'warn'
+    assert found.words.endswith(f': GRANT {right} ON sync_{table} TO {worker.role}')
+    worker.grant()
+    assert doctor_on_rights(worker).verdict == 'ok'
 
 
 def test_a_history_that_none_may_delete(worker: Worker) -> None:

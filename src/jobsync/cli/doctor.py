@@ -18,7 +18,7 @@ from jobsync._core.counting import counted
 from jobsync._core.records import LockEdit, LockFilter
 from jobsync._core.redact import cut_repr
 from jobsync.backend import Reach
-from jobsync.cli.blockers import examine_blockers
+from jobsync.cli.blockers import examine_blockers, missing_grants
 from jobsync.cli.common import ATTENTION, absence, other_namespaces, reading_command, with_kind
 from jobsync.cli.folders import DoctorFinding, examine_folders
 from jobsync.cli.output import age, console, plain, print_json
@@ -206,7 +206,10 @@ def _timed(call: Callable[[], object]) -> float:
 
 
 def _rights(cluster: Cluster) -> DoctorFinding:
-    """Return whether the store accepts a write, by one that changes nothing: it clears the lock of a task that there is not."""
+    """Return whether the store accepts a write, by one that changes nothing: it clears the lock of a task that there is not.
+
+    A user who may write this may lack the right to write claims or heartbeats, which a worker with the same URL would lack too.
+    """
     try:
         # No method of ``Cluster``: an error of those says of a store that does not answer what may have been carried out.
         cluster._backend.edit_locks(LockEdit(LockFilter(task_ids=frozenset({uuid.uuid4().hex}))))
@@ -214,6 +217,9 @@ def _rights(cluster: Cluster) -> DoctorFinding:
         return DoctorFinding('ok', 'rights', f'this user may read, and not steer: {error}')
     except JobsyncError as error:
         return DoctorFinding('bad', 'rights', f'the store answers, and accepts no write: {error}')
+    if grants := missing_grants(cluster):
+        words = f'this user may read and steer, and lacks what a worker needs; if workers use the same user: {grants}'
+        return DoctorFinding('warn', 'rights', words)
     return DoctorFinding('ok', 'rights', 'this user may read and steer')
 
 

@@ -20,8 +20,10 @@ OTHERS = {
     'session is read-only',
     'unsupported startup parameter in options: search_path',
     'database or disk is full',
+    'disk I/O error',
+    'Read-only file system',
 }
-"""What PostgreSQL, pgbouncer and SQLite say."""
+"""What PostgreSQL, pgbouncer, SQLite and the system say."""
 PAGE = (DOCS / 'operate' / 'trouble.md').read_text(encoding='utf-8')
 
 

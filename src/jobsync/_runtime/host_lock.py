@@ -146,7 +146,8 @@ class HostFolder:
         folder = os.open(self.path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             found = os.fstat(folder)
-            if found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077:
+            lacks_rights, is_open_to_others = ~found.st_mode & 0o700, found.st_mode & 0o077
+            if found.st_uid == os.geteuid() and lacks_rights and not is_open_to_others:
                 os.chmod(f'/proc/self/fd/{folder}', 0o700)  # noqa: PTH101 - not by the name, which may mean another folder by now
         finally:
             os.close(folder)

@@ -84,7 +84,7 @@ def alarms() -> Iterator[str]:
 def logged(call: ast.Call, texts: dict[str, ast.expr]) -> str:
     """The text of a call that logs a WARNING or an ERROR; empty for other calls, and where it is an error's own text."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, 'id', '')
-    if name in ('warning', 'error', 'exception'):
+    if name in ('warning', 'error', 'exception') or (name == 'log' and isinstance(call.func, ast.Name)):  # a chosen level
         text = call.args[0] if call.args else None
     elif name in ('LogMessage', '_log') and ast.unparse(call.args[0]) in ("'warning'", "'error'", "'slow'"):
         text = call.args[1]

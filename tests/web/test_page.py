@@ -267,6 +267,22 @@ def test_the_run_that_was_shown_is_evicted_and_no_later_one(screens: Screens) ->
 
 
 @pytest.mark.full
+def test_a_server_that_was_started_again_without_steering_says_so(screens: Screens) -> None:
+    """A dialog that is open names no node that is not found: there is nothing on this server that changes anything."""
+    namespace = Namespace(MemoryBackend(MemoryStore()))
+    namespace.leader('a')
+    with serving(namespace.backend, token=TOKEN) as server:
+        port, screen = server.port, screens(f'#token={TOKEN}', of=server, **DESK)
+        screen.page.fill('#steer-name', 'ann')
+        screen.page.keyboard.press('Enter')
+        screen.page.click('#nodes button:has-text("a")')
+        screen.page.click('#node button:has-text("Evict")')
+    with serving(namespace.backend, port=port):
+        screen.page.click('#ask-yes')
+        screen.expect('#ask-error').to_contain_text('allows no changes')
+
+
+@pytest.mark.full
 @pytest.mark.parametrize('status', [200, 502])
 def test_an_answer_of_a_proxy_is_none_of_the_server(screens: Screens, status: int) -> None:
     """A page that asks for a login, or reports an outage, is no JSON: what is said of it names the proxy, and nothing is done."""

@@ -83,6 +83,6 @@ export const get = (path, query = {}) => answered(`${path}?${new URLSearchParams
 export async function answered(path, options) {
   const answer = await fetch(path, options);
   const found = await answer.json().catch(() => null);
-  if (!answer.ok || found === null) throw new Error(found?.error ?? `the answer, of status ${answer.status}, is not from jobsync but from what is in between, such as a proxy: does it reach jobsync, and are you logged in?`);
+  if (!answer.ok || found === null) throw Object.assign(new Error(found?.error ?? `the answer, of status ${answer.status}, is not from jobsync but from what is in between, such as a proxy: does it reach jobsync, and are you logged in?`), { status: found && answer.status });
   return found;
 }

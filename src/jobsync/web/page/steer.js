@@ -92,7 +92,9 @@ function change({ head, words, yes, path, values, reason = false, force = false,
       whenDone();
       say('spoken', 'Done.');
     } catch (problem) {
-      say(isShown() ? 'ask-error' : 'spoken', text(problem.message));
+      // The server was started again, and has no such path any more.
+      const words = problem.status === 404 ? 'This server allows no changes: it was started without --steer.' : problem.message;
+      say(isShown() ? 'ask-error' : 'spoken', text(words));
     } finally {
       if (mine === asked) at('ask-yes').disabled = false;
     }

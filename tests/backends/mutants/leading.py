@@ -13,6 +13,7 @@ from jobsync._core.assignment import Changes, Plan
 from jobsync._core.records import (
     Guard,
     Leadership,
+    LockReading,
     NodeRef,
     Registration,
     Revision,
@@ -218,6 +219,32 @@ class SnapshotOfTwoMoments(Hands):
         first = super().snapshot()
         self.let_others_call()
         return attrs.evolve(first, nodes=super().snapshot().nodes)
+
+
+@mutant
+class LongestOfAnEarlierMoment(Hands):
+    """Reads the longest timeout, and the nodes a moment later: one that has registered between has a longer one."""
+
+    races = True
+
+    def snapshot(self) -> Snapshot:
+        longest = super().snapshot().longest_timeout_sec
+        self.let_others_call()
+        return attrs.evolve(super().snapshot(), longest_timeout_sec=longest)
+
+
+@mutant
+class ItemsReadAfterLocks(Hands):
+    """Reads the task locks, and the items a moment later."""
+
+    races = True
+
+    def read_locks(self) -> LockReading:
+        first = super().read_locks()
+        self.let_others_call()
+        then = super().read_locks()
+        found = [*(lock for lock in first.locks if not lock.group), *(lock for lock in then.locks if lock.group)]
+        return attrs.evolve(then, locks=tuple(sorted(found, key=lambda lock: lock.id)))
 
 
 @mutant

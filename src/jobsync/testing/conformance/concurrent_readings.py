@@ -155,6 +155,45 @@ class ConcurrentReadingTests(HandleFixtures):
 
         read_while_writing(backends, write, read)
 
+    def test_snapshots_count_the_timeout_of_every_node(self, backends: list[Backend], rounds: int) -> None:
+        """While nodes register, each with a longer timeout, no snapshot has a node with a longer timeout than its longest one.
+
+        The leader waits out the longest one where it does not know whose lease may last.
+        """
+
+        def write(writer: Namespace) -> None:
+            for step in range(1, 2 * rounds):
+                writer.join(f'n{step}', timeout_sec=float(step))
+
+        def read(backend: Backend) -> Iterator[None]:
+            while True:
+                snapshot = backend.snapshot()
+                longest = max((node.timeout_sec for node in snapshot.nodes), default=0.0)
+                assert snapshot.longest_timeout_sec >= longest, 'the longest timeout is of an earlier moment than the nodes'
+                yield
+
+        read_while_writing(backends, write, read)
+
+    def test_locks_and_items_are_read_in_one_moment(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
+        """While a lock and an item of one task are changed in turn, a reading has both of one step, or the lock of the next."""
+
+        def write_one(writer: Namespace, step: int) -> None:
+            for group in ('', 'g'):
+                writer.lock('x', group=group, reason=str(step))
+
+        def write(writer: Namespace) -> None:
+            for step in range(1, rounds):
+                write_one(writer, step)
+
+        def read(backend: Backend) -> Iterator[None]:
+            while True:
+                steps = {lock.group: int(str(lock.reason)) for lock in backend.read_locks().locks}
+                assert steps[''] - steps['g'] in (0, 1), f'lock and item are of two moments: {steps}'
+                yield
+
+        write_one(namespace, 0)
+        read_while_writing(backends, write, read)
+
     def test_open_work_is_read_in_one_moment(self, namespace: Namespace, backends: list[Backend], rounds: int) -> None:
         """While sets of items are claimed and completed in turn, a reading of what is incomplete has one whole set, or nothing.
 

@@ -1,7 +1,4 @@
-"""What ``jobsync doctor`` finds of sessions of PostgreSQL, and of processes at a file of SQLite, that keep nodes waiting.
-
-And which rights of a node this user of PostgreSQL lacks.
-"""
+"""What ``jobsync doctor`` finds of sessions of PostgreSQL, and of processes at a file of SQLite, that keep nodes waiting."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from jobsync.errors import JobsyncError
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-__all__ = ['examine_blockers', 'missing_grants']
+__all__ = ['examine_blockers']
 
 _WATCH_SEC, _QUIET_SEC, _LOOK_SEC, _LONG_SEC = 3.0, 0.3, 0.1, 1.0
 """For how long to look, and if there is no sign of trouble; how often; and for how long a session must be in the way: a call of a
@@ -95,25 +92,6 @@ def examine_blockers(cluster: Cluster, *, is_refused: bool = False, is_silent: b
                 f'ALTER SUBSCRIPTION {name} DISABLE ends that'
             )
             yield DoctorFinding('bad', 'replication', words)
-
-
-def missing_grants(cluster: Cluster) -> str:
-    """Return the statements that give this user what it lacks of a node's rights on the tables; '' if it lacks none.
-
-    Only PostgreSQL has rights on each table, and only their names show what is missing: a write into one is no sign for another.
-    """
-    backend: Any = cluster._backend
-    if backend.info.name != 'postgresql' or not hasattr(backend, 'tables'):  # one that wraps another has none
-        return ''
-    import sqlalchemy as sa
-
-    from jobsync.backends.sql.postgresql.rights import lacking, needed_at_once
-
-    with contextlib.suppress(JobsyncError, sa.exc.SQLAlchemyError), contextlib.closing(backend.connection()) as connection:
-        raw: Any = connection.connection.dbapi_connection
-        _, grants = lacking(raw, needed_at_once(backend.store.tables))
-        return grants
-    return ''
 
 
 def _blockers(connection: sa.Connection, query: sa.TextClause, values: dict[str, Any], quiet_sec: float) -> list[tuple[Any, ...]]:

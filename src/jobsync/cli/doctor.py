@@ -18,9 +18,10 @@ from jobsync._core.counting import counted
 from jobsync._core.records import LockEdit, LockFilter
 from jobsync._core.redact import cut_repr
 from jobsync.backend import Reach
-from jobsync.cli.blockers import examine_blockers, missing_grants
+from jobsync.cli.blockers import examine_blockers
 from jobsync.cli.common import ATTENTION, absence, other_namespaces, reading_command, with_kind
 from jobsync.cli.folders import DoctorFinding, examine_folders
+from jobsync.cli.grants import missing_grants
 from jobsync.cli.output import age, console, plain, print_json
 from jobsync.cli.steering import orphans
 from jobsync.cluster import Cluster

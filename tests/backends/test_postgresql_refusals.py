@@ -17,6 +17,7 @@ from tests.support.waiting import eventually
 
 from jobsync import Cluster, Job
 from jobsync.backends.sql.backend import SqlBackend
+from jobsync.backends.sql.postgresql import rights
 from jobsync.backends.sql.postgresql.rights import grants, needed
 from jobsync.backends.sql.postgresql.store import PostgresqlStore
 from jobsync.cli.doctor import examine
@@ -187,6 +188,16 @@ def test_doctor_names_the_right_that_workers_lack(worker: Worker, table: str, ri
     assert found.verdict == 'warn'
     assert found.words.endswith(f': GRANT {right} ON sync_{table} TO {worker.role}')
     worker.grant()
+    assert doctor_on_rights(worker).verdict == 'ok'
+
+
+def test_doctor_goes_on_without_an_answer_about_rights(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server ends the session just then: what else the doctor has found is shown all the same."""
+
+    def lacking(*_: object) -> None:
+        raise psycopg.OperationalError('terminating connection due to administrator command')
+
+    monkeypatch.setattr(rights, 'lacking', lacking)
     assert doctor_on_rights(worker).verdict == 'ok'
 
 

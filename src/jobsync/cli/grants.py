@@ -19,11 +19,13 @@ def missing_grants(cluster: Cluster) -> str:
     backend: Any = cluster._backend
     if backend.info.name != 'postgresql' or not hasattr(backend, 'tables'):  # one that wraps another has none
         return ''
+    import psycopg
     import sqlalchemy as sa
 
     from jobsync.backends.sql.postgresql.rights import lacking, needed_at_once
 
-    with contextlib.suppress(JobsyncError, sa.exc.SQLAlchemyError), contextlib.closing(backend.connection()) as connection:
+    refused = JobsyncError, sa.exc.SQLAlchemyError, psycopg.Error
+    with contextlib.suppress(*refused), contextlib.closing(backend.connection()) as connection:
         raw: Any = connection.connection.dbapi_connection
         _, grants = lacking(raw, needed_at_once(backend.store.tables))
         return grants

@@ -13,6 +13,7 @@ from jobsync._core.assignment import Plan
 from jobsync._core.records import (
     Guard,
     LockEdit,
+    Node,
     NodeRef,
     NodeState,
     Opened,
@@ -343,6 +344,44 @@ class DeadWhateverTheyBeat(Hands):
             nodes = self.state.nodes.values() if self.options.namespace in self.store.spaces else ()
             gone = {incarnation for incarnation, _ in dead or ()}
             return super().open(settings, create, [node.beat for node in nodes if node.incarnation in gone])
+
+
+class NotCounted(Hands):
+    """Takes some of the JOINED nodes for dead when it is opened with other settings."""
+
+    def is_passed_over(self, node: Node) -> bool:
+        """Return whether this node does not keep the settings."""
+        raise NotImplementedError
+
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
+        with self.store.changed:
+            nodes = self.state.nodes.values() if self.options.namespace in self.store.spaces else ()
+            passed = [node.beat for node in nodes if self.is_passed_over(node)]
+            return super().open(settings, create, None if dead is None else [*dead, *passed])
+
+
+@mutant
+class WeightlessKeepNoSettings(NotCounted):
+    """Replaces the settings under a node of weight 0, which may own tokens until it has let them go."""
+
+    def is_passed_over(self, node: Node) -> bool:
+        return node.weight == 0
+
+
+@mutant
+class StalledKeepNoSettings(NotCounted):
+    """Replaces the settings under a node that has stalled."""
+
+    def is_passed_over(self, node: Node) -> bool:
+        return node.stalled
+
+
+@mutant
+class OthersThanCandidatesKeepNoSettings(NotCounted):
+    """Replaces the settings under a node that may not lead."""
+
+    def is_passed_over(self, node: Node) -> bool:
+        return not node.candidate
 
 
 @mutant

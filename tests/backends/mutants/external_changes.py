@@ -153,6 +153,18 @@ class LowRenewal(Hands):
 
 
 @mutant
+class RenewalIdIsItsNumber(Hands):
+    """Derives the id of a new timeline from its generation: two stores that were renewed as often are taken for one."""
+
+    def renew_timeline(self, expected: Timeline, at_least: int, longest_timeout_sec: float = 0.0) -> None:
+        with self.store.changed:
+            before = self.state.timeline
+            super().renew_timeline(expected, at_least, longest_timeout_sec)
+            if self.state.timeline != before:
+                self.change(timeline=attrs.evolve(self.state.timeline, id=str(self.state.timeline.generation)))
+
+
+@mutant
 class RenewalVersionStays(Hands):
     """The emptied assignment of a new timeline has the version of the old one."""
 

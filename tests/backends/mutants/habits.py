@@ -102,11 +102,29 @@ class ReasonsCutShort(Hands):
 
 
 @mutant
+class PinnedTasksCutShort(Hands):
+    """Keeps 255 characters of the id of a pinned task."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        pins = tuple(attrs.evolve(pin, task_id=pin.task_id[:255]) for pin in plan.pins)
+        return super().commit(ref, attrs.evolve(plan, pins=pins), guard)
+
+
+@mutant
 class SettingsCutShort(Hands):
     """Keeps 4,000 characters of a node's settings."""
 
     def register(self, node: Registration, timeline: Timeline, at_least: int, replacing: tuple[str, int] | None = None) -> None:
         super().register(attrs.evolve(node, settings=node.settings[:4_000]), timeline, at_least, replacing)
+
+
+@mutant
+class HashNamesCutShort(Hands):
+    """Keeps 8 characters of the name of the hash function."""
+
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
+        short = None if settings is None else attrs.evolve(settings, hash_function=settings.hash_function[:8])
+        return super().open(short, create, dead)
 
 
 @mutant

@@ -201,6 +201,27 @@ class AbsentComparedEarly(ComparedEarly):
         return {absent.name for absent in plan.absent}
 
 
+@mutant
+class LeadershipComparedEarly(Hands):
+    """Compares whether its node still leads, and writes its plan a moment later, though another has taken the leadership."""
+
+    races = True
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.transaction() as tx:
+            before = tx.state.leadership
+        if before != Leadership(guard.epoch, ref):
+            return super().commit(ref, plan, guard)
+        self.let_others_call(lambda: self.state.leadership != before)
+        with self.store.changed:
+            now = self.state.leadership
+            self.change(leadership=before)
+            try:
+                return super().commit(ref, plan, guard)
+            finally:
+                self.change(leadership=now)
+
+
 class Late(Hands):
     """Compares a run, and changes what has its name a moment later."""
 

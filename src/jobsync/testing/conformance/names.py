@@ -98,6 +98,12 @@ class IsolationTests:
         assert len(stamps) == len(NAMESPACES), (
             'two histories have one stamp: it must be random, or a restored store is not noticed'
         )
+        for namespace in namespaces:
+            namespace.renew_timeline()
+        renewed = {namespace.snapshot().timeline.id for namespace in namespaces}
+        assert len(renewed) == len(NAMESPACES), (
+            'two renewals gave one id: it must be random, or two copies of a store are taken for one'
+        )
 
     def test_work_of_another_namespace_is_not_seen(self, harness: Harness) -> None:
         """Items that another namespace has completed, or lost attempts at, are new, and its revision is not this one's."""
@@ -305,6 +311,8 @@ class NameTests:
         leader = namespace.leader(ODD['longest'])
         tasks = ['é' * 899 + letter for letter in 'ab']
         self.check_tasks(namespace, leader, tasks)
+        namespace.commit(leader, pins=tuple(Pin(TOKENS + number, task, leader.name) for number, task in enumerate(tasks, 1)))
+        assert [pin.task_id for pin in namespace.pins().values()] == tasks
 
     def test_longer_task_ids(self, namespace: Namespace) -> None:
         """Task ids of four thousand bytes are stored as well, or refused by each call that would write one."""

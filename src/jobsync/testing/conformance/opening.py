@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
+from jobsync._core.hashing import HASH_FUNCTIONS
 from jobsync.backend import INITIAL, Backend, Leadership, NodeRef, Opened, Reach, Settings, Space, TokenGroup
 from jobsync.errors import BackendUnavailable, Evicted, JobsyncError, SchemaMismatch
 from jobsync.testing.conformance.calls import CALLS
@@ -129,10 +130,12 @@ class OpeningTests:
 
     def test_first_settings_are_stored(self, harness: Harness) -> None:
         """The first ``open`` stores its settings; later calls return them, with or without ``create``."""
-        opened = harness.connect().open(SETTINGS, create=True)
-        assert opened.settings == SETTINGS
-        assert harness.connect().open(SETTINGS, create=False) == opened
-        assert harness.connect().open(SETTINGS, create=True) == opened
+        for number, hash_function in enumerate(HASH_FUNCTIONS):
+            settings = Settings(TOKENS + number, hash_function)
+            opened = harness.connect(namespace=f'{hash_function}_').open(settings, create=True)
+            assert opened.settings == settings
+            assert harness.connect(namespace=f'{hash_function}_').open(settings, create=False) == opened
+            assert harness.connect(namespace=f'{hash_function}_').open(settings, create=True) == opened
 
     def test_a_new_namespace_is_empty(self, harness: Harness) -> None:
         """A new namespace has no nodes, leader, rows, locks or history, at INITIAL, in generation 0 of this store."""
@@ -156,9 +159,20 @@ class OpeningTests:
             namespace.backend.open(SETTINGS, create=True)
             namespace.backend.open(SETTINGS, True, [(leader.incarnation, 1)])
 
-    def test_other_settings_are_kept_while_a_node_is_joined(self, namespace: Namespace) -> None:
-        """While a node is JOINED, ``open`` with other settings returns those in force, and changes nothing."""
-        namespace.commit(namespace.leader(), TokenGroup(range(9), 'leader'))
+    @pytest.mark.parametrize(
+        ('weight', 'stalled', 'candidate'), [(1.0, False, True), (0.0, False, True), (1.0, True, True), (1.0, False, False)]
+    )
+    def test_other_settings_are_kept_while_a_node_is_joined(
+        self, namespace: Namespace, weight: float, stalled: bool, candidate: bool
+    ) -> None:
+        """While a node is JOINED, ``open`` with other settings returns those in force, and changes nothing.
+
+        This node may take no tokens or may not lead; it owns tokens until it has let them go, and reads what is in force.
+        """
+        leader = namespace.leader()
+        namespace.commit(leader, TokenGroup(range(9), 'leader'))
+        namespace.beat(leader, candidate=candidate)
+        namespace.backend.set_weight(leader, weight, stalled)
         with namespace.unchanged():
             opened = namespace.backend.open(OTHERS, create=True)
         assert opened.settings == SETTINGS

@@ -21,7 +21,7 @@ from jobsync.backend import (
     Revision,
     TokenGroup,
 )
-from jobsync.errors import Conflict, Evicted, NameTaken
+from jobsync.errors import Conflict, Evicted, Fenced, NameTaken
 from jobsync.testing.conformance.handles import THREADS, HandleFixtures, patient
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import SETTINGS, TOKENS, Namespace
@@ -164,11 +164,11 @@ class RaceTests(HandleFixtures):
                 assert [pulse for pulse in pulses if isinstance(pulse, Exception)] == []
                 assert namespace.node(ref.name).beat == (ref.incarnation, 2)
 
-    @pytest.mark.parametrize('how', ['leader', 'departed', 'absent'])
+    @pytest.mark.parametrize('how', ['leader', 'led', 'departed', 'absent'])
     def test_a_commit_races_a_change_of_what_it_compares(
         self, namespace: Namespace, backends: list[Backend], rounds: int, how: str
     ) -> None:
-        """A commit comes before the removal of its leader, or the registration of a node it compares, or it is refused."""
+        """A commit comes before the end of its leader or of its term, or a registration that it compares, or is refused."""
         for number in range(rounds):
             leader, ref = namespace.leader(f'leader {number}'), namespace.ref(f'n{number}')
             begun = time.monotonic()
@@ -179,7 +179,9 @@ class RaceTests(HandleFixtures):
             departed = tuple(node.ref for node in namespace.nodes().values() if node.name == ref.name)
             plan = namespace.plan(TokenGroup([1], leader.name), departed=departed, absent=(ref,) if how == 'absent' else ())
             change: Callable[[], object] = partial(backends[1].remove_node, leader)
-            if how != 'leader':
+            if how == 'led':
+                change = partial(backends[1].acquire_leadership, namespace.join(ref.name), namespace.snapshot().leadership.epoch)
+            elif how != 'leader':
                 change = partial(backends[1].register, Registration(ref, 15.0), namespace.timeline, 0)
             # t=0  a plan gives the tokens of b away, which has no record; the store finds that it still has none
             # t=1  b registers, and reads that the tokens are its own
@@ -187,11 +189,11 @@ class RaceTests(HandleFixtures):
             version, changed = race([partial(backends[0].commit, leader, plan, namespace.guard()), partial(late, delay, change)])
             assert not isinstance(changed, Exception), changed
             now = namespace.snapshot()
-            assert how == 'leader' or ref in {node.ref for node in now.nodes}
+            assert how in ('leader', 'led') or ref in {node.ref for node in now.nodes}
             if isinstance(version, Revision):
                 assert version.number < now.revision.number, 'the commit came after the change, and was not refused'
             else:
-                assert type(version) is (Evicted if how == 'leader' else Conflict), version
+                assert type(version) is {'leader': Evicted, 'led': Fenced}.get(how, Conflict), version
 
 
 def late(seconds: float, call: Callable[[], object]) -> object:

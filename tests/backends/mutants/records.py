@@ -462,6 +462,14 @@ class DoneOnAnyDay(Hands):
 
 
 @mutant
+class IncompleteSinceADay(Hands):
+    """Reads incomplete work of later dates, too."""
+
+    def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
+        return tuple(claim for claim in super().incomplete(None, older_than) if date is None or claim.date >= date)
+
+
+@mutant
 class OldestFirst(Hands):
     """Returns the history in the order it was written."""
 

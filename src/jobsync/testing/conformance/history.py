@@ -259,6 +259,8 @@ class HistoryTests:
         namespace.claim(ref, 'x')
         namespace.claim(ref, 'x', date=TUESDAY)
         assert {claim.date for claim in namespace.backend.incomplete(None, NONE)} == {MONDAY, TUESDAY}
+        for date in (MONDAY, TUESDAY):
+            assert [claim.date for claim in namespace.backend.incomplete(date, NONE)] == [date]
         namespace.audit('a', 'x', date=TUESDAY)
         assert [claim.date for claim in namespace.backend.incomplete(None, NONE)] == [MONDAY]
         assert namespace.backend.incomplete(TUESDAY, NONE) == ()

@@ -29,8 +29,13 @@ from jobsync.errors import BackendNotFound, ConfigError, JobsyncError
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
 
-__all__ = ['Installed', 'connect', 'declared', 'installed']
+__all__ = ['NO_METADATA', 'Installed', 'connect', 'declared', 'installed', 'version_of', 'why_incomplete']
 
+NO_METADATA = 'the folder jobsync-….dist-info is not beside the package'
+"""Why jobsync's own entry points and version are not found: only the package was copied, or packed into a program."""
+
+_UNKNOWN = '?'
+"""The name of a distribution whose metadata cannot be read."""
 _SCHEME = re.compile('[a-z][a-z0-9+.-]*')
 
 
@@ -123,6 +128,16 @@ def installed() -> list[Installed]:
     return [_listed(candidate) for candidate in _candidates()]
 
 
+def why_incomplete(backends: Iterable[Installed | _Candidate]) -> str | None:
+    """Return why jobsync's own backends are missing among those that were found; None if they are not."""
+    if any(backend.distribution in ('jobsync', _UNKNOWN) for backend in backends):
+        return None
+    return (
+        f"jobsync's own backends are not found, since {NO_METADATA}: install it with pip, or copy that folder too "
+        '(PyInstaller: --copy-metadata jobsync --collect-all jobsync)'
+    )
+
+
 def declared(url: str) -> BackendInfo:
     """Return what the backend for a URL declares. Imports its driver, and reaches no server.
 
@@ -167,11 +182,12 @@ def _listed(candidate: _Candidate) -> Installed:
         version=candidate.version,
         error=candidate.error,
         examples=plugin.examples or (f'{plugin.schemes[0]}://',),
-        drivers=tuple((driver, _version_of(driver)) for driver in plugin.drivers),
+        drivers=tuple((driver, version_of(driver)) for driver in plugin.drivers),
     )
 
 
-def _version_of(distribution: str) -> str | None:
+def version_of(distribution: str) -> str | None:
+    """Return the version of an installed distribution; None if there is no metadata of it."""
     from importlib.metadata import PackageNotFoundError, version  # slow to import, see _candidates
 
     try:
@@ -232,7 +248,7 @@ def _try(entry: EntryPoint) -> _Candidate:
 
 def _origin(distribution: Distribution | None) -> tuple[str, str, frozenset[str]]:
     """Return the name, version and extras of a distribution, whose metadata may be missing or damaged."""
-    nothing = '?', '?', frozenset[str]()
+    nothing = _UNKNOWN, '?', frozenset[str]()
     if distribution is None:
         return nothing
     try:
@@ -273,20 +289,15 @@ def _mark_conflicts(candidates: list[_Candidate], what: str, claims: Callable[[_
 
 
 def _unknown(scheme: str, candidates: list[_Candidate]) -> str:
-    if not candidates:
-        # jobsync's own are found by its metadata as well.
-        return (
-            f'no backend answers to {scheme}://, since none is installed: the folder jobsync-….dist-info, by which Python finds '
-            'them, is not beside the package; install it with pip, or copy that folder too (PyInstaller: --copy-metadata jobsync '
-            '--collect-all jobsync)'
-        )
     main_scheme = {s: each.schemes[0] for each in candidates if each.error is None for s in each.schemes}
     usable = sorted(main_scheme)
     near = nearest(scheme, usable)
     hint = f'did you mean {main_scheme[near]}://? ' if near else ''
     message = f'no backend answers to {scheme}://; {hint}installed are {", ".join(f"{s}://" for s in usable) or "none"}'
     broken = '; '.join(candidate.error for candidate in candidates if candidate.error is not None)
-    return f'{message}. Besides these, {broken}' if broken else message
+    message = f'{message}. Besides these, {broken}' if broken else message
+    incomplete = why_incomplete(candidates)  # they are found by its metadata as well
+    return f'{message}; {incomplete}' if incomplete else message
 
 
 def _remedy(candidate: _Candidate) -> str:

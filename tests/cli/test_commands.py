@@ -65,6 +65,34 @@ def test_an_option_before_its_command_is_told_from_a_mistake() -> None:
     assert '--version' in invoke('--verison').output
 
 
+def run_without_metadata(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line where everything but the metadata of jobsync is on the path."""
+    for place in filter(Path.is_dir, map(Path, sys.path)):
+        for each in place.iterdir():
+            link = folder / each.name
+            if not each.name.startswith(('jobsync-', '__pycache__')) and each.suffix != '.pth' and not link.exists():
+                link.symlink_to(each)
+    code = f'import sys; sys.path.insert(0, {str(folder)!r}); from jobsync.cli.main import main; main()'
+    command = [sys.executable, '-I', '-S', '-c', code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, env={'COLUMNS': '300'})
+
+
+def test_a_package_without_metadata(tmp_path: Path) -> None:
+    """Where only the package was copied, as in a zip or a packed program, the command says what is missing."""
+    shown = run_without_metadata(tmp_path, '--version')
+    unknown = 'jobsync, version unknown, since the folder jobsync-….dist-info is not beside the package\n'
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, unknown, '')
+    missing = "Error: jobsync's own backends are not found, since the folder jobsync-….dist-info is not beside the package"
+    for arguments, printed in (('backends',), ''), (('backends', '--json'), '[]\n'):
+        shown = run_without_metadata(tmp_path, *arguments)
+        assert (shown.returncode, shown.stdout) == (1, printed)
+        assert shown.stderr.startswith(missing)
+
+
+def test_the_version() -> None:
+    assert re.fullmatch(r'jobsync, version 2\.\S+\n', invoke('--version').output)
+
+
 PLUGIN = """
 import jobsync.hookspecs as jobsync
 

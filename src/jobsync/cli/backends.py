@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 from rich.console import Console
 from rich.padding import Padding
@@ -35,9 +37,9 @@ def info_row(info: BackendInfo) -> dict[str, object]:
     return {**attrs.asdict(info, filter=attrs.filters.exclude('folder')), 'reach': info.reach.value}
 
 
-def print_backends(console: Console) -> None:
+def print_backends(console: Console, backends: Iterable[Installed]) -> None:
     """Print each backend with its distribution, and below it one line for each of its example URLs."""
-    for backend in plugins.installed():
+    for backend in backends:
         versions = ', '.join([f'{backend.distribution} {backend.version}', *map(_driver, backend.drivers)])
         console.print(Text.assemble((backend.name, 'bold'), f'  {backend.summary}' if backend.summary else ''))
         console.print(

@@ -19,12 +19,20 @@ from jobsync.cli.quarantine import quarantine, release
 from jobsync.cli.readings import COMMANDS
 from jobsync.cli.steering import drain, evict, locks, undrain
 from jobsync.cli.web import web
+from jobsync.errors import BackendNotFound
 
 __all__ = ['cli']
 
 
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        version = plugins.version_of('jobsync')
+        click.echo(f'jobsync, version {version or f"unknown, since {plugins.NO_METADATA}"}')
+        ctx.exit()
+
+
 @click.group(cls=CommandGroup, context_settings={'help_option_names': ['-h', '--help']})
-@click.version_option(package_name='jobsync')
+@click.option('--version', is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help='Show the version.')
 def cli() -> None:
     """Many worker processes share a pile of tasks, and at most one may claim each."""
 
@@ -34,10 +42,13 @@ def cli() -> None:
 def backends(as_json: bool) -> None:
     """List the stores a cluster can run on, those of installed plugins included, and what each backend declares."""
     with errors_as_lines():
+        found = plugins.installed()
         if as_json:
-            print_json(list(map(backend_row, plugins.installed())))
+            print_json(list(map(backend_row, found)))
         else:
-            print_backends(console())
+            print_backends(console(), found)
+        if incomplete := plugins.why_incomplete(found):
+            raise BackendNotFound(incomplete)
 
 
 @cli.command()

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 import redis
 from tests.backends.tls import TlsFront
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, SentinelServer
 from tests.support.waiting import eventually
 
 from jobsync.backend import BackendOptions, NodeRef
@@ -95,6 +95,29 @@ def test_a_sentinel_of_another_name(certificates: Path, forgetful_redis_server: 
         with pytest.raises(BackendUnavailable):
             backend.open(SETTINGS, create=True)
         assert front.served == 0
+
+
+@pytest.mark.parametrize('speaks_tls', ['sentinel', 'master'])
+@pytest.mark.parametrize('scheme', ['redis', 'rediss'])
+def test_tls_for_sentinels_or_for_servers_alone(
+    certificates: Path, forgetful_redis_server: RedisServer, scheme: str, speaks_tls: str
+) -> None:
+    """Neither scheme fits, so no error may advise the other one: each says that the scheme is for sentinels and servers."""
+    with closing(SentinelServer(forgetful_redis_server)) as sentinel:
+        target = sentinel if speaks_tls == 'sentinel' else forgetful_redis_server
+        front = TlsFront(certificates, target.port, knows_clients=False)
+        port = front.port if speaks_tls == 'sentinel' else sentinel.port
+        if speaks_tls == 'master':
+            sentinel.ask('SENTINEL', 'REMOVE', sentinel.service)
+            sentinel.ask('SENTINEL', 'MONITOR', sentinel.service, '127.0.0.1', str(front.port), '1')
+        address = sentinel.url(query=f'ssl_ca_certs={certificates / "ca.pem"}' if scheme == 'rediss' else '')
+        address = address.replace(f':{sentinel.port}/', f':{port}/').replace('redis+', f'{scheme}+')
+        with (
+            closing(front),
+            closing(connect(address, BackendOptions(op_timeout_sec=2.0))) as backend,
+            pytest.raises(BackendUnavailable, match=r'with rediss\+sentinel:// .* must all speak TLS'),
+        ):
+            backend.open(SETTINGS, create=True)
 
 
 def test_a_client_that_nobody_knows(certificates: Path, forgetful_redis_server: RedisServer) -> None:

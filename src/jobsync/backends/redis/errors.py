@@ -89,6 +89,10 @@ _ENDED_TLS = f"{_ENDED}; or the server does not accept this client's certificate
 
 _NO_TLS = 'if this goes on, it may be a server that does not speak TLS, whose URL begins with redis:// or redis+sentinel://'
 """What to say of one that accepts a connection and does not answer the first message of TLS: that takes all of the time."""
+_ALL_OR_NONE = 'with rediss+sentinel:// sentinels and servers must all speak TLS, and with redis+sentinel:// none of them'
+_NO_TLS_THERE = f'if this goes on, it may be a sentinel or a server that does not speak TLS: {_ALL_OR_NONE}'
+_TLS_THERE = f'{_ENDED}; or it speaks TLS: {_ALL_OR_NONE}'
+"""What to say behind sentinels, where one scheme is for them and for the servers."""
 
 CLASSES: Mapping[type[Exception], str] = {
     redis.exceptions.NoPermissionError: 'NOPERM',
@@ -143,9 +147,10 @@ def translate(error: Exception, server: RedisServer) -> JobsyncError:
     if isinstance(error, redis.ConnectionError) and REFUSED_CERTIFICATE.search(said):
         return BackendUnavailable(f'{server}: {said.removesuffix(".")}; {_CERTIFICATE}')
     if isinstance(error, redis.ConnectionError) and ENDED.search(said):
-        return BackendUnavailable(f'{server}: {said.removesuffix(".")}; {_ENDED_TLS if server.is_tls else _ENDED}')
+        plain = _TLS_THERE if server.sentinels else _ENDED
+        return BackendUnavailable(f'{server}: {said.removesuffix(".")}; {_ENDED_TLS if server.is_tls else plain}')
     if isinstance(error, redis.TimeoutError) and server.is_tls:
-        return BackendUnavailable(f'{server}: {said}; {_NO_TLS}')
+        return BackendUnavailable(f'{server}: {said}; {_NO_TLS_THERE if server.sentinels else _NO_TLS}')
     if TOO_LARGE in said:
         return BackendUnavailable(f'{server}: {said}: raise its proto-max-bulk-len, which is 512 MB by default')
     return BackendUnavailable(f'{server}: {said}')

@@ -20,10 +20,10 @@ import time
 from collections import Counter as Counts
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 from jobsync._core.redact import safe_repr
+from jobsync._metadata import version_of
 from jobsync._worker import status
 from jobsync.backend import Backend, Plan
 from jobsync.errors import ConfigError, Evicted, JobsyncError
@@ -125,7 +125,8 @@ class JobMetrics(Collector):
         self._claims = self._counter('jobsync_claims', 'Claims that the node has recorded')
         self._attempts = self._counter('jobsync_attempts', 'Those of the claims that count as attempts (max_attempts)')
         self._audits = self._counter('jobsync_audits', 'Completions that the node has recorded')
-        Info('jobsync_build', 'The version of this library', registry=self._own).info({'version': version('jobsync')})
+        build = Info('jobsync_build', 'The version of this library', registry=self._own)
+        build.info({'version': version_of('jobsync') or 'unknown'})
         for job in self._jobs:
             self._begin(job.node_name)
         try:

@@ -21,6 +21,7 @@ import pluggy
 
 from jobsync import hookspecs
 from jobsync._core.redact import no_url, redact_url, safe_repr
+from jobsync._metadata import UNKNOWN, version_of, why_incomplete
 from jobsync.backend import Backend, BackendInfo, BackendOptions
 from jobsync.backends._common.importing import importing
 from jobsync.config.checks import is_storable, missing_methods, nearest
@@ -29,13 +30,8 @@ from jobsync.errors import BackendNotFound, ConfigError, JobsyncError
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
 
-__all__ = ['NO_METADATA', 'Installed', 'connect', 'declared', 'installed', 'version_of', 'why_incomplete']
+__all__ = ['Installed', 'connect', 'declared', 'installed']
 
-NO_METADATA = 'the folder jobsync-….dist-info is not beside the package'
-"""Why jobsync's own entry points and version are not found: only the package was copied, or packed into a program."""
-
-_UNKNOWN = '?'
-"""The name of a distribution whose metadata cannot be read."""
 _SCHEME = re.compile('[a-z][a-z0-9+.-]*')
 
 
@@ -128,16 +124,6 @@ def installed() -> list[Installed]:
     return [_listed(candidate) for candidate in _candidates()]
 
 
-def why_incomplete(backends: Iterable[Installed | _Candidate]) -> str | None:
-    """Return why jobsync's own backends are missing among those that were found; None if they are not."""
-    if any(backend.distribution in ('jobsync', _UNKNOWN) for backend in backends):
-        return None
-    return (
-        f"jobsync's own backends are not found, since {NO_METADATA}: install it with pip, or copy that folder too "
-        '(PyInstaller: --copy-metadata jobsync --collect-all jobsync)'
-    )
-
-
 def declared(url: str) -> BackendInfo:
     """Return what the backend for a URL declares. Imports its driver, and reaches no server.
 
@@ -184,16 +170,6 @@ def _listed(candidate: _Candidate) -> Installed:
         examples=plugin.examples or (f'{plugin.schemes[0]}://',),
         drivers=tuple((driver, version_of(driver)) for driver in plugin.drivers),
     )
-
-
-def version_of(distribution: str) -> str | None:
-    """Return the version of an installed distribution; None if there is no metadata of it."""
-    from importlib.metadata import PackageNotFoundError, version  # slow to import, see _candidates
-
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def _scheme(url: str) -> str:
@@ -248,7 +224,7 @@ def _try(entry: EntryPoint) -> _Candidate:
 
 def _origin(distribution: Distribution | None) -> tuple[str, str, frozenset[str]]:
     """Return the name, version and extras of a distribution, whose metadata may be missing or damaged."""
-    nothing = _UNKNOWN, '?', frozenset[str]()
+    nothing = UNKNOWN, '?', frozenset[str]()
     if distribution is None:
         return nothing
     try:
@@ -296,7 +272,7 @@ def _unknown(scheme: str, candidates: list[_Candidate]) -> str:
     message = f'no backend answers to {scheme}://; {hint}installed are {", ".join(f"{s}://" for s in usable) or "none"}'
     broken = '; '.join(candidate.error for candidate in candidates if candidate.error is not None)
     message = f'{message}. Besides these, {broken}' if broken else message
-    incomplete = why_incomplete(candidates)  # they are found by its metadata as well
+    incomplete = why_incomplete([candidate.distribution for candidate in candidates])  # they are found by its metadata as well
     return f'{message}; {incomplete}' if incomplete else message
 
 

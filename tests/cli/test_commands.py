@@ -65,15 +65,17 @@ def test_an_option_before_its_command_is_told_from_a_mistake() -> None:
     assert '--version' in invoke('--verison').output
 
 
-def run_without_metadata(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line where everything but the metadata of jobsync is on the path."""
+COMMAND_LINE = 'from jobsync.cli.main import main; main()'
+
+
+def run_without_metadata(folder: Path, *arguments: str, code: str = COMMAND_LINE) -> subprocess.CompletedProcess[str]:
+    """Run a program, the command line if none is given, where everything but the metadata of jobsync is on the path."""
     for place in filter(Path.is_dir, map(Path, sys.path)):
         for each in place.iterdir():
             link = folder / each.name
             if not each.name.startswith(('jobsync-', '__pycache__')) and each.suffix != '.pth' and not link.exists():
                 link.symlink_to(each)
-    code = f'import sys; sys.path.insert(0, {str(folder)!r}); from jobsync.cli.main import main; main()'
-    command = [sys.executable, '-I', '-S', '-c', code, *arguments]
+    command = [sys.executable, '-I', '-S', '-c', f'import sys; sys.path.insert(0, {str(folder)!r})\n{code}', *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, env={'COLUMNS': '300'})
 
 
@@ -87,6 +89,22 @@ def test_a_package_without_metadata(tmp_path: Path) -> None:
         shown = run_without_metadata(tmp_path, *arguments)
         assert (shown.returncode, shown.stdout) == (1, printed)
         assert shown.stderr.startswith(missing)
+
+
+def test_metrics_and_page_without_metadata(tmp_path: Path) -> None:
+    """A worker that needs no store counts its work there as well, and its version is unknown."""
+    code = """
+from jobsync import CoordinationConfig, Job
+from jobsync.metrics import JobMetrics
+from jobsync.web.app import _about
+from prometheus_client import generate_latest
+job = Job('a', coordination_config=CoordinationConfig(enabled=False))
+JobMetrics(job)
+with job:
+    print('jobsync_build_info{version="unknown"} 1.0' in generate_latest().decode(), _about(steering=False)['version'])
+"""
+    shown = run_without_metadata(tmp_path, code=code)
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, 'True unknown\n', '')
 
 
 def test_the_version() -> None:

@@ -7,6 +7,7 @@ import sys
 import click
 
 from jobsync import plugins
+from jobsync._metadata import NO_METADATA, version_of, why_incomplete
 from jobsync.cli.backends import backend_row, print_backends
 from jobsync.cli.common import errors_as_lines, json_option, url_or_stdin
 from jobsync.cli.completion import completion
@@ -26,8 +27,8 @@ __all__ = ['cli']
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        version = plugins.version_of('jobsync')
-        click.echo(f'jobsync, version {version or f"unknown, since {plugins.NO_METADATA}"}')
+        version = version_of('jobsync')
+        click.echo(f'jobsync, version {version or f"unknown, since {NO_METADATA}"}')
         ctx.exit()
 
 
@@ -47,7 +48,7 @@ def backends(as_json: bool) -> None:
             print_json(list(map(backend_row, found)))
         else:
             print_backends(console(), found)
-        if incomplete := plugins.why_incomplete(found):
+        if incomplete := why_incomplete([backend.distribution for backend in found]):
             raise BackendNotFound(incomplete)
 
 

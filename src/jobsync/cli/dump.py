@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from collections.abc import Callable, Mapping
 import click
 
 from jobsync import plugins
+from jobsync._metadata import version_of
 from jobsync.cli.backends import info_row
 from jobsync.cli.common import cluster_command, with_kind
 from jobsync.cli.output import print_json
@@ -42,7 +42,7 @@ def dump(cluster: Cluster, limit: int) -> None:
     }
     print_json(
         {
-            'jobsync': importlib.metadata.version('jobsync'),
+            'jobsync': version_of('jobsync'),
             'python': platform.python_version(),
             'platform': platform.platform(),
             'drivers': {each.name: dict(each.drivers) for each in plugins.installed()},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import importlib.metadata
 import importlib.util
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from importlib.resources import files
@@ -22,6 +21,7 @@ from starlette.routing import Route
 
 from jobsync._cluster import rows
 from jobsync._core.redact import safe_repr
+from jobsync._metadata import version_of
 from jobsync.cluster import Cluster
 from jobsync.errors import BackendUnavailable, ConfigError, JobsyncError
 from jobsync.rows import CoordinationStatus
@@ -111,7 +111,7 @@ def job_app(job: Worker, connect: Callable[[], Cluster], hosts: Sequence[str] = 
 
 
 def _about(*, steering: bool) -> dict[str, Any]:
-    return {'version': importlib.metadata.version('jobsync'), 'steering': steering}
+    return {'version': version_of('jobsync') or 'unknown', 'steering': steering}
 
 
 def _metrics_route(metrics: Answer) -> Iterator[Route]:

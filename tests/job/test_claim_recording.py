@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import queue
 import threading
@@ -193,7 +194,30 @@ def test_an_alarm_that_fails_rings_again(store: Store, faulty: FaultyBackend) ->
         faulty.faults.clear()
         wait_until(lambda: store.audits == ['1'], 'it is recorded')
         wait_until(lambda: not job._task_log.completions._finished, 'it is known to be')
-        assert not job._task_log.completions._is_failing
+        assert not job._task_log.completions._failures
+
+
+def test_a_long_outage_is_logged_at_a_falling_rate_and_its_end_as_well(
+    store: Store, faulty: FaultyBackend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.job('a', config={'backend': faulty, **PATIENT}) as job:
+        caplog.set_level(logging.INFO, 'jobsync.job')
+        kept = job._task_log.completions
+        monkeypatch.setattr(kept, 'schedule_flush', lambda: None)  # each attempt is one of this thread's
+        assert job.add_task(1)
+        faulty.faults.append(Fault('append_audits', times=1_000_000))
+        kept.add(['1', '2'])
+        for _ in range(9):
+            kept.flush_now(lambda: False)
+        faulty.faults.clear()
+        kept.flush()
+        wait_until(lambda: "node 'a': 2 finished tasks recorded as complete, after 9 failures" in caplog.text, 'it is logged')
+        logged = [record for record in caplog.records if 'not recorded as complete yet' in record.getMessage()]
+        assert [record.levelname for record in logged] == ['WARNING'] * 4
+        assert [record.getMessage().rpartition('(')[2] for record in logged] == [f'failure {n} in a row)' for n in (1, 2, 4, 8)]
+        kept.add(['3'])
+        kept.flush()
+        assert caplog.text.count('recorded as complete, after') == 1
 
 
 def test_a_flush_that_is_interrupted_is_made_by_an_alarm(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +256,7 @@ def test_what_another_thread_records_meanwhile_does_not_wait(
         kept.flush_now()
         assert store.audits == ['1']
         assert 'not recorded as complete yet' not in caplog.text
-        assert not kept._is_failing
+        assert not kept._failures
 
 
 def test_an_alarm_makes_one_call_at_a_time() -> None:

@@ -36,7 +36,7 @@ class Completions:
         self._on_recorded = on_recorded
         self._session, self._node_name, self._date = session, session.node_name, date
         self._finished: dict[str, None] = {}
-        self._recorded_at, self._is_failing = -math.inf, False
+        self._recorded_at, self._failures = -math.inf, 0
         self._followers: dict[int, set[str]] = {}
         self._alarm = Alarm(session.node_name, 2 * _GATHER_SEC, self._flush_by_alarm)
 
@@ -73,7 +73,7 @@ class Completions:
     @property
     def is_held_up(self) -> bool:
         """Whether finished tasks are not recorded, because the store was away when that was last tried."""
-        return self._is_failing and bool(self._finished)
+        return self._failures > 0 and bool(self._finished)
 
     def flush(self, while_: Callable[[], bool] | None = None) -> None:
         """Record all finished tasks as complete. After an error an alarm tries again, and so may the caller.
@@ -89,7 +89,7 @@ class Completions:
 
     def flush_if_due(self) -> None:
         """Record the finished tasks in one attempt; by an alarm if the last ones were recorded a moment ago, or could not be."""
-        if (self._is_failing or clock.now() < self._recorded_at + _GATHER_SEC) and not self._session.is_over:
+        if (self._failures or clock.now() < self._recorded_at + _GATHER_SEC) and not self._session.is_over:
             self.schedule_flush()
         else:
             self.flush_now(lambda: False)
@@ -111,13 +111,18 @@ class Completions:
             self._flush_after_the_end()
 
     def _report(self, error: Exception) -> None:
-        """Log that the store is away: as a warning the first time, until something is recorded again."""
+        """Log that the store is away, at a falling rate until something is recorded again."""
         if not self._finished:
             return  # another thread has recorded them, after this one's attempt
-        log = _logger.info if self._is_failing else _logger.warning
-        self._is_failing = True
-        count = counted(len(self._finished), 'finished task')
-        log('node %r: %s not recorded as complete yet, and will be when the store is back: %s', self._node_name, count, error)
+        self._failures += 1
+        if self._failures & (self._failures - 1) == 0:
+            _logger.warning(
+                'node %r: %s not recorded as complete yet, and will be when the store is back: %s (failure %d in a row)',
+                self._node_name,
+                counted(len(self._finished), 'finished task'),
+                error,
+                self._failures,
+            )
 
     def schedule_flush(self) -> None:
         """Have an alarm record the finished tasks: the user's loop may not come back for long."""
@@ -129,7 +134,7 @@ class Completions:
 
         What the store was away for is left to ``close``.
         """
-        if not self._is_failing:
+        if not self._failures:
             self._record_beside(self._session.may_wait_before_leaving, while_=lambda: False)
 
     def close(self) -> None:
@@ -152,7 +157,7 @@ class Completions:
         if backend is not None:
             write = refusal_as_outage(lambda: backend.append_audits(self._node_name, keys, self._date))
             self._session.caller.call(write, while_)
-        self._recorded_at, self._is_failing = clock.now(), False
+        failures, self._failures, self._recorded_at = self._failures, 0, clock.now()
         # In this order: after an exception of a signal's handler in between, the tasks are recorded and released once more.
         self._on_recorded(keys)
         for key in keys:
@@ -161,6 +166,9 @@ class Completions:
         # t=1  another thread finishes the task once more: holds the token again, and adds the task here
         # t=2  the task is taken out: no later record of it would release the token
         self._on_recorded([key for key in keys if key not in self._finished])
+        if failures:
+            count = counted(len(keys), 'finished task')
+            _logger.info('node %r: %s recorded as complete, after %s', self._node_name, count, counted(failures, 'failure'))
 
     def _flush_by_alarm(self) -> None:
         if not self._finished or self._session.is_over:

@@ -73,7 +73,8 @@ def run_without_metadata(folder: Path, *arguments: str, code: str = COMMAND_LINE
     for place in filter(Path.is_dir, map(Path, sys.path)):
         for each in place.iterdir():
             link = folder / each.name
-            if not each.name.startswith(('jobsync-', '__pycache__')) and each.suffix != '.pth' and not link.exists():
+            is_metadata = each.suffix in ('.dist-info', '.egg-info') and each.name.startswith('jobsync')  # of a plugin, too
+            if not is_metadata and each.name != '__pycache__' and each.suffix != '.pth' and not link.exists():
                 link.symlink_to(each)
     command = [sys.executable, '-I', '-S', '-c', f'import sys; sys.path.insert(0, {str(folder)!r})\n{code}', *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=600, env={'COLUMNS': '300'})

@@ -132,7 +132,11 @@ def test_a_task_in_quarantine_is_counted_by_its_owner() -> None:
         namespace = Namespace(MemoryBackend(store))
         kill_two(namespace, job)
         assert not job.add_task('deadly')
+        lease = job._session.lease
+        assert lease is not None
+        lease.has_progressed = False
         assert scraped(registry)['jobsync_tasks_quarantined{node="w1"}'] == 1
+        assert not lease.has_progressed, 'a scrape counts as progress of the user code'
         Cluster(MemoryBackend(store)).add_lock('deadly', 'elsewhere')
         wait_until(lambda: job.task_to_token('deadly') >= 10, 'it is bound to another node')
         wait_until(lambda: not job.can_claim_task('deadly'), 'it is not its task any more')

@@ -589,6 +589,7 @@ class Job:
         from jobsync._worker.row_filters import where_clause, where_text
 
         where = where_text if isinstance(column, str) else where_clause
+        self._session.note_progress()
         return where(self._session, self._token_of, column, token_column)
 
     def list_quarantined(self) -> list[QuarantinedRow]:
@@ -808,6 +809,10 @@ class Job:
         Raises:
             ConfigError: ``group`` is not a name.
         """
+        # t=0   the node has stalled, and its items are with other nodes
+        # t=10  its program goes on with a loop over its items, of which there are none, so it requests no task
+        # Were this call no progress, the node would have no item for ever.
+        self._session.note_progress()
         return self._items.mine(group)
 
     def list_items(self, group: str | None = None) -> list[ItemRow]:
@@ -868,6 +873,7 @@ class Job:
         Raises:
             ConfigError: ``token`` is not an integer.
         """
+        self._session.note_progress()
         return status.owns(self._session, checks.token.of('token', token))
 
     def owner_of(self, task: object) -> str | None:

@@ -62,7 +62,8 @@ def _oldest(job: Job) -> float:
 
 def _quarantined(job: Job) -> float:
     # A task that has passed to another node may be released and done there, and this node would never know.
-    return sum(job.owns(job.task_to_token(key)) for key in job._task_log.attempts.quarantined)
+    # And job.owns would count as progress of the user's code.
+    return sum(status.owns(job._session, job.task_to_token(key)) for key in job._task_log.attempts.quarantined)
 
 
 _GAUGES: dict[str, tuple[str, Callable[[Job], float]]] = {

@@ -41,6 +41,17 @@ def test_a_hung_worker_gives_its_share_up(store: Store) -> None:
         wait_until(is_healthy, 'a is healthy')
 
 
+@pytest.mark.any_store
+def test_a_loop_over_items_that_has_stalled_goes_on(store: Store) -> None:
+    """A node that has stalled has no items, so a loop over them asks for no task. That it asks for items is progress."""
+    with store.job('a', config=WATCHED) as a, store.job('b') as b:
+        a.declare_items('feeds', ['1', '2'])
+        wait_until(lambda: len(b.items('feeds')) == 2, 'a has stalled, and b has all')
+        assert a.get_coordination_status()['is_stalled']
+        wait_until(lambda: any(map(a.can_claim_task, a.items('feeds'))), 'a has an item again')
+        wait_until(lambda: len(a.items('feeds')) == 1 and a.am_i_healthy(), 'a is healthy')
+
+
 @contextlib.contextmanager
 def marked(job: Job) -> Iterator[None]:
     """Check that what the block does counts as progress."""
@@ -60,6 +71,9 @@ WAYS: dict[str, Callable[[Job], object]] = {
     'singleton': lambda job: job.singleton('x').__enter__() and None,
     'complete': lambda job: job._task_log.finish('x', job._task_log.begun('x')),
     'take_back': lambda job: job._task_log.take_back(TaskStart('x')),
+    'items': lambda job: job.items('feeds'),
+    'owns': lambda job: job.owns(0),
+    'where': lambda job: job.where('id'),
 }
 
 

@@ -260,7 +260,8 @@ class Cluster:
         """Return the tasks at which at least so many workers were lost, the worst first.
 
         Args:
-            attempts: How many. None: the lowest ``max_attempts`` of the nodes at work, or 3 if no node has set it.
+            attempts: How many. None: the lowest ``max_attempts`` of the nodes at work, or of the last that were at work if none
+                is now, or 3 if no such node has set it.
             date: The date of the work. None: today.
 
         Raises:

@@ -193,8 +193,8 @@ def test_quarantine(url: str, namespace: Namespace) -> None:
     assert [line.split() for line in shown.splitlines()[1:]] == [['3', 'x'], ['2', 'y']]
     assert len(invoke(url, 'quarantine', 'list', day).stdout.splitlines()) == 2
     today = dt.date.today()
-    said = f'no task has so many lost attempts on {today}: do the workers work at another date (--date)?\n'
-    assert invoke(url, 'quarantine', 'list').stdout == said
+    said = f'no task has so many lost attempts on {today}: do the workers work at another date (--date), or with a lower '
+    assert invoke(url, 'quarantine', 'list').stdout == f'{said}max_attempts (--attempts)?\n'
     assert invoke(url, 'quarantine', 'release', day, 'x', 'z').stdout == (
         f"released: 'x', 'z'\nno worker was lost at 'z' on {DAY}: are the id and the date right?\n"
     )

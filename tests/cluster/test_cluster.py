@@ -578,6 +578,22 @@ def test_a_task_in_quarantine(cluster: Cluster, namespace: Namespace, nodes: Nod
     assert 'quarantine' not in cluster.why(task, DAY).verdict
 
 
+def test_quarantine_once_all_workers_have_ended(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """A batch has ended and all of its nodes have left: the task that it left out is still in quarantine by their settings."""
+    last = namespace.join('c', settings=json.dumps({'max_attempts': 2}))
+    task = task_of(cluster, 'b')
+    for _ in range(2):
+        lost = namespace.join('lost')
+        namespace.backend.append_claims(lost, [task], DAY, 5)
+        namespace.evict(nodes['a'], lost)
+    for ref in (*nodes.values(), last):
+        namespace.backend.deregister(ref)
+    assert [(row['item'], row['attempts']) for row in cluster.quarantined(date=DAY)] == [(task, 2)]
+    found = cluster.why(task, DAY)
+    assert 'in quarantine, since 2 workers were lost at it' in found.verdict
+    assert found.details[0] == 'Not claimable: no node is at work.'
+
+
 def test_settings_that_differ(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
     """A setting that should be equal is a problem that names both values and their nodes; another one is not."""
     for name, enabled in (('c', True), ('d', False)):

@@ -27,6 +27,10 @@ def differences(reading: ClusterReading) -> dict[str, Mapping[str, Sequence[str]
 
 
 def fewest_attempts(reading: ClusterReading) -> int | None:
-    """Return the lowest ``max_attempts`` of the nodes at work; None where none counts attempts."""
-    limits = [settings_of(node.settings).get('max_attempts') for node in reading.live.values()]
+    """Return the lowest ``max_attempts`` of the nodes at work; None where none counts attempts.
+
+    Where no node is at work, as when a batch has ended, the nodes that were at work last count.
+    """
+    nodes = reading.live.values() or reading.snapshot.nodes
+    limits = [settings_of(node.settings).get('max_attempts') for node in nodes]
     return min((limit for limit in limits if isinstance(limit, int)), default=None)

@@ -22,7 +22,9 @@ def quarantine() -> None:
 
 @quarantine.command('list')
 @click.option(
-    '--attempts', type=click.IntRange(1), help='So many lost workers.  [default: max_attempts of the nodes at work, or 3]'
+    '--attempts',
+    type=click.IntRange(1),
+    help='So many lost workers.  [default: max_attempts of the nodes at work, or of the last that were, or 3]',
 )
 @date_option
 @reading_command
@@ -30,7 +32,10 @@ def list_quarantined(cluster: Cluster, attempts: int | None, date: dt.date | Non
     """List the tasks at which at least so many workers were lost, the worst first."""
     found = cluster.quarantined(attempts, date)
     day = date or dt.date.today()
-    nothing = f'no task has so many lost attempts on {day}: do the workers work at another date (--date)?'
+    nothing = (
+        f'no task has so many lost attempts on {day}: do the workers work at another date (--date), or with a lower max_attempts '
+        '(--attempts)?'
+    )
     print_rows(found, ('attempts', 'item'), as_json=as_json, nothing=nothing)
 
 

@@ -366,7 +366,7 @@ class Job:
             tasks: ``Task`` objects or bare ids, of which this node takes its own.
             batch: How many claims are recorded at a time, at most. None: as described above.
             once: Pass over the tasks that any node has completed at this job's date. False: a completed task that is given again
-                is done again.
+                is done again, and stays complete: no claim of it is recorded.
 
         Raises:
             ConfigError: ``tasks``, ``batch``, ``once`` or an id is not allowed.

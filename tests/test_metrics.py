@@ -162,6 +162,26 @@ def test_what_has_no_metrics() -> None:
         JobMetrics('w1', registry=registry)  # type: ignore[arg-type]
 
 
+def test_one_job_after_the_other() -> None:
+    """A program makes a job for each day: what the refusal of the second ``JobMetrics`` advises works."""
+    registry, store = CollectorRegistry(), MemoryStore()
+
+    def job() -> Job:
+        return Job('w1', coordination_config=config(MemoryBackend(store)))
+
+    first, second = job(), job()
+    metrics = JobMetrics(first, registry=registry)
+    with first:
+        assert scraped(registry)['jobsync_healthy{node="w1"}'] == 1
+    with pytest.raises(ConfigError, match=r'if its jobs have left, take it out first, by registry\.unregister\(metrics\)'):
+        JobMetrics(second, registry=registry)
+    registry.unregister(metrics)
+    assert not any(name.startswith('jobsync') for name in scraped(registry))
+    JobMetrics(second, registry=registry)
+    with second:
+        assert scraped(registry)['jobsync_healthy{node="w1"}'] == 1
+
+
 def test_metrics_cost_no_call_to_the_store() -> None:
     """A scrape calls nothing, and each call of the job reaches the store once: idle calls with metrics are those without."""
     registry, here = CollectorRegistry(), threading.get_ident()

@@ -134,7 +134,8 @@ class JobMetrics(Collector):
             registry.register(self)
         except ValueError as error:  # whose text is the names of all metrics
             raise ConfigError(
-                'the registry has a JobMetrics: give it all jobs, as in JobMetrics(a, b), or this one a registry of its own'
+                'the registry has a JobMetrics: give it all jobs, as in JobMetrics(a, b), or this one a registry of its own; if '
+                'its jobs have left, take it out first, by registry.unregister(metrics)'
             ) from error
         for job in self._jobs:
             job._session.instrument = partial(self._measured, job.node_name, job._session.instrument)

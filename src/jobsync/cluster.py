@@ -14,6 +14,7 @@ from jobsync._cluster import actions, events, rows
 from jobsync._cluster.actions import user_at_host
 from jobsync._cluster.explanation import explain, place_of
 from jobsync._cluster.forecast import forecast
+from jobsync._cluster.names import schedule_of
 from jobsync._cluster.reading import ClusterReader, ClusterReading
 from jobsync._cluster.settings import fewest_attempts
 from jobsync._cluster.task_history import REBALANCES_READ, read_task_history
@@ -188,7 +189,7 @@ class Cluster:
             ConfigError: An argument is not allowed.
         """
         key, day = key_of(task), checks.day_of_work(date)
-        reading = self._reader.read(key)
+        reading = self._reader.read(schedule_of(key) or key)
         history = read_task_history(self._backend, reading, key, day)
         claims, audits = map(task_row, history.claims), map(task_row, history.audits)
         found = events.of_task(reading, key, claims, audits, list(map(_rebalance_row, history.rebalances)))
@@ -304,7 +305,7 @@ class Cluster:
             return events.of_cluster(self._backend.read_locks().locks, rebalances)[:limit]
         key = key_of(task)
         claims, audits = self.claims(limit, task=task), self.audits(limit, task=task)
-        return events.of_task(self._reader.read(key), key, claims, audits, rebalances)[:limit]
+        return events.of_task(self._reader.read(schedule_of(key) or key), key, claims, audits, rebalances)[:limit]
 
     def _task_rows(self, kind: HistoryKind, limit: int | None, date: dt.date | None, task: object) -> list[TaskRow]:
         item = None if task is None else key_of(task)

@@ -578,6 +578,60 @@ def test_a_task_in_quarantine(cluster: Cluster, namespace: Namespace, nodes: Nod
     assert 'quarantine' not in cluster.why(task, DAY).verdict
 
 
+def test_a_tick_is_with_its_schedule(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """The owner of the schedule runs a tick, whatever the tick's own name hashes to."""
+    tick = '@2026-01-01T02:00:00Z'
+    names = (f'every:{number}' for number in range(1000))
+    schedule = next(name for name in names if (cluster.owner_of(name), cluster.owner_of(name + tick)) == ('b', 'a'))
+    assert 'is this the date of the tick' in cluster.why(schedule + tick, DAY).details[-1]
+    namespace.backend.append_claims(nodes['b'], [schedule + tick], DAY)
+    found = cluster.why(schedule + tick, DAY)
+    assert (found.owner, found.token, found.verdict) == ('b', cluster.why(schedule).token, "'b' may do it.")
+    assert found.details[1:] == (
+        "'b' began it 0 s ago, and it is not complete.",
+        f'It is a tick of {schedule!r}, and the owner of that runs it.',
+        'Whether it is run again is for the schedule to decide (misfire).',
+    )
+    assert [(row['event'], row['by']) for row in cluster.history(schedule + tick)] == [('begun', 'b'), ('owner', 'b')]
+    cluster.add_lock(schedule, 'b', actor='ann')
+    assert "It is locked to 'b', by 'ann'." in cluster.why(schedule + tick, DAY).details
+    namespace.backend.append_audits('b', [schedule + tick], DAY)
+    found = cluster.why(schedule + tick, DAY)
+    assert found.is_complete
+    assert found.details[-1] == f'It is a tick of {schedule!r}, and the owner of that runs it.'
+
+
+def test_a_schedule_and_a_singleton_have_no_claims_of_their_own(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """That none is on record does not mean that their programs do nothing."""
+    owner = cluster.owner_of('singleton:feed')
+    assert cluster.why('singleton:feed', DAY).details[-1] == (
+        f'Nothing is recorded of a singleton: whether the program on {owner!r} has a turn is not known here.'
+    )
+    assert cluster.why('every:report', DAY).details[-1] == (
+        'Of a schedule only the ticks are recorded, each under a name of its own: every:report@, and its time in UTC.'
+    )
+    namespace.backend.append_claims(nodes['a'], ['singleton:feed'], DAY)
+    assert "'a' began it 0 s ago, and it is not complete." in cluster.why('singleton:feed', DAY).details
+
+
+def test_a_tick_in_hand_holds_up_the_hand_over_of_its_schedule(
+    cluster: Cluster, namespace: Namespace, nodes: Nodes, clock: Clock
+) -> None:
+    """The explanation of the schedule names the tick that its owner is busy with."""
+    tick = '@2026-01-01T02:00:00Z'
+    names = (f'every:{number}' for number in range(1000))
+    schedule = next(name for name in names if (cluster.owner_of(name), cluster.owner_of(name + tick)) == ('b', 'a'))
+    token = cluster.why(schedule).token
+    clock.advance(1)
+    namespace.backend.append_claims(nodes['b'], [schedule + tick], DAY)
+    version = namespace.commit(nodes['a'], TokenGroup([token], 'b', 'a'))
+    clock.advance(2)
+    namespace.beat(nodes['a'], version)
+    namespace.beat(nodes['b'], version, holding=[token])
+    for key in (schedule, schedule + tick):
+        assert f'at task {schedule + tick!r} for 2 s' in cluster.why(key, DAY).verdict
+
+
 def test_quarantine_once_all_workers_have_ended(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
     """A batch has ended and all of its nodes have left: the task that it left out is still in quarantine by their settings."""
     last = namespace.join('c', settings=json.dumps({'max_attempts': 2}))

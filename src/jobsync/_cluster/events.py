@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from jobsync._cluster.actions import actions
 from jobsync._cluster.explanation import place_of
+from jobsync._cluster.names import schedule_of
 from jobsync._cluster.reading import ClusterReading
 from jobsync._core.counting import counted
 from jobsync._core.records import TaskLock
@@ -28,7 +29,7 @@ def of_task(
     rebalances: Sequence[RebalanceRow],
 ) -> list[EventRow]:
     """Return what nodes and operators have done with a task, and since when its owner has it, newest first."""
-    place, audits = place_of(reading, key), list(audits)
+    place, audits = place_of(reading, schedule_of(key) or key), list(audits)
     found = [*actions(reading.locks.locks, key)]
     if place.lock is not None and not any(row['event'] == 'lock' and row['by'] == place.lock.created_by for row in found):
         words = ', '.join(place.lock.patterns) + (f', {place.lock.reason}' if place.lock.reason else '')

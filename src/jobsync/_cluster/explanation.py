@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import attrs
 
 from jobsync._cluster.actions import people
+from jobsync._cluster.names import is_schedule, is_singleton, schedule_of
 from jobsync._cluster.reading import ClusterReading
 from jobsync._cluster.settings import fewest_attempts
 from jobsync._core.agent.settings_comparison import settings_of
@@ -54,7 +55,8 @@ class TaskPlace:
 
 def explain(reading: ClusterReading, key: str, history: TaskHistory) -> Explanation:
     """Return the explanation of a task, given by its key."""
-    place = place_of(reading, key)
+    schedule = schedule_of(key)
+    place = place_of(reading, schedule or key)
     is_claimable, verdict = _verdict(reading, place, history)
     obstacles = [] if is_claimable else [verdict]
     limit = fewest_attempts(reading)
@@ -68,7 +70,8 @@ def explain(reading: ClusterReading, key: str, history: TaskHistory) -> Explanat
         first = history.audits[-1]
         verdict = f'It is complete: {first.node!r} recorded it at {first.created_on:%Y-%m-%d %H:%M:%S} UTC.'
     details = [each for each in obstacles if each != verdict]
-    details += _details(reading, place, history, is_claimable=is_claimable)
+    details += _details(reading, place, history)
+    details += _begun(reading, key, place, history, is_claimable=is_claimable) if schedule is None else _tick(schedule, history)
     return Explanation(
         task=key,
         token=place.token,
@@ -177,7 +180,7 @@ def _moving(reading: ClusterReading, place: TaskPlace, node: Node, in_hand: Sequ
     return f'It is {where}; {place.owner!r} has released it.'
 
 
-def _details(reading: ClusterReading, place: TaskPlace, history: TaskHistory, *, is_claimable: bool) -> Iterator[str]:
+def _details(reading: ClusterReading, place: TaskPlace, history: TaskHistory) -> Iterator[str]:
     live = reading.live
     moved = next((row for row in history.rebalances if row.version == place.version), None)
     if place.owner is not None and moved is not None:
@@ -211,12 +214,30 @@ def _details(reading: ClusterReading, place: TaskPlace, history: TaskHistory, *,
         last = history.claims[0]
         age = (reading.snapshot.now - last.created_on).total_seconds()
         yield f'{last.node!r} began it {age:.0f} s ago, and it is not complete.'
-        if last.node not in live:
+
+
+def _begun(reading: ClusterReading, key: str, place: TaskPlace, history: TaskHistory, *, is_claimable: bool) -> Iterator[str]:
+    if history.claims and not history.audits:
+        last = history.claims[0]
+        if last.node not in reading.live:
             yield f'{last.node!r} is not at work any more, so the task has to be done again.'
         elif last.node != place.owner:
             yield f'{last.node!r} does not own it any more.'
     elif is_claimable and not history.audits:
-        yield (
-            f'No claim of it is on record for {history.date}: the program on {place.owner!r} has not asked for it, or works at '
-            'another date.'
-        )
+        yield _unclaimed(key, place.owner, history.date)
+
+
+def _unclaimed(key: str, owner: str | None, date: dt.date) -> str:
+    if is_singleton(key):
+        return f'Nothing is recorded of a singleton: whether the program on {owner!r} has a turn is not known here.'
+    if is_schedule(key):
+        return f'Of a schedule only the ticks are recorded, each under a name of its own: {key}@, and its time in UTC.'
+    return f'No claim of it is on record for {date}: the program on {owner!r} has not asked for it, or works at another date.'
+
+
+def _tick(schedule: str, history: TaskHistory) -> Iterator[str]:
+    yield f'It is a tick of {schedule!r}, and the owner of that runs it.'
+    if history.claims and not history.audits:
+        yield 'Whether it is run again is for the schedule to decide (misfire).'
+    elif not history.audits:
+        yield f'No claim of it is on record for {history.date}: is this the date of the tick, in the timezone of its schedule?'

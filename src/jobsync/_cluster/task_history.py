@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from jobsync._cluster.explanation import TaskHistory, holder_of, token_of
+from jobsync._cluster.names import schedule_of
 from jobsync._cluster.reading import ClusterReading
 from jobsync._cluster.settings import fewest_attempts
 from jobsync._core.records import Audit, Claim, HistoryKind, Rebalance
@@ -35,9 +36,11 @@ def read_task_history(backend: Backend, reading: ClusterReading, key: str, day: 
 
 def _in_hand(backend: Backend, reading: ClusterReading, key: str) -> Sequence[Claim]:
     """Return what holds up the hand-over of a task, oldest first: claims of its owner that are not completed."""
+    key = schedule_of(key) or key
     holder = holder_of(reading, key)
     if holder is None:
         return ()
     token = token_of(reading, key)
     begun = [claim for claim in backend.incomplete(None, dt.timedelta(0)) if claim.node == holder.name]
-    return [claim for claim in begun if claim.created_on >= holder.created_on and token_of(reading, claim.item) == token]
+    begun = [claim for claim in begun if claim.created_on >= holder.created_on]
+    return [claim for claim in begun if token_of(reading, schedule_of(claim.item) or claim.item) == token]

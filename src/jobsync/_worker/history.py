@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Sequence
 from typing import cast
 
+from jobsync._cluster.names import is_tick
 from jobsync._core.records import Audit, Claim, HistoryKind
 from jobsync._worker.session import Session
 from jobsync.rows import AuditRow, TaskRow
 from jobsync.task import Task
 
 __all__ = ['DateHistory', 'task_row']
-
-
-_TICK = re.compile(r'every:.*@\d{4}-\d\d-\d\dT[\d:.]+Z( .*)?', re.DOTALL)
-
-
-def is_tick(item: str) -> bool:
-    """Return whether an item of the history is a tick of a scheduled function, or says more about one (see ``ticks``)."""
-    return _TICK.fullmatch(item) is not None
 
 
 class DateHistory:

@@ -578,6 +578,16 @@ def test_a_task_in_quarantine(cluster: Cluster, namespace: Namespace, nodes: Nod
     assert 'quarantine' not in cluster.why(task, DAY).verdict
 
 
+def test_a_long_task_id_among_the_problems(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
+    """The status shows its begin and its end, so that the rest of the status can be seen."""
+    for task in ('short', 'x' * 1000 + 'y'):
+        namespace.lock(task, patterns=('absent-%',))
+    pins = tuple(Pin(TOKENS + lock.id, task, None) for task, lock in namespace.locks().items())
+    acknowledge(namespace, nodes, namespace.commit(nodes['a'], pins=pins))
+    (problem,) = cluster.status()['problems']
+    assert problem == f'tasks whose patterns match no live node: 2 (short, {"x" * 60}...{"x" * 59}y)'
+
+
 def test_a_tick_is_with_its_schedule(cluster: Cluster, namespace: Namespace, nodes: Nodes) -> None:
     """The owner of the schedule runs a tick, whatever the tick's own name hashes to."""
     tick = '@2026-01-01T02:00:00Z'

@@ -13,7 +13,7 @@ from jobsync._cluster.settings import differences
 from jobsync._core.agent.settings_comparison import SHOULD_BE_EQUAL, settings_of
 from jobsync._core.counting import counted
 from jobsync._core.records import NOBODY, Node, NodeState, Pin, TaskLock
-from jobsync._core.redact import listed
+from jobsync._core.redact import cut, listed
 from jobsync._runtime.leader_record import leader_changes
 from jobsync.rows import ClusterNode, ClusterStatus, HandOver, ItemRow, LockRow, UnreadableRow
 
@@ -203,7 +203,7 @@ def _problems(reading: ClusterReading, leader: str | None, owned: int) -> Iterat
         words = ', '.join(f'{value} ({listed(names, 3)})' for value, names in values.items())
         yield f'nodes differ in {setting}: {words}: {SHOULD_BE_EQUAL[setting]}'
     if pins := _unmatched(reading):
-        yield f'tasks whose patterns match no live node: {len(pins)} ({", ".join(pin.task_id for pin in pins[:5])})'
+        yield f'tasks whose patterns match no live node: {len(pins)} ({", ".join(cut(pin.task_id) for pin in pins[:5])})'
     for row in hand_overs(reading):
         if row['held']:
             yield f'node {row["owner"]!r} is still busy with {counted(len(row["held"]), "token")} that it is to hand over'

@@ -6,7 +6,7 @@ import re
 import reprlib
 from collections.abc import Iterable
 
-__all__ = ['cut_repr', 'listed', 'no_url', 'redact_url', 'safe_repr']
+__all__ = ['cut', 'cut_repr', 'listed', 'no_url', 'redact_url', 'safe_repr']
 
 
 class _Repr(reprlib.Repr):
@@ -21,7 +21,7 @@ class _Repr(reprlib.Repr):
 
 
 _repr = _Repr()
-_repr.maxstring = _repr.maxother = 120
+_repr.maxstring = _repr.maxother = _MOST = 120
 _repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxfrozenset = _repr.maxdict = 4
 _repr.maxlevel = 3
 
@@ -57,6 +57,11 @@ def cut_repr(value: object) -> str:
         return _repr.repr(value)
     except Exception:  # noqa: BLE001  (a __repr__ of the user's, or an int of more digits than Python will print)
         return '<not printable>'
+
+
+def cut(text: str) -> str:
+    """Return the text; of a long one the begin and the end."""
+    return text if len(text) <= _MOST else f'{text[: _MOST // 2]}...{text[-_MOST // 2 :]}'
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:

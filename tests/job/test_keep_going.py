@@ -71,6 +71,9 @@ WAYS: dict[str, Callable[[Job], object]] = {
     'singleton': lambda job: job.singleton('x').__enter__() and None,
     'complete': lambda job: job._task_log.finish('x', job._task_log.begun('x')),
     'take_back': lambda job: job._task_log.take_back(TaskStart('x')),
+    'claim of nothing': lambda job: list(job.claim([])),
+    'batch of nothing': lambda job: list(job.batch([])),
+    'set_claim': lambda job: job.set_claim('x'),
     'items': lambda job: job.items('feeds'),
     'owns': lambda job: job.owns(0),
     'where': lambda job: job.where('id'),
@@ -82,6 +85,19 @@ def test_what_counts_as_progress(way: str) -> None:
     """Each call by which the user's code asks for work, or ends some."""
     with Store('memory://').job(f'of-{way}') as job, marked(job):
         WAYS[way](job)
+
+
+def test_an_asynchronous_loop_over_nothing_counts_as_progress() -> None:
+    """A worker that finds nothing to do, and checks again a moment later, does not hang."""
+
+    async def work() -> None:
+        async with Store('memory://').async_job('of-async') as job:
+            nothing: list[str] = []
+            for loop in (job.claim(nothing), job.batch(nothing)):
+                with marked(job._job):
+                    assert [task async for task in loop] == []
+
+    asyncio.run(work())
 
 
 def test_a_turn_that_is_tested_counts_as_progress() -> None:

@@ -80,6 +80,7 @@ class ClaimLoop(Generic[T]):
     def begin(self) -> None:
         """Raise ``JobsyncError`` before the block, where a job owns nothing: the loop would pass over every task in silence."""
         self._session.check_entered()
+        self._session.note_progress()  # a worker that finds nothing to do, and checks again a moment later, does not hang
 
     def take(self, tasks: Iterator[T]) -> list[T]:
         """Take the tasks that the next batch is missing, however long they are in coming."""

@@ -46,6 +46,7 @@ class ClaimRecording:
 
     def record_all(self, tasks: Mapping[str, int]) -> bool:
         """Record the claims of these tasks (key -> hash token): all of them, or none if one is not this node's."""
+        self._session.note_progress()
         if self.has_left(tasks):
             return False
         self._session.check_inside()

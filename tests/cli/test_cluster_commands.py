@@ -239,7 +239,10 @@ def test_plan(url: str, namespace: Namespace) -> None:
     rows = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines()[1:4]}
     assert rows == {'a': ['0', '12', '0'], 'b': ['1', '12', '8'], 'c': ['2', '0', '16']}
     assert '16 tokens would move' in result.stdout
-    assert invoke(url, 'plan', '--add', 'c:heavy').exit_code == 2
+    refused = invoke(url, 'plan', '--add', 'c:heavy')
+    assert refused.exit_code == 2
+    assert 'a name with a colon needs its weight, too' in ' '.join(refused.stderr.split())
+    assert 'c:heavy ' in invoke(url, 'plan', '--add', 'c:heavy:1').stdout
 
 
 def test_doctor(url: str, namespace: Namespace) -> None:

@@ -243,7 +243,12 @@ def why(cluster: Cluster, task: str, date: dt.date | None, as_json: bool) -> Non
 
 
 @click.command()
-@click.option('--add', metavar='NAME[:WEIGHT]', multiple=True, help='A node that would join. May be given again.')
+@click.option(
+    '--add',
+    metavar='NAME[:WEIGHT]',
+    multiple=True,
+    help='A node that would join, with its weight if its name has a colon. May be given again.',
+)
 @click.option('--remove', metavar='NAME', multiple=True, help='A node that would leave. May be given again.')
 @click.option('--dry-run', is_flag=True, help='No effect: this command never changes anything.')
 @reading_command
@@ -271,7 +276,8 @@ def _weighted(text: str) -> tuple[str, float]:
     try:
         return (name, float(weight)) if colon else (text, 1.0)
     except ValueError:
-        raise click.BadParameter(f'{text!r} is neither NAME nor NAME:WEIGHT', param_hint='--add') from None
+        words = f'{text!r} is neither NAME nor NAME:WEIGHT; a name with a colon needs its weight, too'
+        raise click.BadParameter(words, param_hint='--add') from None
 
 
 COMMANDS = (status, nodes, tokens, items, rebalances, history, claims, audit, incomplete, why, plan)

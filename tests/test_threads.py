@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -103,6 +104,15 @@ def test_a_thread_that_ends_before_its_first_step(monkeypatch: pytest.MonkeyPatc
         patch.setattr(_event_log, '_STARTING_SEC', 0.1)
         EventLogger('jobsync.tested').info('line')
     never.set()
+
+
+def test_a_thread_that_ended_before_its_first_step_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's thread, or the one that sends heartbeats, would stand still for as long as a slow thread may take to start."""
+    outcomes = SimpleQueue[bool]()
+    begin = _thread.start_new_thread
+    monkeypatch.setattr(_thread, 'start_new_thread', lambda *_: 1)
+    begin(lambda: outcomes.put(start(threading.Thread, 3600)), ())
+    assert outcomes.get(timeout=120) is False
 
 
 class TestThreadsOfANode:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import _thread
 import sys
 import threading
+import weakref
 from collections.abc import Callable
+from time import monotonic  # by name: threads are real, also where a test's time is virtual
 
 __all__ = ['others_run', 'start']
 
 STARTING_SEC = 30.0
 """How long a thread may take to start."""
+_CHECK_SEC = 0.05
+"""How often the wait for a thread checks whether that has ended."""
+
+
+class _Argument:
+    """What a thread has until its end, also one that ends before its first step. Python then loses track of the function."""
 
 
 def others_run() -> bool:
@@ -37,7 +45,7 @@ def start(make: Callable[[], threading.Thread], within_sec: float = STARTING_SEC
     # while a weak reference to the thread is cleared. So a thread in which no handler runs does both.
     is_tried, started = _thread.allocate_lock(), list[bool]()
 
-    def run() -> None:
+    def run(_: _Argument) -> None:
         try:
             make().start()
             started.append(True)
@@ -48,10 +56,18 @@ def start(make: Callable[[], threading.Thread], within_sec: float = STARTING_SEC
 
     is_tried.acquire()
     try:
-        _thread.start_new_thread(run, ())
+        argument = _Argument()
+        running = weakref.ref(argument)
+        _thread.start_new_thread(run, (argument,))
     except (RuntimeError, MemoryError):
         return False
+    del argument  # from here on only the new thread refers to it
     # t=0  memory is short: the new thread ends before its first step, and Python only prints that
     # t=1  nothing will ever release the lock, nor set the event for which ``Thread.start`` waits in the other thread
-    # So the wait has an end. A thread that is only slow, and starts after it, does no harm to any caller.
-    return is_tried.acquire(timeout=within_sec) and bool(started)
+    # The wait ends with the first of the two threads. If it is the second that ends so, the wait ends after ``within_sec``. A
+    # thread that is only slow, and starts after that, does no harm to any caller.
+    until = monotonic() + within_sec
+    while not is_tried.acquire(timeout=max(0.0, min(_CHECK_SEC, until - monotonic()))):
+        if running() is None or monotonic() >= until:
+            return is_tried.acquire(blocking=False) and bool(started)  # it may have come to its end just now
+    return bool(started)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import errno
 import gc
+import mmap
 import sys
 import threading
 from collections.abc import Callable
@@ -113,6 +115,22 @@ def test_a_thread_that_ended_before_its_first_step_is_not_waited_for(monkeypatch
     monkeypatch.setattr(_thread, 'start_new_thread', lambda *_: 1)
     begin(lambda: outcomes.put(start(threading.Thread, 3600)), ())
     assert outcomes.get(timeout=120) is False
+
+
+def test_no_thread_is_started_without_room_for_its_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own start of a thread that ends so waits for ever, as that of this test does."""
+    outcomes, never = SimpleQueue[bool](), threading.Event()
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOMEM, 'Cannot allocate memory')
+
+    monkeypatch.setattr(mmap, 'mmap', refuse)
+    monkeypatch.setattr(threading.Thread, 'start', lambda _: never.wait(240))
+    _thread.start_new_thread(lambda: outcomes.put(start(threading.Thread, 3600)), ())
+    try:
+        assert outcomes.get(timeout=120) is False
+    finally:
+        never.set()
 
 
 class TestThreadsOfANode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import mmap
 import sys
 import threading
 import weakref
@@ -15,6 +16,8 @@ STARTING_SEC = 30.0
 """How long a thread may take to start."""
 _CHECK_SEC = 0.05
 """How often the wait for a thread checks whether that has ended."""
+_ROOM_BYTES = 2**22
+"""How much memory there must be for a thread to be started: for its first steps Python requests a megabyte or two at once."""
 
 
 class _Argument:
@@ -47,9 +50,13 @@ def start(make: Callable[[], threading.Thread], within_sec: float = STARTING_SEC
 
     def run(_: _Argument) -> None:
         try:
-            make().start()
+            thread = make()
+            # t=0  there is memory for this thread, and none for a step of the next one: that ends before its first step
+            # t=1  ``Thread.start`` waits here for ever, and the thread that waits for this one as long as it may
+            mmap.mmap(-1, _ROOM_BYTES).close()
+            thread.start()
             started.append(True)
-        except (RuntimeError, MemoryError):  # the process cannot start another thread now
+        except (RuntimeError, MemoryError, OSError):  # the process cannot start another thread now
             pass
         finally:
             is_tried.release()

@@ -338,6 +338,7 @@ class Cluster:
             ConfigError: An argument is not allowed.
         """
         request = lock_request(self._actor(actor), task, node_pattern, reason, expires_in_days)
+        actions.read_first('lock', self._backend.snapshot)
         with actions.attempt('lock'):
             self._backend.edit_locks(LockEdit(put=(request,)))
         self._record(
@@ -361,6 +362,7 @@ class Cluster:
         who = self._actor(actor)
         keys = None if tasks is None else frozenset(map(key_of, checks.task_ids.of('tasks', tasks)))
         created_by = None if creator is None else checks.creator.of('creator', creator)
+        actions.read_first('clear locks', self._backend.snapshot)
         with actions.attempt('clear locks'):
             removed = self._backend.edit_locks(LockEdit(remove=LockFilter(created_by=created_by, task_ids=keys)))
         if removed:
@@ -409,6 +411,7 @@ class Cluster:
         """
         who, day = self._actor(actor), checks.day_of_work(date)
         keys = list(map(key_of, checks.task_ids.of('tasks', tasks)))
+        actions.read_first('release', self._backend.snapshot)
         with actions.attempt('release'):
             self._backend.forget_attempts(keys, day)
         self._record(who, 'release', keys, f'for {day}')
@@ -431,7 +434,7 @@ class Cluster:
         checks.node_name.of('node', node)
         checks.reason.of('reason', reason)
         checks.flag.of('force', force)
-        reading = self._reader.read()
+        reading = actions.read_first('drain', self._reader.read)
         is_drained = node in reading.drained
         remark = 'it is drained already' if is_drained else 'force=True, or --force, drains it all the same'
         refusal = ConfigError(f'node is {cut_repr(node)}: no other node at work could own its tokens ({remark})')
@@ -450,9 +453,15 @@ class Cluster:
             words = 'drain was carried out, and whether another node is left to own the tokens is not known'
             error.args = (f'{words}: {actions.reason_of(error)}',)
             raise
-        if is_last:
+        if not is_last:
+            return
+        try:
             self.undrain(node, actor=who)
-            raise refusal
+        except (JobsyncError, KeyboardInterrupt) as error:
+            words = 'drain was carried out, and no other node at work could own the tokens'
+            error.args = (f'{words}: {actions.reason_of(error)}',)
+            raise
+        raise refusal
 
     def undrain(self, node: str, *, actor: str | None = None) -> bool:
         """Let a node own tokens again.
@@ -468,6 +477,7 @@ class Cluster:
             ConfigError: An argument is not allowed.
         """
         who, name = self._actor(actor), checks.node_name.of('node', node)
+        actions.read_first('undrain', self._backend.snapshot)
         with actions.attempt('undrain'):
             removed = self._backend.edit_locks(LockEdit(remove=LockFilter(task_ids=frozenset({name})), group=DRAINED))
         if removed:
@@ -496,7 +506,8 @@ class Cluster:
         who, name = self._actor(actor), checks.node_name.of('node', node)
         checks.reason.of('reason', reason)
         checks.incarnation.of('incarnation', incarnation)
-        records = {record.name: record for record in self._backend.snapshot().nodes if record.state is NodeState.JOINED}
+        snapshot = actions.read_first('evict', self._backend.snapshot)
+        records = {record.name: record for record in snapshot.nodes if record.state is NodeState.JOINED}
         if name in records and incarnation not in (None, records[name].incarnation):
             what = f'anew, the run {cut_repr(incarnation)} is over' if incarnation else 'meanwhile'
             raise ConfigError(f'node is {cut_repr(name)}: has joined {what}')

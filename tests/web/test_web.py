@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,12 +25,13 @@ from click.testing import CliRunner
 from starlette.routing import Route
 from starlette.testclient import TestClient
 from tests.job.waiting import wait_until
+from tests.support.servers import RedisServer
 from tests.web.conftest import TOKEN
 
-from jobsync import AsyncJob, BackendUnavailable, Cluster, ConfigError, CoordinationConfig, Job, JobsyncError
-from jobsync._core.records import DRAINED
+from jobsync import AsyncJob, BackendUnavailable, Cluster, ConfigError, CoordinationConfig, Job, JobsyncError, plugins
+from jobsync._core.records import ACTIONS, DRAINED
 from jobsync._threads import start
-from jobsync.backend import LockEdit, Pin, TokenGroup
+from jobsync.backend import BackendOptions, LockEdit, Pin, TokenGroup
 from jobsync.backends.memory import MemoryBackend, MemoryStore
 from jobsync.cli.commands import cli
 from jobsync.testing import Namespace
@@ -455,6 +458,101 @@ def test_a_change_that_could_not_be_recorded(
     assert steered.post('/api/drain', json={**BY_ANN, 'force': True}, headers=ALLOWED).status_code == 503
     assert [lock.task_id for lock in namespace.backend.read_locks().locks] == ['b']
     assert [record.getMessage() for record in caplog.records if "/api/drain by 'ann' from" in record.getMessage()]
+
+
+CHANGES: dict[str, tuple[str, dict[str, Any]]] = {
+    'drain': ('/api/drain', {'node': 'b'}),
+    'undrain': ('/api/undrain', {'node': 'c'}),
+    'evict': ('/api/evict', {'node': 'd'}),
+    'release': ('/api/release', {'tasks': ['x']}),
+    'lock': ('/api/locks/add', {'task': 'new', 'patterns': ['a']}),
+    'clear locks': ('/api/locks/clear', {'tasks': ['old']}),
+}
+"""The request for each action, by its word in the history."""
+
+
+@pytest.fixture(scope='module')
+def redis() -> Iterator[RedisServer]:
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize('action', CHANGES)
+@pytest.mark.parametrize(
+    ('ends', 'said'),
+    [
+        (0, ' was not carried out: '),
+        (1, ' may have been carried out, so see whether it was before you repeat it: '),
+        (2, ' was carried out, and may be missing in the history, since recording it failed: '),
+    ],
+    ids=['before it', 'amid it', 'amid its record'],
+)
+def test_a_server_of_the_store_that_ends(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, action: str, ends: int, said: str
+) -> None:
+    """The page and the log say what was done, or may have been, and are right."""
+    redis.ask('FLUSHALL')
+    path, arguments = CHANGES[action]
+    with closing(plugins.connect(redis.url(query='durable=yes'), BackendOptions())) as backend:
+        namespace, cluster = Namespace(backend), Cluster(backend)
+        for name in 'abcd':
+            namespace.join(name, timeout_sec=3600.0)
+        namespace.lock('old', patterns=('a',))
+        cluster.drain('c', actor='ann')
+
+        def state() -> tuple[object, ...]:
+            nodes = [node['name'] for node in cluster.nodes() if node['state'] == 'joined']
+            return cluster.status()['drained'], nodes, [lock['task_id'] for lock in cluster.locks()]
+
+        before, calls = state(), itertools.count(1)
+
+        def ending(name: str) -> None:
+            method = getattr(backend, name)
+
+            def call(*arguments: object) -> object:
+                if next(calls) == ends:
+                    redis.kill()
+                return method(*arguments)
+
+            monkeypatch.setattr(backend, name, call)
+
+        for name in ('edit_locks', 'remove_node', 'forget_attempts'):
+            ending(name)
+        with TestClient(cluster_app(lambda: Cluster(backend), token=TOKEN), base_url=LOCAL) as client:
+            if not ends:
+                redis.kill()
+            answer = client.post(path, json={'by': 'ann', **arguments}, headers=ALLOWED)
+        redis.start()
+        is_changed = state() != before
+    assert answer.status_code == 503
+    assert said in answer.json()['error']
+    assert answer.json()['error'].startswith(action)
+    (line,) = (record.getMessage() for record in caplog.records if record.name == 'jobsync.web')
+    assert line.startswith(f"{path} by 'ann' from testclient failed: ")
+    assert line.endswith(answer.json()['error'])
+    assert is_changed is (ends == 2 and action != 'release')
+
+
+def test_a_change_that_may_not_be_recorded(
+    steered: TestClient, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the store refuses the record for good, the log has who has changed what too, and that the history has it not."""
+    edit_locks = MemoryBackend.edit_locks
+
+    def edit(backend: MemoryBackend, edit: LockEdit) -> int:
+        if edit.group == ACTIONS:
+            raise ConfigError('this user may not do it')
+        return edit_locks(backend, edit)
+
+    monkeypatch.setattr(MemoryBackend, 'edit_locks', edit)
+    answer = steered.post('/api/drain', json={**BY_ANN, 'force': True}, headers=ALLOWED)
+    said = 'drain was carried out, and is missing in the history, since recording it failed: this user may not do it'
+    assert (answer.status_code, answer.json()) == (400, {'error': said})
+    assert 'b' in namespace.locks()
+    (line,) = (record.getMessage() for record in caplog.records if record.name == 'jobsync.web')
+    assert line.startswith("/api/drain by 'ann' from testclient failed: ")
+    assert line.endswith(said)
 
 
 @pytest.mark.parametrize('given', [TOKEN, None], ids=['given', 'made'])

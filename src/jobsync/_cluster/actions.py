@@ -12,6 +12,7 @@ import os
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from jobsync._core.records import ACTIONS, LockEdit, LockFilter, LockRequest, TaskLock
 from jobsync._host import host_name
@@ -21,7 +22,12 @@ from jobsync.backend import Backend
 from jobsync.errors import BackendUnavailable, JobsyncError
 from jobsync.rows import EventRow
 
-__all__ = ['actions', 'attempt', 'people', 'reason_of', 'record', 'trim', 'user_at_host']
+__all__ = ['actions', 'attempt', 'people', 'read_first', 'reason_of', 'record', 'trim', 'user_at_host']
+
+T = TypeVar('T')
+
+_UNCERTAIN = (BackendUnavailable, KeyboardInterrupt)
+"""After these errors of a call the store may have carried it out, or do so later."""
 
 _KEPT = dt.timedelta(days=365)
 _MOST = 2000
@@ -43,6 +49,23 @@ def user_at_host() -> str:
     return f'{user}@{host_name()}'.encode(errors='replace').decode()  # the user may have any name
 
 
+# Of an action whose store does not answer, the error says one of three: it was not carried out (``read_first``), it may have been
+# (``attempt``), or it was and may be missing in the history (``record``). Commands, the page and its log have it from there.
+
+
+def read_first(action: str, read: Callable[[], T]) -> T:
+    """Return what is read before an action. The error of a store that does not answer says that nothing was done.
+
+    Each action begins so, also one that needs no reading: most often a store that does not answer has been away for a while,
+    and of the call that changes something no error could say that.
+    """
+    try:
+        return read()
+    except BackendUnavailable as error:
+        error.args = (f'{action} was not carried out: {error}',)
+        raise
+
+
 @contextmanager
 def attempt(action: str) -> Iterator[None]:
     """Have the error of a store that does not answer, or Ctrl-C, say that the action may have been carried out.
@@ -51,7 +74,7 @@ def attempt(action: str) -> Iterator[None]:
     """
     try:
         yield
-    except (BackendUnavailable, KeyboardInterrupt) as error:
+    except _UNCERTAIN as error:
         error.args = (f'{action} may have been carried out, so see whether it was before you repeat it: {reason_of(error)}',)
         raise
 
@@ -82,7 +105,8 @@ def record(
         call(lambda: backend.edit_locks(edit))
     except (JobsyncError, KeyboardInterrupt) as error:
         done = f'{action} ({reason})' if reason else action
-        error.args = (f'{done} was carried out, and is missing in the history, since recording it failed: {reason_of(error)}',)
+        missing = 'may be missing' if isinstance(error, _UNCERTAIN) else 'is missing'
+        error.args = (f'{done} was carried out, and {missing} in the history, since recording it failed: {reason_of(error)}',)
         raise
     if RANDOM.random() < _TRIMMED_SHARE:
         with suppress(JobsyncError):  # the action is recorded, and a later record tries again

@@ -35,9 +35,10 @@ def purge_history(
     wanted = [kind for kind in HistoryKind if kind.value in checks.history_kinds.of('kinds', kinds)]
     if before is not None and older_than is None:
         moment = checks.aware_datetime.of('before', before)
+        actions.read_first('purge', lambda: call(backend.snapshot))
     elif older_than is not None and before is None:
         age = checks.age(older_than)
-        snapshot: Snapshot = call(backend.snapshot)
+        snapshot: Snapshot = actions.read_first('purge', lambda: call(backend.snapshot))
         moment = snapshot.now - min(age, snapshot.now - dt.datetime.min.replace(tzinfo=dt.UTC))
     else:
         raise ConfigError('purge needs one of before and older_than: records of which age are to be deleted?')

@@ -48,14 +48,13 @@ def steering_routes(feed: Feed, token: str) -> list[Route]:
                 arguments = await _arguments(request)
                 by = _text(arguments, 'by')
                 done = await run_in_threadpool(lambda: action(feed.cluster(), arguments))
-            except BackendUnavailable as error:
-                # If it was, the history may have no record of it.
-                words = '%s by %r from %s may have been carried out: %s: %s'
-                _log.warning(words, path, by, _client(request), json.dumps(arguments), error)
-                feed.refresh()
-                return JSONResponse({'error': str(error)}, 503)
-            except (_Invalid, JobsyncError) as error:
+            except _Invalid as error:
                 return JSONResponse({'error': str(error)}, 400)
+            except JobsyncError as error:
+                # It says what was done, or may have been: then the history may have no record of it.
+                _log.warning('%s by %r from %s failed: %s: %s', path, by, _client(request), json.dumps(arguments), error)
+                feed.refresh()
+                return JSONResponse({'error': str(error)}, 503 if isinstance(error, BackendUnavailable) else 400)
             _log.warning('%s by %r from %s: %s', path, by, _client(request), json.dumps(arguments))
             feed.refresh()
             return JSONResponse(done)

@@ -5,11 +5,15 @@ With ``JOBSYNC_SCREENSHOTS=docs/operate/images`` the pictures of the documentati
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from tests.web.conftest import TOKEN, Screen, Workers
 from tests.web.test_feed import HOSTILE, big
 
@@ -81,6 +85,25 @@ SEEN = """seen => {
 
 def serving(backend: Any, port: int = 0, token: str | None = None) -> Server:
     return Server(cluster_app(lambda: Cluster(backend), token=token), port)
+
+
+@contextlib.contextmanager
+def served_under_paths(backends: Mapping[str, Any]) -> Iterator[Server]:
+    """Serve several clusters, each under a path and with a token of its own."""
+
+    def app_of(path: str, backend: Any) -> Starlette:
+        return cluster_app(lambda: Cluster(backend), token=f'{TOKEN}-of-{path}')
+
+    apps = {path: app_of(path, backend) for path, backend in backends.items()}
+    feeds = [app.state.feed for app in apps.values()]
+    outer = Starlette(routes=[Mount(f'/{path}', app) for path, app in apps.items()])
+    outer.state.feed = Mock(end=lambda: [feed.end() for feed in feeds])
+    try:
+        with Server(outer, 0) as server:
+            yield server
+    finally:
+        for feed in feeds:
+            feed.close()
 
 
 def test_the_page_follows_a_cluster_through_a_death(screens: Screens, workers: Workers) -> None:
@@ -201,6 +224,49 @@ def test_a_node_is_drained_by_those_who_have_the_token(screens: Screens, workers
     screen.page.click('#ask-yes')
     screen.expect('#locks-rows').to_have_text('None.')
     assert screen.complaints == []
+
+
+def test_two_clusters_under_paths_of_one_name(screens: Screens) -> None:
+    """As behind a proxy: each page follows its own cluster and steers it, and the token of the one is not sent to the other."""
+    namespaces = {path: Namespace(MemoryBackend(MemoryStore())) for path in ('east', 'west')}
+    for path, namespace in namespaces.items():
+        namespace.leader(f'node-of-{path}')
+        namespace.join(f'other-of-{path}')
+    with served_under_paths({path: namespace.backend for path, namespace in namespaces.items()}) as server:
+        screen = screens(f'east/#token={TOKEN}-of-east', of=server, **DESK)
+        page = screen.page
+
+        def drain(path: str) -> None:
+            page.click(f'#nodes button:has-text("other-of-{path}")')
+            page.click('#node button:has-text("Drain")')
+            page.click('#ask-yes')
+            screen.expect('#idle').to_contain_text(f'other-of-{path} (drained)')
+
+        page.fill('#steer-name', 'ann')
+        page.keyboard.press('Enter')
+        drain('east')
+        page.goto(f'http://127.0.0.1:{server.port}/west/')
+        screen.expect('#nodes').to_contain_text('node-of-west')
+        screen.expect('#steer-open').to_have_text('Steer')
+        screen.expect('#locks-add').to_be_hidden()
+        page.click('#steer-open')
+        page.fill('#steer-token', f'{TOKEN}-of-west')
+        page.keyboard.press('Enter')
+        drain('west')
+        page.goto(f'http://127.0.0.1:{server.port}/east/')
+        page.click('#nodes button:has-text("other-of-east")')
+        page.click('#node button:has-text("Undrain")')
+        page.click('#ask-yes')
+        screen.expect('#ask').to_be_hidden()
+        screen.expect('#idle').not_to_contain_text('drained')
+        page.keyboard.press('Escape')
+        page.fill('#task', '7')
+        page.keyboard.press('Enter')
+        screen.expect('#answer .verdict').to_be_visible()
+        assert page.url.endswith('/east/#task=7')
+        assert screen.complaints == []
+    drained = [Cluster(namespace.backend).status()['drained'] for namespace in namespaces.values()]
+    assert drained == [[], ['other-of-west']]
 
 
 @pytest.mark.full

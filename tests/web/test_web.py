@@ -22,7 +22,8 @@ from unittest.mock import AsyncMock, MagicMock, Mock
 import httpx2
 import pytest
 from click.testing import CliRunner
-from starlette.routing import Route
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 from tests.job.waiting import wait_until
 from tests.support.servers import RedisServer
@@ -178,6 +179,7 @@ def test_the_page_needs_nothing_from_elsewhere(client: TestClient) -> None:
         answer = client.get(path)
         assert answer.status_code == 200, path
         assert '://' not in answer.text.replace('http://www.w3.org/2000/svg', ''), path
+        assert not re.search(r"""["'`(]/\w""", answer.text), f'{path}: a proxy may serve the page under a path of its own'
         policy = answer.headers['content-security-policy']
         assert "default-src 'none'" in policy
         assert 'unsafe' not in policy
@@ -287,6 +289,8 @@ def test_what_is_refused_changes_nothing(store: MemoryStore, namespace: Namespac
     same = {**ALLOWED, 'Origin': LOCAL, 'Content-Type': 'application/json; charset=utf-8'}
     with client_of(store, TOKEN) as steered:
         assert steered.post('/api/drain', json=BY_ANN, headers=same).status_code == 200
+        refused = steered.post('/api/drain', json=BY_ANN, headers={**same, 'Origin': 'https://ops.example'})
+        assert 'a proxy in between must pass on the header Host' in refused.json()['error']
 
 
 def test_a_run_that_has_joined_anew_is_not_evicted(steered: TestClient, namespace: Namespace) -> None:
@@ -321,6 +325,16 @@ def test_another_name_is_refused(store: MemoryStore) -> None:
     assert anywhere.get('/').status_code == 200
     assert allowed_hosts('0.0.0.0', ['ops.example']) == ['ops.example']  # noqa: S104 - nothing is bound to it
     assert allowed_hosts('::1') == allowed_hosts('localhost') == ['localhost', '127.0.0.1', '[::1]']
+
+
+def test_under_a_path_another_name_is_refused_too(store: MemoryStore) -> None:
+    """In another application only probes are open to any name, as without one, whatever the path is called."""
+    app = cluster_app(lambda: Cluster(MemoryBackend(store)))
+    for path in ('/jobsync', '/health'):
+        for name, status in (('http://evil.example', 400), (LOCAL, 200)):
+            client = TestClient(Starlette(routes=[Mount(path, app)]), base_url=name)
+            assert [client.get(path + probe).status_code for probe in ('/health/live', '/health/ready')] == [200, 200]
+            assert [client.get(path + shown).status_code for shown in ('/', '/main.js')] == [status] * 2
 
 
 @pytest.mark.parametrize('name', ['', 'ops.example:8443', 'https://ops.example', 'ops*', '*.ops.example', '::1'])

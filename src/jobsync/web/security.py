@@ -77,7 +77,7 @@ def refusal(request: Request, token: str) -> tuple[int, str] | None:
         return 401, 'give the token of this server: Authorization: Bearer TOKEN'
     origin = request.headers.get('origin')
     if origin is not None and origin.partition('://')[2] != request.headers.get('host'):
-        return 403, f'a page of {origin} may change nothing here'
+        return 403, f'a page of {origin} may change nothing here: a proxy in between must pass on the header Host as it is'
     if request.headers.get('content-type', '').partition(';')[0].strip() != 'application/json':
         return 415, 'give the arguments as application/json'
     return None
@@ -93,7 +93,10 @@ class HostCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         is_allowed = scope['type'] == 'lifespan' or '*' in self._hosts
-        is_probe = scope['type'] == 'http' and scope['path'].startswith('/health/')
+        path = scope.get('path', '').removeprefix(
+            scope.get('root_path', '')
+        )  # another application may have this one under a path
+        is_probe = scope['type'] == 'http' and path.startswith('/health/')
         if is_allowed or is_probe or self._is_addressed(Headers(scope=scope).get('host', '')):
             await self._app(scope, receive, send)
         else:

@@ -4,7 +4,9 @@ import { at, fill, make, name, say, text } from './dom.js';
 import { answered, cluster } from './feed.js';
 
 let whenDone = () => {};
-const held = key => sessionStorage.getItem(`jobsync-${key}`) ?? '';
+// A proxy may have several servers under one name, and a tab goes from one to another: each has its own token.
+const place = key => `jobsync-${key} ${location.pathname}`;
+const held = key => sessionStorage.getItem(place(key)) ?? '';
 const mayChange = () => Boolean(cluster.parts?.about.steering && held('token') && held('name'));
 let invited = false;
 
@@ -13,7 +15,7 @@ export function startSteering(done) {
   const given = new URLSearchParams(location.hash.slice(1)).get('token');
   if (given) {
     // The token is not to stay in the address, which is shown and remembered.
-    sessionStorage.setItem('jobsync-token', given);
+    sessionStorage.setItem(place('token'), given);
     history.replaceState(null, '', location.pathname);
   }
   at('steer-open').addEventListener('click', invite);
@@ -33,8 +35,8 @@ function invite() {
 }
 
 function begin(token, of) {
-  sessionStorage.setItem('jobsync-token', token);
-  sessionStorage.setItem('jobsync-name', of);
+  sessionStorage.setItem(place('token'), token);
+  sessionStorage.setItem(place('name'), of);
   if (of) localStorage.setItem('jobsync-name', of);
   at('steer').close();
   whenDone();

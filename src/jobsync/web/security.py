@@ -93,9 +93,7 @@ class HostCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         is_allowed = scope['type'] == 'lifespan' or '*' in self._hosts
-        path = scope.get('path', '').removeprefix(
-            scope.get('root_path', '')
-        )  # another application may have this one under a path
+        path = scope.get('path', '').removeprefix(scope.get('root_path', ''))  # where another application has this one
         is_probe = scope['type'] == 'http' and path.startswith('/health/')
         if is_allowed or is_probe or self._is_addressed(Headers(scope=scope).get('host', '')):
             await self._app(scope, receive, send)

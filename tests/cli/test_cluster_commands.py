@@ -196,9 +196,12 @@ def test_quarantine(url: str, namespace: Namespace) -> None:
     said = f'no task has so many lost attempts on {today}: do the workers work at another date (--date), or with a lower '
     assert invoke(url, 'quarantine', 'list').stdout == f'{said}max_attempts (--attempts)?\n'
     assert invoke(url, 'quarantine', 'release', day, 'x', 'z').stdout == (
-        f"released: 'x', 'z'\nno worker was lost at 'z' on {DAY}: are the id and the date right?\n"
+        f"released: 'x'\nno worker was lost at 'z' on {DAY}: are the id and the date right?\n"
     )
     assert namespace.lost() == {'y': 2}
+    assert invoke(url, 'quarantine', 'release', day, 'z').stdout == (
+        f"no worker was lost at 'z' on {DAY}: are the id and the date right?\n"
+    )
 
 
 def test_locks(url: str, namespace: Namespace) -> None:

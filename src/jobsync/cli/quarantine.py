@@ -48,8 +48,10 @@ def release(cluster: Cluster, tasks: tuple[str, ...], date: dt.date | None, acto
     lost = {row['item'] for row in cluster.quarantined(1, date)}
     cluster.release(tasks, date, actor=actor)
     unknown = [task for task in tasks if task not in lost]
-    words = f'released: {", ".join(map(repr, tasks))}'
+    lines = []
+    if released := [task for task in tasks if task in lost]:
+        lines.append(f'released: {", ".join(map(repr, released))}')
     if unknown:
         day = date or dt.date.today()
-        words += f'\nno worker was lost at {", ".join(map(repr, unknown))} on {day}: are the id and the date right?'
-    print_done(words, as_json=as_json, released=tasks, without_lost_attempts=unknown)
+        lines.append(f'no worker was lost at {", ".join(map(repr, unknown))} on {day}: are the id and the date right?')
+    print_done('\n'.join(lines), as_json=as_json, released=tasks, without_lost_attempts=unknown)

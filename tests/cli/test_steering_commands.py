@@ -219,6 +219,32 @@ def test_a_change_of_which_no_answer_came(
     assert result.stderr.startswith(f'Error: {action} may have been carried out, so see whether it was before you repeat it: no')
 
 
+@pytest.mark.parametrize(
+    ('command', 'action'),
+    [
+        ('drain b', 'drain'),
+        ('undrain b', 'undrain'),
+        ('locks add x b', 'lock'),
+        ('locks clear x', 'clear locks'),
+        ('locks clear --all --yes', 'clear locks'),
+        ('release x', 'release'),
+        ('quarantine release x', 'release'),
+        ('evict b', 'evict'),
+        ('evict b --yes', 'evict'),
+        ('purge --older-than 1 --yes', 'purge'),
+    ],
+)
+def test_a_store_that_is_away_before_a_change(
+    url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch, command: str, action: str
+) -> None:
+    """Whatever a command reads first, its error says that nothing was done, and says so once."""
+    for method in ('snapshot', 'read_locks', 'read_assignment', 'lost_attempts'):
+        monkeypatch.setattr(MemoryBackend, method, Mock(side_effect=BackendUnavailable('no answer within 5 s')))
+    result = invoke(url, *command.split())
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f'Error: {action} was not carried out: no answer within 5 s')
+
+
 def test_doctor_names_the_other_namespaces_of_the_store(url: str, namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker whose appname is misspelt makes a cluster of its own, which is well: each of the two owns all tasks."""
     assert 'namespaces' not in invoke(url, 'doctor').stdout

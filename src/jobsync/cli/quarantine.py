@@ -6,6 +6,7 @@ import datetime as dt
 
 import click
 
+from jobsync._cluster.actions import read_first
 from jobsync.cli.common import day_option, reading_command, steering_command
 from jobsync.cli.output import print_done, print_rows
 from jobsync.cluster import Cluster
@@ -45,7 +46,7 @@ def list_quarantined(cluster: Cluster, attempts: int | None, date: dt.date | Non
 @steering_command
 def release(cluster: Cluster, tasks: tuple[str, ...], date: dt.date | None, actor: str | None, as_json: bool) -> None:
     """Allow TASKS to be claimed again, with no attempt counted."""
-    lost = {row['item'] for row in cluster.quarantined(1, date)}
+    lost = {row['item'] for row in read_first('release', lambda: cluster.quarantined(1, date))}
     cluster.release(tasks, date, actor=actor)
     unknown = [task for task in tasks if task not in lost]
     lines = []

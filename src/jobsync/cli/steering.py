@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from jobsync._cluster.actions import people
+from jobsync._cluster.actions import people, read_first
 from jobsync._core.counting import counted
 from jobsync._core.patterns import choose
 from jobsync._core.records import NodeState
@@ -62,7 +62,7 @@ def add_lock(
     as_json: bool,
 ) -> None:
     """Lock TASK to the nodes that match the first of PATTERNS that any live node matches: SQL LIKE, such as 'gpu-%'."""
-    reading = cluster._reader.read()  # first: after the last call of the store no error says that nothing was done
+    reading = read_first('lock', cluster._reader.read)  # after the last call of the store no error says that nothing was done
     cluster.add_lock(task, list(patterns), reason, days, actor=actor)
     idle, registered = reading.idle, {node.name for node in reading.snapshot.nodes if node.state is NodeState.JOINED}
     is_matched = bool(choose(patterns, registered - idle.keys())[1])
@@ -90,10 +90,8 @@ def clear_locks(
     if [bool(tasks), creator is not None, everything].count(True) != 1:
         raise click.UsageError('give either TASKS, --creator or --all')
     if everything:
-        confirm(
-            f'Clear {counted(len(cluster.locks()), "task lock")}, all of {cluster.appname!r}? Any node may do the tasks then',
-            yes=yes,
-        )
+        found = read_first('clear locks', cluster.locks)
+        confirm(f'Clear {counted(len(found), "task lock")}, all of {cluster.appname!r}? Any node may do the tasks then', yes=yes)
     removed = cluster.clear_locks(list(tasks) or None, creator, actor=actor)
     print_done(f'task locks removed: {removed}', as_json=as_json, removed=removed)
 
@@ -105,7 +103,7 @@ def clear_locks(
 @steering_command
 def drain(cluster: Cluster, node: str, reason: str | None, force: bool, actor: str | None, as_json: bool) -> None:
     """Have NODE give up everything it owns, in good order, and own nothing until it is undrained, also after a restart."""
-    known = is_registered(cluster, node)
+    known = is_registered(cluster, node, 'drain')
     cluster.drain(node, reason, actor=actor, force=force)
     later = '' if known else '; no node of this name is registered, so this holds once it joins'
     print_done(f'{node!r} is drained{later}', as_json=as_json, drained=node, is_registered=known)
@@ -116,16 +114,16 @@ def drain(cluster: Cluster, node: str, reason: str | None, force: bool, actor: s
 @steering_command
 def undrain(cluster: Cluster, node: str, actor: str | None, as_json: bool) -> None:
     """Let NODE own tokens again."""
-    known = is_registered(cluster, node)
+    known = is_registered(cluster, node, 'undrain')
     was_drained = cluster.undrain(node, actor=actor)
     unchanged = f'{node!r} was not drained' + ('' if known else '; no node of this name is registered')
     words = f'{node!r} may own tokens again' if was_drained else unchanged
     print_done(words, as_json=as_json, node=node, was_drained=was_drained, is_registered=known)
 
 
-def is_registered(cluster: Cluster, node: str) -> bool:
-    """Return whether a node of this name is registered, from a reading. It comes before a change, as in ``add_lock``."""
-    return any(row['name'] == node and row['state'] != 'left' for row in cluster.nodes())
+def is_registered(cluster: Cluster, node: str, action: str) -> bool:
+    """Return whether a node of this name is registered, from a reading. It comes before the action, as in ``add_lock``."""
+    return any(row['name'] == node and row['state'] != 'left' for row in read_first(action, cluster.nodes))
 
 
 @click.command()
@@ -143,7 +141,7 @@ def evict(cluster: Cluster, node: str, reason: str | None, yes: bool, actor: str
     # t=0  the question names the run of NODE that is registered
     # t=1  the run ends, or was only paused, and NODE joins anew
     # t=2  a person says yes: the run that has just begun is not meant
-    found = [] if yes else cluster.nodes()
+    found = [] if yes else read_first('evict', cluster.nodes)
     run = next((row for row in found if row['name'] == node and row['state'] != 'left'), None)
     where = '' if run is None else plain(f' ({run["host"]}, pid {run["pid"]})')
     confirm(f'Evict {node!r}{where}? A process that is alive joins anew; if it is not, other nodes get its tokens', yes=yes)

@@ -21,6 +21,7 @@ from jobsync._core.records import (
     NodeRef,
     Opened,
     Pulse,
+    Purged,
     Registration,
     Revision,
     Settings,
@@ -59,6 +60,28 @@ class HundredTokensWanted(Hands):
         if tokens is not None and len(tokens) > 100:
             raise BackendUnavailable('too many parameters')
         return super().read_assignment(since, tokens)
+
+
+@mutant
+class SomeOfTwoVersions(Overlapping):
+    """A reading that names tokens has their rows of a moment before its version."""
+
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
+        early = super().read_assignment(since, tokens)
+        if tokens is None:
+            return early
+        self.let_others_call(lambda: self.state.version != early.version)
+        late = super().read_assignment(since, tokens)
+        return attrs.evolve(late, groups=early.groups) if late.base == early.base else late
+
+
+@mutant
+class SomeDifferencesLackPins(Hands):
+    """A difference that names tokens has no pins: a node that reads so keeps a task where no pin keeps it any more."""
+
+    def read_assignment(self, since: Revision | None = None, tokens: Collection[int] | None = None) -> Changes:
+        changes = super().read_assignment(since, tokens)
+        return changes if tokens is None or changes.base is None else attrs.evolve(changes, pins=())
 
 
 @mutant
@@ -113,6 +136,17 @@ class PositionStandsStill(Hands):
 
     def heartbeat(self, ref: NodeRef, seen: Revision, holding: frozenset[int], candidate: bool = True) -> Pulse:
         return attrs.evolve(super().heartbeat(ref, seen, holding, candidate), position=7)
+
+
+@mutant
+class PositionFallsByPurge(Hands):
+    """The position counts the records that there are: after each purge every node takes the store for one that went back."""
+
+    def purge(self, kind: HistoryKind, before: dt.datetime, limit: int, after: str = '') -> Purged:
+        with self.store.changed:
+            portion = super().purge(kind, before, limit, after)
+            self.store.position -= 2 * bool(portion.deleted)
+            return portion
 
 
 @mutant

@@ -260,3 +260,33 @@ class ResumeIsSplit(Hands):
                 return portion
             last = list(self.records._records(kind)[1])[-int(portion.resume)]
             return attrs.evolve(portion, resume=f'{"" if isinstance(last, Rebalance) else last.item}|{portion.resume}')
+
+
+@mutant
+class LocksRevisionPutBack(Overlapping):
+    """Who takes the lead writes the revision of locks back as it was a moment before: leaders see nothing of an edit."""
+
+    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
+        with self.transaction() as tx:
+            before = tx.state.locks_revision
+        self.let_others_call(lambda: self.state.locks_revision != before)
+        with self.store.changed:
+            leadership = super().acquire_leadership(ref, epoch)
+            self.change(locks_revision=before)
+            return leadership
+
+
+@mutant
+class NodesPutBack(Overlapping):
+    """Who takes the lead writes the records of others back as they were a moment before: heartbeats are lost."""
+
+    def acquire_leadership(self, ref: NodeRef, epoch: int) -> Leadership:
+        with self.transaction() as tx:
+            before = tx.state.nodes
+        others = [node for name, node in before.items() if name != ref.name]
+        self.let_others_call(lambda: any(self.state.nodes.get(node.name) != node for node in others))
+        with self.store.changed:
+            leadership = super().acquire_leadership(ref, epoch)
+            kept = {node.name: node for node in others if self.state.is_joined(node.ref)}
+            self.change(nodes={**self.state.nodes, **kept})
+            return leadership

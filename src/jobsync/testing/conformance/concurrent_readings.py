@@ -15,6 +15,7 @@ from jobsync.backend import (
     Assignment,
     Backend,
     HistoryKind,
+    Leadership,
     LockEdit,
     LockFilter,
     LockRequest,
@@ -47,6 +48,7 @@ class ConcurrentReadingTests(HandleFixtures):
     def test_readers_never_see_a_mix(self, harness: Harness, backends: list[Backend], rounds: int, pins: int) -> None:
         """While commits follow each other, each reading of the assignment, whole or difference, is one version throughout.
 
+        So is each that names all tokens, which a backend may read otherwise than one that names none.
         A commit may have more rows, pins and members than a store takes in one statement or transaction of its own.
         """
         settings = Settings(TOKENS if pins <= TOKENS else MANY_TOKENS, 'xxh3')
@@ -66,7 +68,8 @@ class ConcurrentReadingTests(HandleFixtures):
         def read(backend: Backend) -> Iterator[None]:
             assignment = Assignment.empty(settings.total_tokens)
             for number in itertools.count():
-                changes = backend.read_assignment(assignment.version if number % 2 else None)
+                since = assignment.version if number % 2 else None
+                changes = backend.read_assignment(since, range(settings.total_tokens) if number % 4 > 1 else None)
                 assignment = assignment.apply(changes)
                 if assignment.version != empty:
                     check_uniform(assignment, pins)
@@ -286,27 +289,46 @@ class ConcurrentReadingTests(HandleFixtures):
     def test_acknowledged_writes_are_read_by_every_handle(
         self, namespace: Namespace, backends: list[Backend], rounds: int
     ) -> None:
-        """While others write, every handle reads each write as soon as it is acknowledged, and none is lost."""
+        """While others write, every handle reads each write as soon as it is acknowledged, and none is lost.
+
+        The first writer leads and commits besides. The revision of the locks never falls.
+        """
         refs = [namespace.join(f'n{number}') for number in range(THREADS)]
 
         def write(number: int) -> None:
-            backend, reader, ref = backends[number], Namespace(backends[number - 1]), refs[number]
+            backend, reader, ref, edited = backends[number], Namespace(backends[number - 1]), refs[number], 0
+            beats = 2 if number == 0 else 1  # a commit is a heartbeat of the leader
             for step in range(1, rounds + 1):
-                name = f'{number} {step}'
+                # t=0  a call of another writer reads the revision of the locks
+                # t=1  this writer edits locks
+                # t=2  that call writes the revision as it was, and a leader does not see the edit
+                name, before = f'{number} {step}', reader.snapshot().locks_revision
+                assert before >= edited, 'the revision of the locks is that of an earlier edit again'
+                if number == 0:
+                    epoch = reader.snapshot().leadership.epoch
+                    assert backend.acquire_leadership(ref, epoch).epoch == epoch + 1
+                    Namespace(backend).commit(ref)
+                    assert reader.snapshot().leadership == Leadership(epoch + 1, ref)
                 backend.set_weight(ref, float(step))
                 assert reader.node(ref.name).weight == step
                 backend.edit_locks(LockEdit(put=(LockRequest(name, ('a',), 'me'),)))
                 assert name in reader.locks()
+                edited = reader.snapshot().locks_revision
+                assert edited > before, 'the revision of the locks is that of an edit before the last one'
                 backend.append_claims(ref, [name], DAY)
                 assert [claim.item for claim in reader.claims(item=name)] == [name]
                 backend.append_audits(ref.name, [name], DAY)
                 assert [audit.item for audit in reader.audits(item=name)] == [name]
-                assert backend.heartbeat(ref, INITIAL, frozenset({step})).heartbeat == step
+                assert backend.heartbeat(ref, INITIAL, frozenset({step})).heartbeat == step * beats
                 assert reader.node(ref.name).holding == {step}
                 new = NodeRef(f'new {name}', 'x')
                 backend.register(Registration(new, 15.0), namespace.timeline, 0)
                 backend.deregister(new)
                 assert reader.node(new.name).state is NodeState.LEFT
+                removed = NodeRef(new.name, 'y')
+                backend.register(Registration(removed, 15.0), namespace.timeline, 0)
+                assert backend.remove_node(removed)
+                assert new.name not in {node.name for node in reader.snapshot().nodes}
 
         assert race([partial(write, number) for number in range(THREADS)], 4 * DEADLINE_SEC) == [None] * THREADS
         assert len(namespace.locks()) == len(namespace.audits()) == len(namespace.claims()) == THREADS * rounds

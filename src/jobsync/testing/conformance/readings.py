@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -12,6 +13,7 @@ from jobsync.backend import (
     NOBODY,
     Assignment,
     Changes,
+    HistoryKind,
     LockEdit,
     LockFilter,
     LockRequest,
@@ -63,13 +65,14 @@ class ReadingTests:
     def test_a_reading_of_some_tokens(self, namespace: Namespace) -> None:
         """A reading of some tokens has their rows as a complete reading has them, and the version, members and pins.
 
-        A complete reading after it is complete.
+        So has a difference of some tokens. A complete reading after it is complete.
         """
         leader, pins = namespace.leader(), (Pin(TOKENS + 1, 'x', 'a'), Pin(TOKENS + 2, 'y', None))
         for seed in range(3):
             random_commit(namespace, leader, Random(seed))
         before = namespace.assignment()
-        version = namespace.commit(leader, TokenGroup([3], 'a', 'b', 'c'), TokenGroup([4], None), pins=pins)
+        groups = TokenGroup([3], 'a', 'b', 'c'), TokenGroup([4], None)
+        version = namespace.commit(leader, *groups, pins=pins, members={'new': Member('host', 2.0)})
         after = before.apply(namespace.backend.read_assignment(before.version))
         namespace.backend.read_assignment(None, [3])
         whole = namespace.backend.read_assignment()
@@ -78,7 +81,8 @@ class ReadingTests:
             'after a reading of some tokens, one of all lacks rows: what a handle keeps of a reading is of its tokens'
         )
         later = before.apply(namespace.backend.read_assignment(before.version, [3]))
-        assert later.row(3) == Assignment.empty(TOKENS).apply(whole).row(3)
+        assert later.row(3) == after.row(3)
+        assert (later.version, dict(later.pins), dict(later.members)) == (version, dict(after.pins), dict(after.members))
         for wanted in ([], [3], [4, 7], frozenset({4, 7}), range(TOKENS), [TOKENS + 1]):
             some = namespace.backend.read_assignment(None, wanted)
             assert (some.version, some.base, dict(some.members), some.pins) == (version, None, dict(whole.members), whole.pins)
@@ -207,7 +211,7 @@ class PositionTests:
         assert {type(position) for position in positions} in ({int}, {type(None)}), positions
 
     def test_position_never_falls(self, namespace: Namespace, harness: Harness) -> None:
-        """The position is never lower than in an earlier reading by any handle, renewals included."""
+        """The position is never lower than in an earlier reading by any handle, also after renewals and what deletes records."""
         other = Namespace(harness.connect())
         leader, positions = namespace.leader(), []
         for step in range(12):
@@ -218,6 +222,23 @@ class PositionTests:
             positions.append(writer.beat(leader).position)
             writer.backend.append_audits('a', [f'item {step}'], DAY)
             positions.append(reader.beat(leader).position)
+        ghost, evicted = namespace.join('ghost'), namespace.join('evicted')
+        namespace.attempt(ghost, 'x')
+        later = namespace.snapshot().now + dt.timedelta(hours=1)
+        changes: list[Callable[[], object]] = [
+            lambda: namespace.evict(leader, evicted),
+            lambda: other.backend.deregister(ghost),
+            lambda: namespace.backend.remove_node(ghost),
+            lambda: other.backend.forget_attempts(['x'], DAY),
+            lambda: namespace.backend.edit_locks(LockEdit(remove=LockFilter())),
+            lambda: other.audit('a', 'x'),
+            lambda: namespace.purge(HistoryKind.CLAIM, later),
+            lambda: other.purge(HistoryKind.AUDIT, later),
+            lambda: namespace.purge(HistoryKind.REBALANCE, later),
+        ]
+        for change in [lambda: None, *changes]:
+            change()
+            positions += [other.backend.snapshot().position, namespace.snapshot().position]
         namespace.backend.renew_timeline(namespace.timeline, 0)
         positions += [other.backend.snapshot().position, namespace.snapshot().position]
         known = [position for position in positions if position is not None]

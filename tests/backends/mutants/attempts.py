@@ -176,3 +176,29 @@ class LostAgainAfterAPurge(Hands):
             found = super().append_claims(ref, items, date, tolerated)
             lost = {item: count for item, count in found.lost_attempts.items() if item not in found.completed}
             return attrs.evolve(found, lost_attempts=lost)
+
+
+@mutant
+class PlainClaimForgets(Hands):
+    """A claim without ``tolerated`` forgets the run's attempt at the item, which is lost with the run all the same."""
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
+        with self.store.changed:
+            found = super().append_claims(ref, items, date, tolerated)
+            if tolerated is None:
+                super().forget_attempts([item for item in items if item not in found.completed], date, ref)
+            return found
+
+
+@mutant
+class TwiceInOneCall(Hands):
+    """Counts an item that one call has twice as two attempts."""
+
+    def append_claims(self, ref: NodeRef, items: Sequence[str], date: dt.date, tolerated: int | None = None) -> Unclaimed:
+        with self.store.changed:
+            found = super().append_claims(ref, items, date, tolerated)
+            for item in set(items) if tolerated is not None else ():
+                runs = self.records.attempts.get((item, date), ())
+                if ref in runs and item not in found.lost_attempts:
+                    self.records.attempts[item, date] = (*runs, *[ref] * (items.count(item) - 1))
+            return found

@@ -29,7 +29,7 @@ from jobsync._core.records import (
     Timeline,
     Unclaimed,
 )
-from jobsync.backend import BackendOptions
+from jobsync.backend import BackendOptions, Hint
 from jobsync.backends.memory import MemoryStore
 from jobsync.backends.single_writer import Row
 from jobsync.errors import BackendUnavailable
@@ -188,6 +188,60 @@ class AgesOf32Bits(Hands):
         return super().incomplete(date, dt.timedelta(seconds=seconds if seconds < 2**31 else seconds - 2**32))
 
 
+@mutant
+class IncompleteOfTheLastNode(Hands):
+    """Takes the claim of the node that comes last by name for the newest."""
+
+    def incomplete(self, date: dt.date | None, older_than: dt.timedelta) -> tuple[Claim, ...]:
+        with self.transaction(bulk=True) as tx:
+            history, before = tx.history(), tx.context.now - older_than
+            claims = sorted(history.claims.values(), key=lambda claim: claim.node)
+            last = {(claim.item, claim.date): claim for claim in claims if date in (None, claim.date)}
+            found = [claim for key, claim in last.items() if key not in history.audited and claim.created_on <= before]
+            return tuple(sorted(found, key=lambda claim: claim.created_on))
+
+
+@mutant
+class WaitOf31Bits(Hands):
+    """A wait brings the number of a revision with 31 bits."""
+
+    def wait(self, revision: int, timeout: float) -> int:
+        found = super().wait(revision, timeout)
+        return found if found < 2**31 else int(found) & (2**31 - 1)
+
+
+class HintsFrom(Hands):
+    """Names the nodes of the changes after a number of the handle's own."""
+
+    after = 0
+
+    def wait(self, revision: int, timeout: float) -> int:
+        found = super().wait(revision, timeout)
+        if not isinstance(found, Hint) or found <= revision:
+            return found
+        return self.store.concerned[self.options.namespace].hint(int(found), max(revision, self.after))
+
+
+@mutant
+class HintsSinceOpened(HintsFrom):
+    """A hint names the nodes of the changes since its handle was opened, and of no earlier ones, which a node may have missed."""
+
+    def open(self, settings: Settings | None, create: bool, dead: Collection[tuple[str, int]] | None = ()) -> Opened:
+        opened = super().open(settings, create, dead)
+        self.after = self.after or self.number
+        return opened
+
+
+@mutant
+class HintsShownOnce(HintsFrom):
+    """A hint names the nodes of changes that no wait of its handle has named: of two nodes one does not learn of its own."""
+
+    def wait(self, revision: int, timeout: float) -> int:
+        found = super().wait(revision, timeout)
+        self.after = max(self.after, int(found))
+        return found
+
+
 # What is written
 
 
@@ -270,6 +324,33 @@ class ClaimsOfNodesFolded(Hands):
             ]
             self.records.remove(alike)
             return done
+
+
+@mutant
+class EvictedRunsFolded(Hands):
+    """Compares the run that a plan evicts without case: a run that has taken its place loses its record."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        with self.store.changed:
+            alike = {(node.name, node.incarnation.casefold()): node.ref for node in self.state.nodes.values()}
+            evictions = (
+                attrs.evolve(one, ref=alike.get((one.ref.name, one.ref.incarnation.casefold()), one.ref))
+                for one in plan.evictions
+            )
+            return super().commit(ref, attrs.evolve(plan, evictions=tuple(evictions)), guard)
+
+
+@mutant
+class GivenUpFolded(Hands):
+    """Compares the run that gives attempts up without case."""
+
+    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
+        with self.store.changed:
+            super().forget_attempts(items, date, ref)
+            for item in items if ref else ():
+                for run in self.records.attempts.get((item, date), ()):
+                    if ref and run.name == ref.name and run.incarnation.casefold() == ref.incarnation.casefold():
+                        super().forget_attempts([item], date, run)
 
 
 class KeepsRemoved(Hands):

@@ -51,12 +51,12 @@ class AttemptTests:
             namespace.attempt(ref, 'x')
 
     def test_every_run_counts_once(self, namespace: Namespace) -> None:
-        """Lost attempts are counted over the runs, of one name or of several, and not over their claims."""
+        """Lost attempts are counted over the runs, of one name or of several, and not over their claims, or twice in one call."""
         leader = namespace.leader()
         for lost, name in enumerate('aaba'):
             ref = namespace.join(name)
-            for _ in range(2):
-                assert namespace.attempt(ref, 'x', tolerated=lost) == {}
+            for items in (('x',), ('x', 'x')):
+                assert namespace.attempt(ref, *items, tolerated=lost) == {}
             if lost:
                 assert namespace.attempt(ref, 'x', 'y', tolerated=lost - 1) == {'x': lost}
             namespace.evict(leader, ref)
@@ -75,7 +75,7 @@ class AttemptTests:
         assert namespace.lost() == {'x': 1}
 
     def test_without_a_limit_nothing_is_counted(self, namespace: Namespace) -> None:
-        """A claim without ``tolerated`` is no attempt, and is recorded however many attempts were lost."""
+        """A claim without ``tolerated`` is no attempt, and is recorded however many were lost. It forgets none either."""
         leader = namespace.leader()
         lose(namespace, leader, 'a', 'x')
         for name in 'bb':
@@ -85,6 +85,11 @@ class AttemptTests:
             namespace.evict(leader, ref)
         assert namespace.lost() == {'x': 1}
         assert ('x', 'b') in {(claim.item, claim.node) for claim in namespace.claims()}
+        ref = namespace.join('c')
+        namespace.attempt(ref, 'y')
+        namespace.claim(ref, 'x', 'y')
+        namespace.evict(leader, ref)
+        assert namespace.lost() == {'x': 1, 'y': 1}
 
     def test_completed_items_have_no_attempts(self, namespace: Namespace) -> None:
         """A completed item is returned as completed, not as lost, and is not listed."""

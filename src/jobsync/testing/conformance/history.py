@@ -280,11 +280,10 @@ class HistoryTests:
     def test_incomplete_brings_the_newest_claim(self, namespace: Namespace, harness: Harness) -> None:
         """An item claimed twice is returned once, with the age of its newest claim; the oldest record comes first."""
         a, b = namespace.join('a'), namespace.join('b')
-        for ref, item in ((a, 'x'), (a, 'y'), (b, 'x')):
+        for ref, item in ((a, 'x'), (b, 'z'), (a, 'y'), (b, 'x'), (a, 'z')):
             namespace.claim(ref, item)
             harness.move_clock(HOUR)
         found = namespace.backend.incomplete(MONDAY, NONE)
-        assert [(claim.item, claim.node) for claim in found] == [('y', 'a'), ('x', 'b')]
-        for age in (1.5 * HOUR, 2 * HOUR):
-            assert [claim.item for claim in namespace.backend.incomplete(MONDAY, age)] == ['y']
-        assert namespace.backend.incomplete(MONDAY, 3 * HOUR) == ()
+        assert [(claim.item, claim.node) for claim in found] == [('y', 'a'), ('x', 'b'), ('z', 'a')]
+        for age, items in ((1.5, 'yx'), (2, 'yx'), (2.5, 'y'), (3, 'y'), (4, '')):
+            assert [claim.item for claim in namespace.backend.incomplete(MONDAY, age * HOUR)] == list(items)

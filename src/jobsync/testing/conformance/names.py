@@ -7,9 +7,11 @@ import datetime as dt
 import json
 from functools import partial
 
+import attrs
 import pytest
 
 from jobsync.backend import (
+    Eviction,
     HistoryKind,
     LockEdit,
     LockFilter,
@@ -22,7 +24,7 @@ from jobsync.backend import (
     TokenGroup,
     Unclaimed,
 )
-from jobsync.errors import ConfigError, Evicted, NameTaken, UnsupportedOperation
+from jobsync.errors import ConfigError, Conflict, Evicted, NameTaken, UnsupportedOperation
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import DAY, SETTINGS, TOKENS, Namespace
 from jobsync.testing.conformance.waiting import Waiting
@@ -280,13 +282,59 @@ class NameTests:
         with namespace.unchanged():
             for incarnation in ALIKE[1:]:
                 ref = NodeRef('a', incarnation)
-                for call in (namespace.beat, namespace.claim):
+                for call in (
+                    namespace.beat,
+                    namespace.claim,
+                    partial(namespace.backend.set_weight, weight=2.0),
+                    partial(namespace.backend.acquire_leadership, epoch=0),
+                    namespace.commit,
+                ):
                     with pytest.raises(Evicted):
                         call(ref)
                 with pytest.raises(NameTaken):
                     namespace.join('a', replacing=(incarnation, 0))
+                wanted = attrs.evolve(SETTINGS, hash_function='md5')
+                assert namespace.backend.open(wanted, create=True, dead=[(incarnation, 0)]).settings == SETTINGS
+                assert not namespace.backend.remove_node(ref)
                 namespace.backend.deregister(ref)
         assert namespace.beat(registered).heartbeat == 1
+
+    def test_incarnations_of_a_plan_are_compared_exactly(self, namespace: Namespace) -> None:
+        """The runs that a plan evicts, takes for departed or takes for absent are compared by every character, too."""
+        leader, joined, left = namespace.leader(), NodeRef('joined', ALIKE[0]), NodeRef('left', ALIKE[0])
+        for ref in (joined, left):
+            namespace.backend.register(Registration(ref, 15.0), namespace.timeline, 0)
+        namespace.backend.deregister(left)
+        for incarnation in ALIKE[1:]:
+            for plan in (
+                {'evictions': (Eviction(NodeRef('joined', incarnation), 0),)},
+                {'departed': (NodeRef('left', incarnation),)},
+            ):
+                with namespace.refused(Conflict):
+                    namespace.commit(leader, **plan)
+            namespace.commit(leader, absent=(NodeRef('joined', incarnation),))
+        with namespace.refused(Conflict):
+            namespace.commit(leader, absent=(joined,))
+        namespace.commit(leader, evictions=(Eviction(joined, 0),), departed=(left,))
+        assert list(namespace.nodes()) == ['leader']
+
+    def test_incarnations_of_attempts_are_compared_exactly(self, namespace: Namespace) -> None:
+        """An attempt is lost with its own run, whatever run of the name is at work, and given up by its own run alone."""
+        for tolerated, incarnation in enumerate(ALIKE):
+            ref = NodeRef('a', incarnation)
+            namespace.backend.register(Registration(ref, 15.0), namespace.timeline, 0)
+            assert namespace.attempt(ref, 'x', tolerated=tolerated) == {}
+            assert namespace.lost() == ({'x': tolerated} if tolerated else {})
+            namespace.backend.deregister(ref)
+        assert namespace.lost() == {'x': len(ALIKE)}
+        ref = NodeRef('b', ALIKE[0])
+        namespace.backend.register(Registration(ref, 15.0), namespace.timeline, 0)
+        namespace.attempt(ref, 'y', 'z')
+        for incarnation in ALIKE[1:]:
+            namespace.backend.forget_attempts(['y', 'z'], DAY, NodeRef('b', incarnation))
+        namespace.backend.forget_attempts(['z'], DAY, ref)
+        namespace.backend.deregister(ref)
+        assert namespace.lost() == {'x': len(ALIKE), 'y': 1}
 
     def test_long_text(self, namespace: Namespace) -> None:
         """Text that is no name is stored whole: settings, reasons, creators and patterns, and as many patterns as there are."""

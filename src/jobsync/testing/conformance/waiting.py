@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from jobsync.backend import INITIAL, Hint, Plan, Revision, TokenGroup
+from jobsync.backend import INITIAL, Backend, Hint, Plan, Revision, TokenGroup
 from jobsync.errors import Conflict, Evicted, JobsyncError, NameTaken, SchemaMismatch
 from jobsync.testing.conformance.harness import Harness
 from jobsync.testing.conformance.namespace import DAY, SETTINGS, Namespace
@@ -68,6 +68,20 @@ class WaitTests:
         assert namespace.backend.wait(number, 0.0) == number
         assert namespace.backend.wait(number, 0.05) == number
         assert namespace.backend.wait(number + 5, 0.05) <= number + 5
+
+    def test_wait_of_large_revisions(self, namespace: Namespace, harness: Harness) -> None:
+        """A revision may have any number that a plan or a timeline brings it to: none is cut to 31 bits."""
+        waiter = Namespace(harness.connect()).backend
+        for at_least in (2**31 - 2, 2**40):
+            namespace.renew_timeline(at_least)
+            number = namespace.revision.number
+            assert number > at_least
+            for backend in (waiter, namespace.backend):
+                assert Waiting(backend.wait, number - 1, 2 * DEADLINE_SEC).answer() == number
+                assert backend.wait(number, SHORT_SEC) == number
+            waiting = Waiting(waiter.wait, number, 2 * DEADLINE_SEC)
+            namespace.join('a')
+            assert waiting.answer() == number + 1
 
     def test_wait_wakes_on_a_change(self, namespace: Namespace, harness: Harness) -> None:
         """Each structural change by another handle ends every ``wait``, with a revision above the argument."""
@@ -132,12 +146,12 @@ class WaitTests:
         other = namespace.join('b')
         known = Waiting(waiter.wait, 0, 2 * DEADLINE_SEC).answer()
 
-        def named() -> frozenset[str] | None:
+        def named(backend: Backend = waiter) -> frozenset[str] | None:
             """Return the nodes that hints named since the last call; None for all nodes."""
             nonlocal known
             names: frozenset[str] | None = frozenset()
             while known < namespace.revision.number:
-                found = Waiting(waiter.wait, known, 2 * DEADLINE_SEC).answer()
+                found = Waiting(backend.wait, known, 2 * DEADLINE_SEC).answer()
                 concerned = found.nodes if isinstance(found, Hint) else None
                 names = None if names is None or concerned is None else names | concerned
                 known = found
@@ -154,6 +168,15 @@ class WaitTests:
             namespace.backend.set_weight(other, 2.0 + weight)
         found = named()
         assert found is None or found >= {'a', 'b'}, 'a hint that has forgotten earlier names must name none'
+        before = known
+        namespace.commit(leader, TokenGroup([0], 'a'), affected=frozenset({'a'}))
+        late = Namespace(harness.connect()).backend
+        namespace.commit(leader, TokenGroup([0], 'b'), affected=frozenset({'b'}))
+        # Several nodes may share a handle, and one may have read a revision of before the handle was opened.
+        for backend in (waiter, late, waiter, late):
+            known = before
+            found = named(backend)
+            assert found is None or found >= {'a', 'b'}, 'each wait names all nodes since its revision, or none'
         for change in (
             lambda: namespace.commit(leader, TokenGroup([1], 'b')),
             lambda: namespace.backend.remove_node(other),

@@ -43,10 +43,13 @@ def test_counting_attempts_takes_no_further_round_trip(url: str) -> None:
 
 @pytest.mark.redis
 def test_a_far_redis_has_time_to_answer_a_newcomer(tmp_path: Path, redis_of_many: RedisServer) -> None:
-    """All this is within the time for one call: AUTH, CLIENT SETNAME, SELECT, INFO, CONFIG GET and two scripts."""
+    """All this is within the time for one call: AUTH, CLIENT SETNAME, SELECT, INFO, CONFIG GET and two scripts.
+
+    The client sends SELECT without waiting for the answer to CLIENT SETNAME: it comes before that answer has, or after it.
+    """
     url = KINDS['redis'].empty(redis_of_many, tmp_path)
     with closing(plugins.connect(url, BackendOptions())) as first:
         first.open(SETTINGS, create=True)
     with CountingProxy(url) as proxy, closing(plugins.connect(proxy.url, BackendOptions(op_timeout_sec=20))) as backend:
         backend.open(SETTINGS, create=True)
-        assert proxy.traffic().turns == 7
+        assert proxy.traffic().turns in (6, 7)

@@ -202,3 +202,19 @@ class TwiceInOneCall(Hands):
                 if ref in runs and item not in found.lost_attempts:
                     self.records.attempts[item, date] = (*runs, *[ref] * (items.count(item) - 1))
             return found
+
+
+@mutant
+class AttemptsSince1970(Hands):
+    """Counts the days of attempts from 1970, and takes any earlier one for the first."""
+
+    def lost_attempts(self, date: dt.date, at_least: int = 1) -> Mapping[str, int]:
+        return super().lost_attempts(max(date, dt.date(1970, 1, 1)), at_least)
+
+
+@mutant
+class GivenUpByFormattedId(Hands):
+    """Formats the ids of the items whose attempts are given up into a statement: a doubled percent sign in one becomes single."""
+
+    def forget_attempts(self, items: Sequence[str], date: dt.date, ref: NodeRef | None = None) -> None:
+        super().forget_attempts([item.replace('%%', '%') for item in items], date, ref)

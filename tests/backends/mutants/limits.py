@@ -12,6 +12,7 @@ import attrs
 from tests.backends.mutants.base import Hands, mutant
 
 from jobsync.backend import (
+    Claim,
     Guard,
     HistoryKind,
     LockEdit,
@@ -245,3 +246,45 @@ class TimesEndIn2038(Hands):
         longest = dt.datetime(2038, 1, 19, tzinfo=dt.UTC) - self.store.now()
         put = (attrs.evolve(each, expires_in=each.expires_in and min(each.expires_in, longest)) for each in edit.put)
         return super().edit_locks(attrs.evolve(edit, put=tuple(put)))
+
+
+@mutant
+class ClaimantsCutShort(Hands):
+    """Keeps 190 characters of the name of the node that has claimed an item."""
+
+    def history(
+        self, kind: HistoryKind, *, limit: int | None = None, date: dt.date | None = None, item: str | None = None
+    ) -> Sequence[Row]:
+        found = super().history(kind, limit=limit, date=date, item=item)
+        return tuple(attrs.evolve(row, node=row.node[:190]) if isinstance(row, Claim) else row for row in found)
+
+
+@mutant
+class PatternsOfOnePage(Hands):
+    """Keeps the first hundred patterns of a lock."""
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        put = tuple(attrs.evolve(request, patterns=request.patterns[:PAGE]) for request in edit.put)
+        return super().edit_locks(attrs.evolve(edit, put=put))
+
+
+@mutant
+class CreatorsCutShort(Hands):
+    """Finds locks by the first 255 characters of their creator: those of a long one are never removed by it."""
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        if edit.remove is not None and edit.remove.created_by is not None:
+            edit = attrs.evolve(edit, remove=attrs.evolve(edit.remove, created_by=edit.remove.created_by[:255]))
+        return super().edit_locks(edit)
+
+
+@mutant
+class LeasesInMilliseconds(Hands):
+    """Keeps the timeouts of members in whole milliseconds: the leader waits for less than the lease of an absent owner."""
+
+    def commit(self, ref: NodeRef, plan: Plan, guard: Guard) -> Revision:
+        members = {
+            name: member and attrs.evolve(member, timeout_sec=int(member.timeout_sec * 1_000) / 1_000)
+            for name, member in plan.members.items()
+        }
+        return super().commit(ref, attrs.evolve(plan, members=members), guard)

@@ -325,6 +325,16 @@ class CaseBlind(Hands):
 
 
 @mutant
+class NoneForAnyCreator(Hands):
+    """Takes the creator ``None``, the text, for no creator: the locks of all others are removed as well."""
+
+    def edit_locks(self, edit: LockEdit) -> int:
+        if edit.remove is not None and edit.remove.created_by == 'None':
+            edit = attrs.evolve(edit, remove=attrs.evolve(edit.remove, created_by=None))
+        return super().edit_locks(edit)
+
+
+@mutant
 class BlanksTrimmed(Hands):
     """Trims the names of nodes."""
 

@@ -13,6 +13,7 @@ from jobsync.testing.conformance.namespace import DAY, GONE, Namespace
 __all__ = ['AttemptTests']
 
 OTHER_DAY = DAY + dt.timedelta(days=1)
+FAR = dt.date.min, dt.date(1969, 12, 31), dt.date(2038, 1, 20), dt.date.max
 MANY, OPEN = 1_200, 1_050
 
 
@@ -155,6 +156,19 @@ class AttemptTests:
         namespace.evict(leader, other)
         namespace.backend.forget_attempts(['x'], DAY)
         assert (namespace.lost(), namespace.lost(date=OTHER_DAY)) == ({'y': 3}, {'x': 1})
+
+    def test_attempts_of_any_date(self, namespace: Namespace) -> None:
+        """Attempts are lost, given up and released at any date, long ago or far ahead, and at that date alone."""
+        leader, ref = namespace.leader(), namespace.join('a')
+        for date in FAR:
+            assert namespace.attempt(ref, 'x', 'y', 'z', date=date) == {}
+            namespace.backend.forget_attempts(['x'], date, ref)
+        namespace.evict(leader, ref)
+        for date in FAR:
+            assert namespace.lost(date=date) == {'y': 1, 'z': 1}
+            namespace.backend.forget_attempts(['y'], date)
+            assert namespace.attempt(leader, 'x', 'y', 'z', date=date) == {'z': 1}
+            assert namespace.lost(date=date) == {'z': 1}
 
     def test_given_up_after_the_end(self, namespace: Namespace) -> None:
         """The attempts of a run that is over can be forgotten as well: a call of unknown outcome is repeated."""

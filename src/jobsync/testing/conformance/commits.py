@@ -132,7 +132,7 @@ class CommitEffectTests:
     def test_members_are_put_and_removed(self, namespace: Namespace) -> None:
         """Members of a plan are put, members with None are removed, and other members stay."""
         leader = namespace.leader()
-        stays = Member('3', 0.1, since=2**53 - 1)
+        stays = Member('3', 500_000 / 3, since=2**53 - 1)
         first = {'a': Member('1', 15.0), 'b': Member('2', 2.5, since=7), 'c': Member('2', 2.5, since=7), 'd': stays}
         namespace.commit(leader, members=first)
         assert dict(namespace.backend.read_assignment().members) == first

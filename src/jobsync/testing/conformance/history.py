@@ -204,6 +204,7 @@ class HistoryTests:
             namespace.claim(ref, 'x', date=date)
         assert {claim.date for claim in namespace.backend.incomplete(None, NONE)} == set(dates)
         for date in dates:
+            assert [claim.date for claim in namespace.backend.incomplete(date, NONE)] == [date]
             namespace.audit('a', 'x', date=date)
             assert [claim.date for claim in namespace.claims(date=date)] == [date]
             assert [audit.date for audit in namespace.audits(date=date)] == [date]

@@ -41,7 +41,7 @@ ODD = {
     'right to left': '\u202eשלום',
     'quotes': """it's "quoted" `so`""",
     'sql': "x'; DROP TABLE sync_node; --",
-    'percent': '100%_%s %(name)s {0} $1 :name ?',
+    'percent': '100%_%s %% %(name)s {0} $1 :name ?',
     'backslash': '\\\\host\\new\\\\table\\',
     'newline': 'two\nlines\r\n\ttabbed',
     'blanks': '  around  ',
@@ -163,19 +163,24 @@ class NameTests:
     """Node names, task ids and other text are read back unchanged."""
 
     def test_odd_node_names(self, namespace: Namespace) -> None:
-        """A node of any name registers, sends heartbeats, leads, owns tokens and leaves."""
+        """A node of any name registers, sends heartbeats, leads, owns tokens, claims and leaves."""
         namespace.join('other')
         for name in ODD_NAMES:
             ref = namespace.join(name, host=name)
             namespace.lead(ref)
             members = {**dict.fromkeys(namespace.assignment().members), name: Member(ref.incarnation, 15.0)}
-            namespace.commit(ref, TokenGroup([1], name, name, name), members=members, reason=name, moved=1)
+            pin = Pin(TOKENS + 1, 'x', name, name, home=name)
+            namespace.commit(ref, TokenGroup([1], name, name, name), pins=(pin,), members=members, reason=name, moved=1)
             assert namespace.beat(ref).leadership.node == ref
             assert (namespace.node(name).ref, namespace.node(name).host) == (ref, name)
             row = namespace.row(1)
             assert (row.owner, row.target, row.home) == (name, name, name)
+            pin = namespace.pins()[TOKENS + 1]
+            assert (pin.owner, pin.target, pin.home) == (name, name, name)
             assert list(namespace.backend.read_assignment().members) == [name]
             assert (namespace.rebalances()[0].leader_node, namespace.rebalances()[0].trigger_reason) == (name, name)
+            namespace.claim(ref, name)
+            assert [claim.node for claim in namespace.claims(item=name)] == [name]
             with namespace.refused(NameTaken):
                 namespace.join(name)
             namespace.backend.deregister(ref)
@@ -201,8 +206,9 @@ class NameTests:
             namespace.backend.edit_locks(LockEdit(put=put))
             lock = namespace.locks()[task]
             assert (lock.task_id, lock.patterns, lock.created_by, lock.reason) == (task, patterns, task, task)
-            namespace.backend.edit_locks(LockEdit(put=put[:1], group=task))
-            assert [(item.task_id, item.group) for item in namespace.backend.read_locks().locks if item.group] == [(task, task)]
+            namespace.backend.edit_locks(LockEdit(put=put, group=task))
+            items = [lock for lock in namespace.backend.read_locks().locks if lock.group == task]
+            assert [item.task_id for item in items] == [task, 'other']
             assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(created_by=task), group=task)) == 1
             namespace.commit(leader, pins=(Pin(TOKENS + lock.id, task, leader.name, task, pattern=task, group=task),))
             pin = namespace.pins()[TOKENS + lock.id]
@@ -215,6 +221,18 @@ class NameTests:
             assert [(audit.item, audit.node) for audit in namespace.audits(item=task)] == [(task, task)]
             assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(created_by=task, task_ids=frozenset({task})))) == 1
             assert list(namespace.locks()) == ['other']
+
+    def test_attempts_at_odd_tasks(self, namespace: Namespace) -> None:
+        """Attempts at tasks of any id are lost, and forgotten, those of one run or of all."""
+        ref = namespace.join('a')
+        namespace.attempt(ref, *ODD_NAMES)
+        namespace.backend.forget_attempts(ODD_NAMES[::3], DAY, ref)
+        namespace.backend.deregister(ref)
+        lost = [name for name in ODD_NAMES if name not in ODD_NAMES[::3]]
+        assert namespace.lost() == dict.fromkeys(lost, 1)
+        for number, name in enumerate(lost, 1):
+            namespace.backend.forget_attempts([name], DAY)
+            assert namespace.lost() == dict.fromkeys(lost[number:], 1), name
 
     def test_all_odd_names_at_once(self, namespace: Namespace) -> None:
         """Nodes and tasks of all these names exist at the same time."""
@@ -229,7 +247,7 @@ class NameTests:
         """Members of all these names, and of similar ones, are put, changed and removed by their exact name."""
         leader, names = namespace.leader(), [*ODD_NAMES, *ALIKE]
         steps: list[dict[str, Member | None]] = [
-            {name: Member('1', 15.0) for name in names},
+            {name: Member(name, 15.0) for name in names},
             {name: Member('2', 2.5, since=number) for number, name in enumerate(names[::2])},
             dict.fromkeys(names[::3]),
         ]
@@ -339,7 +357,7 @@ class NameTests:
     def test_long_text(self, namespace: Namespace) -> None:
         """Text that is no name is stored whole: settings, reasons, creators and patterns, and as many patterns as there are."""
         text, settings = 'é' * 2_000, json.dumps({'note': 'é' * 10_000})
-        patterns = tuple(f'{text}{number}' for number in range(50))
+        patterns = (*(f'{text}{number}' for number in range(50)), *(f'n{number}' for number in range(250)))
         over = frozenset(f'{number:032x}' for number in range(200))
         leader = namespace.lead(namespace.join('leader', host='h' * 253, settings=settings, replaces=over))
         namespace.commit(leader, reason=text, pins=(Pin(TOKENS + 1, 'x', 'a', pattern=text),), moved=1)
@@ -350,6 +368,8 @@ class NameTests:
         assert namespace.pins()[TOKENS + 1].pattern == text
         lock = namespace.locks()['x']
         assert (lock.created_by, lock.patterns) == (text, patterns)
+        for creator, removed in ((f'{text}x', 0), (text, 1)):
+            assert namespace.backend.edit_locks(LockEdit(remove=LockFilter(created_by=creator))) == removed
 
     def test_long_task_ids(self, namespace: Namespace) -> None:
         """Task ids of 1,800 bytes are stored whole, with patterns and reasons as long, and compared up to the last character.
@@ -358,6 +378,13 @@ class NameTests:
         """
         leader = namespace.leader(ODD['longest'])
         tasks = ['é' * 899 + letter for letter in 'ab']
+        ref = namespace.join('a')
+        namespace.attempt(ref, *tasks)
+        namespace.backend.forget_attempts(tasks[:1], DAY, ref)
+        namespace.backend.deregister(ref)
+        assert namespace.lost() == {tasks[1]: 1}
+        namespace.backend.forget_attempts(tasks[1:], DAY)
+        assert namespace.lost() == {}
         self.check_tasks(namespace, leader, tasks)
         namespace.commit(leader, pins=tuple(Pin(TOKENS + number, task, leader.name) for number, task in enumerate(tasks, 1)))
         assert [pin.task_id for pin in namespace.pins().values()] == tasks

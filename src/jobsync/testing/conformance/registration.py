@@ -23,7 +23,7 @@ class RegisterTests:
         ref = namespace.ref('a')
         replaces = frozenset({'old-1', 'old-2'})
         before = namespace.snapshot().now
-        settings = '{"locks_enabled": false, "note": "é \\u20ac \'%"}'
+        settings = '{"locks_enabled": false, "note": "é \\u20ac \'% %%"}'
         node = Registration(ref, 1 / 3, 2 / 3, replaces, 'host-1', 4_194_304, settings=settings)
         namespace.backend.register(node, namespace.timeline, 0)
         found = namespace.node('a')
@@ -198,8 +198,10 @@ class LongestTimeoutTests:
             ('a', 15.0, 0.0, 15.0),
             ('b', 60.25, 0.0, 60.25),
             ('c', 5.0, 20.0, 60.25),
-            ('d', 5.0, 90.5, 90.5),
-            ('e', 90.0, 90.25, 90.5),
+            ('d', 5.0, 90 + 1 / 3, 90 + 1 / 3),
+            ('e', 90.0, 90.25, 90 + 1 / 3),
+            ('f', 500_000 / 3, 0.0, 500_000 / 3),
+            ('g', 5.0, 604_800.0, 604_800.0),
         ):
             namespace.join(name, timeout_sec=own, longest_timeout_sec=told)
             assert (namespace.node(name).timeout_sec, namespace.snapshot().longest_timeout_sec) == (own, expected)
@@ -208,7 +210,7 @@ class LongestTimeoutTests:
     def test_renewing_raises_the_longest_timeout(self, namespace: Namespace) -> None:
         """A renewal keeps the longest timeout, or raises it to the caller's."""
         namespace.join('a', timeout_sec=60.0)
-        for told, expected in ((0.0, 60.0), (15.0, 60.0), (75.5, 75.5), (30.0, 75.5)):
+        for told, expected in ((0.0, 60.0), (15.0, 60.0), (500_000 / 3, 500_000 / 3), (30.0, 500_000 / 3)):
             namespace.backend.renew_timeline(namespace.snapshot().timeline, 0, told)
             snapshot = namespace.snapshot()
             assert (snapshot.longest_timeout_sec, snapshot.nodes) == (expected, ())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, S
 from itertools import chain, islice, takewhile
 from typing import Generic, TypeVar
 
+from jobsync._core.records import Timeline
 from jobsync._runtime import clock
 from jobsync._worker.claim_recording import Claimed
 from jobsync._worker.task_log import TaskLog
@@ -53,6 +54,8 @@ class ClaimLoop(Generic[T]):
         self._once, self._completed = once, set[str]()
         """Tasks known to be completed; none unless ``once``."""
         self._has_read = False
+        self._timeline: Timeline | None = None
+        """The timeline of the store by which these are completed; None until it was read."""
         self.size = 1
         """How many tasks the next batch takes."""
         self._waiting: deque[tuple[T, str, int]] = deque()
@@ -111,6 +114,7 @@ class ClaimLoop(Generic[T]):
         batch = {key: token for _, key, token in islice(waiting, size)}
         fences = dict[str, int | None]()
         if self._once:
+            self._follow_timeline()
             self._forget_completed_before()
             task_log.completions.follow(completed)
             fences = {key: task_log.fence(key, token) for key, token in batch.items()}
@@ -172,6 +176,31 @@ class ClaimLoop(Generic[T]):
         # So this comes before both. With coordination off no claim returns what is completed.
         if len(self._completed) > _MOST_COMPLETED and self._session.config.enabled:
             self._completed.intersection_update({key for _, key, _ in chain(self._waiting, self._suspects)})
+
+    # t=0  a node completes a task, which this one learns; or this one completes it
+    # t=1  the store fails over to a standby that is behind, or a backup is restored: it has no record of that
+    # t=2  nodes that have not learned it wait for the task's owner, which is this node: it would pass over the task for ever
+    # The task's result may be gone together with the record, in the same database. So it is done again, not recorded again.
+
+    @property
+    def _has_gone_back(self) -> bool:
+        """Whether the store has gone back in time since ``_follow_timeline``."""
+        return self._timeline is not None and self._present_timeline() not in (None, self._timeline)
+
+    def _present_timeline(self) -> Timeline | None:
+        runtime = self._session.runtime
+        return None if runtime is None else runtime.agent.timeline
+
+    def _follow_timeline(self) -> None:
+        """Forget what is completed if the store has gone back in time: it may have no record of that any more."""
+        has_gone_back, self._timeline = self._has_gone_back, self._present_timeline() or self._timeline
+        if has_gone_back:
+            self._forget_timeline()
+
+    def _forget_timeline(self) -> None:
+        """Forget what is known of the timeline before."""
+        self._completed.clear()
+        self._quarantined.clear()
 
     def _learn(self, claimed: Claimed) -> None:
         """Add what the claim of a batch has returned as completed; with coordination off, what the store has."""

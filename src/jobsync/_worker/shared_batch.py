@@ -48,6 +48,7 @@ batch takes long, and on a starved machine each does: ten times that is long aft
 another is read by itself, until one is not complete: if none is, the batch seems to be at its end, and is read at once."""
 _FIRST_READING = 256
 """How many of the newest audits are read at first; eight times as many while these do not reach back to the reading before."""
+_SINCE_GONE_BACK = ' since the store went back in time: if the worker that owns it has gone on to another batch, restart it'
 _QUARANTINE_SEC = 2.0
 """How often a waiting batch reads which tasks are in quarantine, at most."""
 _OVERLAP = dt.timedelta(seconds=5)
@@ -78,14 +79,16 @@ class SharedBatch(ClaimLoop[T]):
     ) -> None:
         """Store the parts. Of several tasks with one id the first is taken."""
         super().__init__(task_log, (), parse, is_owned, None, once=True)
-        self._left: dict[str, T] = {}
-        """The tasks that are not known to be complete."""
+        self._tasks: dict[str, T] = {}
+        """The whole set."""
         self._unrecorded = list[str]()
         """Tasks that this node has done, and may not have recorded yet."""
         self._in_hand = list[str]()
         """Tasks that this worker has in hand in another loop, which this one cannot wait for."""
         for task in tasks:
-            self._left.setdefault(parse(task)[0], task)
+            self._tasks.setdefault(parse(task)[0], task)
+        self._left = dict(self._tasks)
+        """The tasks that are not known to be complete."""
         self._total, self._done_here = len(self._left), 0
         self._pause, self._paused_until = _PAUSE_SEC[0], -math.inf
         self._seen: object = None
@@ -95,6 +98,8 @@ class SharedBatch(ClaimLoop[T]):
         self._waits_since: float | None = None
         self._has_waited = False
         """Whether a task was not complete when this loop had done what was its own."""
+        self._had_gone_back = False
+        """Whether the store has gone back in time since this loop began."""
         self._bar = ProgressBar(self.node_name, self._total) if progress else None
 
     @property
@@ -109,11 +114,13 @@ class SharedBatch(ClaimLoop[T]):
         # t=1  a task is done here, and the store is away
         # t=2  the store is back, and that call succeeds: the last one has not failed, and the task of t=1 is not recorded
         # So each task of the set that was done here counts by itself.
-        return bool(self._left or any(map(self._task_log.completions.has, self._unrecorded))) and not self.is_over
+        is_left = self._left or self._has_gone_back or any(map(self._task_log.completions.has, self._unrecorded))
+        return bool(is_left) and not self.is_over
 
     def run_batch(self, tasks: Sequence[T]) -> Generator[T]:  # noqa: ARG002 - a round takes its tasks from the set
         """Yield the tasks that this node owns, or begin a pause if it owns none of those that are left."""
         self._drop_waiting()
+        self._follow_timeline()
         self._unrecorded = list(filter(self._task_log.completions.has, self._unrecorded))
         runtime = self._session.runtime
         self._seen, self._paused_until = None if runtime is None else runtime.lease.ownership, -math.inf
@@ -176,6 +183,25 @@ class SharedBatch(ClaimLoop[T]):
             _logger.info('node %r: a batch of %s was complete already', node, tasks)
 
     # --- what is complete ---------------------------------------------------------------------------------------------------
+
+    def _forget_timeline(self) -> None:
+        """Begin with the whole set anew, read what is complete, and log what is not any more."""
+        is_unrecorded = self._task_log.completions.has
+        known = {key for key in self._completed if key in self._tasks and not is_unrecorded(key)}
+        super()._forget_timeline()
+        self._in_hand.clear()
+        self._left, self._had_gone_back = dict(self._tasks), True
+        self._read_until, self._next_quarantine = None, -math.inf
+        with self._undisturbed():
+            self._read_completed()
+            if lost := [key for key in known if key in self._left]:
+                _logger.warning(
+                    'node %r: the store went back in time, and no longer has %s of a batch that were complete: %s. They are done '
+                    'again',
+                    self.node_name,
+                    counted(len(lost), 'task'),
+                    listed(map(repr, lost), _EXAMPLES),
+                )
 
     def _forget_completed(self, keys: Iterable[str]) -> None:
         """Take tasks out of the set that are complete, and those that this worker has in hand in a loop around this one."""
@@ -329,7 +355,7 @@ class SharedBatch(ClaimLoop[T]):
         # t=1  each completes its own tasks for its own date, and waits for those of the other, for ever
         other = history.read_last_claim(key, of_any_date=True)
         if other is None:
-            return 'begun by no node'
+            return 'begun by no node' + (_SINCE_GONE_BACK if self._had_gone_back else '')
         return f'begun by {other.node!r} for {other.date}, and this job is for {history.date}'
 
     def _holder_of(self, key: str) -> str:

@@ -115,6 +115,11 @@ class Agent:
         return self._rollback.top.number
 
     @property
+    def timeline(self) -> Timeline | None:
+        """The timeline of this incarnation; None until the store was opened."""
+        return self._rollback.timeline
+
+    @property
     def epoch(self) -> int | None:
         """The term in which this node leads; None while it does not."""
         return self._membership.leader_term.epoch

@@ -20,7 +20,7 @@ from tests.support.timings import TOKENS
 
 from jobsync import BackendUnavailable, Cluster, Job, NotOwned
 from jobsync._core.agent.lease import Lease
-from jobsync._core.records import LockEdit, LockReading, NodeRef, Registration
+from jobsync._core.records import LockEdit, LockReading, LockRequest, NodeRef, Registration
 from jobsync._random import RANDOM
 from jobsync.backend import Unclaimed
 from jobsync.errors import SchemaMismatch
@@ -86,6 +86,29 @@ def test_a_task_in_quarantine_is_started_nowhere(store: Store, caplog: pytest.Lo
         assert list(job.batch(['v', 'bad'])) == ['bad']
     assert sorted(store.audits) == ['bad', 'good', 'v', 'x', 'y', 'z']
     assert lost(store, job) == {}
+
+
+@pytest.mark.any_store
+def test_a_task_that_is_released_while_a_batch_waits(store: Store) -> None:
+    """The batch has found it in quarantine, and waits for a task of another node: once it is released, the batch takes it."""
+    job, took = store.job('a', config=THREE), list[str]()
+    lose(store, job, 'bad', times=3)
+    store.handle.edit_locks(LockEdit(put=(LockRequest('bad', ('a',), 'test'),)))
+    with job, store.job('b', config=THREE) as other:
+        wait_until(
+            lambda: min(len(job.my_tokens), len(other.my_tokens)) == TOKENS // 2, 'both have their share'
+        )  # one has the pin
+        slow = str(foreign_task(job))
+        with other.task(slow):
+            thread = threading.Thread(target=lambda: took.extend(job.batch(['bad', slow])))
+            thread.start()
+            wait_until(lambda: job._task_log.attempts.quarantined == {'bad'}, 'it is found in quarantine')
+            other.release_quarantined('bad')
+            wait_until(lambda: 'bad' in store.audits, 'the batch has taken it')
+        thread.join(DEADLINE_SEC)
+        assert not thread.is_alive()
+    assert took == ['bad']
+    assert sorted(store.audits) == sorted(['bad', slow])
 
 
 def test_a_task_that_another_node_has_released(store: Store) -> None:

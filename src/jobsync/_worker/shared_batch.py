@@ -214,9 +214,15 @@ class SharedBatch(ClaimLoop[T]):
                     self._unrecorded.append(key)
 
     def _read_quarantined(self) -> None:
-        """Read which tasks are in quarantine: no node will do them."""
+        """Read which tasks are in quarantine: no node will do them, unless they are released."""
         started = clock.now()
         found = {row['item']: row['attempts'] for row in self._task_log.attempts.read_quarantined()}
+        # t=0  this node finds that a task is in quarantine, and waits for other tasks
+        # t=1  an operator releases the task, and another node, which has not found that, waits for its owner: this node
+        if released := self._quarantined.keys() - found.keys():
+            self._quarantined = {key: count for key, count in self._quarantined.items() if key in found}
+            self._left.update((key, self._tasks[key]) for key in released)
+            self._read_until = None
         self._quarantined.update({key: count for key, count in found.items() if key in self._left})
         self._task_log.attempts.report(self._quarantined)
         self._forget_completed(list(self._quarantined))

@@ -187,7 +187,7 @@ class SharedBatch(ClaimLoop[T]):
     def _forget_timeline(self) -> None:
         """Begin with the whole set anew, read what is complete, and log what is not any more."""
         is_unrecorded = self._task_log.completions.has
-        known = {key for key in self._completed if key in self._tasks and not is_unrecorded(key)}
+        known = [key for key in self._tasks if key in self._completed and not is_unrecorded(key)]
         super()._forget_timeline()
         self._in_hand.clear()
         self._left, self._had_gone_back = dict(self._tasks), True
@@ -219,10 +219,9 @@ class SharedBatch(ClaimLoop[T]):
         found = {row['item']: row['attempts'] for row in self._task_log.attempts.read_quarantined()}
         # t=0  this node finds that a task is in quarantine, and waits for other tasks
         # t=1  an operator releases the task, and another node, which has not found that, waits for its owner: this node
-        if released := self._quarantined.keys() - found.keys():
-            self._quarantined = {key: count for key, count in self._quarantined.items() if key in found}
-            self._left.update((key, self._tasks[key]) for key in released)
-            self._read_until = None
+        for key in [key for key in self._quarantined if key not in found]:
+            del self._quarantined[key]
+            self._left[key], self._read_until = self._tasks[key], None
         self._quarantined.update({key: count for key, count in found.items() if key in self._left})
         self._task_log.attempts.report(self._quarantined)
         self._forget_completed(list(self._quarantined))
